@@ -1,0 +1,1 @@
+"""The model-independent machinery: tokens, budgets, the pruner protocol, the engine, counting and timing."""

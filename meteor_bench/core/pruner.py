@@ -1,0 +1,240 @@
+"""The protocol between a pruning method and the engine: a method decides, the engine applies.
+
+A method is a frozen dataclass of hyperparameters that derives from `Pruner`. It declares where it wants to be
+asked (`points`) and answers with a `Decision` for each sequence it was shown. It never touches a model, never
+stores a tensor, and never depends on the other rows of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.tokens import Grid, Tokens
+
+if TYPE_CHECKING:
+    from meteor_bench.models.base import VLM
+
+__all__ = [
+    "DecodePoint",
+    "Decision",
+    "EncodePoint",
+    "Fact",
+    "FusePoint",
+    "Points",
+    "Pruner",
+    "View",
+    "keep_top",
+]
+
+TowerAttention = Literal["cls", "received"]
+TextRows = Literal["last", "text"]
+
+
+@dataclass(frozen=True)
+class EncodePoint:
+    """A point inside (or at the end of) the encoders, reached by all named towers in lock-step.
+
+    Attributes:
+        after: tower -> number of blocks run before the method is asked; ``tower.depth`` means its output. Towers
+            that are not named run on unpruned.
+        inside: ask between the attention (with its residual) and the MLP of the last of those blocks.
+        attention: the attention statistic wanted from the last of those blocks: "cls" is the class token's row,
+            averaged over heads (a tower without one gives "received" and the substitution is recorded); "received"
+            is the mean over queries and heads of the attention that each token gets.
+        attention_block: tower -> index of the block whose attention is read, where it is not the last one run.
+        keys: also give the keys of that block, averaged over heads.
+    """
+
+    after: Mapping[str, int]
+    inside: bool = False
+    attention: TowerAttention | None = None
+    attention_block: Mapping[str, int] = field(default_factory=dict)
+    keys: bool = False
+
+
+@dataclass(frozen=True)
+class FusePoint:
+    """The point between projection and the language model.
+
+    Attributes:
+        text: the method needs the question's embeddings, so its decision cannot be shared by the questions of an
+            image.
+        partial: on a shared fusion, also give every tower's part of the first projection (`View.partials`).
+    """
+
+    text: bool = False
+    partial: bool = False
+
+
+@dataclass(frozen=True)
+class DecodePoint:
+    """A point before language-model layer ``before`` (0 is the model's input).
+
+    Attributes:
+        before: layer index; rows of attention are read from layer ``before - 1``.
+        attention: which query rows are wanted: "last" prompt token, or all "text" tokens that follow the image.
+        keys: also give the rotated keys of layer ``before - 1``.
+    """
+
+    before: int
+    attention: TextRows | None = None
+    keys: bool = False
+
+
+@dataclass(frozen=True)
+class Points:
+    """Where a method wants to be asked; `encode` and `decode` in the order in which they are reached."""
+
+    encode: tuple[EncodePoint, ...] = ()
+    fuse: FusePoint | None = None
+    decode: tuple[DecodePoint, ...] = ()
+
+    @property
+    def text_layer(self) -> int | None:
+        """First language-model layer whose input depends on the question, None when no decode point exists."""
+        return min((p.before for p in self.decode), default=None)
+
+
+@dataclass(frozen=True)
+class View:
+    """What a method may look at, read-only, for one sequence kind at one point.
+
+    Attributes:
+        tokens: the sequence; only `tokens.visual` may be dropped. At a decode point it holds just the visual
+            tokens of the language model's sequence, in order.
+        target: [B] long, the number of visual tokens the engine's budget suggests keeping here; a method with a
+            schedule of its own may ignore it at all points but the last.
+        attention: the rows asked for. Tower points: [B, N] (already averaged over heads). Decode points:
+            [B, H, R, N] softmax rows over the visual tokens; rows that are padding are zero.
+        keys: [B, N, Dk] as asked for.
+        text: [B, T, D] embeddings of the question's tokens where asked for, zero rows for padding.
+        partials: tower -> [B, N, D'] partial first projections on a shared fusion, where asked for.
+        generators: one seeded torch.Generator per row, the same for a sample in whatever batch it comes.
+        tower: the tower's name, "fused" for a joined sequence, "llm" at a decode point.
+        has_cls: whether the tower has a class token.
+        layer: the block count or layer index of the point.
+        point: index of the point among the method's points of that kind.
+        facts: constants measured offline for this model and method (say: METEOR's ranks, its lambda).
+    """
+
+    tokens: Tokens
+    target: Tensor
+    attention: Tensor | None = None
+    keys: Tensor | None = None
+    text: Tensor | None = None
+    partials: Mapping[str, Tensor] | None = None
+    generators: tuple[torch.Generator, ...] = ()
+    tower: str = ""
+    has_cls: bool = False
+    layer: int = 0
+    point: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do with one sequence. Special tokens are always kept, padding always dropped.
+
+    Attributes:
+        keep: [B, N] bool.
+        merge_into: [B, N] long, for a token that is not kept the index of the kept token that absorbs it, -1 to
+            discard it; ignored for kept tokens. None: everything not kept is discarded.
+        weight: [B, N] weights of the merge; each absorbing token becomes sum(w·x) over itself and what it absorbs.
+            None: the mean weighted by `Tokens.size`.
+        normalise: divide by the sum of the weights (a mean). Ignored when ``weight`` is None.
+        mix: [B, K, N] explicit linear map: the k-th kept token (in sequence order) becomes mix[k] @ x. Excludes
+            `merge_into` as a source of features; `merge_into` then only says where a dropped token went.
+        score: [B, N] what the decision was based on, for pictures; higher is kept.
+    """
+
+    keep: Tensor
+    merge_into: Tensor | None = None
+    weight: Tensor | None = None
+    normalise: bool = True
+    mix: Tensor | None = None
+    score: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A row of `list methods`: where a method comes from and what it needs."""
+
+    year: int
+    paper: str
+    stages: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    trained: bool = False
+    adaptive: bool = False
+
+
+@dataclass(frozen=True)
+class Pruner:
+    """Base of all methods; by default it prunes nothing.
+
+    Class attributes:
+        fact: provenance and needs, for tables.
+        positions: the published position policy: "keep" gives surviving tokens their original position ids,
+            "renumber" contiguous ones.
+        prefers: fusion kind of the model variant to take where a model offers several.
+        exact: whether every sample ends with exactly the budget's number of tokens (False: adaptive methods, which
+            meet it on average over calibration samples).
+    """
+
+    fact: ClassVar[Fact] = Fact(year=0, paper="", stages=())
+    positions: ClassVar[Literal["keep", "renumber"]] = "keep"
+    prefers: ClassVar[Literal["independent", "shared"] | None] = None
+    exact: ClassVar[bool] = True
+
+    def points(self, vlm: VLM, budget: TokenBudget) -> Points:
+        """Where to ask; raises BudgetError or UnsupportedError when the target or the model does not fit."""
+        return Points()
+
+    def input_grid(self, vlm: VLM, budget: TokenBudget, grid: Grid) -> Grid | None:
+        """The grid that the image should be shrunk to before it is encoded; None leaves it alone."""
+        return None
+
+    def encode(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+        """Decide at an encode point, for all towers at once; towers left out are not pruned."""
+        return {}
+
+    def fuse(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+        """Decide on projected tokens: one view per tower (independent fusion) or one "fused" view (shared)."""
+        return {}
+
+    def decode(self, view: View) -> Decision:
+        """Decide before a language-model layer."""
+        return Decision(keep=view.tokens.visual)
+
+    def calibrate(self) -> Callable[..., Mapping[str, Any]] | None:
+        """A function that measures `View.facts` on calibration samples, None when the method needs none.
+
+        Called as ``calibrate(vlm, budget, batches)``; see `core.calibrate`.
+        """
+        return None
+
+    def parameters(self) -> dict[str, Any]:
+        """The hyperparameters as plain data, for records."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+def keep_top(score: Tensor, k: Tensor, allowed: Tensor) -> Tensor:
+    """Keep the k highest scores of each row, ties broken by the lower index.
+
+    Args:
+        score: [B, N].
+        k: [B] long, how many to keep; clipped to the number of allowed tokens.
+        allowed: [B, N] bool, tokens that may be chosen.
+
+    Returns:
+        [B, N] bool.
+    """
+    score = score.float().masked_fill(~allowed, -torch.inf)
+    order = score.argsort(dim=1, descending=True, stable=True)
+    rank = torch.empty_like(order).scatter_(1, order, torch.arange(score.shape[1], device=k.device).expand_as(order))
+    return (rank < k[:, None]) & allowed

@@ -1,0 +1,61 @@
+"""What happened to the visual tokens of each sample, counted from tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["SampleTrace"]
+
+
+@dataclass
+class SampleTrace:
+    """Token counts of one sample. All counts are visual tokens, read from the validity masks of real tensors.
+
+    Attributes:
+        towers: tower -> tokens that left it (all frames), class tokens not counted.
+        fused: tokens after fusion (and its pruning).
+        llm: visual tokens in the input of each language-model layer.
+        cache: visual tokens held in each layer's key/value cache after the prefill.
+        text: tokens around the visual ones (template and question).
+        answer: tokens generated, the end token included.
+        reference: N, what the unpruned reference model feeds its LLM for this sample.
+        target: the budget's count after the last pruning point.
+        tower_blocks: tower -> sequence length of each block's attention and MLP, specials included, all frames
+            (list of (frames, attention length, MLP length)); the FLOP counts are made of these.
+    """
+
+    towers: dict[str, int] = field(default_factory=dict)
+    fused: int = 0
+    llm: list[int] = field(default_factory=list)
+    cache: list[int] = field(default_factory=list)
+    text: int = 0
+    answer: int = 0
+    reference: int = 0
+    target: int = 0
+    tower_blocks: dict[str, list[tuple[int, int, int]]] = field(default_factory=dict)
+
+    @property
+    def final(self) -> int:
+        """Tokens after the last pruning point: what ``--ratio`` is measured on."""
+        return self.llm[-1]
+
+    @property
+    def realised_ratio(self) -> float:
+        """Fraction of the reference's visual tokens removed."""
+        return 1.0 - self.final / self.reference
+
+    def as_record(self) -> dict[str, Any]:
+        """The columns of the token table, as plain data."""
+        return {
+            "towers": dict(self.towers),
+            "fused": self.fused,
+            "llm_input": self.llm[0],
+            "final": self.final,
+            "layer_mean": sum(self.llm) / len(self.llm),
+            "kv_mean": sum(self.cache) / len(self.cache),
+            "text": self.text,
+            "answer": self.answer,
+            "reference": self.reference,
+            "target": self.target,
+        }

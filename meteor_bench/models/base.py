@@ -1,0 +1,255 @@
+"""What the engine asks of a model: towers, fusion, decoder, processor. Adapters compose library modules behind it.
+
+A model is described as data (`ModelCard`) and built lazily. Nothing here knows about pruning methods.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from meteor_bench.core.tokens import Grid, Tokens
+
+__all__ = [
+    "VLM",
+    "Decoder",
+    "Fusion",
+    "KVCache",
+    "ModelCard",
+    "Processor",
+    "Prompt",
+    "TowerProbe",
+    "VisionTower",
+]
+
+FusionKind = Literal["independent", "shared"]
+
+
+class TowerProbe(Protocol):
+    """What an attention call may be asked to report; see `core.probe.Probe`."""
+
+
+class VisionTower(nn.Module, ABC):
+    """A vision encoder cut into blocks. Rows are frames: a clip of 4 frames is 4 rows.
+
+    Attributes:
+        name: key of the tower in the model.
+        dim: width of its features.
+        depth: number of transformer blocks; 0 for an opaque (convolutional) tower that is run whole by `embed`.
+        has_cls: whether its first token is a class token.
+        halves: whether a block can be interrupted between attention and MLP.
+    """
+
+    name: str
+    dim: int
+    depth: int
+    has_cls: bool
+    halves: bool
+
+    @abstractmethod
+    def grid(self, height: int, width: int) -> Grid:
+        """Token grid (t = 1) of one frame of that many pixels, as the processor delivers it."""
+
+    @abstractmethod
+    def embed(self, pixels: Tensor) -> Tokens:
+        """[R, 3, H, W] -> tokens before the first block (the whole encoder when ``depth`` is 0)."""
+
+    @abstractmethod
+    def attend(self, block: int, x: Tensor, mask: Tensor | None, probe: TowerProbe | None) -> Tensor:
+        """Attention half of a block with its residual: [R, N, D] -> [R, N, D].
+
+        Args:
+            mask: [R, 1, N, N] bool, True where a query may see a key; None when nothing is padded.
+        """
+
+    @abstractmethod
+    def feed(self, block: int, x: Tensor) -> Tensor:
+        """MLP half of a block with its residual: [R, N, D] -> [R, N, D]."""
+
+    @abstractmethod
+    def finish(self, tokens: Tokens) -> Tokens:
+        """Final norm; class tokens are removed here."""
+
+    @abstractmethod
+    def flops_embed(self, height: int, width: int) -> int:
+        """FLOPs of `embed` for one frame."""
+
+    @abstractmethod
+    def flops_block(self, attention: int, mlp: int) -> int:
+        """FLOPs of one block for one frame, given the sequence lengths of its two halves, specials included."""
+
+    def flops_finish(self, tokens: int) -> int:
+        """FLOPs of `finish` (norms count as zero, as torch's counter has it)."""
+        return 0
+
+
+class Fusion(nn.Module, ABC):
+    """Brings the towers' tokens into the language model's space.
+
+    Attributes:
+        kind: "independent": one projector per tower, sequence concatenation in tower order. "shared": towers
+            resampled to one grid, concatenated along channels, one projector.
+    """
+
+    kind: FusionKind
+
+    @abstractmethod
+    def align(self, towers: Mapping[str, Tensor], grids: Mapping[str, Grid]) -> Tensor:
+        """Shared only: dense per-sample features {tower: [B, G_l, D_l]} -> [B, N, sum of D_l] on the common grid."""
+
+    @abstractmethod
+    def project(self, tokens: Tokens, tower: str | None = None) -> Tokens:
+        """Features -> [B, N, D_llm], positions added. ``tower`` names the projector of an independent fusion."""
+
+    @abstractmethod
+    def partials(self, aligned: Tensor) -> dict[str, Tensor]:
+        """Shared only: W·concat(f_l) split by tower, {tower: [B, N, hidden]}; they sum to W·f (bias left out)."""
+
+    @abstractmethod
+    def flops(self, counts: Mapping[str, int]) -> int:
+        """FLOPs of projecting that many tokens per tower (shared: the key "fused")."""
+
+
+class KVCache(Protocol):
+    """What a library attention module calls; see `core.cache`."""
+
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Append [B, H, n, d] to a layer's cache; returns everything cached in it."""
+        ...
+
+
+class Decoder(nn.Module, ABC):
+    """The language model, one layer at a time.
+
+    Attributes:
+        dim, depth, heads, kv_heads: its shape.
+    """
+
+    dim: int
+    depth: int
+    heads: int
+    kv_heads: int
+
+    @abstractmethod
+    def embed(self, ids: Tensor) -> Tensor:
+        """[B, T] ids -> [B, T, D]."""
+
+    @abstractmethod
+    def rotary(self, h: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """cos and sin of [B, T] position ids, in the dtype of ``h``."""
+
+    @abstractmethod
+    def layer(
+        self,
+        index: int,
+        h: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        cache: KVCache,
+        probe: TowerProbe | None,
+    ) -> Tensor:
+        """Run one layer on [B, T, D]; keys and values are appended to ``cache``.
+
+        Args:
+            mask: [B, 1, T, K] bool over cached plus new keys; None: causal, nothing padded.
+        """
+
+    @abstractmethod
+    def head(self, h: Tensor) -> Tensor:
+        """Final norm and vocabulary projection: [B, D] -> [B, V]."""
+
+    @abstractmethod
+    def flops_layer(self, queries: int, keys: int) -> int:
+        """FLOPs of one layer for that many new tokens over ``keys`` keys (cached plus new), no causal discount."""
+
+    @abstractmethod
+    def flops_head(self, tokens: int) -> int:
+        """FLOPs of the vocabulary projection."""
+
+
+class Prompt(NamedTuple):
+    """Token ids around the visual tokens of one request."""
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+
+class Processor(ABC):
+    """Media and text into tensors, ids into text.
+
+    Attributes:
+        eos: ids that end an answer.
+    """
+
+    eos: frozenset[int]
+
+    @abstractmethod
+    def pixels(self, media: Sequence[Any]) -> Tensor:
+        """RGB PIL images of one sample (1 image, or the frames of a clip) -> [F, 3, H, W], normalised."""
+
+    @abstractmethod
+    def prompt(self, question: str) -> Prompt:
+        """Ids of the template and question; the visual tokens stand between the two parts."""
+
+    @abstractmethod
+    def decode(self, ids: Sequence[int]) -> str:
+        """Answer ids -> text, special tokens left out."""
+
+
+@dataclass
+class VLM:
+    """A plain container.
+
+    Attributes:
+        name: row of the model table.
+        towers: in the order of the model's configuration.
+        digest: hash of the checkpoint's bytes, for records.
+    """
+
+    name: str
+    towers: dict[str, VisionTower]
+    fusion: Fusion
+    decoder: Decoder
+    processor: Processor
+    reference: Callable[[Grid], int]
+    digest: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the decoder lives."""
+        return next(self.decoder.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The decoder's dtype."""
+        return next(self.decoder.parameters()).dtype
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Every module by name, for digests and laws."""
+        return {**{f"towers.{k}": t for k, t in self.towers.items()}, "fusion": self.fusion, "decoder": self.decoder}
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A row of `list models`: what a model is, without building it.
+
+    Attributes:
+        build: (device, dtype, source) -> VLM; ``source`` is a folder or hub id, None for the shipped weights.
+        variants: fusion kind -> name of the model that offers it, for methods that prefer one.
+    """
+
+    name: str
+    fusion: FusionKind
+    towers: Mapping[str, str]
+    llm: str
+    tokens: int
+    licence: str
+    build: Callable[..., VLM]
+    variants: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""

@@ -1,0 +1,77 @@
+"""Tables of names: each name maps to "module:attribute", imported only when asked for.
+
+Third parties add rows through the entry-point groups ``meteor_bench.methods`` and ``meteor_bench.models``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from meteor_bench.errors import UnknownNameError
+
+__all__ = ["METHODS", "MODELS", "Registry"]
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A table of lazily imported objects.
+
+    Attributes:
+        kind: what a row is, for messages ("method").
+        group: the entry-point group whose rows are added to ours.
+        rows: name -> "module:attribute".
+    """
+
+    kind: str
+    group: str
+    rows: Mapping[str, str] = field(default_factory=dict)
+
+    def table(self) -> dict[str, str]:
+        """All rows, ours first; a third party cannot shadow one of ours."""
+        table = {point.name: point.value for point in entry_points(group=self.group)}
+        return {**table, **self.rows}
+
+    def names(self) -> list[str]:
+        """Our names in the order of the table, then third parties'."""
+        return [*self.rows, *sorted(set(self.table()) - set(self.rows))]
+
+    def load(self, name: str) -> Any:
+        """Import and return the object called ``name``.
+
+        Raises:
+            UnknownNameError: no such row.
+        """
+        target = self.rows.get(name) or self.table().get(name)
+        if target is None:
+            raise UnknownNameError(self.kind, name, self.names())
+        module, _, attribute = target.partition(":")
+        return getattr(import_module(module), attribute)
+
+
+METHODS = Registry(
+    "method",
+    "meteor_bench.methods",
+    {
+        "none": "meteor_bench.methods.none:NoPruning",
+        "random": "meteor_bench.methods.random:Random",
+        "uniform": "meteor_bench.methods.uniform:Uniform",
+        "pool": "meteor_bench.methods.pool:Pool",
+        "downsample": "meteor_bench.methods.downsample:Downsample",
+        "fastv": "meteor_bench.methods.fastv:FastV",
+        "evoprune": "meteor_bench.methods.evoprune:EvoPrune",
+        "meteor": "meteor_bench.methods.meteor:Meteor",
+    },
+)
+
+MODELS = Registry(
+    "model",
+    "meteor_bench.models",
+    {
+        "pocket": "meteor_bench.models.pocket:POCKET",
+        "pocket-independent": "meteor_bench.models.pocket:POCKET_INDEPENDENT",
+    },
+)
