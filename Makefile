@@ -1,0 +1,46 @@
+# Everything is run from .venv, which `setup` makes; every target that needs it asks for it.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.setup-done
+# Two workers: the tests start threads and processes of their own.
+PYTEST := $(BIN)/python -m pytest -n 2
+
+.PHONY: setup run test test-all lint type fmt tables lock
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --python $(BIN)/python --requirement requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+run: $(STAMP)
+	$(BIN)/meteor-bench run --method meteor --ratio 0.76
+
+test: $(STAMP)
+	$(PYTEST) -m "not slow"
+
+test-all: $(STAMP)
+	$(PYTEST)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+type: $(STAMP)
+	$(BIN)/mypy
+
+fmt: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The committed tables of the shipped model: results/reference/pocket.
+tables: $(STAMP)
+	$(BIN)/python scripts/reference_pocket.py
+
+# Newer versions of everything; the lock holds names and versions, nothing else.
+lock: $(STAMP)
+	$(BIN)/uv pip compile --quiet --upgrade --no-header --no-annotate --extra dev pyproject.toml -o requirements.lock
