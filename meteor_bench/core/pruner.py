@@ -7,7 +7,7 @@ stores a tensor, and never depends on the other rows of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -28,12 +28,14 @@ __all__ = [
     "FusePoint",
     "Points",
     "Pruner",
+    "Stage",
     "View",
     "keep_top",
 ]
 
 TowerAttention = Literal["cls", "received"]
 TextRows = Literal["last", "text"]
+Stage = Literal["encode", "fuse", "decode"]
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,13 @@ class FusePoint:
         text: the method needs the question's embeddings, so its decision cannot be shared by the questions of an
             image.
         partial: on a shared fusion, also give every tower's part of the first projection (`View.partials`).
+        features: on a shared fusion, ask BEFORE the projector: `View.tokens.x` is the aligned concatenation of the
+            towers' features and the decision is applied to it.
     """
 
     text: bool = False
     partial: bool = False
+    features: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,15 @@ class View:
         tokens: the sequence; only `tokens.visual` may be dropped. At a decode point it holds just the visual
             tokens of the language model's sequence, in order.
         target: [B] long, the number of visual tokens the engine's budget suggests keeping here; a method with a
-            schedule of its own may ignore it at all points but the last.
+            schedule of its own may ignore it at all points but the last. Tower points: the row's (frame's) share of
+            the sample's budget, all towers together. Fuse points: the sample's budget, all towers together.
+        reference: [B] long, what the unpruned reference model feeds its LLM for this row (at tower points the
+            frame's share): ``target`` is the kept share of it.
+        keep: `TokenBudget.keep`.
+        grids: tower -> its unpruned grid per row, for all towers, also those that are not asked here.
+        layers: this tower's (or the decoder's) `layer` at each of the method's points of this kind that name it.
+        groups: fuse points: tower -> [B, G] long, the tower's `Tokens.group` for the whole sample (frames one after
+            another, origins counted through).
         attention: the rows asked for. Tower points: [B, N] (already averaged over heads). Decode points:
             [B, H, R, N] softmax rows over the visual tokens; rows that are padding are zero.
         keys: [B, N, Dk] as asked for.
@@ -135,6 +148,11 @@ class View:
     layer: int = 0
     point: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
+    reference: Tensor | None = None
+    keep: float = 1.0
+    grids: Mapping[str, Grid] = field(default_factory=dict)
+    layers: tuple[int, ...] = ()
+    groups: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -182,14 +200,30 @@ class Pruner:
         positions: the published position policy: "keep" gives surviving tokens their original position ids,
             "renumber" contiguous ones.
         prefers: fusion kind of the model variant to take where a model offers several.
-        exact: whether every sample ends with exactly the budget's number of tokens (False: adaptive methods, which
-            meet it on average over calibration samples).
     """
 
     fact: ClassVar[Fact] = Fact(year=0, paper="", stages=())
     positions: ClassVar[Literal["keep", "renumber"]] = "keep"
     prefers: ClassVar[Literal["independent", "shared"] | None] = None
-    exact: ClassVar[bool] = True
+
+    @property
+    def exact(self) -> bool:
+        """Whether every sample ends with exactly the budget's number of tokens (False: adaptive, on average)."""
+        return True
+
+    @property
+    def calibration(self) -> tuple[Stage, ...]:
+        """Stages whose constants (`View.facts`) are measured on calibration samples, in this order; () for none.
+
+        For each stage in turn, `core.calibrate` runs the samples with the facts fitted so far: points of earlier
+        stages are decided as usual, at points of this stage `observe` is asked and nothing is pruned; then `fit`.
+        """
+        return ()
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether `View.facts` must be measured before the method can run."""
+        return bool(self.calibration)
 
     def points(self, vlm: VLM, budget: TokenBudget) -> Points:
         """Where to ask; raises BudgetError or UnsupportedError when the target or the model does not fit."""
@@ -211,12 +245,13 @@ class Pruner:
         """Decide before a language-model layer."""
         return Decision(keep=view.tokens.visual)
 
-    def calibrate(self) -> Callable[..., Mapping[str, Any]] | None:
-        """A function that measures `View.facts` on calibration samples, None when the method needs none.
+    def observe(self, view: View) -> Mapping[str, Tensor]:
+        """Statistics of an unpruned view in a calibration pass: name -> [B]. Rows of all batches are concatenated."""
+        return {}
 
-        Called as ``calibrate(vlm, budget, batches)``; see `core.calibrate`.
-        """
-        return None
+    def fit(self, stage: Stage, observed: Mapping[str, Tensor]) -> Mapping[str, Any]:
+        """Facts (plain data: numbers, strings, lists, dicts) from all rows that `observe` gave for a stage."""
+        return {}
 
     def parameters(self) -> dict[str, Any]:
         """The hyperparameters as plain data, for records."""
