@@ -26,6 +26,7 @@ __all__ = [
     "EncodePoint",
     "Fact",
     "FusePoint",
+    "Layout",
     "Points",
     "Pruner",
     "Stage",
@@ -107,6 +108,21 @@ class Points:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """The model's shape around a view.
+
+    Attributes:
+        fusion: "independent" or "shared".
+        grids: tower -> its unpruned grid per row (tower points: of a frame; fuse and decode points: of a sample).
+        depths: tower -> number of blocks, 0 for an opaque tower.
+    """
+
+    fusion: Literal["independent", "shared"]
+    grids: Mapping[str, Grid]
+    depths: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class View:
     """What a method may look at, read-only, for one sequence kind at one point.
 
@@ -119,8 +135,9 @@ class View:
         reference: [B] long, what the unpruned reference model feeds its LLM for this row (at tower points the
             frame's share): ``target`` is the kept share of it.
         keep: `TokenBudget.keep`.
-        grids: tower -> its unpruned grid per row, for all towers, also those that are not asked here.
+        layout: the model's towers, also those that are not asked here.
         layers: this tower's (or the decoder's) `layer` at each of the method's points of this kind that name it.
+        inside: whether the point lies between the attention and the MLP of a block.
         groups: fuse points: tower -> [B, G] long, the tower's `Tokens.group` for the whole sample (frames one after
             another, origins counted through).
         attention: the rows asked for. Tower points: [B, N] (already averaged over heads). Decode points:
@@ -150,8 +167,9 @@ class View:
     facts: Mapping[str, Any] = field(default_factory=dict)
     reference: Tensor | None = None
     keep: float = 1.0
-    grids: Mapping[str, Grid] = field(default_factory=dict)
+    layout: Layout | None = None
     layers: tuple[int, ...] = ()
+    inside: bool = False
     groups: Mapping[str, Tensor] = field(default_factory=dict)
 
 
