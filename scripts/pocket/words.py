@@ -23,7 +23,7 @@ COLS = ("col1", "col2", "col3", "col4")
 FRAMES = ("frame1", "frame2", "frame3", "frame4")
 CORNERS = ("top-left", "top-right", "bottom-left", "bottom-right")
 OTHER = (
-    "what color shape size is the a of in are there how many things thing image which where does do "
+    "what color shape size is the a an of in are there how many things thing image which where does do "
     "move first last appear appears before after above below just left-of right-of plus sum value bar sign says "
     "that read text line top center bottom tallest shortest node nodes point points to arrow yes no step by "
     "row column at number from and or with on it an one direction word clip frame"

@@ -1,0 +1,185 @@
+"""The pocket models as plain modules: three towers, a fusion of one of two kinds, a Llama decoder.
+
+No engine code here: towers and decoder are transformers' own modules, composed by `models/pocket.py`.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    ConvNextConfig,
+    ConvNextModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
+
+TOWERS = ("a", "b", "c")
+LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class PocketConfig:
+    fusion: Literal["shared", "independent"] = "shared"
+    vocab_size: int = 166
+    hidden_size: int = 192
+    intermediate_size: int = 512
+    num_layers: int = 5
+    num_heads: int = 3
+    max_positions: int = 1024
+    tower_dim: int = 128
+    tower_intermediate: int = 512
+    image_size: int = 128
+    frame_size: int = 64
+    frames: int = 4
+    model_type: str = "pocket"
+
+    @property
+    def grids(self) -> dict[str, int]:
+        """Side of each tower's token grid on an image; on a frame it is half of that."""
+        return {"a": 16, "b": 16, "c": 8}
+
+    @property
+    def visual_tokens(self) -> int:
+        """Length of the unpruned visual sequence, the same for an image and for a clip."""
+        return 256 if self.fusion == "shared" else sum(side**2 for side in self.grids.values())
+
+    def save(self, folder: Path) -> None:
+        (folder / "config.json").write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> "PocketConfig":
+        return cls(**json.loads((folder / "config.json").read_text()))
+
+
+def build_towers(config: PocketConfig) -> nn.ModuleDict:
+    vit = {"hidden_size": config.tower_dim, "intermediate_size": config.tower_intermediate, "num_attention_heads": 2}
+    a = CLIPVisionConfig(**vit, num_hidden_layers=4, image_size=64, patch_size=4)
+    b = ConvNextConfig(
+        num_channels=1,
+        patch_size=4,
+        num_stages=2,
+        hidden_sizes=[64, config.tower_dim],
+        depths=[2, 3],
+        image_size=128,
+        layer_scale_init_value=0.2,  # the default of 1e-6 needs far longer schedules than ours
+    )
+    c = SiglipVisionConfig(**vit, num_hidden_layers=3, image_size=128, patch_size=16, vision_use_head=False)
+    return nn.ModuleDict({"a": CLIPVisionModel(a), "b": ConvNextModel(b), "c": SiglipVisionModel(c)})
+
+
+def build_decoder(config: PocketConfig) -> LlamaForCausalLM:
+    llama = LlamaConfig(
+        vocab_size=config.vocab_size,
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        num_hidden_layers=config.num_layers,
+        num_attention_heads=config.num_heads,
+        num_key_value_heads=config.num_heads,
+        max_position_embeddings=config.max_positions,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    return LlamaForCausalLM(llama)
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """uint8 [..., H, W, 3] -> float [rows, 3, H, W] in -1..1; the frames of a clip become rows."""
+    rows = pixels.reshape(-1, *pixels.shape[-3:]).permute(0, 3, 1, 2)
+    return rows.float() / 127.5 - 1
+
+
+def tower_inputs(rows: Tensor) -> dict[str, Tensor]:
+    """What each tower sees of [rows, 3, H, W]: a half the resolution, b the luminance, c all of it."""
+    luma = rows.new_tensor(LUMA)[None, :, None, None]
+    return {"a": F.avg_pool2d(rows, 2), "b": (rows * luma).sum(1, keepdim=True), "c": rows}
+
+
+class SharedFusion(nn.Module):
+    """Channel concatenation on the 16x16 grid of a and b, then one projector."""
+
+    def __init__(self, config: PocketConfig) -> None:
+        super().__init__()
+        d, h = config.tower_dim, config.hidden_size
+        self.norm = nn.ModuleDict({name: nn.LayerNorm(d) for name in TOWERS})
+        self.mlp = nn.Sequential(nn.Linear(3 * d, 2 * h), nn.GELU(), nn.Linear(2 * h, h))
+        self.image_positions = nn.Parameter(torch.zeros(256, h))
+        self.video_positions = nn.Parameter(torch.zeros(config.frames, 64, h))
+
+    def project(self, features: dict[str, Tensor]) -> Tensor:
+        """{tower: [rows, n, d]} -> [rows, 256 or 64, hidden], without positions."""
+        normed = {name: self.norm[name](x) for name, x in features.items()}
+        c = normed["c"]
+        side = round(c.shape[1] ** 0.5)
+        grid = c.transpose(1, 2).unflatten(2, (side, side))
+        normed["c"] = F.interpolate(grid, scale_factor=2, mode="nearest").flatten(2).transpose(1, 2)
+        return self.mlp(torch.cat([normed[name] for name in TOWERS], dim=-1))
+
+    def positions(self, is_clip: bool) -> Tensor:
+        return self.video_positions if is_clip else self.image_positions
+
+
+class IndependentFusion(nn.Module):
+    """One projector and one position table per tower; the sequences are concatenated a, b, c."""
+
+    def __init__(self, config: PocketConfig) -> None:
+        super().__init__()
+        d, h = config.tower_dim, config.hidden_size
+        self.norm = nn.ModuleDict({name: nn.LayerNorm(d) for name in TOWERS})
+        self.mlp = nn.ModuleDict({name: nn.Sequential(nn.Linear(d, 2 * h), nn.GELU(), nn.Linear(2 * h, h)) for name in TOWERS})
+        sides = config.grids
+        self.image_positions = nn.ParameterDict({name: torch.zeros(sides[name] ** 2, h) for name in TOWERS})
+        self.video_positions = nn.ParameterDict(
+            {name: torch.zeros(config.frames, (sides[name] // 2) ** 2, h) for name in TOWERS}
+        )
+
+    def project(self, name: str, x: Tensor) -> Tensor:
+        """[rows, n, d] of one tower -> [rows, n, hidden], without positions."""
+        return self.mlp[name](self.norm[name](x))
+
+    def positions(self, name: str, is_clip: bool) -> Tensor:
+        return (self.video_positions if is_clip else self.image_positions)[name]
+
+
+class PocketVLM(nn.Module):
+    """A container: `towers`, `fusion`, `decoder`."""
+
+    def __init__(self, config: PocketConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.towers = build_towers(config)
+        self.fusion = SharedFusion(config) if config.fusion == "shared" else IndependentFusion(config)
+        self.decoder = build_decoder(config)
+
+    def encode(self, rows: Tensor) -> dict[str, Tensor]:
+        """[rows, 3, H, W] in -1..1 -> {tower: [rows, n, tower_dim]}; CLS tokens are left out."""
+        pixels = tower_inputs(rows)
+        a = self.towers["a"](pixels["a"], interpolate_pos_encoding=True).last_hidden_state[:, 1:]
+        b = self.towers["b"](pixels["b"]).last_hidden_state.flatten(2).transpose(1, 2)
+        c = self.towers["c"](pixels["c"], interpolate_pos_encoding=True).last_hidden_state
+        return {"a": a, "b": b, "c": c}
+
+    def visual(self, pixels: Tensor) -> Tensor:
+        """uint8 images [B, 128, 128, 3] or clips [B, 4, 64, 64, 3] -> visual tokens [B, N, hidden]."""
+        is_clip = pixels.ndim == 5
+        features = self.encode(normalise(pixels).to(self.decoder.dtype))
+        batch = pixels.shape[0]
+
+        def place(x: Tensor, table: Tensor) -> Tensor:
+            x = x.reshape(batch, *table.shape)
+            return (x + table).reshape(batch, -1, x.shape[-1])
+
+        if isinstance(self.fusion, SharedFusion):
+            return place(self.fusion.project(features), self.fusion.positions(is_clip))
+        parts = [place(self.fusion.project(n, features[n]), self.fusion.positions(n, is_clip)) for n in TOWERS]
+        return torch.cat(parts, dim=1)
