@@ -21,8 +21,9 @@ class SampleTrace:
         answer: tokens generated, the end token included.
         reference: N, what the unpruned reference model feeds its LLM for this sample.
         target: the budget's count after the last pruning point.
-        tower_blocks: tower -> sequence length of each block's attention and MLP, specials included, all frames
-            (list of (frames, attention length, MLP length)); the FLOP counts are made of these.
+        padded: width of the padded visual block in each layer's batch, beside the useful counts above.
+        flops: stage -> FLOPs of this sample run alone: "encode.<tower>", "fuse", "prefill", "decode".
+        notes: substitutions that were made, say a tower without a class token.
     """
 
     towers: dict[str, int] = field(default_factory=dict)
@@ -33,7 +34,9 @@ class SampleTrace:
     answer: int = 0
     reference: int = 0
     target: int = 0
-    tower_blocks: dict[str, list[tuple[int, int, int]]] = field(default_factory=dict)
+    padded: list[int] = field(default_factory=list)
+    flops: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def final(self) -> int:

@@ -103,8 +103,16 @@ class Fusion(nn.Module, ABC):
         """Shared only: dense per-sample features {tower: [B, G_l, D_l]} -> [B, N, sum of D_l] on the common grid."""
 
     @abstractmethod
+    def common(self, grids: Mapping[str, Grid]) -> Grid:
+        """Shared only: the grid that the towers are resampled to."""
+
+    @abstractmethod
     def project(self, tokens: Tokens, tower: str | None = None) -> Tokens:
-        """Features -> [B, N, D_llm], positions added. ``tower`` names the projector of an independent fusion."""
+        """Features -> [B, N, D_llm]. ``tower`` names the projector of an independent fusion."""
+
+    def place(self, tokens: Tokens, tower: str | None = None) -> Tokens:
+        """Add what a model adds after projection (position tables); by default nothing."""
+        return tokens
 
     @abstractmethod
     def partials(self, aligned: Tensor) -> dict[str, Tensor]:
@@ -208,7 +216,10 @@ class VLM:
     Attributes:
         name: row of the model table.
         towers: in the order of the model's configuration.
+        reference: `grid` of a sample -> N, the visual tokens that the unpruned reference model feeds its LLM.
+        native: height and width in pixels of an image as the processor delivers it.
         digest: hash of the checkpoint's bytes, for records.
+        provenance: what else a record should say about the model.
     """
 
     name: str
@@ -217,8 +228,18 @@ class VLM:
     decoder: Decoder
     processor: Processor
     reference: Callable[[Grid], int]
+    native: tuple[int, int]
     digest: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def lead(self) -> str:
+        """The tower with the most tokens on an image (the first of equals)."""
+        return max(self.towers, key=lambda name: self.towers[name].grid(*self.native).n)
+
+    def grid(self, frames: int, height: int, width: int) -> Grid:
+        """The lead tower's grid of a sample of that many frames and pixels."""
+        return Grid(frames, *self.towers[self.lead].grid(height, width)[1:])
 
     @property
     def device(self) -> torch.device:

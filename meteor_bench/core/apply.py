@@ -1,0 +1,172 @@
+"""Carrying out decisions: gather, merge, compact, and the bookkeeping of origins and groups."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core.pruner import Decision
+from meteor_bench.core.tokens import Grid, Tokens
+
+__all__ = ["apply", "concat", "densify", "join_frames", "pick", "rows_of"]
+
+
+def apply(tokens: Tokens, decision: Decision) -> Tokens:
+    """Tokens after a decision: kept tokens in sequence order, padded on the right, merges carried out."""
+    keep = (decision.keep & tokens.visual) | (tokens.special & tokens.valid)
+    if decision.mix is None and bool(torch.equal(keep, tokens.valid)):
+        return tokens
+    into = _destinations(tokens, keep, decision)
+    if decision.mix is not None:
+        x = _mixed(tokens, keep, decision.mix)
+    elif decision.merge_into is not None:
+        x = _merged(tokens, keep, into, decision)
+    else:
+        x = tokens.x
+    size = tokens.size
+    if decision.merge_into is not None:
+        absorbed = torch.where(into >= 0, size, torch.zeros_like(size))
+        size = torch.zeros_like(size).scatter_add_(1, into.clamp(min=0), absorbed)
+    out = pick(replace(tokens, x=x, size=size), keep)
+    return replace(out, group=_regroup(tokens, into))
+
+
+def _destinations(tokens: Tokens, keep: Tensor, decision: Decision) -> Tensor:
+    """[B, N] index of the token that each token ends in: itself, its absorber, or -1."""
+    own = torch.arange(keep.shape[1], device=keep.device).expand_as(keep)
+    other = torch.full_like(own, -1) if decision.merge_into is None else decision.merge_into
+    other = torch.where(tokens.visual, other, torch.full_like(own, -1))
+    return torch.where(keep, own, other)
+
+
+def _merged(tokens: Tokens, keep: Tensor, into: Tensor, decision: Decision) -> Tensor:
+    """[B, N, D] where every absorbing token holds its weighted sum or mean; others are untouched, bit for bit."""
+    weight = tokens.size if decision.weight is None else decision.weight
+    weight = torch.where(into >= 0, weight.float(), torch.zeros_like(weight, dtype=torch.float32))
+    slot = into.clamp(min=0)
+    x = tokens.x.float()
+    total = torch.zeros_like(x).scatter_add_(1, slot[..., None].expand_as(x), x * weight[..., None])
+    mass = torch.zeros_like(weight).scatter_add_(1, slot, weight)
+    if decision.weight is None or decision.normalise:
+        total = total / mass.clamp(min=1e-12)[..., None]
+    sources = ((into >= 0) & ~keep).to(weight.dtype)
+    absorbs = torch.zeros_like(weight).scatter_add_(1, slot, sources) > 0
+    changed = absorbs if decision.weight is None or decision.normalise else keep & ~tokens.special
+    return torch.where(changed[..., None], total.to(tokens.x.dtype), tokens.x)
+
+
+def _mixed(tokens: Tokens, keep: Tensor, mix: Tensor) -> Tensor:
+    """[B, N, D] with each kept visual token replaced by its row of ``mix`` (rows in sequence order)."""
+    kept = keep & ~tokens.special
+    rows = (mix.float() @ tokens.x.float()).to(tokens.x.dtype)  # [B, K, D]
+    order = (kept.cumsum(1) - 1).clamp(min=0)
+    spread = rows.gather(1, order[..., None].expand(-1, -1, rows.shape[-1]))
+    return torch.where(kept[..., None], spread, tokens.x)
+
+
+def _regroup(tokens: Tokens, into: Tensor) -> Tensor:
+    """[B, G] group map after tokens moved to ``into``."""
+    b, cells = tokens.group.shape
+    target = torch.where(into >= 0, tokens.origin.gather(1, into.clamp(min=0)), torch.full_like(into, -1))
+    # One extra column takes the writes of special tokens and padding (origin -1).
+    table = torch.full((b, cells + 1), -1, dtype=torch.long, device=into.device)
+    table.scatter_(1, torch.where(tokens.origin >= 0, tokens.origin, cells), target)
+    moved = table.gather(1, torch.where(tokens.group >= 0, tokens.group, cells))
+    return torch.where(tokens.group >= 0, moved, tokens.group)
+
+
+def pick(tokens: Tokens, keep: Tensor) -> Tokens:
+    """The chosen tokens of each row, compacted to the left; rows that are shorter are padded on the right."""
+    counts = keep.sum(1)
+    width = int(counts.max())
+    index = (~keep).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
+    valid = torch.arange(width, device=keep.device) < counts[:, None]
+    x = tokens.x.gather(1, index[..., None].expand(-1, -1, tokens.x.shape[-1]))
+    if not bool(valid.all()):
+        x = x.masked_fill(~valid[..., None], 0)
+    return replace(
+        tokens,
+        x=x,
+        valid=valid,
+        origin=tokens.origin.gather(1, index).masked_fill(~valid, -1),
+        special=tokens.special.gather(1, index) & valid,
+        size=tokens.size.gather(1, index).masked_fill(~valid, 0),
+    )
+
+
+def rows_of(tokens: Tokens, rows: Tensor) -> Tokens:
+    """The given rows of a batch (repeats allowed)."""
+    return replace(
+        tokens,
+        x=tokens.x[rows],
+        valid=tokens.valid[rows],
+        origin=tokens.origin[rows],
+        special=tokens.special[rows],
+        size=tokens.size[rows],
+        group=tokens.group[rows],
+    )
+
+
+def join_frames(tokens: Tokens, frames: int) -> Tokens:
+    """[B·F] rows of single frames -> [B] rows of whole samples, frame after frame, without inner padding."""
+    r, n, d = tokens.x.shape
+    b, cells = r // frames, tokens.grid.n
+    shift = torch.arange(frames, device=tokens.x.device).repeat(b)[:, None] * cells
+    joined = replace(
+        tokens,
+        x=tokens.x.reshape(b, frames * n, d),
+        valid=tokens.valid.reshape(b, -1),
+        origin=torch.where(tokens.origin >= 0, tokens.origin + shift, tokens.origin).reshape(b, -1),
+        special=tokens.special.reshape(b, -1),
+        size=tokens.size.reshape(b, -1),
+        group=torch.where(tokens.group >= 0, tokens.group + shift, tokens.group).reshape(b, -1),
+        grid=Grid(frames * tokens.grid.t, tokens.grid.h, tokens.grid.w),
+    )
+    return pick(joined, joined.valid) if joined.padded else joined
+
+
+def concat(parts: list[Tokens]) -> Tokens:
+    """Sequence concatenation of several towers' tokens; origins count on through the towers' grids."""
+    if len(parts) == 1:
+        return parts[0]
+    shifts = [sum(p.grid.n for p in parts[:i]) for i in range(len(parts))]
+    joined = Tokens(
+        x=torch.cat([p.x for p in parts], 1),
+        valid=torch.cat([p.valid for p in parts], 1),
+        origin=torch.cat([torch.where(p.origin >= 0, p.origin + s, p.origin) for p, s in zip(parts, shifts)], 1),
+        special=torch.cat([p.special for p in parts], 1),
+        size=torch.cat([p.size for p in parts], 1),
+        group=torch.cat([torch.where(p.group >= 0, p.group + s, p.group) for p, s in zip(parts, shifts)], 1),
+        grid=Grid(1, 1, sum(p.grid.n for p in parts)),
+    )
+    return pick(joined, joined.valid) if joined.padded else joined
+
+
+def densify(tokens: Tokens) -> Tensor:
+    """[B, grid.n, D] features of every cell of the unpruned grid.
+
+    A merged cell takes its group's features; a dropped one those of the nearest surviving cell of the same frame
+    (Euclidean distance between cells, ties to the lower index).
+    """
+    b, cells = tokens.group.shape
+    frame, t = tokens.grid.h * tokens.grid.w, tokens.grid.t
+    if tokens.x.shape[1] == cells and bool((tokens.group >= 0).all()) and not tokens.padded:
+        return tokens.x
+    slots = torch.full((b, cells + 1), -1, dtype=torch.long, device=tokens.x.device)
+    own = torch.arange(tokens.x.shape[1], device=tokens.x.device).expand_as(tokens.origin)
+    slots.scatter_(1, torch.where(tokens.visual, tokens.origin, cells), own)
+    alive = tokens.group >= 0
+    slot = slots.gather(1, tokens.group.clamp(min=0))
+    if not bool(alive.all()):
+        y, x = torch.meshgrid(torch.arange(tokens.grid.h), torch.arange(tokens.grid.w), indexing="ij")
+        place = torch.stack([y.flatten(), x.flatten()], -1).to(tokens.x.device, torch.float32)
+        distance = torch.cdist(place, place)  # [frame, frame]
+        for f in range(t):
+            part = slice(f * frame, (f + 1) * frame)
+            far = distance[None].masked_fill(~alive[:, None, part], torch.inf)
+            nearest = far.argmin(-1)  # [B, frame]
+            filled = slot[:, part].gather(1, nearest)
+            slot[:, part] = torch.where(alive[:, part], slot[:, part], filled)
+    return tokens.x.gather(1, slot[..., None].expand(-1, -1, tokens.x.shape[-1]))

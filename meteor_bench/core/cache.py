@@ -1,0 +1,71 @@
+"""Key/value cache whose layers may hold different tokens: pruning before layer k leaves layers below k longer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+__all__ = ["LayerCache"]
+
+
+class LayerCache:
+    """Keys and values per layer, with room to grow in place.
+
+    Args:
+        depth: number of layers.
+        slack: tokens of room allocated beyond what is appended first.
+    """
+
+    def __init__(self, depth: int, slack: int = 0) -> None:
+        self.depth = depth
+        self.slack = slack
+        self._keys: list[Tensor | None] = [None] * depth
+        self._values: list[Tensor | None] = [None] * depth
+        self._used = [0] * depth
+
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Append [B, H, n, d] to a layer and return all it holds, [B, H, used, d] (a view)."""
+        used, new = self._used[layer_idx], keys.shape[2]
+        stored = self._keys[layer_idx]
+        if stored is None or used + new > stored.shape[2]:
+            self._grow(layer_idx, keys, values, used + new + self.slack)
+        key_store, value_store = self._keys[layer_idx], self._values[layer_idx]
+        assert key_store is not None and value_store is not None
+        key_store[:, :, used : used + new] = keys
+        value_store[:, :, used : used + new] = values
+        self._used[layer_idx] = used + new
+        return key_store[:, :, : used + new], value_store[:, :, : used + new]
+
+    def _grow(self, layer: int, keys: Tensor, values: Tensor, size: int) -> None:
+        for store, like in ((self._keys, keys), (self._values, values)):
+            old = store[layer]
+            b, h, _, d = like.shape
+            fresh = like.new_empty(b, h, size, d)
+            if old is not None:
+                fresh[:, :, : self._used[layer]] = old[:, :, : self._used[layer]]
+            store[layer] = fresh
+
+    def width(self, layer: int) -> int:
+        """Slots used in a layer, padding included."""
+        return self._used[layer]
+
+    def select(self, rows: Tensor, slack: int) -> LayerCache:
+        """A new cache holding copies of the given rows, with ``slack`` tokens of room."""
+        out = LayerCache(self.depth, slack)
+        for layer in range(self.depth):
+            keys, values, used = self._keys[layer], self._values[layer], self._used[layer]
+            if keys is None or values is None:
+                continue
+            out._keys[layer] = _rows(keys, rows, used, slack)
+            out._values[layer] = _rows(values, rows, used, slack)
+            out._used[layer] = used
+        return out
+
+
+def _rows(store: Tensor, rows: Tensor, used: int, slack: int) -> Tensor:
+    """[len(rows), H, used + slack, d] with the first ``used`` slots copied."""
+    _, h, _, d = store.shape
+    out = store.new_empty(len(rows), h, used + slack, d)
+    out[:, :, :used] = store[:, :, :used].index_select(0, rows)
+    return out

@@ -1,0 +1,142 @@
+"""The one attention probe: attention statistics computed beside the fast kernel, never instead of it.
+
+`register()` adds one attention function (and its mask function) to transformers' tables under `KERNEL`. Models are
+built with it; it runs the library's own SDPA and, while a `Probe` is active, also computes the few rows that the
+probe wants. A context variable carries the probe, because some library attentions (SigLIP) drop unknown keyword
+arguments before they reach the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["KERNEL", "Probe", "probing", "register"]
+
+KERNEL = "meteor_bench_sdpa"
+_CHUNK = 1 << 26  # attention entries held at once when all rows are needed
+
+
+@dataclass
+class Probe:
+    """What to read from one attention call, and what was read.
+
+    Attributes:
+        mode: "rows" reads the softmax rows of chosen queries; "received" the mean over queries and heads of the
+            attention each key gets.
+        rows: [B, R] long, query indices for "rows".
+        queries: [B, N] bool, the queries that count for "received".
+        want_keys: also keep the keys, averaged over heads.
+        attention: the result: "rows" [B, H, R, K], "received" [B, K].
+        keys: [B, K, d] the keys (rotated where the model rotates them), averaged over heads.
+    """
+
+    mode: Literal["rows", "received", "keys"]
+    rows: Tensor | None = None
+    queries: Tensor | None = None
+    want_keys: bool = False
+    attention: Tensor | None = None
+    keys: Tensor | None = None
+
+    def read(
+        self, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None, causal: bool, groups: int
+    ) -> None:
+        """Compute the statistic from one call's [B, H, Q, d] queries and [B, H_kv, K, d] keys."""
+        if self.want_keys:
+            self.keys = key.mean(1)
+        if self.mode == "keys":
+            return
+        key = key.repeat_interleave(groups, dim=1) if groups > 1 else key
+        scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+        if self.mode == "rows":
+            assert self.rows is not None
+            self.attention = _softmax_rows(query, key, mask, scaling, causal, self.rows)
+            return
+        assert self.queries is not None
+        b, h, q, _ = query.shape
+        total = query.new_zeros(b, key.shape[2], dtype=torch.float32)
+        step = max(1, _CHUNK // max(1, b * h * key.shape[2]))
+        for start in range(0, q, step):
+            rows = torch.arange(start, min(q, start + step), device=query.device).expand(b, -1)
+            part = _softmax_rows(query, key, mask, scaling, causal, rows)  # [B, H, r, K]
+            total += (part.mean(1) * self.queries[:, rows[0], None]).sum(1)
+        self.attention = total / self.queries.sum(1, keepdim=True).clamp(min=1)
+
+
+def _softmax_rows(
+    query: Tensor, key: Tensor, mask: Tensor | None, scaling: float, causal: bool, rows: Tensor
+) -> Tensor:
+    """Softmax rows [B, H, R, K] in float32 of the chosen queries, under the same mask as the kernel's."""
+    b, h, q, d = query.shape
+    k = key.shape[2]
+    picked = query.gather(2, rows[:, None, :, None].expand(b, h, -1, d))
+    scores = (picked @ key.transpose(-1, -2)).float() * scaling
+    if mask is not None:
+        chosen = mask.expand(b, -1, q, k)
+        chosen = chosen.gather(2, rows[:, None, :, None].expand(b, chosen.shape[1], -1, k))
+        scores = scores.masked_fill(~chosen, -torch.inf) if mask.dtype == torch.bool else scores + chosen.float()
+    elif causal and q > 1:
+        ahead = torch.arange(k, device=query.device)[None, None, :] > rows[:, :, None]
+        scores = scores.masked_fill(ahead[:, None], -torch.inf)
+    return scores.softmax(-1)
+
+
+_active: ContextVar[Probe | None] = ContextVar("meteor_bench_probe", default=None)
+
+
+@contextmanager
+def probing(probe: Probe | None) -> Iterator[None]:
+    """Let the attention calls inside the block report to ``probe`` (None: nothing is read)."""
+    if probe is None:
+        yield
+        return
+    token = _active.set(probe)
+    try:
+        yield
+    finally:
+        _active.reset(token)
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """The library's SDPA, plus the probe's reading while one is active."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    probe = _active.get()
+    if probe is not None:
+        causal = kwargs.get("is_causal")
+        probe.read(
+            query,
+            key,
+            attention_mask,
+            kwargs.get("scaling"),
+            bool(getattr(module, "is_causal", False) if causal is None else causal),
+            int(getattr(module, "num_key_value_groups", 1)),
+        )
+    out, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    return out, None
+
+
+def register() -> str:
+    """Add the kernel and its mask function to transformers' tables (idempotent); returns the kernel's name.
+
+    Without the mask function the library's own forward would silently drop padding masks for an unknown kernel.
+    """
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+    AttentionInterface.register(KERNEL, _attention)
+    AttentionMaskInterface.register(KERNEL, sdpa_mask)
+    return KERNEL

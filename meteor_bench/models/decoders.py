@@ -1,0 +1,84 @@
+"""Decoders over transformers' causal language models of the Llama family (Llama, Vicuna, Qwen2, Mistral, Yi)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core import flops
+from meteor_bench.core.probe import Probe, probing
+from meteor_bench.models.base import Decoder, KVCache
+
+__all__ = ["LlamaDecoder"]
+
+
+class LlamaDecoder(Decoder):
+    """One of transformers' Llama-like `ForCausalLM` modules, run layer by layer.
+
+    Args:
+        model: the library's module; its layers must take (hidden, attention_mask, position_embeddings,
+            past_key_values).
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        config = model.config
+        self.dim, self.depth = config.hidden_size, config.num_hidden_layers
+        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self.head_dim = getattr(config, "head_dim", None) or self.dim // self.heads
+        self.inner, self.vocabulary = config.intermediate_size, config.vocab_size
+
+    def embed(self, ids: Tensor) -> Tensor:
+        out: Tensor = self.model.model.embed_tokens(ids)
+        return out
+
+    def rotary(self, h: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        cos, sin = self.model.model.rotary_emb(h, position_ids=positions)
+        return cos, sin
+
+    def layer(
+        self,
+        index: int,
+        h: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        cache: KVCache,
+        probe: Probe | None,
+    ) -> Tensor:
+        with probing(probe):
+            out: Tensor = self.model.model.layers[index](
+                h, attention_mask=mask, position_embeddings=rotary, past_key_values=cache
+            )
+        return out
+
+    def head(self, h: Tensor) -> Tensor:
+        out: Tensor = self.model.lm_head(self.model.model.norm(h))
+        return out
+
+    def flops_layer(self, queries: int, keys: int) -> int:
+        width, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        return (
+            flops.linear(queries, self.dim, width)
+            + 2 * flops.linear(queries, self.dim, kv)
+            + flops.linear(queries, width, self.dim)
+            + flops.attention(queries, keys, width)
+            + 3 * flops.linear(queries, self.dim, self.inner)
+        )
+
+    def flops_head(self, tokens: int) -> int:
+        return flops.linear(tokens, self.dim, self.vocabulary)
+
+
+def keep_rotary_float32(model: torch.nn.Module) -> None:
+    """Undo what a cast to half precision does to RoPE's inverse frequencies.
+
+    ``module.to(bfloat16)`` also casts buffers; the rounded frequencies move every rotation.
+    """
+    for module in model.modules():
+        original = getattr(module, "inv_freq", None)
+        if isinstance(original, Tensor) and original.dtype != torch.float32:
+            inv_freq, _ = module.compute_default_rope_parameters(module.config)  # type: ignore[operator]
+            module.inv_freq = inv_freq.to(original.device)

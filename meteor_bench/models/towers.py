@@ -1,0 +1,138 @@
+"""Vision towers over transformers' own modules: the CLIP/SigLIP family of ViTs and ConvNeXt.
+
+The library's layers are called from the engine's one loop; nothing is copied or patched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from meteor_bench.core import flops
+from meteor_bench.core.apply import pick
+from meteor_bench.core.probe import Probe, probing
+from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.models.base import VisionTower
+
+__all__ = ["ConvNextTower", "VitTower"]
+
+Prepare = Callable[[Tensor], Tensor]
+
+
+class VitTower(VisionTower):
+    """A pre-norm ViT of transformers (`CLIPVisionModel`, `SiglipVisionModel`).
+
+    Args:
+        name: key of the tower in its model.
+        model: the library's module.
+        has_cls: whether the embedding puts a class token first.
+        post_norm: whether the library's forward ends with `post_layernorm` (SigLIP does, CLIP does not).
+        prepare: resizes the shared pixels [R, 3, H, W] to what this encoder sees.
+    """
+
+    halves = True
+
+    def __init__(self, name: str, model: Any, *, has_cls: bool, post_norm: bool, prepare: Prepare) -> None:
+        super().__init__()
+        self.name, self.model, self.has_cls, self.post_norm = name, model, has_cls, post_norm
+        self.prepare = prepare
+        self.config = model.config
+        self.dim, self.depth = model.config.hidden_size, model.config.num_hidden_layers
+
+    def grid(self, height: int, width: int) -> Grid:
+        import torch
+
+        seen = self.prepare(torch.empty(1, 3, height, width, device="meta"))
+        return Grid(1, seen.shape[-2] // self.config.patch_size, seen.shape[-1] // self.config.patch_size)
+
+    def embed(self, pixels: Tensor) -> Tokens:
+        pixels = self.prepare(pixels)
+        height, width = pixels.shape[-2:]
+        native = height == width == self.config.image_size
+        x = self.model.embeddings(pixels, interpolate_pos_encoding=not native)
+        norm = getattr(self.model, "pre_layrnorm", None)
+        x = x if norm is None else norm(x)
+        grid = Grid(1, height // self.config.patch_size, width // self.config.patch_size)
+        return Tokens.dense(x, grid, specials=int(self.has_cls))
+
+    def attend(self, block: int, x: Tensor, mask: Tensor | None, probe: Probe | None) -> Tensor:
+        layer = self.model.encoder.layers[block]
+        with probing(probe):
+            out, _ = layer.self_attn(layer.layer_norm1(x), attention_mask=mask)
+        return x + out
+
+    def feed(self, block: int, x: Tensor) -> Tensor:
+        layer = self.model.encoder.layers[block]
+        return x + layer.mlp(layer.layer_norm2(x))
+
+    def finish(self, tokens: Tokens) -> Tokens:
+        if self.post_norm:
+            tokens = tokens.with_x(self.model.post_layernorm(tokens.x))
+        return pick(tokens, tokens.visual) if self.has_cls else tokens
+
+    def flops_embed(self, height: int, width: int) -> int:
+        grid, patch = self.grid(height, width), self.config.patch_size
+        return flops.conv2d(grid.h, grid.w, self.config.num_channels, self.dim, patch)
+
+    def flops_block(self, attention: int, mlp: int) -> int:
+        return (
+            4 * flops.linear(attention, self.dim, self.dim)
+            + flops.attention(attention, attention, self.dim)
+            + 2 * flops.linear(mlp, self.dim, self.config.intermediate_size)
+        )
+
+
+class ConvNextTower(VisionTower):
+    """transformers' `ConvNextModel`, run whole: a convolution has no tokens to drop before its output.
+
+    Args:
+        name: key of the tower in its model.
+        model: the library's module.
+        prepare: makes of the shared pixels [R, 3, H, W] what this encoder sees.
+    """
+
+    depth = 0
+    has_cls = False
+    halves = False
+
+    def __init__(self, name: str, model: Any, *, prepare: Prepare) -> None:
+        super().__init__()
+        self.name, self.model, self.prepare = name, model, prepare
+        self.config = model.config
+        self.dim = model.config.hidden_sizes[-1]
+        self.stride = model.config.patch_size * 2 ** (model.config.num_stages - 1)
+
+    def grid(self, height: int, width: int) -> Grid:
+        return Grid(1, height // self.stride, width // self.stride)
+
+    def embed(self, pixels: Tensor) -> Tokens:
+        features = self.model(self.prepare(pixels)).last_hidden_state  # [R, D, h, w]
+        grid = Grid(1, features.shape[-2], features.shape[-1])
+        return Tokens.dense(features.flatten(2).transpose(1, 2), grid)
+
+    def attend(self, block: int, x: Tensor, mask: Tensor | None, probe: Probe | None) -> Tensor:
+        raise IndexError(f"tower '{self.name}' has no blocks")
+
+    def feed(self, block: int, x: Tensor) -> Tensor:
+        raise IndexError(f"tower '{self.name}' has no blocks")
+
+    def finish(self, tokens: Tokens) -> Tokens:
+        return tokens
+
+    def flops_embed(self, height: int, width: int) -> int:
+        total, patch = 0, self.config.patch_size
+        h, w = height // patch, width // patch
+        channels = self.config.hidden_sizes
+        total += flops.conv2d(h, w, self.config.num_channels, channels[0], patch)
+        for stage, (dim, depth) in enumerate(zip(channels, self.config.depths, strict=True)):
+            if stage > 0:
+                h, w = h // 2, w // 2
+                total += flops.conv2d(h, w, channels[stage - 1], dim, 2)
+            block = flops.conv2d(h, w, dim, dim, 7, groups=dim) + 2 * flops.linear(h * w, dim, 4 * dim)
+            total += depth * block
+        return total
+
+    def flops_block(self, attention: int, mlp: int) -> int:
+        return 0
