@@ -5,11 +5,35 @@ Everything works row by row (a result never depends on the other rows of a batch
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["similarity_to_mean", "unit"]
+from meteor_bench.core.pruner import Decision, View
+from meteor_bench.errors import ConfigError
+
+__all__ = [
+    "absorb",
+    "check_choice",
+    "noise",
+    "per_tower",
+    "rank_of",
+    "round_half_up",
+    "shares",
+    "similarity_to_mean",
+    "split_total",
+    "strided",
+    "unit",
+]
+
+
+def check_choice(method: str, name: str, value: object, allowed: Iterable[object]) -> None:
+    """Raise ConfigError unless a hyperparameter has one of the allowed values."""
+    options = list(allowed)
+    if value not in options:
+        raise ConfigError(f"{method}: {name}={value!r} is not one of {', '.join(map(str, options))}")
 
 
 def unit(x: Tensor) -> Tensor:
@@ -30,3 +54,112 @@ def similarity_to_mean(x: Tensor, valid: Tensor) -> Tensor:
     x = x.float().masked_fill(~valid[..., None], 0.0)
     mean = x.sum(1) / valid.sum(1).clamp(min=1)[:, None]  # [B, D]
     return torch.einsum("bnd,bd->bn", unit(x), unit(mean))
+
+
+def round_half_up(x: Tensor) -> Tensor:
+    """Nearest integer as long, halves upwards (torch rounds halves to even)."""
+    return torch.floor(x.double() + 0.5).long()
+
+
+def rank_of(visual: Tensor) -> Tensor:
+    """[B, N] place of each visual token among its row's visual tokens; meaningless elsewhere."""
+    return visual.long().cumsum(1) - 1
+
+
+def strided(visual: Tensor, k: Tensor) -> Tensor:
+    """Keep the middle token of each of k equal runs of the sequence.
+
+    Of n tokens these are the places floor((i + 1/2)·n/k) for i < k.
+
+    Args:
+        visual: [B, N] bool.
+        k: [B] long, at most the row's number of visual tokens (else all are kept).
+
+    Returns:
+        [B, N] bool.
+    """
+    n, k = visual.sum(1, keepdim=True).clamp(min=1), k[:, None]
+    k = torch.minimum(k, n)
+    place = rank_of(visual)
+
+    def before(p: Tensor) -> Tensor:  # how many i have their place before p: ceil(p·k/n - 1/2)
+        return -torch.div(n - 2 * p * k, 2 * n, rounding_mode="floor")
+
+    return visual & (before(place + 1) > before(place))
+
+
+def noise(view: View) -> Tensor:
+    """[B, N] uniform numbers, one per cell of the unpruned grid, so that they do not depend on the batch's padding."""
+    # One generator per row is the only way to make a row independent of its batch.
+    cells = [torch.rand(view.tokens.grid.n, generator=g, device=g.device) for g in view.generators]
+    drawn = torch.stack(cells).to(view.tokens.x.device)  # [B, G]
+    return drawn.gather(1, view.tokens.origin.clamp(min=0))
+
+
+def split_total(total: Tensor, weights: Mapping[str, Tensor | float], caps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`TokenBudget.split` for a batch: share totals in proportion to weights; the sums are exact.
+
+    Largest remainder, ties to the earlier name; nobody gets more than its cap, what it cannot take goes to the others.
+
+    Args:
+        total: [B] long; clipped to the sum of the caps.
+        weights: name -> [B] or a number, non-negative.
+        caps: name -> [B] long.
+
+    Returns:
+        name -> [B] long.
+    """
+    names = list(caps)
+    cap = torch.stack([caps[n] for n in names], 1)  # [B, L]
+    weight = torch.stack(
+        [torch.as_tensor(weights[n], dtype=torch.float64, device=cap.device).expand(cap.shape[0]) for n in names], 1
+    )
+    total = torch.minimum(total, cap.sum(1))
+    share, free = torch.zeros_like(cap), cap > 0
+
+    def ideal() -> Tensor:
+        left = (total - share.sum(1))[:, None].double()
+        mass = (weight * free).sum(1, keepdim=True)
+        even = free.double() / free.sum(1, keepdim=True).clamp(min=1)
+        return left * torch.where(mass > 0, weight * free / mass.clamp(min=1e-300), even)
+
+    for _ in names:  # each round fills at least one name, or changes nothing
+        full = free & (ideal() >= cap)
+        share, free = torch.where(full, cap, share), free & ~full
+    exact = ideal()
+    whole = exact.floor().long()
+    rest = (total - share.sum(1) - whole.sum(1))[:, None]
+    remainder = torch.where(free, exact - whole, -torch.ones_like(exact))
+    order = remainder.argsort(dim=1, descending=True, stable=True)
+    place = torch.empty_like(order).scatter_(1, order, torch.arange(len(names), device=cap.device).expand_as(order))
+    share = share + whole + (place < rest).long()
+    return {n: share[:, i] for i, n in enumerate(names)}
+
+
+def shares(views: Mapping[str, View]) -> dict[str, Tensor]:
+    """Our rule for single-encoder methods: the fuse point's total split in proportion to the towers' token counts."""
+    counts = {name: view.tokens.counts() for name, view in views.items()}
+    total = next(iter(views.values())).target
+    return split_total(total, {n: c.double() for n, c in counts.items()}, counts)
+
+
+def per_tower(views: Mapping[str, View], rule: Callable[[View, Tensor], Decision]) -> dict[str, Decision]:
+    """Lift a rule for one sequence to all views of a fuse point; each gets its share [B] of the budget."""
+    share = shares(views)
+    return {name: rule(view, share[name]) for name, view in views.items()}
+
+
+def absorb(x: Tensor, size: Tensor, into: Tensor) -> Tensor:
+    """[B, N, D] float32 with each token the size-weighted mean of all tokens that end in it (zero if none does).
+
+    Args:
+        x: [B, N, D].
+        size: [B, N] weights.
+        into: [B, N] long, the token that each one ends in (itself if it stays), -1 to leave it out.
+    """
+    weight = torch.where(into >= 0, size.float(), torch.zeros_like(size, dtype=torch.float32))
+    slot = into.clamp(min=0)
+    total = torch.zeros_like(x, dtype=torch.float32)
+    total = total.scatter_add(1, slot[..., None].expand_as(x), x.float() * weight[..., None])
+    mass = torch.zeros_like(weight).scatter_add(1, slot, weight)
+    return total / mass.clamp(min=1e-12)[..., None]

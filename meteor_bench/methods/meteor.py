@@ -1,15 +1,72 @@
-"""METEOR (ICCV 2025, arXiv 2507.20842)."""
+"""METEOR: Multi-Encoder Collaborative Token Pruning (ICCV 2025, arXiv 2507.20842), section 3.
+
+Three stages, each of which can be switched off (`stages`):
+
+1. encode: every encoder is cut in three depth segments and pruned at their ends. Encoder l keeps
+   ``k[b,l] = k[b]·r[b,l] / sum_l r[b,l]`` tokens at point b, r = its feature map's mean rank, measured offline.
+   Shallow points drop the tokens most similar to the mean token; the deep one keeps what the class token attends to.
+2. fuse: after each encoder's own projector, ``R[i,j] = sum over l != j, m of cos(z[i,j], z[m,l])``; the lowest stay.
+3. decode: before one language-model layer, text→visual attention gives each head a value ``VAV[h] = sum_i a[h,i]``;
+   I = the top heads; ``K = lambda·sum_{h in I} sum_i a[h,i]`` tokens stay, those with the highest attention over I.
+
+Deviations. No code or weights are public; these are our choices where the paper is silent, not the authors':
+
+- Schedule. Stage 3 ends at keep·N (N: the tokens the unpruned reference feeds its language model), stage 2 at
+  keep^0.4·N (`fuse_power`): the paper's 576 and 242 of 1024. Stage 1 ends at M·keep^p of the M tokens that enter,
+  ``p = ln(M / (1193/1024·N)) / ln(1/0.236)``: the paper's 1193 of 1024 at its keep of 0.236, everything at keep = 1;
+  p is at least 0.2, so that M <= N tokens are pruned too, and stage 1 never ends below stage 2. The points before
+  its last follow a geometric series. The last active stage meets the budget exactly.
+- Points at round(depth/3), round(2·depth/3) and the output; a convolutional tower is pruned at its output only, by
+  similarity to the mean token. The middle point takes the shallow criterion (`middle`). Where there is no class
+  token: mean attention received.
+- Rank: smallest rank that holds 0.99 of the spectral energy (`rank="energy"`), or the entropy effective rank. A
+  numerical-rank routine's default tolerance saturates at min(N, D).
+- Stage 2 keeps the k lowest R of all encoders together (`allocation="global"`) in sequence order, position ids kept.
+  As published R is a sum, so it grows with the number of the others' tokens.
+- Stage 3 before layer 2 (`layer`), over the mean of the text rows after the image, top half of the heads
+  (`head_share`). K is held between 1/4 and 4 times the budget (`clamp`). lambda is calibrated so that the mean K
+  meets the budget; sum_i a is what a head gives the visual tokens, so K is never more than those present.
+- On a shared fusion (channel concatenation; training-free adaptation): stage 1 prunes inside the sequence towers at
+  the two inner points only, as at the output nothing would be saved; dropped positions take their nearest kept
+  neighbour's features. Stage 2 splits the first projector matrix by encoder and keeps the grid positions with the
+  lowest sum of its partial projections' redundancies. Stage 3 as published.
+- Not offered: a resampler instead of stage 2, scoring before the projection, windowed encoders.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from meteor_bench.methods._common import similarity_to_mean, unit
+from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.pruner import (
+    Decision,
+    DecodePoint,
+    EncodePoint,
+    Fact,
+    FusePoint,
+    Points,
+    Pruner,
+    Stage,
+    View,
+    keep_top,
+)
+from meteor_bench.errors import ConfigError, UnsupportedError
+from meteor_bench.methods._common import check_choice, noise, round_half_up, similarity_to_mean, split_total, unit
 
-__all__ = ["redundancy", "similarity_to_mean"]
+if TYPE_CHECKING:
+    from meteor_bench.models.base import VLM
+
+__all__ = ["Meteor", "effective_rank", "redundancy", "similarity_to_mean", "solve_lambda", "stage1_total"]
+
+PAPER_STAGE1 = 1193 / 1024  # tokens after stage 1, as a share of N, at ...
+PAPER_KEEP = 0.236  # ... 242 of 1024
+STAGES: tuple[Stage, ...] = ("encode", "fuse", "decode")
 
 
 def redundancy(z: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -29,3 +86,341 @@ def redundancy(z: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> dict[str
     sums = {name: h.sum(1) for name, h in hat.items()}  # [B, D]
     total = torch.stack(list(sums.values())).sum(0)
     return {name: torch.einsum("bnd,bd->bn", h, total - sums[name]) for name, h in hat.items()}
+
+
+def effective_rank(x: Tensor, valid: Tensor, kind: str = "energy", energy: float = 0.99) -> Tensor:
+    """Rank of each row's feature map.
+
+    Args:
+        x: [B, N, D].
+        valid: [B, N] bool, tokens that count.
+        kind: "energy": the smallest rank whose squared singular values hold a share ``energy`` of their sum;
+            "entropy": exp of the entropy of the singular values over their sum.
+
+    Returns:
+        [B] float32.
+    """
+    s = torch.linalg.svdvals(x.float().masked_fill(~valid[..., None], 0.0))  # [B, min(N, D)], descending
+    if kind == "entropy":
+        p = s / s.sum(1, keepdim=True).clamp(min=1e-12)
+        return torch.exp(-torch.xlogy(p, p).sum(1))
+    square = s.double().square()
+    held = square.cumsum(1) / square.sum(1, keepdim=True).clamp(min=1e-300)
+    return ((held < energy).sum(1) + 1).clamp(max=s.shape[1]).float()
+
+
+def stage1_total(entering: int, reference: Tensor, keep: float, end: Tensor) -> Tensor:
+    """[B] float64 tokens left after stage 1: ``entering·keep^p``, see Deviations.
+
+    Args:
+        entering: M, tokens of all towers before pruning.
+        reference: [B] N of the row.
+        keep: the budget's share.
+        end: [B] what the next stage keeps; never less than this.
+    """
+    milestone = PAPER_STAGE1 * reference.double()
+    power = (torch.log(entering / milestone) / -math.log(PAPER_KEEP)).clamp(min=0.2)
+    return torch.maximum(entering * torch.pow(keep, power), end.double())
+
+
+def solve_lambda(masses: Tensor, targets: Tensor, lows: Tensor, highs: Tensor) -> float:
+    """The lambda for which the mean of ``clamp(round(lambda·mass), low, high)`` is nearest to the mean target.
+
+    Args:
+        masses: [S] attention mass of each calibration sample.
+        targets, lows, highs: [S] tokens.
+    """
+    masses = masses.double()
+
+    def mean(value: float) -> float:
+        return float(adaptive_count(value, masses, lows, highs).double().mean())
+
+    goal = float(targets.double().mean())
+    low, high = 0.0, 1.0
+    ceiling = float(highs.max()) / max(float(masses.min()), 1e-9) + 1.0
+    while mean(high) < goal and high < ceiling:
+        high *= 2.0
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if mean(middle) < goal else (low, middle)
+    return min((high, low), key=lambda value: abs(mean(value) - goal))
+
+
+def adaptive_count(value: float, mass: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """[B] long: ``clamp(round(value·mass), low, high)``."""
+    return torch.minimum(torch.maximum(round_half_up(value * mass.double()), low), high)
+
+
+@dataclass(frozen=True)
+class Meteor(Pruner):
+    """Attributes are explained at the top of the file.
+
+    Attributes:
+        stages: any of encode, fuse, decode.
+        budgets: rank, or uniform (in proportion to the towers' token counts).
+        rank, energy: how a rank is measured.
+        middle: the second point's criterion, shallow or deep.
+        fusion: cooperative (as published), independent (each encoder by similarity to its own mean token) or random.
+        allocation: global, or tower (stage 2's budget split in proportion to the counts stage 1 left).
+        fuse_power: exponent of stage 2's count.
+        stage3: adaptive, or fixed (K = the budget).
+        layer: stage 3 prunes before this language-model layer.
+        heads: topk, or all.
+        head_share: share of the heads in I, rounded up.
+        rows: query rows of stage 3: text (all after the image) or last.
+        clamp: least and most of stage 3's K, as multiples of the budget.
+    """
+
+    stages: tuple[str, ...] = STAGES
+    budgets: Literal["rank", "uniform"] = "rank"
+    rank: Literal["energy", "entropy"] = "energy"
+    energy: float = 0.99
+    middle: Literal["shallow", "deep"] = "shallow"
+    fusion: Literal["cooperative", "independent", "random"] = "cooperative"
+    allocation: Literal["global", "tower"] = "global"
+    fuse_power: float = 0.4
+    stage3: Literal["adaptive", "fixed"] = "adaptive"
+    layer: int = 2
+    heads: Literal["topk", "all"] = "topk"
+    head_share: float = 0.5
+    rows: Literal["text", "last"] = "text"
+    clamp: tuple[float, float] = (0.25, 4.0)
+
+    fact: ClassVar[Fact] = Fact(
+        year=2025,
+        paper="arXiv 2507.20842",
+        stages=STAGES,
+        needs=("attention",),
+        trained=True,
+        adaptive=True,
+    )
+    prefers: ClassVar[Literal["independent", "shared"] | None] = "independent"
+
+    def __post_init__(self) -> None:
+        for stage in self.stages:
+            check_choice("meteor", "stages", stage, STAGES)
+        if not self.stages:
+            raise ConfigError("meteor: stages is empty; take any of encode, fuse, decode")
+        check_choice("meteor", "budgets", self.budgets, ("rank", "uniform"))
+        check_choice("meteor", "rank", self.rank, ("energy", "entropy"))
+        check_choice("meteor", "middle", self.middle, ("shallow", "deep"))
+        check_choice("meteor", "fusion", self.fusion, ("cooperative", "independent", "random"))
+        check_choice("meteor", "allocation", self.allocation, ("global", "tower"))
+        check_choice("meteor", "stage3", self.stage3, ("adaptive", "fixed"))
+        check_choice("meteor", "heads", self.heads, ("topk", "all"))
+        check_choice("meteor", "rows", self.rows, ("text", "last"))
+        if not 0 < self.head_share <= 1 or not 0 < self.energy <= 1:
+            raise ConfigError("meteor: head_share and energy must lie in (0, 1]")
+        if not 0 <= self.clamp[0] <= 1 <= self.clamp[1]:
+            raise ConfigError(f"meteor: clamp={self.clamp} must enclose 1, the budget itself")
+        if self.layer < 1:
+            raise ConfigError(f"meteor: layer={self.layer} has no layer before it to read attention from")
+
+    @property
+    def exact(self) -> bool:
+        """Adaptive stage 3 meets the budget on average only."""
+        return not ("decode" in self.stages and self.stage3 == "adaptive")
+
+    @property
+    def calibration(self) -> tuple[Stage, ...]:
+        """Ranks for stage 1, lambda for stage 3."""
+        ranks = "encode" in self.stages and self.budgets == "rank"
+        wanted: dict[Stage, bool] = {"encode": ranks, "decode": not self.exact}
+        return tuple(stage for stage, needed in wanted.items() if needed)
+
+    def points(self, vlm: VLM, budget: TokenBudget) -> Points:
+        """Segment ends of the towers, the fusion, and one language-model layer."""
+        shared = vlm.fusion.kind == "shared"
+        if "fuse" in self.stages and len(vlm.towers) < 2:
+            raise UnsupportedError(
+                f"meteor's fuse stage compares encoders and '{vlm.name}' has one; take stages=encode,decode"
+            )
+        if "decode" in self.stages and self.layer >= vlm.decoder.depth:
+            raise UnsupportedError(
+                f"meteor with layer={self.layer} needs a deeper language model than '{vlm.name}' "
+                f"({vlm.decoder.depth} layers); take at most {vlm.decoder.depth - 1}"
+            )
+        if self.stages == ("encode",) and shared:
+            raise UnsupportedError(
+                f"meteor's encode stage alone removes no token from the language model of '{vlm.name}', whose encoders "
+                "share one grid; add fuse or decode to stages"
+            )
+        return Points(
+            encode=self._encode_points(vlm, shared) if "encode" in self.stages else (),
+            fuse=FusePoint(partial=shared) if "fuse" in self.stages else None,
+            decode=(DecodePoint(before=self.layer, attention=self.rows),) if "decode" in self.stages else (),
+        )
+
+    def _encode_points(self, vlm: VLM, shared: bool) -> tuple[EncodePoint, ...]:
+        depths = {name: tower.depth for name, tower in vlm.towers.items() if tower.depth > 1 or not shared}
+        if not depths:
+            raise UnsupportedError(f"meteor's encode stage prunes inside sequence encoders; '{vlm.name}' has none")
+        ends = [{name: (depth * s + 1) // 3 for name, depth in depths.items()} for s in (1, 2)]  # round(depth·s/3)
+        deep: Literal["cls"] | None = "cls" if self.middle == "deep" else None
+        points = [EncodePoint(after=ends[0]), EncodePoint(after=ends[1], attention=deep)]
+        if not shared:
+            points.append(EncodePoint(after=depths, attention="cls"))
+        return tuple(points)
+
+    # ------------------------------------------------------------ stage 1
+
+    def encode(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+        """Drop the least informative tokens of each tower, budgets in proportion to its rank."""
+        view = next(iter(views.values()))
+        last = view.point == len(view.layers) - 1
+        total = self._stage1_budget(view, views)
+        caps = {name: v.tokens.counts() for name, v in views.items()}
+        share = split_total(total, self._weights(views), caps)
+        # A tower that has not run a block yet is waiting for its output.
+        asked = {name: v for name, v in views.items() if last or v.layer > 0}
+        return {name: self._drop(v, share[name]) for name, v in asked.items()}
+
+    def _stage1_budget(self, view: View, views: Mapping[str, View]) -> Tensor:
+        """[R] tokens that all towers together keep at this point."""
+        assert view.layout is not None and view.reference is not None
+        sizes = {name: grid.n for name, grid in view.layout.grids.items()}
+        entering = sum(sizes.values())
+        done = (view.point + 1) / len(view.layers)
+        if self.stages == ("encode",):
+            end = view.target.double()
+        else:
+            end = stage1_total(entering, view.reference, view.keep, self._stage2_share(view).ceil())
+        left = entering ** (1 - done) * end**done
+        present = sum(sizes[name] for name in views)  # on a shared fusion, the towers that are pruned
+        return round_half_up(left * present / entering)
+
+    def _stage2_share(self, view: View) -> Tensor:
+        """[B] float64, what the stage after stage 1 keeps of the row."""
+        assert view.reference is not None
+        power = self.fuse_power if "fuse" in self.stages and "decode" in self.stages else 1.0
+        return torch.maximum(view.reference.double() * view.keep**power, view.target.double())
+
+    def _weights(self, views: Mapping[str, View]) -> dict[str, float]:
+        view = next(iter(views.values()))
+        if self.budgets == "uniform":
+            return {name: float(v.tokens.grid.n) for name, v in views.items()}
+        ranks = view.facts.get("meteor.ranks")
+        if ranks is None:
+            raise ConfigError("meteor: the towers' ranks are not measured; calibrate first, or take budgets=uniform")
+        return {name: float(ranks[view.point][name]) for name in views}
+
+    def _drop(self, view: View, k: Tensor) -> Decision:
+        visual = view.tokens.visual
+        if view.attention is not None:
+            score = view.attention.float()
+        else:
+            score = -similarity_to_mean(view.tokens.x, visual)
+        return Decision(keep=keep_top(score, k, visual), score=score)
+
+    # ------------------------------------------------------------ stage 2
+
+    def fuse(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+        """Keep the tokens that the other encoders say least about."""
+        view = next(iter(views.values()))
+        k = view.target if "decode" not in self.stages else self._stage2_count(view)
+        valid = {name: v.tokens.visual for name, v in views.items()}
+        score = self._stage2_scores(views, valid)
+        if self.allocation == "tower" or self.fusion == "independent":
+            counts = {name: v.tokens.counts() for name, v in views.items()}
+            share = split_total(k, {name: c.double() for name, c in counts.items()}, counts)
+            return {
+                name: Decision(keep_top(score[name], share[name], valid[name]), score=score[name]) for name in views
+            }
+        widths = [v.shape[1] for v in valid.values()]
+        keep = keep_top(torch.cat(list(score.values()), 1), k, torch.cat(list(valid.values()), 1))  # [B, sum N_l]
+        parts = torch.split(keep, widths, dim=1)
+        return {name: Decision(keep=part, score=score[name]) for name, part in zip(views, parts, strict=True)}
+
+    def _stage2_count(self, view: View) -> Tensor:
+        assert view.reference is not None
+        return torch.maximum(round_half_up(view.reference.double() * view.keep**self.fuse_power), view.target)
+
+    def _stage2_scores(self, views: Mapping[str, View], valid: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """View -> [B, N], higher is kept."""
+        if self.fusion == "random":
+            return {name: noise(v) for name, v in views.items()}
+        scores = {}
+        for name, v in views.items():
+            if v.partials is not None:
+                mask = dict.fromkeys(v.partials, valid[name])
+                if self.fusion == "independent":
+                    each = {tower: similarity_to_mean(z, valid[name]) for tower, z in v.partials.items()}
+                else:
+                    each = redundancy(v.partials, mask)
+                scores[name] = -torch.stack(list(each.values())).sum(0)
+            elif self.fusion == "independent":
+                scores[name] = -similarity_to_mean(v.tokens.x, valid[name])
+        if scores:
+            return scores
+        found = redundancy({name: v.tokens.x for name, v in views.items()}, valid)
+        return {name: -r for name, r in found.items()}
+
+    # ------------------------------------------------------------ stage 3
+
+    def decode(self, view: View) -> Decision:
+        """Keep what the heads with the most text→visual attention look at."""
+        score, mass = self._attended(view)
+        k = view.target
+        if self.stage3 == "adaptive":
+            value = view.facts.get("meteor.lambda")
+            if value is None:
+                raise ConfigError("meteor: lambda is not measured; calibrate first, or take stage3=fixed")
+            k = adaptive_count(float(value), mass, *self._clamps(view))
+        return Decision(keep=keep_top(score, k, view.tokens.visual), score=score)
+
+    def _attended(self, view: View) -> tuple[Tensor, Tensor]:
+        """[B, N] attention summed over the heads in I, and [B] its sum."""
+        assert view.attention is not None
+        attention = view.attention.float().masked_fill(~view.tokens.visual[:, None, None], 0.0)  # [B, H, R, N]
+        rows = (attention.sum((1, 3)) > 0).sum(1).clamp(min=1)  # [B], padding rows are zero
+        a = attention.sum(2) / rows[:, None, None]  # [B, H, N]
+        value = a.sum(-1)  # VAV, [B, H]
+        count = value.shape[1] if self.heads == "all" else math.ceil(self.head_share * value.shape[1])
+        chosen = keep_top(value, torch.full_like(view.target, count), torch.ones_like(value, dtype=torch.bool))
+        score = (a * chosen[..., None]).sum(1)
+        return score, score.sum(1)
+
+    def _clamps(self, view: View) -> tuple[Tensor, Tensor]:
+        """[B] least and most tokens that stage 3 may keep."""
+        target = view.target.double()
+        low = torch.ceil(target * self.clamp[0]).long().clamp(min=1)
+        high = torch.minimum(torch.floor(target * self.clamp[1]).long(), view.tokens.counts())
+        return torch.minimum(low, high), high
+
+    # ------------------------------------------------------------ calibration
+
+    def observe(self, view: View) -> Mapping[str, Tensor]:
+        """Ranks at an encode point; attention mass and limits at the decode point."""
+        if view.tower == "llm":
+            _, mass = self._attended(view)
+            low, high = self._clamps(view)
+            return {"mass": mass, "target": view.target, "low": low, "high": high}
+        rank = effective_rank(view.tokens.x, view.tokens.visual, self.rank, self.energy)
+        return {f"rank.{view.point}.{view.tower}": rank}
+
+    def fit(self, stage: Stage, observed: Mapping[str, Tensor]) -> Mapping[str, Any]:
+        """Mean ranks by point and tower; lambda with the counts it gives."""
+        if stage == "encode":
+            return {"meteor.ranks": _mean_ranks(observed)}
+        mass, target, low, high = (observed[key] for key in ("mass", "target", "low", "high"))
+        value = solve_lambda(mass, target, low, high)
+        counts = adaptive_count(value, mass, low, high)
+        return {
+            "meteor.lambda": value,
+            "meteor.calibrated": {
+                "samples": len(counts),
+                "target": float(target.double().mean()),
+                "mean": float(counts.double().mean()),
+                "min": int(counts.min()),
+                "max": int(counts.max()),
+            },
+        }
+
+
+def _mean_ranks(observed: Mapping[str, Tensor]) -> Sequence[Mapping[str, float]]:
+    """[point] -> {tower: mean rank}."""
+    table: dict[int, dict[str, float]] = {}
+    for key, ranks in observed.items():
+        _, point, tower = key.split(".", 2)
+        table.setdefault(int(point), {})[tower] = float(ranks.double().mean())
+    return [table[point] for point in sorted(table)]

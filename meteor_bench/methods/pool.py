@@ -1,0 +1,87 @@
+"""pool: average pooling of the token grid before the language model, to exactly T tokens. A control.
+
+The grid is cut into R = round(sqrt(T·h/w)) bands of rows and each band into floor(T/R) or ceil(T/R) cells; a cell's
+tokens become their mean. Where T = h'·w' with h' dividing h and w' dividing w (and h'/w' = h/w) this is adaptive
+average pooling. A clip's budget is split evenly over its frames, each pooled on its own.
+
+Deviations: plain adaptive pooling reaches only products h'·w'; the bands make every budget exact. With fewer tokens
+than frames, some frames are dropped. On an independent fusion the budget is split between the encoders in proportion
+to their token counts. After another method, on a sequence that is no full grid any more, runs of the sequence are
+pooled instead of cells. The mean carries the position of its first member into the renumbered sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.pruner import Decision, Fact, FusePoint, Points, Pruner, View
+from meteor_bench.core.tokens import Grid
+from meteor_bench.methods._common import per_tower, rank_of, round_half_up
+
+if TYPE_CHECKING:
+    from meteor_bench.models.base import VLM
+
+__all__ = ["Pool", "cells"]
+
+
+def cells(index: Tensor, target: Tensor, grid: Grid) -> Tensor:
+    """The pooled cell that each token of a full grid belongs to.
+
+    Args:
+        index: [B, N] raster index in the grid.
+        target: [B] long, cells wanted, at most ``grid.n``.
+
+    Returns:
+        [B, N] long in [0, target); -1 for the tokens of a frame that gets no cell. Every cell has a member.
+    """
+    t, h, w = grid
+    frame, row, col = index // (h * w), index // w % h, index % w  # [B, N] each
+    target = target[:, None]
+    first = frame * target // t  # cells of the frames before
+    cut = (frame + 1) * target // t - first  # cells of this frame
+    few = (cut + w - 1) // w  # bands needed so that no cell is narrower than a token
+    bands = round_half_up(torch.sqrt(cut.double() * h / w))
+    bands = torch.minimum(torch.maximum(bands, few), torch.clamp(cut, max=h)).clamp(min=1)
+    band = row * bands // h
+    start = band * cut // bands
+    wide = (band + 1) * cut // bands - start  # cells in this band
+    return torch.where(cut > 0, first + start + col * wide // w, -torch.ones_like(index))
+
+
+@dataclass(frozen=True)
+class Pool(Pruner):
+    """Adaptive average pooling with an exact budget, positions renumbered."""
+
+    fact: ClassVar[Fact] = Fact(year=0, paper="control", stages=("fuse",))
+    positions: ClassVar[Literal["keep", "renumber"]] = "renumber"
+
+    def points(self, vlm: VLM, budget: TokenBudget) -> Points:
+        """Before the language model."""
+        return Points(fuse=FusePoint())
+
+    def fuse(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+        """Cells of each sequence's grid."""
+        return per_tower(views, self._merge)
+
+    def _merge(self, view: View, share: Tensor) -> Decision:
+        tokens, n = view.tokens, view.tokens.x.shape[1]
+        visual, count = tokens.visual, tokens.counts()
+        share = torch.minimum(share, count)
+        full = (count == tokens.grid.n)[:, None]
+        place = rank_of(visual).clamp(min=0)
+        runs = place * share[:, None] // count.clamp(min=1)[:, None]
+        cell = torch.where(full, cells(tokens.origin.clamp(min=0), share, tokens.grid), runs)
+        cell = torch.where(visual & (share > 0)[:, None], cell, -torch.ones_like(cell))  # [B, N]
+        # The first member of each cell absorbs the others.
+        own = torch.arange(n, device=cell.device).expand_as(cell)
+        slot = torch.where(cell >= 0, cell, n)  # column n takes what belongs to no cell
+        leader = torch.full((cell.shape[0], n + 1), n, dtype=torch.long, device=cell.device)
+        leader = leader.scatter_reduce(1, slot, own, reduce="amin")
+        into = torch.where(cell >= 0, leader.gather(1, slot), -torch.ones_like(cell))
+        return Decision(keep=visual & (into == own), merge_into=into)
