@@ -135,10 +135,14 @@ def concat(parts: list[Tokens]) -> Tokens:
     joined = Tokens(
         x=torch.cat([p.x for p in parts], 1),
         valid=torch.cat([p.valid for p in parts], 1),
-        origin=torch.cat([torch.where(p.origin >= 0, p.origin + s, p.origin) for p, s in zip(parts, shifts)], 1),
+        origin=torch.cat(
+            [torch.where(p.origin >= 0, p.origin + s, p.origin) for p, s in zip(parts, shifts, strict=True)], 1
+        ),
         special=torch.cat([p.special for p in parts], 1),
         size=torch.cat([p.size for p in parts], 1),
-        group=torch.cat([torch.where(p.group >= 0, p.group + s, p.group) for p, s in zip(parts, shifts)], 1),
+        group=torch.cat(
+            [torch.where(p.group >= 0, p.group + s, p.group) for p, s in zip(parts, shifts, strict=True)], 1
+        ),
         grid=Grid(1, 1, sum(p.grid.n for p in parts)),
     )
     return pick(joined, joined.valid) if joined.padded else joined

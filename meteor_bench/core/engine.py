@@ -62,12 +62,14 @@ class Visual:
     Attributes:
         tokens: [B, N, D_llm]; origins count through the unpruned layout.
         layout: length of the unpruned visual sequence, which spaces the position ids.
+        shape: the towers' grids, for views.
         target: [B] the budget after the last pruning point.
         traces: counts so far, one per sample.
     """
 
     tokens: Tokens
     layout: int
+    shape: Layout
     target: Tensor
     keys: tuple[str, ...]
     traces: list[SampleTrace]
@@ -321,6 +323,7 @@ class Engine:
         return Visual(
             tokens=tokens,
             layout=tokens.grid.n,
+            shape=self._layout({name: t.grid for name, t in towered.tokens.items()}),
             target=torch.full((len(towered.keys),), total, device=self.vlm.device),
             keys=towered.keys,
             traces=traces,

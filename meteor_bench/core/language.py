@@ -151,6 +151,7 @@ def answer(
     visual = Visual(
         tokens=rows_of(visual.tokens, index),
         layout=visual.layout,
+        shape=visual.shape,
         target=visual.target[index],
         keys=tuple(visual.keys[i] for i in rows),
         traces=[deepcopy(visual.traces[i]) for i in rows],
@@ -267,6 +268,7 @@ def _decide(
             facts=engine.facts,
             reference=torch.tensor([t.reference for t in visual.traces], device=visual.target.device),
             keep=engine.budget.keep,
+            layout=visual.shape,
             layers=tuple(p.before for p in engine.points.decode),
         )
         if engine.observer is not None and engine.observer("decode", view):

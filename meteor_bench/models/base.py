@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from meteor_bench.core.probe import Probe
 from meteor_bench.core.tokens import Grid, Tokens
 
 __all__ = [
@@ -23,15 +24,10 @@ __all__ = [
     "ModelCard",
     "Processor",
     "Prompt",
-    "TowerProbe",
     "VisionTower",
 ]
 
 FusionKind = Literal["independent", "shared"]
-
-
-class TowerProbe(Protocol):
-    """What an attention call may be asked to report; see `core.probe.Probe`."""
 
 
 class VisionTower(nn.Module, ABC):
@@ -60,7 +56,7 @@ class VisionTower(nn.Module, ABC):
         """[R, 3, H, W] -> tokens before the first block (the whole encoder when ``depth`` is 0)."""
 
     @abstractmethod
-    def attend(self, block: int, x: Tensor, mask: Tensor | None, probe: TowerProbe | None) -> Tensor:
+    def attend(self, block: int, x: Tensor, mask: Tensor | None, probe: Probe | None) -> Tensor:
         """Attention half of a block with its residual: [R, N, D] -> [R, N, D].
 
         Args:
@@ -159,7 +155,7 @@ class Decoder(nn.Module, ABC):
         rotary: tuple[Tensor, Tensor],
         mask: Tensor | None,
         cache: KVCache,
-        probe: TowerProbe | None,
+        probe: Probe | None,
     ) -> Tensor:
         """Run one layer on [B, T, D]; keys and values are appended to ``cache``.
 

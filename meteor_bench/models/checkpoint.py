@@ -62,7 +62,7 @@ def load_weights(module: nn.Module, folder: Path, ties: frozenset[str] = frozens
     for path in shards(folder):
         try:
             with safe_open(path, framework="pt") as shard, torch.no_grad():
-                for key in shard.keys():  # noqa: SIM118 - not a dict
+                for key in shard.keys():
                     if key not in own:
                         raise ModelError(f"{path}: unexpected weight '{key}'")
                     _copy(own[key], shard.get_tensor(key), key, path)

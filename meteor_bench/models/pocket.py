@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
 from meteor_bench.core import flops
@@ -89,7 +89,7 @@ class PocketShared(Fusion):
         return add_positions(tokens, resize_table(table, native, tokens.grid))
 
     def partials(self, aligned: Tensor) -> dict[str, Tensor]:
-        first, width = self.modules_.mlp[0], self.config.tower_dim
+        first, width = cast(nn.Linear, self.modules_.mlp[0]), self.config.tower_dim
         return {
             name: aligned[..., i * width : (i + 1) * width] @ first.weight[:, i * width : (i + 1) * width].T
             for i, name in enumerate(TOWERS)
@@ -173,8 +173,8 @@ def assemble(name: str, model: PocketVLM, tokenizer: PocketTokenizer, dtype: tor
     kernel = register()
     model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
     keep_rotary_float32(model)
-    for part in (model.towers["a"], model.towers["c"], model.decoder):
-        part.set_attn_implementation(kernel)
+    for part in (model.towers["a"], model.towers["c"], model.decoder):  # b has no attention
+        cast(Any, part).set_attn_implementation(kernel)
     towers: dict[str, VisionTower] = {
         "a": VitTower("a", model.towers["a"], has_cls=True, post_norm=False, prepare=_half),
         "b": ConvNextTower("b", model.towers["b"], prepare=_luminance),

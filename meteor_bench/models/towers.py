@@ -61,11 +61,13 @@ class VitTower(VisionTower):
         layer = self.model.encoder.layers[block]
         with probing(probe):
             out, _ = layer.self_attn(layer.layer_norm1(x), attention_mask=mask)
-        return x + out
+        mixed: Tensor = x + out
+        return mixed
 
     def feed(self, block: int, x: Tensor) -> Tensor:
         layer = self.model.encoder.layers[block]
-        return x + layer.mlp(layer.layer_norm2(x))
+        out: Tensor = x + layer.mlp(layer.layer_norm2(x))
+        return out
 
     def finish(self, tokens: Tokens) -> Tokens:
         if self.post_norm:

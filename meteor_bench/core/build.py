@@ -1,0 +1,190 @@
+"""From names to a `Session`: model variant, method parameters, calibration."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from meteor_bench import __version__
+from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.calibrate import calibrate
+from meteor_bench.core.pruner import Pruner
+from meteor_bench.core.session import Request, Session
+from meteor_bench.errors import ConfigError, UnknownNameError, UnsupportedError
+from meteor_bench.models.base import VLM, ModelCard
+from meteor_bench.registry import METHODS, MODELS
+
+__all__ = ["DTYPES", "build", "make_pruner", "resolve_model"]
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+STAGES = ("encode", "fuse", "decode")
+
+
+def make_pruner(
+    method: str, parameters: Mapping[str, Any] | None = None, stages: Sequence[str] | None = None
+) -> Pruner:
+    """The method with its published defaults, or with the given hyperparameters.
+
+    Args:
+        parameters: name -> value; checked against the method's fields and their types.
+        stages: the stages to run, for a method that has a ``stages`` field.
+
+    Raises:
+        UnknownNameError, ConfigError: a method, parameter or stage that does not exist, a value of a wrong type.
+    """
+    pruner: Pruner = METHODS.load(method)()
+    given = dict(parameters or {})
+    if stages is not None:
+        if not hasattr(pruner, "stages"):
+            raise ConfigError(f"method '{method}' has no stages to choose from; leave --stages out")
+        for stage in stages:
+            if stage not in STAGES:
+                raise UnknownNameError("stage", stage, STAGES)
+        given["stages"] = tuple(stage for stage in STAGES if stage in stages)
+    known = [f.name for f in fields(pruner)]
+    for name, value in given.items():
+        if name not in known:
+            if not known:
+                raise ConfigError(f"method '{method}' has no parameters; '{name}' was given")
+            raise UnknownNameError(f"parameter of method '{method}'", name, known)
+        default = getattr(pruner, name)
+        if not _fits(value, default):
+            raise ConfigError(
+                f"parameter '{name}' of method '{method}' is {value!r}; "
+                f"expected {type(default).__name__}, say {default!r}"
+            )
+    return replace(pruner, **given)
+
+
+def _fits(value: Any, default: Any) -> bool:
+    """Whether a value has the type of the default; an int serves as a float, and None says nothing."""
+    if default is None or value is None:
+        return True
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, float):
+        return isinstance(value, (int, float))
+    if isinstance(default, tuple):
+        return isinstance(value, (tuple, list))
+    return isinstance(value, type(default))
+
+
+def resolve_model(model: str, pruner: Pruner, source: str | None = None) -> ModelCard:
+    """The model, or its variant with the fusion that the method was made for, where the model offers one."""
+    card: ModelCard = MODELS.load(model)
+    wanted = pruner.prefers
+    if source is None and wanted is not None and wanted != card.fusion and wanted in card.variants:
+        card = MODELS.load(card.variants[wanted])
+    return card
+
+
+def build(
+    model: str,
+    method: str,
+    *,
+    ratio: float = 0.0,
+    parameters: Mapping[str, Any] | None = None,
+    stages: Sequence[str] | None = None,
+    positions: str | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    seed: int = 0,
+    source: str | None = None,
+    calibration: Callable[[], Sequence[Request]] | None = None,
+    cache: Path | None = None,
+) -> Session:
+    """A session for a model under a method.
+
+    Args:
+        source: a checkpoint folder instead of the model's own weights.
+        calibration: gives the samples for a method that must be calibrated.
+        cache: folder in which calibrated facts are kept by content.
+
+    Raises:
+        MeteorBenchError: anything that does not exist or does not fit together.
+    """
+    pruner = make_pruner(method, parameters, stages)
+    budget = TokenBudget.from_ratio(ratio)
+    if dtype not in DTYPES:
+        raise UnknownNameError("dtype", dtype, DTYPES)
+    card = resolve_model(model, pruner, source)
+    vlm = card.build(_device(device), DTYPES[dtype], source)
+    facts: Mapping[str, Any] = {}
+    if pruner.needs_calibration:
+        if calibration is None:
+            raise UnsupportedError(f"method '{method}' needs calibration and model '{card.name}' has no samples for it")
+        facts = _calibrated(vlm, pruner, budget, calibration, positions, seed, dtype, cache)
+    provenance = {
+        "model": model,
+        "variant": card.name,
+        "fusion": card.fusion,
+        "checkpoint": vlm.digest,
+        "method": method,
+        "parameters": pruner.parameters(),
+        "positions": positions or pruner.positions,
+        "ratio": ratio,
+        "exact": pruner.exact,
+        "facts": dict(facts),
+        "device": device,
+        "dtype": dtype,
+        "seed": seed,
+    }
+    return Session(vlm, pruner, budget, positions=positions, seed=seed, facts=facts, provenance=provenance)
+
+
+def _device(name: str) -> str:
+    """Check that the device exists."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(name).type
+    except RuntimeError as error:
+        raise ConfigError(f"unknown device '{name}'; known: auto, cpu, cuda, cuda:0 …") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device '{name}' was asked for but no CUDA device is here; use --device cpu")
+    return name
+
+
+def _calibrated(
+    vlm: VLM,
+    pruner: Pruner,
+    budget: TokenBudget,
+    calibration: Callable[[], Sequence[Request]],
+    positions: str | None,
+    seed: int,
+    dtype: str,
+    cache: Path | None,
+) -> Mapping[str, Any]:
+    """Facts from the cache, or measured and put there."""
+    requests = calibration()
+    what = [
+        __version__,
+        vlm.digest,
+        type(pruner).__name__,
+        sorted(pruner.parameters().items()),
+        budget.keep,
+        positions,
+        seed,
+        dtype,
+        str(vlm.device.type),
+        [(r.key, r.media_key, r.question) for r in requests],
+    ]
+    name = hashlib.sha256(json.dumps(what, default=str).encode()).hexdigest()[:16]
+    path = None if cache is None else cache / f"{name}.json"
+    if path is not None and path.exists():
+        stored: dict[str, Any] = json.loads(path.read_text())
+        return stored
+    facts = calibrate(vlm, pruner, budget, requests, positions=positions, seed=seed)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.tmp")
+        partial.write_text(json.dumps(facts))
+        partial.replace(path)
+    return facts

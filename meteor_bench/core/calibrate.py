@@ -1,0 +1,79 @@
+"""Constants that a method needs and its authors measured offline: METEOR's ranks, its lambda.
+
+Measured on calibration samples that are never evaluated, stage by stage, each with the facts of the stages before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.pruner import Pruner, View
+from meteor_bench.core.session import Request, Session
+from meteor_bench.models.base import VLM
+
+__all__ = ["calibrate"]
+
+ORDER = ("encode", "fuse", "decode")
+
+
+class _Watch:
+    """Collects a stage's observations; nothing is pruned at that stage or after it."""
+
+    def __init__(self, pruner: Pruner, stage: str) -> None:
+        self.pruner, self.stage = pruner, stage
+        self.seen: dict[str, list[Tensor]] = {}
+
+    def __call__(self, kind: str, view: View) -> bool:
+        if kind == self.stage:
+            for name, values in self.pruner.observe(view).items():
+                self.seen.setdefault(name, []).append(values)
+        return ORDER.index(kind) >= ORDER.index(self.stage)
+
+    def gathered(self) -> dict[str, Tensor]:
+        """name -> all rows of all batches."""
+        return {name: torch.cat(parts) for name, parts in self.seen.items()}
+
+
+def calibrate(
+    vlm: VLM,
+    pruner: Pruner,
+    budget: TokenBudget,
+    requests: Sequence[Request],
+    *,
+    positions: str | None = None,
+    seed: int = 0,
+    batch_size: int = 32,
+) -> Mapping[str, Any]:
+    """Facts of a method at a budget, {} when it needs none."""
+    facts: dict[str, Any] = {}
+    for stage in pruner.calibration:
+        watch = _Watch(pruner, stage)
+        session = Session(vlm, pruner, budget, positions=positions, seed=seed, facts=facts)
+        session.engine.observer = watch
+        if stage == "decode":
+            session.answer([_short(r) for r in requests], lambda _request, _answer: None, batch_size)
+        else:
+            _encode_only(session, requests, fuse=stage == "fuse")
+        facts |= pruner.fit(stage, watch.gathered())
+    return facts
+
+
+def _short(request: Request) -> Request:
+    """The same request, one token long: the decode points are passed in the prefill."""
+    return Request(request.key, request.media_key, request.media, request.question, 1)
+
+
+@torch.inference_mode()
+def _encode_only(session: Session, requests: Sequence[Request], *, fuse: bool) -> None:
+    """Each distinct image once, no further than the stage needs."""
+    vlm = session.vlm
+    for request in {r.media_key: r for r in requests}.values():
+        pixels = vlm.processor.pixels(request.media())[None].to(vlm.device, vlm.dtype)
+        towered = session.engine.encode(pixels, [request.media_key])
+        if fuse:
+            session.engine.fuse(towered)
