@@ -106,7 +106,8 @@ def effective_rank(x: Tensor, valid: Tensor, kind: str = "energy", energy: float
         return torch.exp(-torch.xlogy(p, p).sum(1))
     square = s.double().square()
     held = square.cumsum(1) / square.sum(1, keepdim=True).clamp(min=1e-300)
-    return ((held < energy).sum(1) + 1).clamp(max=s.shape[1]).float()
+    rank: Tensor = (held < energy).sum(1) + 1
+    return rank.clamp(max=s.shape[1]).float()
 
 
 def stage1_total(entering: int, reference: Tensor, keep: float, end: Tensor) -> Tensor:

@@ -1,0 +1,69 @@
+"""downsample: the image itself, shrunk so that the encoders yield about T tokens. A control: it also saves their time.
+
+The image is resized to the smallest near-square-celled grid whose unpruned tokens are at least T (counted over all
+encoders on an independent fusion); at the fuse point strided tokens are dropped, so that the budget is exact.
+
+Deviations: the usual form of this control stops at the nearest grid and misses the budget by up to a grid row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import sqrt
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from torch import Tensor
+
+from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.pruner import Decision, Fact, FusePoint, Points, Pruner, View
+from meteor_bench.core.tokens import Grid
+from meteor_bench.methods._common import per_tower, strided
+
+if TYPE_CHECKING:
+    from meteor_bench.models.base import VLM
+
+__all__ = ["Downsample"]
+
+
+@dataclass(frozen=True)
+class Downsample(Pruner):
+    """A smaller input, positions renumbered."""
+
+    fact: ClassVar[Fact] = Fact(year=0, paper="control", stages=("input", "fuse"))
+    positions: ClassVar[Literal["keep", "renumber"]] = "renumber"
+
+    def points(self, vlm: VLM, budget: TokenBudget) -> Points:
+        """The trim before the language model."""
+        return Points(fuse=FusePoint())
+
+    def input_grid(self, vlm: VLM, budget: TokenBudget, grid: Grid) -> Grid | None:
+        """The smallest grid of about the same shape that yields the budget."""
+        target = budget.tokens(vlm.reference(grid))
+        guess = int(grid.h * sqrt(target / _count(vlm, grid, grid)))
+        for h in range(max(1, guess - 1), grid.h):
+            ideal = h * grid.w / grid.h
+            widths = sorted({min(max(1, int(ideal)), grid.w), min(int(ideal) + 1, grid.w)})
+            for w in widths if ideal != int(ideal) else widths[:1]:
+                smaller = Grid(grid.t, h, w)
+                if _count(vlm, smaller, grid) >= target:
+                    return smaller
+        return None
+
+    def fuse(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+        """Trim to the budget."""
+        return per_tower(views, self._trim)
+
+    def _trim(self, view: View, share: Tensor) -> Decision:
+        return Decision(keep=strided(view.tokens.visual, share))
+
+
+def _count(vlm: VLM, grid: Grid, full: Grid) -> int:
+    """Unpruned tokens of a sample that was shrunk from the lead tower's grid ``full`` to ``grid``."""
+    cells = vlm.grid(1, *vlm.native)
+    height, width = (native * size // cell for native, size, cell in zip(vlm.native, full[1:], cells[1:], strict=True))
+    height, width = height * grid.h // full.h, width * grid.w // full.w
+    grids = {name: Grid(grid.t, *tower.grid(height, width)[1:]) for name, tower in vlm.towers.items()}
+    if vlm.fusion.kind == "shared":
+        return vlm.fusion.common(grids).n
+    return sum(g.n for g in grids.values())
