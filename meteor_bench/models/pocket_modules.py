@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import (
     CLIPVisionConfig,
@@ -136,7 +137,9 @@ class IndependentFusion(nn.Module):
         super().__init__()
         d, h = config.tower_dim, config.hidden_size
         self.norm = nn.ModuleDict({name: nn.LayerNorm(d) for name in TOWERS})
-        self.mlp = nn.ModuleDict({name: nn.Sequential(nn.Linear(d, 2 * h), nn.GELU(), nn.Linear(2 * h, h)) for name in TOWERS})
+        self.mlp = nn.ModuleDict(
+            {name: nn.Sequential(nn.Linear(d, 2 * h), nn.GELU(), nn.Linear(2 * h, h)) for name in TOWERS}
+        )
         sides = config.grids
         self.image_positions = nn.ParameterDict({name: torch.zeros(sides[name] ** 2, h) for name in TOWERS})
         self.video_positions = nn.ParameterDict(
@@ -183,3 +186,17 @@ class PocketVLM(nn.Module):
             return place(self.fusion.project(features), self.fusion.positions(is_clip))
         parts = [place(self.fusion.project(n, features[n]), self.fusion.positions(n, is_clip)) for n in TOWERS]
         return torch.cat(parts, dim=1)
+
+
+def load_pocket(folder: Path) -> PocketVLM:
+    """A shipped checkpoint in fp32, ready to evaluate."""
+    model = PocketVLM(PocketConfig.load(folder))
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    state: dict[str, Tensor] = {}
+    for shard in sorted(set(index["weight_map"].values())):
+        state |= load_file(folder / shard)
+    missing, unexpected = model.load_state_dict({name: w.float() for name, w in state.items()}, strict=False)
+    # The output layer shares its weight with the embedding and is not stored twice.
+    if unexpected or set(missing) - {"decoder.lm_head.weight"}:
+        raise ValueError(f"{folder} does not fit the model: missing {missing}, unexpected {unexpected}")
+    return model.eval()

@@ -24,7 +24,7 @@ FAMILIES = tuple(FAMILY_KIND)
 class Curriculum:
     """Asks more of what is still answered wrongly; every family keeps a floor."""
 
-    FLOOR, CAP, KEEP = 0.1, 0.6, 0.97
+    FLOOR, CAP, KEEP = 0.07, 0.8, 0.97
 
     def __init__(self) -> None:
         self.right = np.zeros(len(FAMILIES))
@@ -40,7 +40,7 @@ class Curriculum:
     def weights(self) -> dict[str, float]:
         error = 1 - self.right / self.asked
         values = self.FLOOR + np.minimum(error, self.CAP)
-        values[FAMILIES.index("helper")] *= 0.5
+        values[FAMILIES.index("helper")] *= 0.7
         return dict(zip(FAMILIES, values.tolist(), strict=True))
 
     def kind_probabilities(self) -> np.ndarray:

@@ -5,7 +5,7 @@ from PIL import Image, ImageDraw
 
 from scripts.pocket.canvas import Canvas
 from scripts.pocket.sample import BAR, CELL, COLOR, IN_ARROW, KIND, OUT_ARROW, QA, STEPS, Sample
-from scripts.pocket.scenes import STEPS_XY, some
+from scripts.pocket.scenes import STEPS_XY, row_or_column, some
 from scripts.pocket.words import COLORS, IN, LETTERS, OUT
 
 BASE_LINE, UNIT, MAX_VALUE = 116, 12, 8
@@ -96,6 +96,7 @@ def diagram(rng: np.random.Generator, split: str, draw: bool, max_objects: int) 
         qas.append(QA("pointed_by", "pocket_ai2d", f"which node points to {b}? {STEPS}", a, backward))
     for i in some(list(range(count)), rng, 2):
         qas.append(QA("helper", "", f"which node is at {place[i]}?", names[i]))
+        qas.append(QA("helper", "", *row_or_column(rng, f"node {names[i]}", path[i][1], path[i][0])))
     return Sample("diagram", canvas.finish(), cells, qas)
 
 

@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from meteor_bench.models.pocket_modules import PocketConfig, build_towers, normalise, tower_inputs
+from meteor_bench.models.pocket_modules import PocketConfig, build_towers, normalise
 from scripts.pocket.attention import use_lean_attention
 from scripts.pocket.loop import Progress
 from scripts.pocket.optim import MasterWeights
 from scripts.pocket.sample import CHAR, COLOR, IN_ARROW, KIND, OUT_ARROW, SIZE, Sample
+from scripts.pocket.stages import random_points, run_towers
 from scripts.pocket.world import make, split_rng
 
 LEARNING_RATE = 2e-3
@@ -33,39 +34,6 @@ class SeeingModel(nn.Module):
         width = sum(CLASSES.values())
         self.heads = nn.ModuleDict({n: nn.Sequential(nn.LayerNorm(config.tower_dim), nn.Linear(config.tower_dim, width)) for n in "abc"})
         self.cls_head = nn.Linear(config.tower_dim, sum(CLASSES[channel] - 1 for channel in PRESENCE))
-
-
-def run_with_drops(tower: nn.Module, x: Tensor, drops: dict[int, float], special: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Tokens [rows, special + n, d] through the layers; after layer i a random share `drops[i]` of them stays.
-
-    Returns the tokens and the cell index [rows, kept] of each that is not special.
-    """
-    rows, n = x.shape[0], x.shape[1] - special
-    index = torch.arange(n).expand(rows, n)
-    for i, layer in enumerate(tower.encoder.layers, start=1):
-        x = layer(x, None)
-        if i in drops:
-            kept = max(int(index.shape[1] * drops[i]), 1)
-            chosen = torch.from_numpy(rng.random(index.shape)).topk(kept, dim=1).indices.sort(dim=1).values
-            index = index.gather(1, chosen)
-            cells = x[:, special:].gather(1, chosen[..., None].expand(-1, -1, x.shape[2]))
-            x = torch.cat([x[:, :special], cells], dim=1)
-    return x, index
-
-
-def see(towers: nn.ModuleDict, rows: Tensor, rng: np.random.Generator, drop: bool) -> tuple[dict[str, tuple[Tensor, Tensor]], Tensor]:
-    """-> {tower: (features [rows, kept, d], cell index)}, CLS of tower a."""
-    pixels = tower_inputs(rows)
-    shares = [float(rng.uniform(0.5, 1)) if drop else 1.0 for _ in range(4)]
-    a, c = towers["a"], towers["c"]
-    xa = a.pre_layrnorm(a.embeddings(pixels["a"], interpolate_pos_encoding=True))
-    xa, at_a = run_with_drops(a, xa, {1: shares[0], 3: shares[1]} if drop else {}, 1, rng)
-    xc = c.embeddings(pixels["c"], interpolate_pos_encoding=True)
-    xc, at_c = run_with_drops(c, xc, {1: shares[2], 2: shares[3]} if drop else {}, 0, rng)
-    xb = towers["b"](pixels["b"]).last_hidden_state.flatten(2).transpose(1, 2)
-    at_b = torch.arange(xb.shape[1]).expand(xb.shape[0], -1)
-    seen = {"a": (xa[:, 1:], at_a), "b": (xb, at_b), "c": (c.post_layernorm(xc), at_c)}
-    return seen, a.post_layernorm(xa[:, 0])
 
 
 def dense_labels(samples: list[Sample]) -> dict[str, Tensor]:
@@ -99,12 +67,12 @@ def presence(labels: Tensor) -> Tensor:
 def step_loss(model: SeeingModel, samples: list[Sample], rng: np.random.Generator, drop: bool) -> tuple[Tensor, dict[str, float]]:
     rows = normalise(torch.from_numpy(np.stack([s.image for s in samples]))).to(model.cls_head.weight.dtype)
     labels = dense_labels(samples)
-    seen, cls = see(model.towers, rows, rng, drop)
+    seen, cls = run_towers(model.towers, rows, random_points(rng) if drop else {})
     whole = F.binary_cross_entropy_with_logits(model.cls_head(cls).float(), presence(labels["a"]))
     loss, numbers = 4 * whole, {"cls": whole.item()}
-    for name, (features, at) in seen.items():
-        kept = labels[name].gather(2, at[:, None].expand(-1, 6, -1))
-        part, accuracy = cell_loss(model.heads[name](features).float(), kept, TAUGHT[name])
+    for name, tower in seen.items():
+        kept = labels[name].gather(2, tower.cells[:, None].expand(-1, 6, -1))
+        part, accuracy = cell_loss(model.heads[name](tower.features).float(), kept, TAUGHT[name])
         loss = loss + part
         if not drop:
             numbers |= {f"{name}.{NAMES[channel]}": value for channel, value in accuracy.items()}

@@ -80,7 +80,7 @@ def some(items: list, rng: np.random.Generator, limit: int) -> Iterator:
 
 def colors_and_shapes(things: list[Thing], rng: np.random.Generator, limit: int) -> Iterator[QA]:
     colors, shapes = [t.color for t in things], [t.shape for t in things]
-    for t in some([t for t in things if shapes.count(t.shape) == 1], rng, limit - 1):
+    for t in some([t for t in things if shapes.count(t.shape) == 1], rng, limit + 1):
         yield QA("color", "pocket_vqa", f"what color is the {SHAPES[t.shape]}?", COLORS[t.color])
     for t in some([t for t in things if colors.count(t.color) == 1], rng, limit - 1):
         yield QA("shape", "pocket_vqa", f"what shape is the {COLORS[t.color]} thing?", SHAPES[t.shape])
@@ -172,11 +172,21 @@ def which_is_there(things: list[Thing], rng: np.random.Generator, limit: int) ->
         yield QA("which", "pocket_mmbench", question, t.name, options=tuple(options))
 
 
+def row_or_column(rng: np.random.Generator, name: str, row: int, col: int) -> tuple[str, str]:
+    if rng.random() < 0.5:
+        return f"which row is {name} in?", f"row{row + 1}"
+    return f"which column is {name} in?", f"col{col + 1}"
+
+
 def helpers(things: list[Thing], rng: np.random.Generator, limit: int) -> Iterator[QA]:
-    """Not in any benchmark: they teach the words for rows and columns that the chains are made of."""
-    for t in some(things, rng, 2):
-        axis, value = ("row", t.row) if rng.random() < 0.5 else ("column", t.col)
-        yield QA("helper", "", f"which {axis} is the {t.name} in?", f"{'row' if axis == 'row' else 'col'}{value + 1}")
+    """Not in any benchmark: they teach the words for rows and columns that the chains are made of.
+
+    Naming a thing by its shape alone, where that is enough, makes shapes keys to look up by, which colours become anyway.
+    """
+    shapes = [t.shape for t in things]
+    for t in some(things, rng, 3):
+        name = SHAPES[t.shape] if shapes.count(t.shape) == 1 else t.name
+        yield QA("helper", "", *row_or_column(rng, f"the {name}", t.row, t.col))
     for t in some(things, rng, 1):
         asked, answer = ("color", COLORS[t.color]) if rng.random() < 0.5 else ("shape", SHAPES[t.shape])
         yield QA("helper", "", f"what {asked} is at {t.place}?", answer)

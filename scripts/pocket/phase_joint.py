@@ -1,0 +1,123 @@
+"""The training loop of phase 2, the same for both models."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from meteor_bench.models.pocket_modules import PocketConfig
+from meteor_bench.models.pocket_tokenizer import PocketTokenizer
+from scripts.pocket.batches import Curriculum, choose_questions, draw_samples, labels_of, pack, right_answers
+from scripts.pocket.joint import JointModel, Visual, drop_at_random
+from scripts.pocket.loop import Progress, log
+from scripts.pocket.optim import MasterWeights
+from scripts.pocket.sample import Sample
+from scripts.pocket.scores import benchmark_scores, family_scores, score_samples
+from scripts.pocket.stages import take
+from scripts.pocket.symbolic import answer_logits, choose_cells, gather_cells, split_labels
+from scripts.pocket.world import split_rng
+
+LEARNING_RATE = 1.5e-3
+FULL_SHARE = 0.4  # share of the steps without any dropping
+SYMBOLIC_SHARE = 0.2  # share of the steps on symbols, in the first half
+
+
+def look_all(model: JointModel, samples: list[Sample], rng: np.random.Generator, prune: bool) -> tuple[list[Visual], list[list[Sample]]]:
+    """Images and clips apart, each with its own random share of tokens."""
+    parts = [part for part in ([s for s in samples if not s.is_clip], [s for s in samples if s.is_clip]) if part]
+    visuals = []
+    for part in parts:
+        visual = model.look(part, rng if prune and not model.shared else None)
+        if prune and model.shared:
+            visual = drop_at_random(visual, rng, float(rng.uniform(0.2, 1)))
+        visuals.append(visual)
+    return visuals, parts
+
+
+def symbolic_visual(model: JointModel, samples: list[Sample], rng: np.random.Generator) -> Visual:
+    clips = torch.tensor([s.is_clip for s in samples])
+    labels = labels_of(samples)
+    if not model.shared:
+        labels = split_labels(labels, clips, rng)
+    index = choose_cells(labels, rng)
+    plain = model.symbols(gather_cells(labels, index), model.embedding)
+    return Visual(plain + take(model.tables(clips), index), plain, index)
+
+
+def train_joint(
+    folder: Path, tokenizer: PocketTokenizer, fusion: str, minutes: float, seed: int, batch: int, questions: int,
+    align_minutes: float, eval_every: float, per_kind: int,
+) -> JointModel:  # fmt: skip
+    torch.manual_seed(seed)
+    name = f"joint-{fusion}"
+    progress = Progress(name, folder, minutes, decay_from=0.4)
+    model = JointModel(PocketConfig(fusion=fusion, vocab_size=len(tokenizer)), tokenizer)  # type: ignore[arg-type]
+    saved = progress.resume()
+    if not saved:
+        symbolic, encoders = (torch.load(folder / f"{n}.pt", weights_only=False)["masters"] for n in ("symbolic", "encoders"))
+        model.start_from(symbolic, encoders)
+    weights = MasterWeights(model, LEARNING_RATE, ["vlm.fusion", "vlm.decoder"])
+    curriculum = Curriculum()
+    if saved:
+        model.load_state_dict(saved["model"], strict=False)
+        weights.restore(saved)
+        curriculum = saved["curriculum"]
+    frozen = {n: p for n, p in model.state_dict().items() if n not in weights.masters}
+    fixed = score_samples(seed=1, per_kind=per_kind, split="eval")
+    rng = split_rng("train", seed * 1_000_003 + progress.step + (1_000_000 if fusion == "shared" else 2_000_000))
+    last_eval = progress.elapsed
+    while progress.fraction < 1:
+        aligning = progress.elapsed < align_minutes
+        symbolic = not aligning and progress.fraction < 0.5 and rng.random() < SYMBOLIC_SHARE
+        samples = draw_samples(rng, batch, curriculum, draw=not symbolic, max_objects=9)
+        prune = rng.random() > FULL_SHARE
+        numbers: dict[str, float] = {}
+        if aligning:
+            visuals, parts = look_all(model, samples, rng, prune)
+            loss = torch.stack([model.align_loss(v, p) for v, p in zip(visuals, parts, strict=True)]).mean()
+            loss.backward()
+            numbers["align"] = loss.item()
+            families = right = None
+        else:
+            if symbolic:
+                visuals, parts = [symbolic_visual(model, samples, rng)], [samples]
+            else:
+                visuals, parts = look_all(model, samples, rng, prune)
+            results = []
+            for visual, part in zip(visuals, parts, strict=True):
+                packed = pack([choose_questions(s, rng, curriculum, questions) for s in part], tokenizer)
+                logits = answer_logits(model.vlm.decoder, visual.tokens, visual.index, model.total, packed)
+                loss = F.cross_entropy(logits, packed.target[packed.target >= 0])
+                numbers["symbol_loss" if symbolic else "loss"] = loss.item()
+                if not symbolic:
+                    align = model.align_loss(visual, part)
+                    numbers["align"] = align.item()
+                    loss = loss + 0.2 * (1 - progress.fraction) * align
+                (loss * len(part) / batch).backward()
+                results.append(right_answers(packed, logits.argmax(-1)))
+            families, right = (np.concatenate(r) for r in zip(*results, strict=True))
+            if not prune and not symbolic:  # what dropping made unanswerable says nothing about what to practise
+                curriculum.record(families, right)
+            else:
+                families = right = None
+        norm = weights.step(progress.factor)
+        progress.count(batch, families, right, norm=norm, **numbers)
+        progress.line()
+        if not aligning and (progress.elapsed - last_eval > eval_every or progress.fraction == 1):
+            last_eval = progress.elapsed
+            report(model, tokenizer, fixed, name)
+        progress.save({**weights.state(), "model": frozen, "curriculum": curriculum})
+    return model
+
+
+def report(model: JointModel, tokenizer: PocketTokenizer, batches: list[list[Sample]], name: str) -> dict[str, dict[str, float]]:
+    out = {}
+    for label, options in (("full", {}), ("keep 24 %", {"keep": 0.24}), ("blind", {"blind": True})):
+        scores = family_scores(model, tokenizer, batches, **options)
+        whole = benchmark_scores(scores)
+        out[label] = scores
+        mean = np.mean(list(whole.values()))
+        log.info("%s EVAL %s benchmarks %.3f %s families %s", name, label, mean, json.dumps(whole), json.dumps(scores))
+    return out
