@@ -1,0 +1,144 @@
+"""Gather, merge and bookkeeping against loops."""
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core.apply import apply, concat, densify, join_frames, pick
+from meteor_bench.core.pruner import Decision
+from meteor_bench.core.tokens import Grid, Tokens
+
+
+def batch(rows: int = 3, h: int = 4, w: int = 5, specials: int = 1) -> Tokens:
+    torch.manual_seed(rows * 100 + h * 10 + w)
+    return Tokens.dense(torch.randn(rows, specials + h * w, 6), Grid(1, h, w), specials)
+
+
+def random_keep(tokens: Tokens, share: float) -> Tensor:
+    keep = torch.rand(tokens.valid.shape) < share
+    keep[:, -1] = True
+    return keep & tokens.visual
+
+
+def test_keeping_everything_returns_the_same_object() -> None:
+    tokens = batch()
+    assert apply(tokens, Decision(keep=tokens.visual)) is tokens
+
+
+def test_ragged_drop_equals_boolean_indexing_row_by_row() -> None:
+    tokens = batch()
+    keep = random_keep(tokens, 0.4)
+    out = apply(tokens, Decision(keep=keep))
+    for b in range(3):
+        rows = keep[b] | tokens.special[b]
+        n = int(rows.sum())
+        assert out.valid[b].tolist() == [i < n for i in range(out.valid.shape[1])]
+        assert torch.equal(out.x[b, :n], tokens.x[b][rows])
+        assert torch.equal(out.origin[b, :n], tokens.origin[b][rows])
+        assert not out.x[b, n:].any()
+        gone = ~keep[b][tokens.visual[b]]
+        assert (out.group[b] == -1).tolist() == gone.tolist()
+
+
+def test_size_weighted_merge_equals_a_loop_and_composes() -> None:
+    tokens = batch(specials=0)
+    for share in (0.6, 0.5):  # the second round merges tokens that already stand for several
+        keep = random_keep(tokens, share)
+        into = torch.full_like(tokens.origin, -1)
+        for b in range(len(keep)):
+            kept = keep[b].nonzero()[:, 0]
+            for i in range(keep.shape[1]):
+                if not keep[b, i] and tokens.valid[b, i] and i % 3:
+                    into[b, i] = kept[i % len(kept)]
+        before = tokens
+        tokens = apply(before, Decision(keep=keep, merge_into=into))
+        for b in range(len(keep)):
+            for slot, i in enumerate(keep[b].nonzero()[:, 0].tolist()):
+                members = [i, *[j for j in range(keep.shape[1]) if into[b, j] == i]]
+                sizes = before.size[b, members].double()
+                mean = (before.x[b, members].double() * sizes[:, None]).sum(0) / sizes.sum()
+                assert torch.allclose(tokens.x[b, slot].double(), mean, atol=1e-6)
+                assert tokens.size[b, slot] == sizes.sum()
+                cells = [c for c in range(20) if before.group[b, c] in before.origin[b, members].tolist()]
+                assert (tokens.group[b] == before.origin[b, i]).nonzero()[:, 0].tolist() == cells
+
+
+def test_merge_leaves_untouched_tokens_bit_for_bit() -> None:
+    tokens = batch(specials=0)
+    keep = tokens.visual.clone()
+    keep[:, 3] = False
+    into = torch.full_like(tokens.origin, -1)
+    into[:, 3] = 7
+    out = apply(tokens, Decision(keep=keep, merge_into=into))
+    rest = [i for i in range(20) if i not in (3, 7)]
+    where = [i - (i > 3) for i in rest]
+    assert torch.equal(out.x[:, where], tokens.x[:, rest])
+
+
+def test_weighted_sum_without_normalisation() -> None:
+    tokens = batch(rows=1, specials=0)
+    keep = torch.zeros_like(tokens.valid)
+    keep[0, 2] = True
+    into = torch.full_like(tokens.origin, 2)
+    weight = torch.rand(1, 20)
+    out = apply(tokens, Decision(keep=keep, merge_into=into, weight=weight, normalise=False))
+    assert torch.allclose(out.x[0, 0], (weight[0, :, None] * tokens.x[0]).sum(0), atol=1e-5)
+
+
+def test_mix_is_an_explicit_linear_map_that_spares_specials() -> None:
+    tokens = batch(rows=2)
+    keep = torch.zeros_like(tokens.valid)
+    keep[:, [4, 9]] = True
+    mix = torch.randn(2, 2, 21)
+    out = apply(tokens, Decision(keep=keep, mix=mix))
+    assert torch.equal(out.x[:, 0], tokens.x[:, 0])
+    assert torch.allclose(out.x[:, 1:], mix @ tokens.x, atol=1e-5)
+
+
+def test_frames_join_in_order_with_global_origins() -> None:
+    tokens = batch(rows=6, specials=0)  # 2 samples of 3 frames
+    keep = random_keep(tokens, 0.5)
+    joined = join_frames(apply(tokens, Decision(keep=keep)), 3)
+    for b in range(2):
+        expected = [f * 20 + i for f in range(3) for i in keep[b * 3 + f].nonzero()[:, 0].tolist()]
+        n = len(expected)
+        assert joined.origin[b, :n].tolist() == expected
+        assert joined.counts()[b] == n
+        source = torch.cat([tokens.x[b * 3 + f][keep[b * 3 + f]] for f in range(3)])
+        assert torch.equal(joined.x[b, :n], source)
+
+
+def test_concat_compacts_and_shifts() -> None:
+    a, b = batch(2, 2, 3, 0), batch(2, 4, 5, 0)
+    ragged = apply(a, Decision(keep=random_keep(a, 0.5)))
+    out = concat([ragged, b])
+    for row in range(2):
+        n = int(ragged.counts()[row])
+        assert out.origin[row, : n + 20].tolist() == [*ragged.origin[row, :n].tolist(), *range(6, 26)]
+    assert out.grid.n == 26
+
+
+def test_densify_fills_dropped_cells_with_the_nearest_survivor() -> None:
+    tokens = batch(3, 4, 5, 0)
+    keep = random_keep(tokens, 0.3)
+    dense = densify(apply(tokens, Decision(keep=keep)))
+    for b in range(3):
+        kept = keep[b].nonzero()[:, 0].tolist()
+        for cell in range(20):
+            y, x = divmod(cell, 5)
+            best = min(kept, key=lambda k: ((k // 5 - y) ** 2 + (k % 5 - x) ** 2, k))
+            assert torch.equal(dense[b, cell], tokens.x[b, best])
+
+
+def test_densify_gives_merged_cells_their_groups_features() -> None:
+    tokens = batch(1, 2, 2, 0)
+    keep = torch.tensor([[True, False, True, True]])
+    merged = apply(tokens, Decision(keep=keep, merge_into=torch.tensor([[-1, 2, -1, -1]])))
+    dense = densify(merged)
+    assert torch.equal(dense[0, 1], dense[0, 2])
+    assert torch.allclose(dense[0, 1], tokens.x[0, 1:3].mean(0))
+
+
+def test_pick_of_whole_rows_is_lossless() -> None:
+    tokens = batch()
+    out = pick(tokens, tokens.valid)
+    assert torch.equal(out.x, tokens.x) and not out.padded
