@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from meteor_bench.core.tokens import Tokens
 from meteor_bench.core.trace import SampleTrace
 from meteor_bench.models.base import Prompt
 
-__all__ = ["Generation", "Prefix", "answer", "prefix"]
+__all__ = ["Generation", "Likelihood", "Prefix", "answer", "prefix", "score"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,13 @@ class Generation:
 
     ids: tuple[int, ...]
     trace: SampleTrace
+
+
+class Likelihood(NamedTuple):
+    """Negative log-likelihood (nats) of a continuation, and whether greedy decoding gives it."""
+
+    loss: float
+    greedy: bool
 
 
 @dataclass(frozen=True)
@@ -144,6 +152,43 @@ def answer(
         ignore_eos: generate exactly ``max_new_tokens``, for latency runs.
     """
     vlm, clock = engine.vlm, engine.clock
+    start = _begin(engine, shared, rows, prompts, max_new_tokens)
+    with clock.stage("decode"):
+        answers = _greedy(engine, start.logits, start.segments, start.cache, max_new_tokens, ignore_eos)
+    for trace, out in zip(start.traces, answers, strict=True):
+        _count_decode(engine, trace, len(out))
+    eos = vlm.processor.eos
+    ended = [out[:-1] if out and out[-1] in eos and not ignore_eos else out for out in answers]
+    return [Generation(tuple(out), trace) for out, trace in zip(ended, start.traces, strict=True)]
+
+
+def score(
+    engine: Engine,
+    shared: Visual | Prefix,
+    rows: Sequence[int],
+    prompts: Sequence[Prompt],
+    continuations: Sequence[Sequence[int]],
+) -> list[Likelihood]:
+    """How likely given answers are; arguments as for `answer`, one continuation (ids, not empty) per question."""
+    start = _begin(engine, shared, rows, prompts, max(len(c) for c in continuations))
+    return _forced(engine, start.logits, start.segments, start.cache, continuations)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """A batch after its prefill."""
+
+    logits: Tensor
+    segments: list[_Segment]
+    cache: LayerCache
+    traces: list[SampleTrace]
+
+
+def _begin(
+    engine: Engine, shared: Visual | Prefix, rows: Sequence[int], prompts: Sequence[Prompt], room: int
+) -> _Start:
+    """Prefill a batch of questions, with ``room`` for that many tokens to come."""
+    vlm = engine.vlm
     index = torch.tensor(rows, device=vlm.device)
     visual = shared.visual if isinstance(shared, Prefix) else shared
     ids, text_valid = _pad([p.after for p in prompts], vlm.device)
@@ -158,22 +203,16 @@ def answer(
     )
     if isinstance(shared, Prefix):
         head, start = shared.before[index], shared.start
-        cache = shared.cache.select(index, text.shape[1] + max_new_tokens)
+        cache = shared.cache.select(index, text.shape[1] + room)
     else:
         head = vlm.decoder.embed(torch.tensor(prompts[0].before, device=vlm.device).expand(len(rows), -1))
-        start, cache = 0, LayerCache(vlm.decoder.depth, slack=max_new_tokens)
+        start, cache = 0, LayerCache(vlm.decoder.depth, slack=room)
     stream = _Stream(head, visual.tokens, text, text_valid, visual.layout, engine.positions)
-    with clock.stage("prefill"):
+    with engine.clock.stage("prefill"):
         segments, last = _prefill(engine, stream, start, cache, visual)
         logits = vlm.decoder.head(last)
     _count_prefill(engine, visual.traces, segments, cache, head.shape[1], text_valid)
-    with clock.stage("decode"):
-        answers = _greedy(engine, logits, segments, cache, max_new_tokens, ignore_eos)
-    for trace, out in zip(visual.traces, answers, strict=True):
-        _count_decode(engine, trace, len(out))
-    eos = vlm.processor.eos
-    ended = [out[:-1] if out and out[-1] in eos and not ignore_eos else out for out in answers]
-    return [Generation(tuple(out), trace) for out, trace in zip(ended, visual.traces, strict=True)]
+    return _Start(logits, segments, cache, visual.traces)
 
 
 def _pad(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -314,6 +353,20 @@ def _mask(valid: Tensor, cached: Tensor | None) -> Tensor | None:
     return seen[:, None]
 
 
+def _step(engine: Engine, chosen: Tensor, segments: list[_Segment], cache: LayerCache, holes: list[bool]) -> Tensor:
+    """Feed one token [Q] to every row; logits [Q, V] of the next."""
+    decoder = engine.vlm.decoder
+    h = decoder.embed(chosen[:, None])
+    for segment, has_holes in zip(segments, holes, strict=True):
+        segment.valid = torch.cat([segment.valid, torch.ones_like(segment.valid[:, :1])], 1)
+        rotary = decoder.rotary(h, segment.next[:, None])
+        mask = segment.valid[:, None, None, :] if has_holes else None
+        for layer in range(segment.start, segment.stop):
+            h = decoder.layer(layer, h, rotary, mask, cache, None)
+        segment.next = segment.next + 1
+    return decoder.head(h[:, 0])
+
+
 def _greedy(
     engine: Engine,
     logits: Tensor,
@@ -323,30 +376,42 @@ def _greedy(
     ignore_eos: bool,
 ) -> list[list[int]]:
     """Token ids per question, the end token included where one came."""
-    decoder, eos = engine.vlm.decoder, engine.vlm.processor.eos
+    eos = engine.vlm.processor.eos
     ends = torch.tensor(sorted(eos), device=logits.device)
     chosen = [logits.argmax(-1)]  # of [Q]
-    open_ = ~torch.isin(chosen[0], ends)
+    live = ~torch.isin(chosen[0], ends)
     holes = [not bool(s.valid.all()) for s in segments]
     for _ in range(max_new_tokens - 1):
-        if not ignore_eos and not bool(open_.any()):
+        if not ignore_eos and not bool(live.any()):
             break
-        h = decoder.embed(chosen[-1][:, None])
-        for i, segment in enumerate(segments):
-            new = torch.ones_like(segment.valid[:, :1])
-            segment.valid = torch.cat([segment.valid, new], 1)
-            rotary = decoder.rotary(h, segment.next[:, None])
-            mask = segment.valid[:, None, None, :] if holes[i] else None
-            for layer in range(segment.start, segment.stop):
-                h = decoder.layer(layer, h, rotary, mask, cache, None)
-            segment.next = segment.next + 1
-        chosen.append(decoder.head(h[:, 0]).argmax(-1))
-        open_ = open_ & ~torch.isin(chosen[-1], ends)
+        chosen.append(_step(engine, chosen[-1], segments, cache, holes).argmax(-1))
+        live = live & ~torch.isin(chosen[-1], ends)
     out: list[list[int]] = []
     for row in torch.stack(chosen, 1).tolist():
         end = next((i for i, token in enumerate(row) if token in eos), None)
         out.append(row if end is None or ignore_eos else row[: end + 1])
     return out
+
+
+def _forced(
+    engine: Engine,
+    logits: Tensor,
+    segments: list[_Segment],
+    cache: LayerCache,
+    continuations: Sequence[Sequence[int]],
+) -> list[Likelihood]:
+    """Teacher forcing: the loss of each continuation, token by token."""
+    ids, valid = _pad(continuations, logits.device)
+    holes = [not bool(s.valid.all()) for s in segments]
+    loss = torch.zeros(len(ids), device=logits.device)
+    greedy = torch.ones(len(ids), dtype=torch.bool, device=logits.device)
+    for at in range(ids.shape[1]):
+        if at > 0:
+            logits = _step(engine, ids[:, at - 1], segments, cache, holes)
+        log = logits.float().log_softmax(-1).gather(1, ids[:, at : at + 1])[:, 0]
+        loss -= log * valid[:, at]
+        greedy &= (logits.argmax(-1) == ids[:, at]) | ~valid[:, at]
+    return [Likelihood(value, same) for value, same in zip(loss.tolist(), greedy.tolist(), strict=True)]
 
 
 def _count_prefill(

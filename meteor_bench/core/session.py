@@ -11,8 +11,9 @@ import torch
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.clock import Clock
 from meteor_bench.core.engine import Engine, Towered, Visual
-from meteor_bench.core.language import Generation, answer, prefix
+from meteor_bench.core.language import Generation, Likelihood, Prefix, answer, prefix, score
 from meteor_bench.core.pruner import Pruner
+from meteor_bench.errors import UnsupportedError
 from meteor_bench.models.base import VLM, Prompt
 
 __all__ = ["Answer", "Request", "Session"]
@@ -57,6 +58,27 @@ class Answer:
     latency_ms: dict[str, float] = field(default_factory=dict)
     flops: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Question:
+    row: int
+    request: Request
+    prompt: Prompt
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Some images after encoding: their questions, and what those share (None: fusion depends on the question)."""
+
+    questions: list[_Question]
+    towered: Towered
+    shared: Visual | Prefix | None
+
+
+def _batches(questions: list[_Question], size: int) -> Iterator[list[_Question]]:
+    for start in range(0, len(questions), size):
+        yield questions[start : start + size]
 
 
 class Session:
@@ -104,7 +126,33 @@ class Session:
                 the same without.
         """
         for chunk in self._chunks(requests, reuse):
-            self._serve(chunk, on_answer, batch_size, reuse)
+            for members in self._by_shape(chunk):
+                self._answer_images(members, on_answer, batch_size, reuse)
+
+    @torch.inference_mode()
+    def loglikelihood(
+        self, requests: Sequence[Request], continuations: Sequence[str], batch_size: int = 32
+    ) -> list[Likelihood]:
+        """How likely each continuation is after its request, in the order given; images are shared.
+
+        Raises:
+            UnsupportedError: an empty continuation.
+        """
+        wanted: dict[int, tuple[int, ...]] = {}
+        for request, text in zip(requests, continuations, strict=True):
+            wanted[id(request)] = self.vlm.processor.continuation(text)
+            if not wanted[id(request)]:
+                raise UnsupportedError(f"request {request.key} asks for the likelihood of an empty answer")
+        found: dict[int, Likelihood] = {}
+        for chunk in self._chunks(requests, reuse=True):
+            for members in self._by_shape(chunk):
+                images = self._look(members, reuse=True)
+                for batch in _batches(images.questions, batch_size):
+                    shared, rows, prompts = self._shared_for(images, batch)
+                    ids = [wanted[id(q.request)] for q in batch]
+                    scores = score(self.engine, shared, rows, prompts, ids)
+                    found |= {id(q.request): value for q, value in zip(batch, scores, strict=True)}
+        return [found[id(request)] for request in requests]
 
     def _chunks(self, requests: Sequence[Request], reuse: bool) -> Iterator[list[list[Request]]]:
         """Requests grouped by image, some images at a time; without reuse every request is a group of its own."""
@@ -115,57 +163,60 @@ class Session:
         for start in range(0, len(listed), IMAGES_AT_ONCE):
             yield listed[start : start + IMAGES_AT_ONCE]
 
-    def _serve(
-        self,
-        chunk: list[list[Request]],
-        on_answer: Callable[[Request, Answer], None],
-        batch_size: int,
-        reuse: bool,
-    ) -> None:
-        by_shape: dict[tuple[int, ...], list[tuple[list[Request], torch.Tensor]]] = {}
+    def _by_shape(self, chunk: list[list[Request]]) -> list[list[tuple[list[Request], torch.Tensor]]]:
+        """Decode the chunk's images; those of equal shape together."""
+        shapes: dict[tuple[int, ...], list[tuple[list[Request], torch.Tensor]]] = {}
         for group in chunk:
             pixels = self.vlm.processor.pixels(group[0].media())
-            by_shape.setdefault(tuple(pixels.shape), []).append((group, pixels))
-        for members in by_shape.values():
-            self._serve_shape(members, on_answer, batch_size, reuse)
+            shapes.setdefault(tuple(pixels.shape), []).append((group, pixels))
+        return list(shapes.values())
 
-    def _serve_shape(
+    def _look(self, members: list[tuple[list[Request], torch.Tensor]], reuse: bool) -> _Images:
+        """Encode images of equal shape and run what their questions share."""
+        engine, vlm = self.engine, self.vlm
+        pixels = torch.stack([p for _, p in members]).to(vlm.device, vlm.dtype)
+        towered = engine.encode(pixels, [group[0].media_key for group, _ in members])
+        questions = [
+            _Question(row, request, vlm.processor.prompt(request.question))
+            for row, (group, _) in enumerate(members)
+            for request in group
+        ]
+        # Equal lengths side by side: less padding in a batch.
+        questions.sort(key=lambda q: (len(q.prompt.after), q.request.max_new_tokens))
+        if engine.points.fuse is not None and engine.points.fuse.text:
+            return _Images(questions, towered, None)
+        visual = engine.fuse(towered)
+        shared = prefix(engine, visual, questions[0].prompt.before) if reuse else visual
+        return _Images(questions, towered, shared)
+
+    def _shared_for(
+        self, images: _Images, batch: Sequence[_Question]
+    ) -> tuple[Visual | Prefix, Sequence[int], list[Prompt]]:
+        """What a batch of questions extends, the row of each in it, and the prompts."""
+        prompts = [q.prompt for q in batch]
+        if images.shared is not None:
+            return images.shared, [q.row for q in batch], prompts
+        visual = self._fuse_with_text(images.towered, [q.row for q in batch], prompts)
+        return visual, range(len(batch)), prompts
+
+    def _answer_images(
         self,
         members: list[tuple[list[Request], torch.Tensor]],
         on_answer: Callable[[Request, Answer], None],
         batch_size: int,
         reuse: bool,
     ) -> None:
-        """Images of equal shape: encode together, then their questions in batches of similar length."""
-        engine, vlm = self.engine, self.vlm
-        pixels = torch.stack([p for _, p in members]).to(vlm.device, vlm.dtype)
+        """Answer all questions about some images of equal shape."""
         self.clock.read_ms()
-        towered = engine.encode(pixels, [group[0].media_key for group, _ in members])
-        questions = [
-            (row, request, vlm.processor.prompt(request.question))
-            for row, (group, _) in enumerate(members)
-            for request in group
-        ]
-        head = questions[0][2].before
-        text_bound = engine.points.fuse is not None and engine.points.fuse.text
-        shared = None
-        if not text_bound:
-            visual = engine.fuse(towered)
-            shared = prefix(engine, visual, head) if reuse else visual
-        common = {name: ms / len(questions) for name, ms in self.clock.read_ms().items()}
-        questions.sort(key=lambda q: (len(q[2].after), q[1].max_new_tokens))
-        for start in range(0, len(questions), batch_size):
-            batch = questions[start : start + batch_size]
-            rows, prompts = [q[0] for q in batch], [q[2] for q in batch]
-            budget = max(q[1].max_new_tokens for q in batch)
-            if shared is None:
-                visual = self._fuse_with_text(towered, rows, prompts)
-                generations = answer(engine, visual, range(len(rows)), prompts, budget)
-            else:
-                generations = answer(engine, shared, rows, prompts, budget)
+        images = self._look(members, reuse)
+        common = {name: ms / len(images.questions) for name, ms in self.clock.read_ms().items()}
+        for batch in _batches(images.questions, batch_size):
+            shared, rows, prompts = self._shared_for(images, batch)
+            longest = max(q.request.max_new_tokens for q in batch)
+            generations = answer(self.engine, shared, rows, prompts, longest)
             own = {name: ms / len(batch) for name, ms in self.clock.read_ms().items()}
-            for (_, request, _), generation in zip(batch, generations, strict=True):
-                on_answer(request, self._answer(request, generation, common, own))
+            for question, generation in zip(batch, generations, strict=True):
+                on_answer(question.request, self._answer(question.request, generation, common, own))
 
     def _fuse_with_text(self, towered: Towered, rows: Sequence[int], prompts: Sequence[Prompt]) -> Visual:
         """Fusion for a method whose choice depends on the question."""

@@ -201,6 +201,10 @@ class Processor(ABC):
         """Ids of the template and question; the visual tokens stand between the two parts."""
 
     @abstractmethod
+    def continuation(self, text: str) -> tuple[int, ...]:
+        """Ids of an answer, as they would follow the prompt."""
+
+    @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
         """Answer ids -> text, special tokens left out."""
 

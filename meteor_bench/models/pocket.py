@@ -164,6 +164,9 @@ class PocketProcessor(Processor):
         ids = self.tokenizer.encode(question)
         return Prompt((self.tokenizer.bos_id,), (self.tokenizer.question_id, *ids, self.tokenizer.answer_id))
 
+    def continuation(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer.encode(text))
+
     def decode(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(list(ids))
 
