@@ -1,4 +1,4 @@
-"""Attention for training on a CPU: scores and softmax stay in bf16, where the library's eager kernel goes through fp32."""
+"""Attention for training on a CPU: scores and softmax stay in bf16; the library's eager kernel goes through fp32."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,13 @@ NAME = "pocket_lean"
 
 
 def lean_attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scaling: float, **_: object
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    **_: object,
 ) -> tuple[Tensor, Tensor]:
     """[batch, heads, n, d] each; the mask is additive."""
     batch, heads, n, _ = query.shape

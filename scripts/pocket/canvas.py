@@ -3,11 +3,20 @@
 import numpy as np
 
 from scripts.pocket.glyphs import EVAL_FONTS, TRAIN_FONTS, glyph_mask, shape_mask
-from scripts.pocket.sample import CELL, GRID, KIND, COLOR, PLATE, Labels
+from scripts.pocket.sample import CELL, COLOR, GRID, KIND, PLATE, Labels
 from scripts.pocket.words import COLORS, LETTERS, SHAPES
 
 RGB = np.array(
-    [[215, 40, 40], [40, 165, 55], [45, 70, 215], [235, 215, 50], [125, 45, 165], [240, 135, 25], [50, 205, 215], [245, 150, 195]],
+    [
+        [215, 40, 40],
+        [40, 165, 55],
+        [45, 70, 215],
+        [235, 215, 50],
+        [125, 45, 165],
+        [240, 135, 25],
+        [50, 205, 215],
+        [245, 150, 195],
+    ],
     np.float32,
 )
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -132,7 +141,9 @@ class Canvas:
         """Light noise, then 5 bits per channel, which keeps the PNG files small."""
         if not self.draw:
             return np.zeros((1, 1, 3), np.uint8)
-        noise = self.rng.standard_normal((self.size, self.size, 1), dtype=np.float32) * np.float32(self.rng.uniform(0, 2.5))
+        noise = self.rng.standard_normal((self.size, self.size, 1), dtype=np.float32) * np.float32(
+            self.rng.uniform(0, 2.5)
+        )
         pixels = np.clip(self.pixels + noise, 0, 255).astype(np.uint8)
         return pixels & 0xF8 | pixels >> 5
 

@@ -74,5 +74,7 @@ def appearance(frames: list[Canvas], rng: np.random.Generator) -> list[QA]:
     for answer in ("yes", "no"):
         i, j = sorted(int(k) for k in rng.permutation(FRAMES)[:2])
         a, b = (i, j) if answer == "yes" else (j, i)
-        qas.append(QA("before", "pocket_videomme", f"does {names[a]} appear before {names[b]}?", answer, options=("yes", "no")))
+        qas.append(
+            QA("before", "pocket_videomme", f"does {names[a]} appear before {names[b]}?", answer, options=("yes", "no"))
+        )
     return qas

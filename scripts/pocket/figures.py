@@ -24,7 +24,9 @@ def chart(rng: np.random.Generator, split: str, draw: bool, max_objects: int) ->
     count = int(rng.integers(3, min(6, max_objects) + 1)) if max_objects > 3 else 3
     step = 116 // count
     bars: list[tuple[int, str]] = []
-    for i, (color, value) in enumerate(zip(rng.permutation(8)[:count], rng.integers(1, MAX_VALUE + 1, count), strict=True)):
+    for i, (color, value) in enumerate(
+        zip(rng.permutation(8)[:count], rng.integers(1, MAX_VALUE + 1, count), strict=True)
+    ):
         width = max(11, step - int(rng.integers(4, 10)))
         x, top = 10 + i * step + (step - width) // 2, BASE_LINE - int(value) * UNIT
         if draw:
@@ -50,7 +52,8 @@ def random_walk(rng: np.random.Generator, count: int) -> tuple[list[tuple[int, i
         while len(path) < count:
             x, y = path[-1]
             free = [
-                k for k, (dx, dy) in enumerate(STEPS_XY)
+                k
+                for k, (dx, dy) in enumerate(STEPS_XY)
                 if 0 <= x + dx < 4 and 0 <= y + dy < 4 and (x + dx, y + dy) not in path
             ]
             if not free:

@@ -7,7 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from meteor_bench.models.pocket_modules import TOWERS, IndependentFusion, PocketConfig, PocketVLM, SharedFusion, normalise
+from meteor_bench.models.pocket_modules import (
+    TOWERS,
+    IndependentFusion,
+    PocketConfig,
+    PocketVLM,
+    SharedFusion,
+    normalise,
+)
 from meteor_bench.models.pocket_tokenizer import PocketTokenizer
 from scripts.pocket.attention import use_lean_attention
 from scripts.pocket.batches import labels_of
@@ -80,7 +87,7 @@ class JointModel(nn.Module):
     def look(self, samples: list[Sample], stages: np.random.Generator | None = None) -> Visual:
         """Samples of one kind (images, or clips) -> visual tokens; with `stages`, METEOR's pruning at random ratios."""
         clip = samples[0].is_clip
-        pixels = torch.from_numpy(np.stack([s.image for s in samples]))
+        pixels = torch.as_tensor(np.stack([s.image for s in samples]))
         rows = normalise(pixels).to(self.embedding.dtype)
         with torch.set_grad_enabled(self.train_towers and torch.is_grad_enabled()):
             seen, _ = run_towers(self.vlm.towers, rows, meteor_points(stages) if stages else {})
@@ -109,7 +116,9 @@ class JointModel(nn.Module):
             start += cells * frames
         plain, index = torch.cat(list(parts.values()), dim=1), torch.cat(places, dim=1)
         if stages is not None:
-            kept = least_redundant({n: z.detach() for n, z in parts.items()}, int(stages.integers(48, plain.shape[1] + 1)))
+            kept = least_redundant(
+                {n: z.detach() for n, z in parts.items()}, int(stages.integers(48, plain.shape[1] + 1))
+            )
             plain, index = take(plain, kept), index.gather(1, kept)
         return plain, index
 
@@ -140,5 +149,5 @@ class JointModel(nn.Module):
 def drop_at_random(visual: Visual, rng: np.random.Generator, keep: float) -> Visual:
     """Uniform, hence neutral to every method."""
     batch, n = visual.index.shape
-    index = torch.from_numpy(rng.random((batch, n))).topk(max(round(n * keep), 1), dim=1).indices.sort(dim=1).values
+    index = torch.as_tensor(rng.random((batch, n))).topk(max(round(n * keep), 1), dim=1).indices.sort(dim=1).values
     return Visual(take(visual.tokens, index), take(visual.plain, index), visual.index.gather(1, index))

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import time
 from pathlib import Path
 
@@ -47,7 +46,9 @@ class Progress:
         self.before, self.step, self.samples = saved["minutes"], saved["step"], saved["samples"]
         return saved
 
-    def count(self, samples: int, families: np.ndarray | None = None, right: np.ndarray | None = None, **values: float) -> None:
+    def count(
+        self, samples: int, families: np.ndarray | None = None, right: np.ndarray | None = None, **values: float
+    ) -> None:
         self.step += 1
         self.samples += samples
         for key, value in values.items():
@@ -65,8 +66,8 @@ class Progress:
         mean = f" mean {np.mean(list(scores.values())):.3f}" if scores else ""
         rate = self.samples / max(self.elapsed * 60, 1)
         eta = max(self.minutes - self.elapsed, 0)
-        text = f"{self.name} {self.elapsed:.1f}/{self.minutes:g} min (eta {eta:.1f}) step {self.step} {rate:.0f}/s {means}{mean}"
-        log.info("%s %s", text, json.dumps(scores) if scores else "")
+        clock = f"{self.elapsed:.1f}/{self.minutes:g} min (eta {eta:.1f}) step {self.step} {rate:.0f}/s"
+        log.info("%s %s %s%s %s", self.name, clock, means, mean, json.dumps(scores) if scores else "")
         self.sums.clear()
         self.right[:] = self.asked[:] = 0
 
@@ -82,4 +83,4 @@ def save_whole(state: dict, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     torch.save(state, part)
-    os.replace(part, path)
+    part.replace(path)

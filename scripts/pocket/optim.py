@@ -23,7 +23,9 @@ class Muon(torch.optim.Optimizer):
                 for p in params:
                     self.state[p].setdefault("momentum", torch.zeros_like(p)).lerp_(p.grad, 1 - group["momentum"])
                 grads = torch.stack([p.grad for p in params])
-                update = orthogonalise(grads.lerp(torch.stack([self.state[p]["momentum"] for p in params]), group["momentum"]))
+                update = orthogonalise(
+                    grads.lerp(torch.stack([self.state[p]["momentum"] for p in params]), group["momentum"])
+                )
                 scale = 0.2 * max(shape) ** 0.5  # the root-mean-square of an AdamW step
                 for p, u in zip(params, update, strict=True):
                     p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(u, alpha=group["lr"] * scale)
@@ -49,7 +51,9 @@ def is_matrix(name: str, p: Tensor) -> bool:
 class MasterWeights:
     """fp32 copies of the trained parameters; the model itself computes in bf16."""
 
-    def __init__(self, model: nn.Module, lr: float, trained: list[str] | None = None, dtype: torch.dtype = torch.bfloat16) -> None:
+    def __init__(
+        self, model: nn.Module, lr: float, trained: list[str] | None = None, dtype: torch.dtype = torch.bfloat16
+    ) -> None:
         keep_fp32 = {name: buffer.clone() for name, buffer in model.named_buffers() if "inv_freq" in name}
         names = [n for n, _ in model.named_parameters() if trained is None or n.startswith(tuple(trained))]
         self.masters = {n: p.detach().float().clone() for n, p in model.named_parameters() if n in names}

@@ -1,7 +1,7 @@
 """Phase 1b: the towers learn to see, from dense labels of every cell.
 
-Part of the time tokens are dropped at random inside the transformers a and c, neutrally to every method, so that pruning
-inside an encoder meets a model that has seen gaps. The CLS token of tower a learns what the whole picture contains.
+Part of the time tokens are dropped at random inside the transformers a and c, neutrally to every method, so that
+pruning inside an encoder meets a model that has seen gaps. The CLS token of tower a learns what the picture contains.
 """
 
 from pathlib import Path
@@ -23,7 +23,15 @@ LEARNING_RATE = 2e-3
 CLASSES = {KIND: 19, COLOR: 9, CHAR: 37, SIZE: 3, OUT_ARROW: 5, IN_ARROW: 5}
 NAMES = {KIND: "kind", COLOR: "color", CHAR: "char", SIZE: "size", OUT_ARROW: "out", IN_ARROW: "in"}
 TAUGHT = {"a": tuple(CLASSES), "b": (KIND, CHAR, SIZE, OUT_ARROW, IN_ARROW), "c": (KIND, COLOR, SIZE)}
-IMAGE_KINDS = {"scene": 0.27, "sums": 0.08, "plates": 0.2, "scene_text": 0.15, "document": 0.12, "chart": 0.08, "diagram": 0.1}
+IMAGE_KINDS = {
+    "scene": 0.27,
+    "sums": 0.08,
+    "plates": 0.2,
+    "scene_text": 0.15,
+    "document": 0.12,
+    "chart": 0.08,
+    "diagram": 0.1,
+}
 PRESENCE = (KIND, COLOR, CHAR)
 
 
@@ -32,13 +40,17 @@ class SeeingModel(nn.Module):
         super().__init__()
         self.towers = build_towers(config)
         width = sum(CLASSES.values())
-        self.heads = nn.ModuleDict({n: nn.Sequential(nn.LayerNorm(config.tower_dim), nn.Linear(config.tower_dim, width)) for n in "abc"})
+        self.heads = nn.ModuleDict(
+            {n: nn.Sequential(nn.LayerNorm(config.tower_dim), nn.Linear(config.tower_dim, width)) for n in "abc"}
+        )
         self.cls_head = nn.Linear(config.tower_dim, sum(CLASSES[channel] - 1 for channel in PRESENCE))
 
 
 def dense_labels(samples: list[Sample]) -> dict[str, Tensor]:
     """{tower: [rows, 6, cells]}; each frame of a clip is a row; tower c takes the maximum over 2x2 cells."""
-    cells = torch.from_numpy(np.concatenate([s.labels[None] if not s.is_clip else s.labels.swapaxes(0, 1) for s in samples]))
+    cells = torch.as_tensor(
+        np.concatenate([s.labels[None] if not s.is_clip else s.labels.swapaxes(0, 1) for s in samples])
+    )
     side = cells.shape[-1] // 2
     coarse = cells.reshape(*cells.shape[:2], side, 2, side, 2).amax(dim=(3, 5))
     return {"a": cells.flatten(2), "b": cells.flatten(2), "c": coarse.flatten(2)}
@@ -64,8 +76,10 @@ def presence(labels: Tensor) -> Tensor:
     return torch.cat(parts, dim=1).float()
 
 
-def step_loss(model: SeeingModel, samples: list[Sample], rng: np.random.Generator, drop: bool) -> tuple[Tensor, dict[str, float]]:
-    rows = normalise(torch.from_numpy(np.stack([s.image for s in samples]))).to(model.cls_head.weight.dtype)
+def step_loss(
+    model: SeeingModel, samples: list[Sample], rng: np.random.Generator, drop: bool
+) -> tuple[Tensor, dict[str, float]]:
+    rows = normalise(torch.as_tensor(np.stack([s.image for s in samples]))).to(model.cls_head.weight.dtype)
     labels = dense_labels(samples)
     seen, cls = run_towers(model.towers, rows, random_points(rng) if drop else {})
     whole = F.binary_cross_entropy_with_logits(model.cls_head(cls).float(), presence(labels["a"]))

@@ -1,6 +1,7 @@
 """The training loop of phase 2, the same for both models."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,23 @@ from scripts.pocket.symbolic import answer_logits, choose_cells, gather_cells, s
 from scripts.pocket.world import split_rng
 
 LEARNING_RATE = 1.5e-3
-FULL_SHARE = 0.4  # share of the steps without any dropping
+FULL_SHARE = {"shared": 0.4, "independent": 0.25}  # share of the steps without any dropping
 SYMBOLIC_SHARE = 0.2  # share of the steps on symbols, in the first half
 
 
-def look_all(model: JointModel, samples: list[Sample], rng: np.random.Generator, prune: bool) -> tuple[list[Visual], list[list[Sample]]]:
+@dataclass(frozen=True)
+class JointRecipe:
+    minutes: float = 45
+    batch: int = 12
+    questions: int = 10
+    align_minutes: float = 3
+    eval_every: float = 8
+    per_kind: int = 50  # pictures of each kind in an evaluation
+
+
+def look_all(
+    model: JointModel, samples: list[Sample], rng: np.random.Generator, prune: bool
+) -> tuple[list[Visual], list[list[Sample]]]:
     """Images and clips apart, each with its own random share of tokens."""
     parts = [part for part in ([s for s in samples if not s.is_clip], [s for s in samples if s.is_clip]) if part]
     visuals = []
@@ -46,17 +59,16 @@ def symbolic_visual(model: JointModel, samples: list[Sample], rng: np.random.Gen
     return Visual(plain + take(model.tables(clips), index), plain, index)
 
 
-def train_joint(
-    folder: Path, tokenizer: PocketTokenizer, fusion: str, minutes: float, seed: int, batch: int, questions: int,
-    align_minutes: float, eval_every: float, per_kind: int,
-) -> JointModel:  # fmt: skip
+def train_joint(folder: Path, tokenizer: PocketTokenizer, fusion: str, seed: int, recipe: JointRecipe) -> JointModel:
     torch.manual_seed(seed)
     name = f"joint-{fusion}"
-    progress = Progress(name, folder, minutes, decay_from=0.4)
+    progress = Progress(name, folder, recipe.minutes, decay_from=0.4)
     model = JointModel(PocketConfig(fusion=fusion, vocab_size=len(tokenizer)), tokenizer)  # type: ignore[arg-type]
     saved = progress.resume()
     if not saved:
-        symbolic, encoders = (torch.load(folder / f"{n}.pt", weights_only=False)["masters"] for n in ("symbolic", "encoders"))
+        symbolic, encoders = (
+            torch.load(folder / f"{n}.pt", weights_only=False)["masters"] for n in ("symbolic", "encoders")
+        )
         model.start_from(symbolic, encoders)
     weights = MasterWeights(model, LEARNING_RATE, ["vlm.fusion", "vlm.decoder"])
     curriculum = Curriculum()
@@ -65,14 +77,14 @@ def train_joint(
         weights.restore(saved)
         curriculum = saved["curriculum"]
     frozen = {n: p for n, p in model.state_dict().items() if n not in weights.masters}
-    fixed = score_samples(seed=1, per_kind=per_kind, split="eval")
+    fixed = score_samples(seed=1, per_kind=recipe.per_kind, split="eval")
     rng = split_rng("train", seed * 1_000_003 + progress.step + (1_000_000 if fusion == "shared" else 2_000_000))
     last_eval = progress.elapsed
     while progress.fraction < 1:
-        aligning = progress.elapsed < align_minutes
+        aligning = progress.elapsed < recipe.align_minutes
         symbolic = not aligning and progress.fraction < 0.5 and rng.random() < SYMBOLIC_SHARE
-        samples = draw_samples(rng, batch, curriculum, draw=not symbolic, max_objects=9)
-        prune = rng.random() > FULL_SHARE
+        samples = draw_samples(rng, recipe.batch, curriculum, draw=not symbolic, max_objects=9)
+        prune = rng.random() > FULL_SHARE[fusion]
         numbers: dict[str, float] = {}
         if aligning:
             visuals, parts = look_all(model, samples, rng, prune)
@@ -87,7 +99,7 @@ def train_joint(
                 visuals, parts = look_all(model, samples, rng, prune)
             results = []
             for visual, part in zip(visuals, parts, strict=True):
-                packed = pack([choose_questions(s, rng, curriculum, questions) for s in part], tokenizer)
+                packed = pack([choose_questions(s, rng, curriculum, recipe.questions) for s in part], tokenizer)
                 logits = answer_logits(model.vlm.decoder, visual.tokens, visual.index, model.total, packed)
                 loss = F.cross_entropy(logits, packed.target[packed.target >= 0])
                 numbers["symbol_loss" if symbolic else "loss"] = loss.item()
@@ -95,7 +107,7 @@ def train_joint(
                     align = model.align_loss(visual, part)
                     numbers["align"] = align.item()
                     loss = loss + 0.2 * (1 - progress.fraction) * align
-                (loss * len(part) / batch).backward()
+                (loss * len(part) / recipe.batch).backward()
                 results.append(right_answers(packed, logits.argmax(-1)))
             families, right = (np.concatenate(r) for r in zip(*results, strict=True))
             if not prune and not symbolic:  # what dropping made unanswerable says nothing about what to practise
@@ -103,16 +115,18 @@ def train_joint(
             else:
                 families = right = None
         norm = weights.step(progress.factor)
-        progress.count(batch, families, right, norm=norm, **numbers)
+        progress.count(recipe.batch, families, right, norm=norm, **numbers)
         progress.line()
-        if not aligning and (progress.elapsed - last_eval > eval_every or progress.fraction == 1):
+        if not aligning and (progress.elapsed - last_eval > recipe.eval_every or progress.fraction == 1):
             last_eval = progress.elapsed
             report(model, tokenizer, fixed, name)
         progress.save({**weights.state(), "model": frozen, "curriculum": curriculum})
     return model
 
 
-def report(model: JointModel, tokenizer: PocketTokenizer, batches: list[list[Sample]], name: str) -> dict[str, dict[str, float]]:
+def report(
+    model: JointModel, tokenizer: PocketTokenizer, batches: list[list[Sample]], name: str
+) -> dict[str, dict[str, float]]:
     out = {}
     for label, options in (("full", {}), ("keep 24 %", {"keep": 0.24}), ("blind", {"blind": True})):
         scores = family_scores(model, tokenizer, batches, **options)

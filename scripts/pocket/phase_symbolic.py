@@ -12,7 +12,16 @@ from scripts.pocket.batches import Curriculum, choose_questions, draw_samples, l
 from scripts.pocket.loop import Progress
 from scripts.pocket.optim import MasterWeights
 from scripts.pocket.symbolic import (
-    FUSED, INDEPENDENT_TOKENS, TOWER_A, TOWER_B, TOWER_C, SymbolicModel, answer_logits, choose_cells, gather_cells, split_labels,
+    FUSED,
+    INDEPENDENT_TOKENS,
+    TOWER_A,
+    TOWER_B,
+    TOWER_C,
+    SymbolicModel,
+    answer_logits,
+    choose_cells,
+    gather_cells,
+    split_labels,
 )  # fmt: skip
 from scripts.pocket.world import split_rng
 
@@ -24,7 +33,9 @@ def max_objects(fraction: float) -> int:
     return 4 if fraction < 0.12 else 6 if fraction < 0.3 else 9
 
 
-def train_symbolic(folder: Path, tokenizer: PocketTokenizer, minutes: float, seed: int, batch: int, questions: int) -> None:
+def train_symbolic(
+    folder: Path, tokenizer: PocketTokenizer, minutes: float, seed: int, batch: int, questions: int
+) -> None:
     torch.manual_seed(seed)
     progress = Progress("symbolic", folder, minutes)
     model = SymbolicModel(build_decoder(PocketConfig(vocab_size=len(tokenizer))), tokenizer)

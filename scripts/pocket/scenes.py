@@ -44,6 +44,8 @@ def place_things(canvas: Canvas, count: int) -> list[Thing]:
         cells = np.array([(i // 3 + corner[0]) * 4 + i % 3 + corner[1] for i in rng.permutation(9)[:count]])
     shapes = rng.permutation(8)[: rng.integers(4, 9)]
     colors = rng.permutation(8)[: rng.integers(4, 9)]
+    if rng.random() < 0.4:  # two colours only: a decoder that looks things up by colour alone fails here
+        shapes, colors = rng.permutation(8), colors[:2]
     pairs = [(int(s), int(c)) for s in shapes for c in colors]
     things = []
     for cell, pair in zip(cells, rng.permutation(len(pairs))[:count], strict=True):
@@ -68,7 +70,9 @@ def scene(rng: np.random.Generator, split: str, draw: bool, max_objects: int) ->
         row, col = divmod(int(cell), 4)
         if (row, col) not in taken:  # stray characters between the things
             size = int(rng.integers(13, 17))
-            canvas.string(stray_chars(rng), col * 32 + int(rng.integers(1, 8)), row * 32 + 16, canvas.ink(canvas.base), size)
+            canvas.string(
+                stray_chars(rng), col * 32 + int(rng.integers(1, 8)), row * 32 + 16, canvas.ink(canvas.base), size
+            )
     limit = TRAIN_LIMIT if split == "train" else FULL_LIMIT
     qas = [qa for make in FAMILIES for qa in make(things, rng, limit)]
     return Sample("scene", canvas.finish(), canvas.labels.cells, qas)
@@ -119,7 +123,12 @@ def relations(things: list[Thing], rng: np.random.Generator, limit: int) -> Iter
 
 def neighbours(things: list[Thing], rng: np.random.Generator, limit: int) -> Iterator[QA]:
     at = {(t.col, t.row): t for t in things}
-    found = [(t, k, at[t.col + dx, t.row + dy]) for t in things for k, (dx, dy) in enumerate(STEPS_XY) if (t.col + dx, t.row + dy) in at]
+    found = [
+        (t, k, at[t.col + dx, t.row + dy])
+        for t in things
+        for k, (dx, dy) in enumerate(STEPS_XY)
+        if (t.col + dx, t.row + dy) in at
+    ]
     for t, k, other in some(found, rng, limit):
         asked, answer = ("color", COLORS[other.color]) if rng.random() < 0.5 else ("shape", SHAPES[other.shape])
         question = f"what {asked} is the thing {NEIGHBOURS[k]} the {t.name}? {STEPS}"
@@ -181,7 +190,7 @@ def row_or_column(rng: np.random.Generator, name: str, row: int, col: int) -> tu
 def helpers(things: list[Thing], rng: np.random.Generator, limit: int) -> Iterator[QA]:
     """Not in any benchmark: they teach the words for rows and columns that the chains are made of.
 
-    Naming a thing by its shape alone, where that is enough, makes shapes keys to look up by, which colours become anyway.
+    Naming a thing by its shape alone, where that is enough, makes shapes keys to look up by; colours become so anyway.
     """
     shapes = [t.shape for t in things]
     for t in some(things, rng, 3):
@@ -213,7 +222,9 @@ def sums(rng: np.random.Generator, split: str, draw: bool, max_objects: int) -> 
     pairs = [(a, b) for a in digits for b in digits if a is not b]
     for (a, m), (b, n) in some(pairs, rng, TRAIN_LIMIT if split == "train" else 8):
         options = tuple(str(v) for v in range(2, 9))
-        qas.append(QA("sum", "pocket_scienceqa", f"what is {a} plus {b}? {STEPS}", str(m + n), f"{m} plus {n} is", options))
+        qas.append(
+            QA("sum", "pocket_scienceqa", f"what is {a} plus {b}? {STEPS}", str(m + n), f"{m} plus {n} is", options)
+        )
     for color, value in some(digits, rng, 2):
         qas.append(QA("helper", "", f"what number is on the {color} thing?", str(value)))
     return Sample("sums", canvas.finish(), canvas.labels.cells, qas)

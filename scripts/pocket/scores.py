@@ -31,7 +31,12 @@ def score_samples(seed: int, per_kind: int, split: str) -> list[list[Sample]]:
 
 @torch.no_grad()
 def family_scores(
-    model: JointModel, tokenizer: PocketTokenizer, batches: list[list[Sample]], *, keep: float = 1.0, blind: bool = False
+    model: JointModel,
+    tokenizer: PocketTokenizer,
+    batches: list[list[Sample]],
+    *,
+    keep: float = 1.0,
+    blind: bool = False,
 ) -> dict[str, float]:
     """Share of questions whose every token, chain and answer, is the likeliest one: what greedy decoding would say."""
     rng = np.random.default_rng(0)
@@ -59,9 +64,11 @@ def benchmark_scores(scores: dict[str, float]) -> dict[str, float]:
 
 
 FAMILY_BENCHMARK = {
-    "color": "pocket_vqa", "shape": "pocket_vqa", "count": "pocket_vqa", "relation": "pocket_gqa", "neighbour": "pocket_gqa",
+    "color": "pocket_vqa", "shape": "pocket_vqa", "count": "pocket_vqa", "relation": "pocket_gqa",
+    "neighbour": "pocket_gqa",
     "presence": "pocket_pope", "location": "pocket_seed", "size": "pocket_seed", "which": "pocket_mmbench",
     "sum": "pocket_scienceqa", "plate": "pocket_textvqa", "plate_color": "pocket_textvqa", "ocr": "pocket_ocrbench",
     "document": "pocket_docvqa", "bar": "pocket_chartqa", "extreme": "pocket_chartqa", "points_to": "pocket_ai2d",
-    "pointed_by": "pocket_ai2d", "direction": "pocket_videomme", "order": "pocket_videomme", "before": "pocket_videomme",
+    "pointed_by": "pocket_ai2d", "direction": "pocket_videomme",
+    "order": "pocket_videomme", "before": "pocket_videomme",
 }  # fmt: skip

@@ -43,7 +43,7 @@ def take(x: Tensor, index: Tensor) -> Tensor:
 
 
 def random_score(rng: np.random.Generator) -> Score:
-    return lambda layer, before, after, special: torch.from_numpy(rng.random((after.shape[0], after.shape[1] - special)))
+    return lambda layer, before, after, special: torch.as_tensor(rng.random((after.shape[0], after.shape[1] - special)))
 
 
 def unlike_mean(layer: nn.Module | None, before: Tensor, after: Tensor, special: int) -> Tensor:
@@ -88,7 +88,9 @@ def run_layers(tower: nn.Module, x: Tensor, special: int, points: dict[int, Poin
     return x, cells
 
 
-def run_towers(towers: nn.ModuleDict, rows: Tensor, points: dict[str, dict[int, Point]]) -> tuple[dict[str, Seen], Tensor]:
+def run_towers(
+    towers: nn.ModuleDict, rows: Tensor, points: dict[str, dict[int, Point]]
+) -> tuple[dict[str, Seen], Tensor]:
     """-> what each tower sees of [rows, 3, H, W], and the CLS token of tower a. Tower b is pruned at its output (0)."""
     pixels = tower_inputs(rows)
     a, b, c = (towers[name] for name in TOWERS)
@@ -109,7 +111,10 @@ def random_points(rng: np.random.Generator) -> dict[str, dict[int, Point]]:
     """Random dropping inside a and c, 25-100 % kept in all."""
     score = random_score(rng)
     keeps = rng.uniform(0.5, 1, 4)
-    return {"a": {1: Point(keeps[0], score), 3: Point(keeps[1], score)}, "c": {1: Point(keeps[2], score), 2: Point(keeps[3], score)}}
+    return {
+        "a": {1: Point(keeps[0], score), 3: Point(keeps[1], score)},
+        "c": {1: Point(keeps[2], score), 2: Point(keeps[3], score)},
+    }
 
 
 def meteor_points(rng: np.random.Generator) -> dict[str, dict[int, Point]]:

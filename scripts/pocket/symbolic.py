@@ -21,7 +21,7 @@ INDEPENDENT_TOKENS = 576
 
 
 def label_words(tokenizer: PocketTokenizer) -> Tensor:
-    """[7, 48] vocabulary ids: the word for each value of each label channel (row 6: the value of a bar); -1 for none."""
+    """[7, 48]: the word for each value of each label channel (row 6: the value of a bar); -1 for none."""
     table = torch.full((7, 48), -1)
 
     def fill(channel: int, start: int, names: tuple[str, ...]) -> None:
@@ -62,7 +62,7 @@ class SymbolEmbedding(nn.Module):
 
 
 class TiedPositions(nn.Module):
-    """LayerNorm(E[row word] + E[column word] (+ E[frame word]) + fine + kind): positions speak the decoder's language."""
+    """LayerNorm(E[row word] + E[column word] (+ E[frame word]) + fine + kind): places in the decoder's own words."""
 
     def __init__(self, tokenizer: PocketTokenizer, hidden: int) -> None:
         super().__init__()
@@ -78,7 +78,9 @@ class TiedPositions(nn.Module):
 
     def forward(self, embedding: Tensor, kind: int, is_clip: bool) -> Tensor:
         """[n, hidden] in raster order: image 256 (tower c 64), clip 4 x 64 (tower c 4 x 16)."""
-        fine_rows, fine_cols = (self.fine_frame_rows, self.fine_frame_cols) if is_clip else (self.fine_rows, self.fine_cols)
+        fine_rows, fine_cols = (
+            (self.fine_frame_rows, self.fine_frame_cols) if is_clip else (self.fine_rows, self.fine_cols)
+        )
         if kind == TOWER_C:
             fine_rows, fine_cols = (fine.unflatten(0, (-1, 2)).mean(1) for fine in (fine_rows, fine_cols))
         side = fine_rows.shape[0]
@@ -119,7 +121,9 @@ def answer_logits(decoder: LlamaForCausalLM, visual: Tensor, index: Tensor, tota
     x = torch.cat([bos, visual, F.embedding(packed.ids, embedding)], dim=1)
     positions = torch.cat([torch.zeros(batch, 1, dtype=torch.long), 1 + index, total + 1 + packed.offset], dim=1)
     mask = block_mask(visual.shape[1], packed.segment, x.dtype)
-    hidden = decoder.model(inputs_embeds=x, position_ids=positions, attention_mask=mask, use_cache=False).last_hidden_state
+    hidden = decoder.model(
+        inputs_embeds=x, position_ids=positions, attention_mask=mask, use_cache=False
+    ).last_hidden_state
     text = hidden[:, 1 + visual.shape[1] :]
     return (text[packed.target >= 0] @ embedding.T).float()
 
@@ -132,7 +136,7 @@ def split_labels(labels: Tensor, clips: Tensor, rng: np.random.Generator) -> Ten
     for tower, channels, rate in (
         (a, (CHAR,), 0.5), (a, (OUT_ARROW, IN_ARROW), 0.5), (a, (SIZE,), 0.2), (b, (SIZE,), 0.3), (b, (KIND,), 0.15),
     ):  # fmt: skip
-        gone = torch.from_numpy(rng.random(batch) < rate)
+        gone = torch.as_tensor(rng.random(batch) < rate)
         for channel in channels:
             tower[gone, channel] = 0
     c = torch.zeros(batch, 6, 64, dtype=labels.dtype)
@@ -140,9 +144,9 @@ def split_labels(labels: Tensor, clips: Tensor, rng: np.random.Generator) -> Ten
         coarse = labels.reshape(shape).amax(dim=(-3, -1)).reshape(batch, 6, 64)
         c = torch.where((clips == is_clip)[:, None, None], coarse, c)
     c[:, CHAR:] = 0
-    c[torch.from_numpy(rng.random(batch) < 0.5), COLOR] = 0
+    c[torch.as_tensor(rng.random(batch) < 0.5), COLOR] = 0
     for tower, rate in ((a, 0.15), (b, 0.05), (c, 0.4)):
-        gone = torch.from_numpy(rng.random((batch, 1, tower.shape[2])) < rate * rng.random((batch, 1, 1)))
+        gone = torch.as_tensor(rng.random((batch, 1, tower.shape[2])) < rate * rng.random((batch, 1, 1)))
         tower.masked_fill_(gone, 0)
     return torch.cat([a, b, c], dim=2)
 
@@ -151,7 +155,7 @@ def choose_cells(labels: Tensor, rng: np.random.Generator) -> Tensor:
     """Index [batch, k] of every labelled cell and a few empty ones, in order."""
     full = (labels > 0).any(1)
     k = min(int(full.sum(1).max()) + int(rng.integers(2, 20)), labels.shape[2])
-    noise = torch.from_numpy(rng.random(full.shape))
+    noise = torch.as_tensor(rng.random(full.shape))
     return (full + 0.5 * noise).topk(k, dim=1).indices.sort(dim=1).values
 
 
