@@ -1,0 +1,7 @@
+"""lmms-eval as the engine of all accuracy runs; nothing outside this package imports it.
+
+harness.py   imports it with its side effects undone, keeps it quiet
+plugin.py    the model class that it drives
+journal.py   answers on disk as they are produced
+evaluate.py  benchmarks in, results out
+"""

@@ -1,0 +1,87 @@
+"""The one door to lmms-eval: imports it with its side effects undone, and keeps it quiet while it works.
+
+What cannot be undone is left: it makes filelock reentrant and SSL contexts picklable for the process, sets the global
+seeds, and lets Pillow read truncated images.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+__all__ = ["Quiet", "load_evaluator", "task_manager"]
+
+# Read by the libraries when they are imported; a user's own value is respected.
+_ENVIRONMENT = {
+    "HF_DATASETS_OFFLINE": "1",
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_UPDATE_DOWNLOAD_COUNTS": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+log = logging.getLogger("meteor_bench.lmms_eval")
+log.addHandler(logging.NullHandler())
+
+
+@cache
+def load_evaluator() -> ModuleType:
+    """``lmms_eval.evaluator``; the first call takes seconds, most of it in libraries that it imports."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    # The import silences all warnings of the process; leaving the block restores them.
+    with warnings.catch_warnings(), Quiet():
+        warnings.simplefilter("ignore")
+        import lmms_eval.evaluator as evaluator
+    _reroute_log()
+    module: ModuleType = evaluator
+    return module
+
+
+def _reroute_log() -> None:
+    """lmms-eval removed loguru's sinks and added its own on stdout; its messages go to `logging` instead."""
+    from loguru import logger
+
+    logger.remove()
+    logger.add(lambda m: log.log(m.record["level"].no, "%s", m.record["message"]), level="WARNING")
+
+
+def task_manager(folders: tuple[Path, ...]) -> Any:
+    """An index of the tasks in these folders, without lmms-eval's own: those would hide ours of the same name."""
+    load_evaluator()
+    from lmms_eval.tasks import TaskManager
+
+    return TaskManager(include_defaults=False, include_path=[str(folder) for folder in folders])
+
+
+class Quiet:
+    """Sends stdout and stderr to nowhere inside its block: lmms-eval prints, and draws progress bars, without a switch.
+
+    A console that must stay visible keeps its own stream (``rich.Console(file=sys.stderr)``).
+    """
+
+    def __enter__(self) -> Quiet:
+        self._outside: tuple[TextIO, TextIO] = (sys.stdout, sys.stderr)
+        self._null = Path(os.devnull).open("w", encoding="utf-8")
+        sys.stdout = sys.stderr = self._null
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        sys.stdout, sys.stderr = self._outside
+        self._null.close()
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Inside, streams are as they were: for our own code that lmms-eval calls."""
+        with redirect_stdout(self._outside[0]), redirect_stderr(self._outside[1]):
+            yield

@@ -1,0 +1,99 @@
+"""Answers on disk as they are produced, so that a run that was killed goes on where it stopped.
+
+One JSON object a line. A line counts when it ends in a newline: the torn last line of a killed process is dropped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from meteor_bench.errors import RecordError
+
+if TYPE_CHECKING:
+    from meteor_bench.core.session import Answer, Request
+
+__all__ = ["Journal"]
+
+
+class Journal:
+    """The answers of one run.
+
+    Args:
+        path: the file; made when it is not there.
+        fingerprint: of everything that can change an answer; lines with another one are left alone.
+
+    Raises:
+        RecordError: the file cannot be written, or a line of it is no answer.
+    """
+
+    def __init__(self, path: Path, fingerprint: str) -> None:
+        self._path = path
+        self._fingerprint = fingerprint[:16]
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: IO[bytes] = path.open("ab+")
+        except OSError as error:
+            raise RecordError(f"cannot write {path}: {error.strerror}") from None
+        try:
+            self._known = self._read()
+        except RecordError:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, request: Request) -> Answer | None:
+        """The answer to exactly this request, None when there is none yet."""
+        from meteor_bench.core.session import Answer
+
+        line = self._known.get((request.key, _digest(request)))
+        if line is None:
+            return None
+        return Answer(line["text"], line["tokens"], line["latency_ms"], line["flops"], tuple(line["notes"]))
+
+    def add(self, request: Request, answer: Answer) -> None:
+        """Append an answer; it survives the death of this process as soon as this returns."""
+        line = {
+            "fingerprint": self._fingerprint,
+            "key": request.key,
+            "request": _digest(request),
+            "text": answer.text,
+            "tokens": answer.tokens,
+            "latency_ms": answer.latency_ms,
+            "flops": answer.flops,
+            "notes": answer.notes,
+        }
+        self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        self._file.flush()
+
+    def _read(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """Answers of this fingerprint; what follows the last newline is cut off."""
+        self._file.seek(0)
+        data = self._file.read()
+        whole = data.rfind(b"\n") + 1
+        self._file.truncate(whole)
+        known: dict[tuple[str, str], dict[str, Any]] = {}
+        for number, text in enumerate(data[:whole].splitlines(), 1):
+            try:
+                line = json.loads(text)
+                if line["fingerprint"] == self._fingerprint:
+                    known[line["key"], line["request"]] = line
+            except (ValueError, KeyError, TypeError):
+                raise RecordError(f"{self._path}:{number}: not an answer; delete the file to start anew") from None
+        return known
+
+
+def _digest(request: Request) -> str:
+    """Hash of what was asked."""
+    asked = [request.media_key, request.question, request.max_new_tokens, list(request.until)]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]

@@ -1,0 +1,245 @@
+"""The model class that lmms-eval drives: requests in, answers with token counts and latency out.
+
+Made with a session by our own runner, or by lmms-eval's command line from its model arguments:
+
+    lmms-eval --model meteor_bench --model_args method=meteor,ratio=0.76 --tasks pocket_pope --include_path ...
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
+from lmms_eval.api.model import lmms
+
+from meteor_bench.errors import ConfigError, UnknownNameError, UnsupportedError
+
+if TYPE_CHECKING:
+    from lmms_eval.models.registry_v2 import ModelManifest
+    from PIL.Image import Image
+
+    from meteor_bench.config import RunConfig
+    from meteor_bench.core.session import Answer, Request, Session
+    from meteor_bench.lmms.journal import Journal
+
+__all__ = ["MeteorBench", "Progress", "SampleCounts", "manifest"]
+
+# Tasks that name no limit expect the answer to end by itself; lmms-eval's own models stop here too.
+MAX_NEW_TOKENS = 1024
+
+Progress = Callable[[str, int, int], None]
+
+
+def manifest() -> ModelManifest:
+    """What lmms-eval finds under the entry point ``lmms_eval.models``."""
+    # Here, because that package calls this function while it is being imported.
+    from lmms_eval.models.registry_v2 import ModelManifest
+
+    return ModelManifest(model_id="meteor_bench", simple_class_path=f"{__name__}.{MeteorBench.__name__}")
+
+
+@dataclass
+class SampleCounts(TokenCounts):  # type: ignore[misc]
+    """lmms-eval's token counts and, in the same place of its samples, everything we measured.
+
+    Attributes:
+        measured: tokens, latency_ms, flops, notes, media_key and the answer before any filter.
+    """
+
+    measured: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form in which lmms-eval stores it."""
+        return {**super().to_dict(), **self.measured}
+
+
+class MeteorBench(lmms):  # type: ignore[misc]
+    """A model with a pruning method.
+
+    Args:
+        session: the model, ready; None to build it from the other arguments.
+        journal: where answers are kept as they are produced, and taken from when they are known.
+        on_progress: called with task, number of answers known, number wanted.
+        outside: entered while our own code runs (to lift the silence around lmms-eval).
+        batch_size: requests answered together.
+        reuse: let questions share what depends on the picture alone.
+        arguments: fields of `RunConfig`, as lmms-eval's ``--model_args`` gives them.
+    """
+
+    is_simple = True
+
+    def __init__(
+        self,
+        session: Session | None = None,
+        *,
+        journal: Journal | None = None,
+        on_progress: Progress | None = None,
+        outside: Callable[[], AbstractContextManager[None]] = nullcontext,
+        batch_size: int | str = 1,
+        reuse: bool = True,
+        **arguments: Any,
+    ) -> None:
+        super().__init__()
+        self._session = session or _session(arguments)
+        self._journal = journal
+        self._on_progress = on_progress
+        self._outside = outside
+        self._batch_size = _whole(batch_size)
+        self._reuse = reuse
+
+    @property
+    def device(self) -> Any:
+        """Where the model lives; lmms-eval gathers results there."""
+        return self._session.device
+
+    def clean(self) -> None:
+        """Keep the model: lmms-eval would delete it after each benchmark."""
+
+    def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
+        """Answer all requests, in their order; known answers are taken from the journal."""
+        asked = list(self._requests(requests))
+        answers: dict[str, Answer] = {}
+        # Repeats and padding of several ranks come as the same request: decoding is greedy, once is enough.
+        wanted = {request.key: request for request in asked}
+
+        def on_answer(request: Request, answer: Answer) -> None:
+            if self._journal is not None:
+                self._journal.add(request, answer)
+            answers[request.key] = answer
+            report()
+
+        def report() -> None:
+            if self._on_progress is not None:
+                self._on_progress(requests[0].task_name, len(answers), len(wanted))
+
+        with self._outside():
+            for key, request in wanted.items():
+                known = self._journal.get(request) if self._journal is not None else None
+                if known is not None:
+                    answers[key] = known
+            report()
+            pending = [request for key, request in wanted.items() if key not in answers]
+            if pending:
+                self._session.answer(pending, on_answer, self._batch_size, self._reuse)
+        return [_result(request, answers[request.key]) for request in asked]
+
+    def loglikelihood(self, requests: list[Instance]) -> list[GenerationResult]:
+        """The loss of each continuation and whether greedy decoding gives it.
+
+        lmms-eval's multiple choice takes the option of the lowest value, so this is a loss and no likelihood.
+        """
+        score = getattr(self._session, "loglikelihood", None)
+        if score is None:
+            raise UnsupportedError(f"task {requests[0].task_name} compares likelihoods; this model only generates")
+        continuations = []
+        for instance in requests:
+            continuation, (doc_id, task, split) = instance.args[1], instance.args[3:6]
+            if callable(continuation):
+                continuation = continuation(self.task_dict[task][split][doc_id])
+            continuations.append(continuation)
+        with self._outside():
+            scored = score(list(self._requests(requests)), continuations, self._batch_size)
+        return [GenerationResult(text=(loss, is_greedy)) for loss, is_greedy in scored]
+
+    def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
+        """Not offered: the engine answers single questions."""
+        raise UnsupportedError(f"task {requests[0].task_name} asks in several rounds; this model answers one question")
+
+    def _requests(self, instances: Sequence[Instance]) -> Iterator[Request]:
+        from meteor_bench.core.session import Request
+
+        documents: dict[tuple[str, str], _Documents] = {}
+        for instance in instances:
+            question, second, to_visual, doc_id, task, split = instance.args[:6]
+            generation = second if isinstance(second, Mapping) else {}
+            _check_greedy(task, generation)
+            place = (task, split)
+            if place not in documents:
+                documents[place] = _Documents(task, self.task_dict[task][split])
+            until = generation.get("until") or ()
+            yield Request(
+                key=f"{task}/{doc_id}" + (f"/{instance.idx}" if instance.idx else ""),
+                media_key=documents[place].media_key(doc_id, to_visual),
+                media=partial(documents[place].media, doc_id, to_visual),
+                question=question,
+                max_new_tokens=int(generation.get("max_new_tokens", MAX_NEW_TOKENS)),
+                until=(until,) if isinstance(until, str) else tuple(until),
+            )
+
+
+class _Documents:
+    """Pictures of a task's documents."""
+
+    def __init__(self, task: str, dataset: Any) -> None:
+        self._task, self._dataset = task, dataset
+        # Our own tasks state the digest of their pictures, so that none has to be decoded to be told apart.
+        self._keys = list(dataset["media_key"]) if "media_key" in dataset.features else None
+
+    def media(self, doc_id: int, to_visual: Callable[..., Any]) -> list[Image]:
+        """The pictures or frames of a document, RGB."""
+        from PIL.Image import Image
+
+        visuals = to_visual(self._dataset[doc_id]) or []
+        if not visuals or not all(isinstance(visual, Image) for visual in visuals):
+            kind = type(visuals[0]).__name__ if visuals else "nothing"
+            raise UnsupportedError(f"task {self._task} shows the model {kind} where this model needs pictures")
+        return [visual.convert("RGB") for visual in visuals]
+
+    def media_key(self, doc_id: int, to_visual: Callable[..., Any]) -> str:
+        """The same for documents that show the same pixels. A task may crop or draw by question, so pixels decide."""
+        if self._keys is not None:
+            return str(self._keys[doc_id])
+        digest = hashlib.sha256()
+        for picture in self.media(doc_id, to_visual):
+            digest.update(f"{picture.size}".encode() + picture.tobytes())
+        return digest.hexdigest()[:16]
+
+
+def _result(request: Request, answer: Answer) -> GenerationResult:
+    tokens = answer.tokens
+    measured = {
+        "tokens": tokens,
+        "latency_ms": answer.latency_ms,
+        "flops": answer.flops,
+        "notes": list(answer.notes),
+        "media_key": request.media_key,
+        "raw": answer.text,
+    }
+    read = tokens.get("llm_input", 0) + tokens.get("text", 0)
+    return GenerationResult(answer.text, SampleCounts(read, tokens.get("answer"), measured=measured))
+
+
+def _check_greedy(task: str, generation: Mapping[str, Any]) -> None:
+    if (generation.get("do_sample") and generation.get("temperature", 1) > 0) or generation.get("num_beams", 1) > 1:
+        raise UnsupportedError(f"task {task} asks for sampling or beams; this model decodes greedily")
+
+
+def _whole(batch_size: int | str) -> int:
+    if not str(batch_size).isdecimal() or int(batch_size) < 1:
+        raise ConfigError(f"batch_size must be 1 or more, not {batch_size}")
+    return int(batch_size)
+
+
+def _session(arguments: Mapping[str, Any]) -> Session:
+    """Build a session from lmms-eval's model arguments; lists are joined by "+" ("stages=encode+decode")."""
+    from meteor_bench.config import RunConfig, load
+
+    known = {f.name for f in fields(RunConfig)}
+    flags = {name: value for name, value in arguments.items() if name != "max_batch_size"}
+    for name in flags:
+        if name not in known:
+            raise UnknownNameError("model argument", name, known)
+    if isinstance(flags.get("stages"), str):
+        flags["stages"] = tuple(flags["stages"].split("+"))
+    return _build(load(None, flags))
+
+
+def _build(config: RunConfig) -> Session:
+    from meteor_bench.run import build_session
+
+    return build_session(config, config.device)

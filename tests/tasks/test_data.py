@@ -1,0 +1,75 @@
+"""The committed benchmark data: sizes, schema, and that no guess without looking scores well."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as parquet
+import pytest
+import yaml
+
+from meteor_bench import suites
+
+TASKS = suites.task_names()
+
+
+class Loader(yaml.SafeLoader):
+    """Leaves lmms-eval's functions alone."""
+
+
+Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
+
+
+def folder(task: str) -> Path:
+    return suites.tasks_dir() / task
+
+
+def rows(task: str) -> list[dict[str, Any]]:
+    (file,) = (folder(task) / "data").glob("*.parquet")
+    found: list[dict[str, Any]] = parquet.read_table(file).to_pylist()
+    return found
+
+
+def test_the_data_stay_small() -> None:
+    sizes = [file.stat().st_size for file in suites.tasks_dir().rglob("*.parquet")]
+    assert sum(sizes) < 12e6
+    assert max(sizes) < 4e6
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_yaml_names_the_file_that_is_there(task: str) -> None:
+    config = yaml.load((folder(task) / f"{task}.yaml").read_text(encoding="utf-8"), Loader)
+    assert config["task"] == task
+    named = folder(task) / config["dataset_kwargs"]["data_files"]["test"]
+    assert [named] == list((folder(task) / "data").iterdir())
+    suites.check_data(folder(task) / "data")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_benchmark_has_as_many_documents_as_the_table_says(task: str) -> None:
+    docs = rows(task)
+    assert len(docs) == suites.benchmark(task).n
+    assert [doc["index"] for doc in docs] == list(range(len(docs)))
+    assert {doc["benchmark"] for doc in docs} == {task}
+    assert len({(doc["media_key"], doc["question"]) for doc in docs}) == len(docs)
+    assert all(doc["options"] == [] or doc["answer"] in doc["options"] for doc in docs)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_picture_is_stored_once_however_many_questions_it_has(task: str) -> None:
+    docs = rows(task)
+    distinct = {doc["media_key"]: len(doc["image"]["bytes"]) for doc in docs}
+    (file,) = (folder(task) / "data").glob("*.parquet")
+    assert len(distinct) < len(docs)
+    assert file.stat().st_size < sum(distinct.values()) + 60_000
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_constant_answer_to_each_kind_of_question_scores_well(task: str) -> None:
+    answers: dict[str, Counter[str]] = {}
+    for doc in rows(task):
+        answers.setdefault(doc["family"], Counter())[doc["answer"]] += 1
+    best = sum(max(counter.values()) for counter in answers.values())
+    assert best <= 0.55 * suites.benchmark(task).n

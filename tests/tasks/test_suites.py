@@ -1,0 +1,117 @@
+"""The tables of benchmarks and suites, and the calibration set, without lmms-eval."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from meteor_bench import suites
+from meteor_bench.errors import DataError, UnknownNameError
+
+
+def test_the_suites_are_the_ones_promised() -> None:
+    assert suites.suite_names() == ["pocket11", "pocket", "ci"]
+    pocket = suites.resolve("pocket")
+    assert len(pocket) == 12
+    assert [row.task for row in pocket[:11]] == list(suites.suite_tasks("pocket11"))
+    groups = {group: [row.task for row in pocket if row.group == group] for group in ("knowledge", "general", "ocr")}
+    assert groups == {
+        "knowledge": ["pocket_scienceqa", "pocket_ai2d"],
+        "general": ["pocket_gqa", "pocket_vqa", "pocket_pope", "pocket_seed", "pocket_mmbench"],
+        "ocr": ["pocket_textvqa", "pocket_chartqa", "pocket_docvqa", "pocket_ocrbench"],
+    }
+
+
+def test_rows_know_their_name_and_the_metric_of_single_answers() -> None:
+    assert suites.benchmark("pocket_gqa").sample_metric == "exact_match"
+    assert suites.benchmark("pocket_pope").sample_metric == "pope_accuracy"
+    assert all(row.task == name for name, row in suites.benchmarks().items())
+
+
+def test_named_tasks_win_over_the_suite_and_come_once() -> None:
+    rows = suites.resolve("pocket", ["pocket_pope", "pocket_gqa", "pocket_pope"])
+    assert [row.task for row in rows] == ["pocket_pope", "pocket_gqa"]
+
+
+def test_unknown_names_are_answered_with_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="unknown suite 'pockets'; did you mean 'pocket'"):
+        suites.suite_tasks("pockets")
+    with pytest.raises(UnknownNameError, match="unknown task 'pocket_gqb'; did you mean 'pocket_gqa'"):
+        suites.benchmark("pocket_gqb")
+
+
+ROW = {"group": "ocr", "metric": "m,none", "scale": 1, "dataset": "d", "split": "s", "n": 1, "mirrors": "m"}
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"benchmarks": {"a": {**ROW, "n": "many"}}, "suites": {}}, r"benchmarks\.a\.n: expected a whole number"),
+        ({"benchmarks": {"a": {**ROW, "group": "x"}}, "suites": {}}, r"expected one of knowledge, general"),
+        ({"benchmarks": {"a": {**ROW, "metrc": 1}}, "suites": {}}, r"did you mean 'metric'"),
+        ({"benchmarks": {"a": ROW}, "suites": {"s": ["b"]}}, "suite s: unknown benchmark 'b'"),
+        ({"benchmarks": {}}, r"suites: the key is missing"),
+        ([1], "expected a table"),
+    ],
+)
+def test_a_wrong_table_is_one_line(tmp_path: Path, tables: object, message: str) -> None:
+    file = tmp_path / "suites.yaml"
+    file.write_text(yaml.safe_dump(tables), encoding="utf-8")
+    with pytest.raises(DataError, match=message) as error:
+        suites.read_tables(file)
+    assert "\n" not in str(error.value)
+
+
+def test_broken_yaml_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "suites.yaml").write_text("a: [1", encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        suites.read_tables(tmp_path / "suites.yaml")
+    assert "\n" not in str(error.value)
+
+
+def test_reading_the_tables_imports_nothing_heavy() -> None:
+    program = (
+        "import sys, meteor_bench.suites as s; s.task_names();"
+        "print([m for m in ('numpy', 'torch', 'datasets', 'lmms_eval', 'pyarrow', 'PIL') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_calibration_covers_every_benchmark_and_shares_no_picture_with_any() -> None:
+    import pyarrow.parquet as parquet
+
+    items = suites.calibration_requests()
+    assert {item.task for item in items} == set(suites.task_names())
+    assert len({item.key for item in items}) == len(items) >= 220
+    assert len({item.media_key for item in items}) == 64
+    evaluated = {
+        key
+        for task in suites.task_names()
+        for file in (suites.tasks_dir() / task / "data").glob("*.parquet")
+        for key in parquet.read_table(file, columns=["media_key"])["media_key"].to_pylist()
+    }
+    assert not evaluated & {item.media_key for item in items}
+
+
+def test_calibration_pictures_are_what_a_processor_takes() -> None:
+    items = suites.calibration_requests(["pocket_gqa", "pocket_videomme"])
+    shown = {item.task: item.media() for item in items}
+    assert [picture.size for picture in shown["pocket_gqa"]] == [(128, 128)]
+    assert [picture.size for picture in shown["pocket_videomme"]] == [(64, 64)] * 4
+    assert all(picture.mode == "RGB" for pictures in shown.values() for picture in pictures)
+    assert all(item.question and item.answer for item in items)
+
+
+def test_calibration_data_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = suites.calibration_digest()
+    assert len(digest) == 64
+    file = tmp_path / "calib-0123456789ab.parquet"
+    file.write_bytes(b"something else")
+    with pytest.raises(DataError, match="corrupted"):
+        suites.check_data(tmp_path)
+    with pytest.raises(DataError, match="no parquet file"):
+        suites.check_data(tmp_path / "nowhere")
