@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.encode import encode
+from meteor_bench.core.fuse import fuse as fuse_towers
 from meteor_bench.core.pruner import Pruner, View
 from meteor_bench.core.session import Request, Session
 from meteor_bench.models.base import VLM
@@ -74,6 +76,6 @@ def _encode_only(session: Session, requests: Sequence[Request], *, fuse: bool) -
     vlm = session.vlm
     for request in {r.media_key: r for r in requests}.values():
         pixels = vlm.processor.pixels(request.media())[None].to(vlm.device, vlm.dtype)
-        towered = session.engine.encode(pixels, [request.media_key])
+        towered = encode(session.engine, pixels, [request.media_key])
         if fuse:
-            session.engine.fuse(towered)
+            fuse_towers(session.engine, towered)

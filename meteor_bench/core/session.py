@@ -10,8 +10,11 @@ import torch
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.clock import Clock
-from meteor_bench.core.engine import Engine, Towered, Visual
-from meteor_bench.core.language import Generation, Likelihood, Prefix, answer, prefix, score
+from meteor_bench.core.encode import Towered, encode
+from meteor_bench.core.engine import Engine
+from meteor_bench.core.fuse import Visual, fuse
+from meteor_bench.core.generate import Generation, Likelihood, answer, score
+from meteor_bench.core.prefill import Prefix, prefix
 from meteor_bench.core.pruner import Pruner
 from meteor_bench.errors import UnsupportedError
 from meteor_bench.models.base import VLM, Prompt
@@ -175,7 +178,7 @@ class Session:
         """Encode images of equal shape and run what their questions share."""
         engine, vlm = self.engine, self.vlm
         pixels = torch.stack([p for _, p in members]).to(vlm.device, vlm.dtype)
-        towered = engine.encode(pixels, [group[0].media_key for group, _ in members])
+        towered = encode(engine, pixels, [group[0].media_key for group, _ in members])
         questions = [
             _Question(row, request, vlm.processor.prompt(request.question))
             for row, (group, _) in enumerate(members)
@@ -185,7 +188,7 @@ class Session:
         questions.sort(key=lambda q: (len(q.prompt.after), q.request.max_new_tokens))
         if engine.points.fuse is not None and engine.points.fuse.text:
             return _Images(questions, towered, None)
-        visual = engine.fuse(towered)
+        visual = fuse(engine, towered)
         shared = prefix(engine, visual, questions[0].prompt.before) if reuse else visual
         return _Images(questions, towered, shared)
 
@@ -224,7 +227,7 @@ class Session:
         ids = torch.tensor([[*p.after, *[0] * (width - len(p.after))] for p in prompts], device=self.device)
         live = torch.tensor([len(p.after) for p in prompts], device=self.device)
         text = self.vlm.decoder.embed(ids) * (torch.arange(width, device=self.device) < live[:, None])[..., None]
-        return self.engine.fuse(towered, rows, text)
+        return fuse(self.engine, towered, rows, text)
 
     def _answer(
         self, request: Request, generation: Generation, common: Mapping[str, float], own: Mapping[str, float]

@@ -1,0 +1,218 @@
+"""The vision encoders in lock-step to each encode point, whatever is decided there applied on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core.apply import apply, join_frames
+from meteor_bench.core.engine import Engine, seeded
+from meteor_bench.core.probe import Probe
+from meteor_bench.core.pruner import EncodePoint, View
+from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.errors import UnsupportedError
+from meteor_bench.models.base import VisionTower
+
+__all__ = ["Towered", "encode"]
+
+
+@dataclass(frozen=True)
+class Towered:
+    """What left the encoders, for B samples of equal shape.
+
+    Attributes:
+        tokens: tower -> [B] rows, frames joined, not yet projected.
+        counts: tower -> [B] tokens that left it.
+        grid: the lead tower's grid of a sample as it came, before any `input_grid`.
+        keys: one per sample, what its random numbers are seeded with.
+        flops: per sample, stage -> FLOPs.
+    """
+
+    tokens: dict[str, Tokens]
+    counts: dict[str, Tensor]
+    grid: Grid
+    keys: tuple[str, ...]
+    flops: list[dict[str, int]]
+    notes: tuple[str, ...]
+
+
+@dataclass
+class _TowerRun:
+    """A tower on its way through its blocks."""
+
+    tower: VisionTower
+    tokens: Tokens
+    done: int = 0
+    blocks: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)  # (how many, [R] attention, [R] MLP)
+
+
+def encode(engine: Engine, pixels: Tensor, keys: Sequence[str]) -> Towered:
+    """Run all towers in lock-step to each encode point.
+
+    Args:
+        pixels: [B, F, 3, H, W], samples of equal shape.
+        keys: B strings that identify the samples.
+    """
+    batch, frames, _, height, width = pixels.shape
+    grid = engine.vlm.grid(frames, height, width)
+    smaller = engine.pruner.input_grid(engine.vlm, engine.budget, grid)
+    rows = pixels.flatten(0, 1)  # [R = B·F, 3, H, W]
+    if smaller is not None and smaller != grid:
+        size = (height * smaller.h // grid.h, width * smaller.w // grid.w)
+        rows = torch.nn.functional.interpolate(rows, size=size, mode="bilinear", antialias=True)
+    runs: dict[str, _TowerRun] = {}
+    for name, tower in engine.vlm.towers.items():
+        with engine.clock.stage(f"encode.{name}"):
+            runs[name] = _TowerRun(tower, tower.embed(rows))
+    notes: set[str] = set()
+    for index, point in enumerate(engine.points.encode):
+        _encode_point(engine, runs, index, point, grid, keys, notes)
+    tokens: dict[str, Tokens] = {}
+    for name, run in runs.items():
+        with engine.clock.stage(f"encode.{name}"):
+            _advance(engine, run, run.tower.depth)
+            tokens[name] = join_frames(run.tower.finish(run.tokens), frames)
+    return Towered(
+        tokens=tokens,
+        counts={name: t.counts() for name, t in tokens.items()},
+        grid=grid,
+        keys=tuple(keys),
+        flops=_encode_flops(runs, batch, frames, rows.shape[-2], rows.shape[-1]),
+        notes=tuple(sorted(notes)),
+    )
+
+
+def _encode_point(
+    engine: Engine,
+    runs: dict[str, _TowerRun],
+    index: int,
+    point: EncodePoint,
+    grid: Grid,
+    keys: Sequence[str],
+    notes: set[str],
+) -> None:
+    """Bring the named towers to the point, ask the method, apply."""
+    target = engine.frame_share(engine.budget.tokens(engine.vlm.reference(grid)), grid.t, len(keys))
+    names = [f"{key}/{frame}" for key in keys for frame in range(grid.t)]
+    views: dict[str, View] = {}
+    for name, after in point.after.items():
+        run = runs[name]
+        with engine.clock.stage(f"encode.{name}"):
+            probe, block = _advance(engine, run, after, point, notes), after - 1
+        views[name] = View(
+            tokens=run.tokens,
+            target=target,
+            attention=_tower_attention(probe),
+            keys=None if probe is None else probe.keys,
+            generators=tuple(seeded(engine.seed, key, f"encode.{index}.{name}") for key in names),
+            tower=name,
+            has_cls=run.tower.has_cls,
+            layer=block + 1,
+            point=index,
+            facts=engine.facts,
+            reference=engine.frame_share(engine.vlm.reference(grid), grid.t, len(keys)),
+            keep=engine.budget.keep,
+            layout=engine.layout({other: r.tokens.grid for other, r in runs.items()}),
+            inside=point.inside,
+            layers=tuple(step.after[name] for step in engine.points.encode if name in step.after),
+        )
+    decisions = engine.ask("encode", views, engine.pruner.encode)
+    for name in views:
+        run = runs[name]
+        if name in decisions:
+            with engine.clock.stage("prune"):
+                run.tokens = apply(run.tokens, decisions[name])
+        if point.inside:
+            with engine.clock.stage(f"encode.{name}"):
+                _close_block(run)
+
+
+def _advance(
+    engine: Engine, run: _TowerRun, stop: int, point: EncodePoint | None = None, notes: set[str] | None = None
+) -> Probe | None:
+    """Run blocks up to ``stop``; at an `inside` point the last one's MLP is left for `_close_block`."""
+    inside = point is not None and point.inside
+    if inside and not run.tower.halves:
+        raise UnsupportedError(
+            f"{type(engine.pruner).__name__} works inside encoder blocks; tower '{run.tower.name}' of model "
+            f"'{engine.vlm.name}' has none that can be opened"
+        )
+    wanted = point is not None and (point.attention is not None or point.keys) and run.tower.depth > 0
+    read_at = stop - 1
+    if point is not None:
+        read_at = point.attention_block.get(run.tower.name, stop - 1)
+    if wanted and read_at < run.done:
+        raise UnsupportedError(f"attention of block {read_at} of '{run.tower.name}' was asked for too late")
+    mask = _tower_mask(run.tokens)
+    lengths = run.tokens.valid.sum(1)
+    probe: Probe | None = None
+    x = run.tokens.x
+    for block in range(run.done, stop):
+        reading = None
+        if wanted and point is not None and block == read_at:
+            reading = probe = _tower_probe(engine, run, point, notes if notes is not None else set())
+        x = run.tower.attend(block, x, mask, reading)
+        if inside and block == stop - 1:
+            break
+        x = run.tower.feed(block, x)
+    whole = stop - run.done - (1 if inside and stop > run.done else 0)
+    if whole > 0:
+        run.blocks.append((whole, lengths, lengths))
+    if inside and stop > run.done:
+        run.blocks.append((1, lengths, lengths))  # the MLP half is corrected by _close_block
+    run.tokens = run.tokens.with_x(x)
+    run.done = stop
+    return probe
+
+
+def _close_block(run: _TowerRun) -> None:
+    """The MLP half of an interrupted block, on what survived."""
+    run.tokens = run.tokens.with_x(run.tower.feed(run.done - 1, run.tokens.x))
+    count, attention, _ = run.blocks[-1]
+    run.blocks[-1] = (count, attention, run.tokens.valid.sum(1))
+
+
+def _tower_probe(engine: Engine, run: _TowerRun, point: EncodePoint, notes: set[str]) -> Probe:
+    if point.attention is None:
+        return Probe(mode="keys", want_keys=True)
+    if point.attention == "cls" and run.tower.has_cls:
+        rows = run.tokens.special.to(torch.uint8).argmax(1, keepdim=True)  # [R, 1]
+        return Probe(mode="rows", rows=rows, want_keys=point.keys)
+    if point.attention == "cls":
+        notes.add(f"tower '{run.tower.name}' has no class token: mean attention received takes its attention's place")
+    return Probe(mode="received", queries=run.tokens.valid, want_keys=point.keys)
+
+
+def _tower_attention(probe: Probe | None) -> Tensor | None:
+    """[R, N]: class rows averaged over heads, or what the probe already averaged."""
+    if probe is None or probe.attention is None:
+        return None
+    return probe.attention if probe.mode == "received" else probe.attention.mean(1)[:, 0]
+
+
+def _tower_mask(tokens: Tokens) -> Tensor | None:
+    """[R, 1, N, N] bool, valid keys; padding sees itself so that no row is empty. None when nothing is padded."""
+    if not tokens.padded:
+        return None
+    n = tokens.valid.shape[1]
+    itself = torch.eye(n, dtype=torch.bool, device=tokens.valid.device)
+    return (tokens.valid[:, None, :] | itself)[:, None]
+
+
+def _encode_flops(
+    runs: Mapping[str, _TowerRun], batch: int, frames: int, height: int, width: int
+) -> list[dict[str, int]]:
+    """Per sample, the FLOPs of each tower on the lengths its blocks really had."""
+    out: list[dict[str, int]] = [{} for _ in range(batch)]
+    for name, run in runs.items():
+        embed = run.tower.flops_embed(height, width) * frames
+        blocks = [(count, a.tolist(), m.tolist()) for count, a, m in run.blocks]
+        for i in range(batch):
+            total = embed
+            for row in range(i * frames, (i + 1) * frames):
+                total += sum(count * run.tower.flops_block(a[row], m[row]) for count, a, m in blocks)
+            out[i][f"encode.{name}"] = total
+    return out

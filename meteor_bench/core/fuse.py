@@ -1,0 +1,139 @@
+"""From the encoders' outputs to the visual tokens that the language model gets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core.apply import apply, concat, densify, rows_of
+from meteor_bench.core.encode import Towered
+from meteor_bench.core.engine import Engine, seeded
+from meteor_bench.core.pruner import Layout, View
+from meteor_bench.core.tokens import Tokens
+from meteor_bench.core.trace import SampleTrace
+
+__all__ = ["Visual", "fuse"]
+
+
+@dataclass(frozen=True)
+class Visual:
+    """Visual tokens as the language model gets them.
+
+    Attributes:
+        tokens: [B, N, D_llm]; origins count through the unpruned layout.
+        layout: length of the unpruned visual sequence, which spaces the position ids.
+        shape: the towers' grids, for views.
+        target: [B] the budget after the last pruning point.
+        traces: counts so far, one per sample.
+    """
+
+    tokens: Tokens
+    layout: int
+    shape: Layout
+    target: Tensor
+    keys: tuple[str, ...]
+    traces: list[SampleTrace]
+
+
+def fuse(engine: Engine, towered: Towered, rows: Sequence[int] | None = None, text: Tensor | None = None) -> Visual:
+    """Project, let the method choose, concatenate.
+
+    Args:
+        rows: samples to take (repeats allowed), all by default.
+        text: [len(rows), T, D] embeddings of the questions, for a method whose fuse point needs them.
+    """
+    if rows is not None:
+        index = torch.tensor(rows, device=engine.vlm.device)
+        towered = replace(
+            towered,
+            tokens={name: rows_of(t, index) for name, t in towered.tokens.items()},
+            counts={name: c[index] for name, c in towered.counts.items()},
+            keys=tuple(towered.keys[i] for i in rows),
+            flops=[dict(towered.flops[i]) for i in rows],
+        )
+    with engine.clock.stage("fuse"):
+        if engine.vlm.fusion.kind == "shared":
+            tokens, projected = _fuse_shared(engine, towered, text)
+        else:
+            tokens, projected = _fuse_independent(engine, towered, text)
+    reference = engine.vlm.reference(towered.grid)
+    total = engine.budget.tokens(reference)
+    fused = tokens.counts().tolist()
+    traces = []
+    left = {name: counts.tolist() for name, counts in towered.counts.items()}
+    for i in range(len(towered.keys)):
+        per_tower = {name: n[i] for name, n in projected.items()}
+        traces.append(
+            SampleTrace(
+                towers={name: n[i] for name, n in left.items()},
+                fused=fused[i],
+                reference=reference,
+                target=total,
+                flops={**towered.flops[i], "fuse": engine.vlm.fusion.flops(per_tower)},
+                notes=towered.notes,
+            )
+        )
+    return Visual(
+        tokens=tokens,
+        layout=tokens.grid.n,
+        shape=engine.layout({name: t.grid for name, t in towered.tokens.items()}),
+        target=torch.full((len(towered.keys),), total, device=engine.vlm.device),
+        keys=towered.keys,
+        traces=traces,
+    )
+
+
+def _fuse_view(engine: Engine, towered: Towered, tokens: Tokens, tower: str, text: Tensor | None, **more: Any) -> View:
+    reference = engine.vlm.reference(towered.grid)
+    rows = (len(towered.keys),)
+    return View(
+        tokens=tokens,
+        target=torch.full(rows, engine.budget.tokens(reference), device=engine.vlm.device),
+        reference=torch.full(rows, reference, device=engine.vlm.device),
+        keep=engine.budget.keep,
+        layout=engine.layout({name: t.grid for name, t in towered.tokens.items()}),
+        text=text,
+        generators=tuple(seeded(engine.seed, key, f"fuse.{tower}") for key in towered.keys),
+        tower=tower,
+        has_cls=False if tower == "fused" else engine.vlm.towers[tower].has_cls,
+        groups={name: t.group for name, t in towered.tokens.items()},
+        facts=engine.facts,
+        **more,
+    )
+
+
+def _fuse_independent(engine: Engine, towered: Towered, text: Tensor | None) -> tuple[Tokens, dict[str, list[int]]]:
+    fusion = engine.vlm.fusion
+    counts = {name: t.counts().tolist() for name, t in towered.tokens.items()}
+    parts = {name: fusion.project(t, name) for name, t in towered.tokens.items()}
+    if engine.points.fuse is not None:
+        views = {name: _fuse_view(engine, towered, t, name, text) for name, t in parts.items()}
+        decisions = engine.ask("fuse", views, engine.pruner.fuse)
+        with engine.clock.stage("prune"):
+            parts = {name: apply(t, decisions[name]) if name in decisions else t for name, t in parts.items()}
+    return concat([fusion.place(t, name) for name, t in parts.items()]), counts
+
+
+def _fuse_shared(engine: Engine, towered: Towered, text: Tensor | None) -> tuple[Tokens, dict[str, list[int]]]:
+    fusion, point = engine.vlm.fusion, engine.points.fuse
+    grids = {name: t.grid for name, t in towered.tokens.items()}
+    aligned = fusion.align({name: densify(t) for name, t in towered.tokens.items()}, grids)
+    tokens = Tokens.dense(aligned, fusion.common(grids))
+    if point is None or not point.features:
+        counts = {"fused": tokens.counts().tolist()}
+        tokens = fusion.project(tokens)
+    if point is not None:
+        partials = fusion.partials(aligned) if point.partial else None
+        views = {"fused": _fuse_view(engine, towered, tokens, "fused", text, partials=partials)}
+        decisions = engine.ask("fuse", views, engine.pruner.fuse)
+        if "fused" in decisions:
+            with engine.clock.stage("prune"):
+                tokens = apply(tokens, decisions["fused"])
+        if point.features:
+            counts = {"fused": tokens.counts().tolist()}
+            tokens = fusion.project(tokens)
+    return fusion.place(tokens), counts

@@ -1,0 +1,93 @@
+"""The sequence inside the language model: what it is made of, where its tokens stand, what they may see.
+
+Causality here is by slot: a query sees the valid slots up to its own, wherever the padding lies. Positions are carried
+separately.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core.tokens import Tokens
+
+__all__ = ["Segment", "Stream", "causal_mask", "pad"]
+
+
+@dataclass
+class Segment:
+    """Consecutive layers that hold the same tokens.
+
+    Attributes:
+        valid: [Q, K] bool, which cache slots of these layers hold a token.
+        next: [Q] position id of the next token.
+    """
+
+    start: int
+    stop: int
+    valid: Tensor
+    next: Tensor
+
+
+@dataclass
+class Stream:
+    """The sequence between two pruning points: [head | visual | question], each part padded on its own."""
+
+    before: Tensor  # [Q, P, D]
+    visual: Tokens  # [Q, N]
+    text: Tensor  # [Q, T, D]
+    text_valid: Tensor  # [Q, T]
+    layout: int
+    policy: str
+
+    def valid(self) -> Tensor:
+        """[Q, P + N + T] bool."""
+        head = torch.ones(self.before.shape[:2], dtype=torch.bool, device=self.before.device)
+        return torch.cat([head, self.visual.valid, self.text_valid], 1)
+
+    def positions(self) -> Tensor:
+        """[Q, P + N + T] position ids under the policy; padding gets 0."""
+        q, p = self.before.shape[:2]
+        device = self.before.device
+        head = torch.arange(p, device=device).expand(q, p)
+        if self.policy == "keep":
+            visual = p + self.visual.origin
+            start = torch.full((q, 1), p + self.layout, device=device)
+        else:
+            visual = p + self.visual.valid.long().cumsum(1) - 1
+            start = p + self.visual.counts()[:, None]
+        visual = visual.masked_fill(~self.visual.valid, 0)
+        text = start + torch.arange(self.text.shape[1], device=device)
+        return torch.cat([head, visual, text], 1)
+
+    def following(self) -> Tensor:
+        """[Q] position id of the first generated token."""
+        p = self.before.shape[1]
+        used = self.text_valid.sum(1)
+        spaced = self.visual.counts() if self.policy != "keep" else torch.full_like(used, self.layout)
+        return p + spaced + used
+
+
+def pad(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Ids [Q, T] padded on the right with 0, and their validity."""
+    width = max(len(s) for s in sequences)
+    ids = torch.tensor([[*s, *[0] * (width - len(s))] for s in sequences], device=device)
+    lengths = torch.tensor([len(s) for s in sequences], device=device)
+    return ids, torch.arange(width, device=device) < lengths[:, None]
+
+
+def causal_mask(valid: Tensor, cached: Tensor | None) -> Tensor | None:
+    """[Q, 1, T, K + T] bool; None where plain causal attention without padding says the same."""
+    if cached is None or cached.shape[1] == 0:
+        if bool(valid.all()):
+            return None
+        cached = valid[:, :0]
+    q, t = valid.shape
+    past = cached.shape[1]
+    causal = torch.ones(t, past + t, dtype=torch.bool, device=valid.device).tril(past)
+    seen = torch.cat([cached, valid], 1)[:, None, :] & causal
+    seen |= torch.eye(t, past + t, dtype=torch.bool, device=valid.device).roll(past, 1)
+    return seen[:, None]
