@@ -1,0 +1,234 @@
+"""The command line. Nothing heavy is imported before a command is known; see ruff's TID253."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from meteor_bench import __version__
+from meteor_bench.errors import MeteorBenchError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="meteor-bench",
+    help="Benchmark visual-token pruning in multi-encoder vision-language models.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+listing = typer.Typer(help="What there is to choose from.", invoke_without_command=True, rich_markup_mode=None)
+app.add_typer(listing, name="list")
+
+
+class Format(StrEnum):
+    """How `report` prints."""
+
+    TERMINAL = "terminal"
+    JSON = "json"
+    MARKDOWN = "markdown"
+    CSV = "csv"
+
+
+def main() -> None:
+    """Console entry point: a user's error becomes one line on stderr and exit status 2."""
+    try:
+        code = app(standalone_mode=False, prog_name="meteor-bench")
+    except MeteorBenchError as error:
+        code = _fail(str(error))
+    except typer.Abort:
+        code = 1
+    except typer.TyperException as error:
+        code = _fail(error.format_message())
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> int:
+    typer.echo("error: " + " ".join(message.split()), err=True)
+    return 2
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"meteor-bench {__version__}")
+        raise typer.Exit
+
+
+@listing.callback()
+def _help(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    _help(context)
+
+
+def _complete_models(incomplete: str) -> list[str]:
+    from meteor_bench.registry import MODELS
+
+    return [name for name in MODELS.names() if name.startswith(incomplete)]
+
+
+def _complete_methods(incomplete: str) -> list[str]:
+    from meteor_bench.registry import METHODS
+
+    return [name for name in METHODS.names() if name.startswith(incomplete)]
+
+
+def _complete_suites(incomplete: str) -> list[str]:
+    from meteor_bench.suites import suite_names
+
+    return [name for name in suite_names() if name.startswith(incomplete)]
+
+
+@app.command()
+def run(
+    model: Annotated[
+        str | None, typer.Option(autocompletion=_complete_models, help="Row of `list models`. [pocket]")
+    ] = None,
+    source: Annotated[str | None, typer.Option(help="Folder or hub id of other weights for the model.")] = None,
+    method: Annotated[
+        str | None, typer.Option(autocompletion=_complete_methods, help="Row of `list methods`. [none]")
+    ] = None,
+    param: Annotated[list[str] | None, typer.Option(help="name=value of the method; may be repeated.")] = None,
+    ratio: Annotated[float | None, typer.Option(help="Fraction of the visual tokens to remove, in [0, 1).")] = None,
+    stages: Annotated[str | None, typer.Option(help="Stages to run: encode,fuse,decode. [all]")] = None,
+    positions: Annotated[str | None, typer.Option(help="keep or renumber. [the method's own]")] = None,
+    suite: Annotated[
+        str | None, typer.Option(autocompletion=_complete_suites, help="Benchmarks by suite. [pocket]")
+    ] = None,
+    tasks: Annotated[str | None, typer.Option(help="Benchmarks by name, separated by commas.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Questions per benchmark. [all]")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Questions answered together. [32]")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. [auto]")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16, float16. [auto]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything that a method draws. [0]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of runs. [results/runs]")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with these settings; flags win.")] = None,
+    baseline: Annotated[
+        bool | None, typer.Option("--baseline/--no-baseline", help="Also run the unpruned model. [yes]")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
+) -> None:
+    """Run a model with a pruning method on benchmarks, beside the unpruned model.
+
+    Ends with tables of accuracy, tokens and latency; the last line is the run's folder. A run that was interrupted
+    goes on where it stopped when the same command is given again.
+    """
+    from meteor_bench.config import RunConfig, load, names, parameter
+
+    given: dict[str, Any] = {
+        "model": model,
+        "source": source,
+        "method": method,
+        "parameters": dict(parameter(text) for text in param) if param else None,
+        "ratio": ratio,
+        "stages": names(stages) if stages is not None else None,
+        "positions": positions,
+        "suite": suite,
+        "tasks": names(tasks) if tasks is not None else None,
+        "limit": limit,
+        "batch_size": batch_size,
+        "device": device,
+        "dtype": dtype,
+        "seed": seed,
+        "out": out,
+        "baseline": baseline,
+    }
+    settings: RunConfig = load(config, {name: value for name, value in given.items() if value is not None})
+    _run(settings, dry_run=dry_run)
+
+
+def _run(settings: Any, *, dry_run: bool) -> None:
+    from meteor_bench.run import execute, plan
+
+    try:
+        if dry_run:
+            for line in plan(settings):
+                typer.echo(line)
+            return
+        outcome = execute(settings)
+    except KeyboardInterrupt:
+        typer.echo("interrupted: what was answered is kept; the same command goes on from there", err=True)
+        raise typer.Exit(130) from None
+    _print_report(outcome.path, Format.TERMINAL)
+    if outcome.missed:
+        typer.echo(f"error: the budget was missed on {outcome.missed} samples, say {outcome.example}", err=True)
+    typer.echo(str(outcome.path))
+    if outcome.missed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder, or a folder of runs.")],
+    format: Annotated[Format, typer.Option(help="How to print.")] = Format.TERMINAL,
+) -> None:
+    """Print the tables of a run, or of several, again."""
+    _print_report(folder, format)
+
+
+def _print_report(folder: Path, format: Format) -> None:
+    from meteor_bench.report import render
+    from meteor_bench.report.cells import load
+
+    cells = load(folder)
+    if format is Format.TERMINAL:
+        render.as_terminal(cells, sys.stdout)
+    else:
+        typer.echo(render.FORMATS[format.value](cells), nl=False)
+
+
+Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
+
+
+@listing.command("methods")
+def _methods(json: Json = False) -> None:
+    """Pruning methods: where they act and what they need."""
+    from meteor_bench.catalogue import methods
+
+    _print_rows(methods(), json, aside=("parameters",))
+
+
+@listing.command("models")
+def _models(json: Json = False) -> None:
+    """Models: encoders, fusion, tokens, licence."""
+    from meteor_bench.catalogue import models
+
+    _print_rows(models(), json, aside=("encoders", "llm", "note"))
+
+
+@listing.command("tasks")
+def _tasks(json: Json = False) -> None:
+    """Benchmarks: group, metric, number of questions, suites."""
+    from meteor_bench.catalogue import tasks
+
+    _print_rows(tasks(), json, aside=("metric", "suites"))
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Check the environment, and say what would not work and why."""
+    from meteor_bench.doctor import examine
+
+    findings = examine()
+    _print_rows([finding._asdict() for finding in findings], json)
+    if any(finding.state == "fails" for finding in findings):
+        raise typer.Exit(1)
+
+
+def _print_rows(rows: list[dict[str, Any]], json: bool, aside: tuple[str, ...] = ()) -> None:
+    from meteor_bench.report.rows import print_rows
+
+    print_rows(rows, sys.stdout, as_json=json, aside=aside)

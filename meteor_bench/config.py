@@ -1,0 +1,290 @@
+"""What one run is: a `RunConfig` from flags and YAML, checked before anything heavy is imported.
+
+A YAML file holds the same keys as the flags (``batch_size: 32`` for ``--batch-size 32``); a flag that is given wins.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_type_hints
+
+import yaml
+
+from meteor_bench.errors import ConfigError, UnknownNameError
+from meteor_bench.plain import Place, PlainError, fit
+from meteor_bench.registry import METHODS, MODELS
+
+__all__ = ["Parameter", "RunConfig", "check", "load", "names", "parameter", "scalar"]
+
+Stage = Literal["encode", "fuse", "decode"]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run, as the user asked for it. `load` checks it; a record is read without its method being installed.
+
+    Attributes:
+        model: row of the model table.
+        source: folder or hub id of the weights; None for those that are shipped.
+        method: row of the method table.
+        parameters: hyperparameters of the method that differ from its defaults.
+        ratio: fraction of the visual tokens removed, in [0, 1).
+        stages: stages of the method that are switched on; None for all of them.
+        positions: what a pruned token's successors do with their position ids; None for the method's own policy.
+        suite: row of the suite table; ignored when tasks are given.
+        tasks: benchmarks by name.
+        limit: documents per benchmark, None for all.
+        batch_size: requests answered together.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        dtype: "auto" is float32 on a CPU, bfloat16 elsewhere.
+        seed: of everything that a method draws.
+        out: folder that holds one folder per run.
+        baseline: whether the unpruned model is run too, unless its identical record exists.
+    """
+
+    model: str = "pocket"
+    source: str | None = None
+    method: str = "none"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    ratio: float = 0.0
+    stages: tuple[Stage, ...] | None = None
+    positions: Literal["keep", "renumber"] | None = None
+    suite: str = "pocket"
+    tasks: tuple[str, ...] = ()
+    limit: int | None = None
+    batch_size: int = 32
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    seed: int = 0
+    out: Path = Path("results/runs")
+    baseline: bool = True
+
+    def validate(self) -> None:
+        """Check each value against its range or table.
+
+        Raises:
+            ConfigError: what is wrong and what would be right.
+        """
+        for name in _CHECKS:
+            check(name, getattr(self, name))
+        if self.method == "none" and self.ratio > 0:
+            raise ConfigError(f"method 'none' removes nothing; leave --ratio {self.ratio:g} out or name a --method")
+
+    def unpruned(self) -> RunConfig:
+        """The run that this one is compared with: the model the user named, nothing pruned, nothing drawn."""
+        return replace(self, method="none", parameters={}, ratio=0.0, stages=None, positions=None, seed=0)
+
+
+def _model(name: str) -> None:
+    _in_table(MODELS.kind, name, MODELS.names())
+
+
+def _method(name: str) -> None:
+    _in_table(METHODS.kind, name, METHODS.names())
+
+
+def _suite(name: str) -> None:
+    from meteor_bench.suites import suite_names
+
+    _in_table("suite", name, suite_names())
+
+
+def _tasks(names: tuple[str, ...]) -> None:
+    from meteor_bench.suites import task_names
+
+    known = task_names()
+    for name in names:
+        _in_table("task", name, known)
+
+
+def _ratio(ratio: float) -> None:
+    from meteor_bench.core.budget import TokenBudget
+
+    TokenBudget.from_ratio(ratio)
+
+
+def _device(device: str) -> None:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+        raise ConfigError(f"unknown device '{device}'; one of auto, cpu, mps, cuda, cuda:<number>")
+
+
+def _positive(name: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise ConfigError(f"{name} must be 1 or more, not {value}")
+
+
+def _seed(seed: int) -> None:
+    if not 0 <= seed < 2**63:
+        raise ConfigError(f"seed must be in [0, 2^63), not {seed}")
+
+
+def _in_table(kind: str, name: str, known: list[str]) -> None:
+    if name not in known:
+        raise UnknownNameError(kind, name, known)
+
+
+_CHECKS: dict[str, Any] = {
+    "model": _model,
+    "method": _method,
+    "ratio": _ratio,
+    "suite": _suite,
+    "tasks": _tasks,
+    "limit": lambda value: _positive("limit", value),
+    "batch_size": lambda value: _positive("batch_size", value),
+    "device": _device,
+    "seed": _seed,
+}
+
+
+def check(name: str, value: Any) -> None:
+    """Check one value of a `RunConfig` against its range or table.
+
+    Raises:
+        ConfigError: what is wrong and what would be right.
+    """
+    if name in _CHECKS:
+        _CHECKS[name](value)
+
+
+def load(file: Path | None, flags: Mapping[str, Any]) -> RunConfig:
+    """A run from a YAML file and flags; flags win, and their parameters are merged over the file's one by one.
+
+    Args:
+        file: a YAML file, None for flags alone.
+        flags: values of the flags that the user gave, by the names of `RunConfig`.
+
+    Raises:
+        ConfigError: naming the flag, or the file with line and key.
+    """
+    values = {} if file is None else _read(file)
+    given = dict(flags)
+    if "parameters" in given:
+        given["parameters"] = {**values.get("parameters", {}), **given["parameters"]}
+    hints = get_type_hints(RunConfig)
+    for name, value in given.items():
+        try:
+            given[name] = fit(value, hints[name], (name,))
+        except PlainError as error:
+            raise ConfigError(str(error)) from None
+    config = RunConfig(**{**values, **given})
+    if config.method != "none" and "ratio" not in {**values, **given}:
+        raise ConfigError(f"method '{config.method}' needs --ratio, the fraction of the visual tokens to remove")
+    config.validate()
+    return config
+
+
+def names(text: str) -> list[str]:
+    """A comma list, as ``--tasks`` and ``--stages`` take it."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def scalar(text: str) -> Any:
+    """What a flag's text means as a YAML value: ``0.5``, ``true``, ``[a, b]``, plain text.
+
+    Raises:
+        ConfigError: it is no YAML.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"cannot read the value '{text}': {_first_line(error)}") from None
+
+
+class Parameter(NamedTuple):
+    """One ``--param name=value``."""
+
+    name: str
+    value: Any
+
+
+def parameter(text: str) -> Parameter:
+    """``name=value`` of a ``--param`` flag.
+
+    Raises:
+        ConfigError: there is no name or no "=".
+    """
+    name, equals, value = text.partition("=")
+    if not (equals and name.strip()):
+        raise ConfigError(f"--param takes name=value, not '{text}'")
+    return Parameter(name.strip(), scalar(value))
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which 1e-3 is a number, as everywhere else; YAML 1.1 wants 1.0e-3."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The checked values of a YAML file, by the names of `RunConfig`."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"cannot read {file}: it is not UTF-8 text") from None
+    try:
+        top = yaml.compose(text, _Loader)
+        data = yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{file}{line}: not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{file}: not valid YAML: {_first_line(error)}") from None
+    if top is None:
+        return {}
+    if not isinstance(top, yaml.MappingNode):
+        raise ConfigError(f"{file}:{top.start_mark.line + 1}: expected keys and values, one 'key: value' a line")
+    _refuse_repeated(file, top)
+    hints = get_type_hints(RunConfig)
+    known = {f.name: hints[f.name] for f in fields(RunConfig)}
+    values = {}
+    for key, value in data.items():
+        try:
+            if key not in known:
+                raise UnknownNameError("key", str(key), known)
+            if key in ("tasks", "stages") and isinstance(value, str):
+                value = names(value)
+            values[key] = fit(value, known[key])
+            check(key, values[key])
+        except PlainError as error:
+            place = (key, *error.place)
+            raise ConfigError(f"{file}:{_line(top, place)}: {PlainError(place, error.reason)}") from None
+        except ConfigError as error:
+            raise ConfigError(f"{file}:{_line(top, (key,))}: {key}: {error}") from None
+    return values
+
+
+def _refuse_repeated(file: Path, node: yaml.Node) -> None:
+    """YAML lets the last of two equal keys win silently; a config must not."""
+    seen: set[str] = set()
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if key.value in seen:
+            raise ConfigError(f"{file}:{key.start_mark.line + 1}: key '{key.value}' is given twice")
+        seen.add(str(key.value))
+        _refuse_repeated(file, value)
+
+
+def _line(node: yaml.Node, place: Place) -> int:
+    """Line of the value at ``place``, or of the last thing on the way to it."""
+    line = node.start_mark.line + 1
+    for step in place:
+        if isinstance(node, yaml.MappingNode):
+            found = [(k, v) for k, v in node.value if k.value == str(step)]
+            if not found:
+                break
+            line, node = found[0][0].start_mark.line + 1, found[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+            node = node.value[step]
+            line = node.start_mark.line + 1
+    return line
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

@@ -1,0 +1,1 @@
+"""Records on disk into tables for people and for programs."""

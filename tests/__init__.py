@@ -1,0 +1,1 @@
+"""Tests; shared helpers are modules beside this file."""

@@ -1,0 +1,104 @@
+"""The interval estimator against closed forms, a brute-force sandwich and a cluster bootstrap."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from meteor_bench.report.statistics import Stratum, mean, mean_of_means, t_quantile
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 7, 29, 100, 999, 25_000])
+@pytest.mark.parametrize("p", [0.75, 0.95, 0.975, 0.9995])
+def test_t_quantile(p: float, freedom: int) -> None:
+    assert t_quantile(p, freedom) == pytest.approx(stats.t.ppf(p, freedom), rel=1e-9)
+
+
+def test_single_samples_give_the_textbook_interval() -> None:
+    y = np.random.default_rng(0).normal(2.0, 3.0, 40)
+    estimate = mean(y, range(40))
+    half = stats.t.ppf(0.975, 39) * y.std(ddof=1) / math.sqrt(40)
+    assert estimate == pytest.approx((y.mean(), y.mean() - half, y.mean() + half), rel=1e-9)
+
+
+def test_equal_clusters_give_the_interval_of_their_means() -> None:
+    y = np.random.default_rng(1).normal(size=(12, 5)) + np.random.default_rng(2).normal(size=(12, 1))
+    means = y.mean(1)
+    half = stats.t.ppf(0.975, 11) * means.std(ddof=1) / math.sqrt(12)
+    estimate = mean(y.ravel(), np.repeat(np.arange(12), 5).tolist())
+    assert estimate == pytest.approx((y.mean(), y.mean() - half, y.mean() + half), rel=1e-9)
+
+
+def test_unequal_clusters_against_a_loop() -> None:
+    rng = np.random.default_rng(3)
+    labels = [f"image{i}" for i in rng.integers(0, 9, 60)]
+    y = rng.normal(size=60)
+    groups = sorted(set(labels))
+    sums = [sum(y[i] - y.mean() for i in range(60) if labels[i] == g) for g in groups]
+    variance = len(groups) / (len(groups) - 1) * sum(s**2 for s in sums) / 60**2
+    half = stats.t.ppf(0.975, len(groups) - 1) * math.sqrt(variance)
+    assert mean(y, labels).high - y.mean() == pytest.approx(half, rel=1e-9)
+
+
+def test_against_a_cluster_bootstrap() -> None:
+    """With many clusters the interval is that of resampling whole clusters."""
+    rng = np.random.default_rng(4)
+    sizes = rng.integers(2, 9, 300)
+    labels = np.repeat(np.arange(300), sizes)
+    a = (rng.random(300)[labels] * 0.5 + rng.random(labels.size) * 0.5 > 0.4).astype(float)
+    b = np.where(rng.random(labels.size) < 0.9, a, 1 - a)
+    difference = b - a
+    sums = np.bincount(labels, difference)
+    draws = rng.multinomial(300, [1 / 300] * 300, size=4000)
+    low, high = np.quantile(draws @ sums / (draws @ sizes), [0.025, 0.975])
+    estimate = mean(difference, labels.tolist())
+    width = estimate.high - estimate.low
+    assert abs(estimate.low - low) < 0.06 * width and abs(estimate.high - high) < 0.06 * width
+
+
+def test_coverage() -> None:
+    """About 95 of 100 intervals hold the truth although samples of a cluster are alike."""
+    rng = np.random.default_rng(5)
+    labels = np.repeat(np.arange(30), 6)
+    hits = 0
+    for _ in range(1000):
+        y = rng.normal(size=30)[labels] + rng.normal(size=180)
+        estimate = mean(y, labels.tolist())
+        hits += estimate.low <= 0 <= estimate.high
+    assert 0.93 <= hits / 1000 <= 0.97
+
+
+def test_mean_of_independent_means() -> None:
+    rng = np.random.default_rng(6)
+    a, b = rng.normal(size=50), rng.normal(3, 2, size=80)
+    estimate = mean_of_means([Stratum(a, [("a", i) for i in range(50)]), Stratum(b, [("b", i) for i in range(80)])])
+    # Both strata centred on their own mean; one pooled correction for the two lost degrees of freedom.
+    variance = 130 / 128 * (((a - a.mean()) ** 2).sum() / 100**2 + ((b - b.mean()) ** 2).sum() / 160**2)
+    assert estimate.value == pytest.approx((a.mean() + b.mean()) / 2)
+    assert estimate.high - estimate.value == pytest.approx(stats.t.ppf(0.975, 128) * math.sqrt(variance), rel=1e-9)
+
+
+def test_weights() -> None:
+    strata = [Stratum([1.0, 3.0], ["p", "q"]), Stratum([10.0, 30.0], ["r", "s"])]
+    assert mean_of_means(strata, weights=[0.75, 0.25]).value == pytest.approx(0.75 * 2 + 0.25 * 20)
+
+
+def test_a_shared_image_ties_two_benchmarks() -> None:
+    y = np.random.default_rng(7).normal(size=20)
+    shared = mean_of_means([Stratum(y, range(20)), Stratum(y, range(20))])
+    apart = mean_of_means([Stratum(y, range(20)), Stratum(y, range(20, 40))])
+    assert shared.value == apart.value
+    # Fully dependent halves double the variance; 20 clusters instead of 40 lose degrees of freedom.
+    wider = math.sqrt(2 * (20 / 18) / (40 / 38)) * stats.t.ppf(0.975, 18) / stats.t.ppf(0.975, 38)
+    assert (shared.high - shared.low) / (apart.high - apart.low) == pytest.approx(wider)
+
+
+def test_too_little_to_say() -> None:
+    assert mean([1.0, 0.0], ["x", "x"]).value == 0.5
+    assert math.isnan(mean([1.0, 0.0], ["x", "x"]).low)
+    assert mean([1.0, 1.0], ["x", "y"]) == (1.0, 1.0, 1.0)
+    with pytest.raises(ValueError, match="needs samples"):
+        mean([], [])
