@@ -102,7 +102,7 @@ class MeteorBench(lmms):  # type: ignore[misc]
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         """Answer all requests, in their order; known answers are taken from the journal."""
-        asked = list(self._requests(requests))
+        asked = list(self.requests(requests))
         answers: dict[str, Answer] = {}
         # Repeats and padding of several ranks come as the same request: decoding is greedy, once is enough.
         wanted = {request.key: request for request in asked}
@@ -143,14 +143,15 @@ class MeteorBench(lmms):  # type: ignore[misc]
                 continuation = continuation(self.task_dict[task][split][doc_id])
             continuations.append(continuation)
         with self._outside():
-            scored = score(list(self._requests(requests)), continuations, self._batch_size)
+            scored = score(list(self.requests(requests)), continuations, self._batch_size)
         return [GenerationResult(text=(loss, is_greedy)) for loss, is_greedy in scored]
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
         """Not offered: the engine answers single questions."""
         raise UnsupportedError(f"task {requests[0].task_name} asks in several rounds; this model answers one question")
 
-    def _requests(self, instances: Sequence[Instance]) -> Iterator[Request]:
+    def requests(self, instances: Sequence[Instance]) -> Iterator[Request]:
+        """lmms-eval's requests in the form that a session takes."""
         from meteor_bench.core.session import Request
 
         documents: dict[tuple[str, str], _Documents] = {}

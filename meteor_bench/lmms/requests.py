@@ -39,7 +39,7 @@ def spread(session: Session, tasks: Sequence[str], count: int) -> list[Request]:
             (task,) = get_task_dict([name], index, "simple").values()
             task.build_all_requests()
             model.task_dict[name] = task.dataset
-            requests = list(model._requests(task.instances))
+            requests = list(model.requests(task.instances))
         by_image = {r.media_key: r for r in reversed(requests)}
         images = list(by_image.values())[::-1]
         step = max(1, len(images) // share)

@@ -72,7 +72,7 @@ def test_equal_pictures_have_equal_keys_even_where_a_task_states_none() -> None:
 def test_a_stated_key_is_taken_and_no_picture_is_opened() -> None:
     session = Remembers()
     made = model(session, {"image": [None, None], "media_key": ["x", "y"]})
-    requests = list(made._requests([ask(0), ask(1)]))
+    requests = list(made.requests([ask(0), ask(1)]))
     assert [request.media_key for request in requests] == ["x", "y"]
 
 
@@ -150,7 +150,7 @@ def test_lmms_eval_finds_the_class_and_builds_it_from_model_arguments(monkeypatc
     ("arguments", "error", "message"),
     [
         ({"ration": 0.5}, UnknownNameError, "unknown model argument 'ration'; did you mean 'ratio'"),
-        ({"method": "metor"}, UnknownNameError, "did you mean 'meteor'"),
+        ({"method": "metor", "ratio": 0.5}, UnknownNameError, "did you mean 'meteor'"),
         ({"method": "meteor", "ratio": 1.5}, ConfigError, "outside"),
         ({"batch_size": "auto"}, ConfigError, "batch_size must be 1 or more, not auto"),
     ],

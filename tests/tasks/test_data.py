@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,10 @@ from typing import Any
 import pyarrow.parquet as parquet
 import pytest
 import yaml
+from PIL import Image
 
 from meteor_bench import suites
+from scripts.make_pocket_tasks import make_benchmark
 
 TASKS = suites.task_names()
 
@@ -73,3 +77,17 @@ def test_no_constant_answer_to_each_kind_of_question_scores_well(task: str) -> N
         answers.setdefault(doc["family"], Counter())[doc["answer"]] += 1
     best = sum(max(counter.values()) for counter in answers.values())
     assert best <= 0.55 * suites.benchmark(task).n
+
+
+def pixels(doc: dict[str, Any]) -> bytes:
+    return Image.open(io.BytesIO(doc["image"]["bytes"])).convert("RGB").tobytes()
+
+
+def test_the_script_still_makes_the_committed_data(tmp_path: Path) -> None:
+    """One benchmark, by content: bytes depend on the versions of Pillow and pyarrow."""
+    shutil.copytree(folder("pocket_pope"), tmp_path / "pocket_pope", ignore=shutil.ignore_patterns("data"))
+    made = parquet.read_table(make_benchmark("pocket_pope", tmp_path)).to_pylist()
+    kept = rows("pocket_pope")
+    for column in ("question", "answer", "family", "chain"):
+        assert [doc[column] for doc in made] == [doc[column] for doc in kept]
+    assert [pixels(doc) for doc in made[:15]] == [pixels(doc) for doc in kept[:15]]
