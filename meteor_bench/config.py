@@ -170,9 +170,9 @@ def load(file: Path | None, flags: Mapping[str, Any]) -> RunConfig:
         except PlainError as error:
             raise ConfigError(str(error)) from None
     config = RunConfig(**{**values, **given})
+    config.validate()
     if config.method != "none" and "ratio" not in {**values, **given}:
         raise ConfigError(f"method '{config.method}' needs --ratio, the fraction of the visual tokens to remove")
-    config.validate()
     return config
 
 

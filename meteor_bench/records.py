@@ -222,7 +222,7 @@ class LatencySample:
 
 
 class RunFolder:
-    """A run's folder, held by this process until `close` (or its death).
+    """A run's folder, held by this process until the end of its ``with`` block (or its death).
 
     Attributes:
         path: the folder.
@@ -281,8 +281,10 @@ class RunFolder:
         """Replace a text file of the folder."""
         self._replace(name, text.encode())
 
-    def close(self) -> None:
-        """Let go of the folder."""
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         self._lock.close()
 
     def _replace(self, name: str, content: bytes) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -115,15 +116,12 @@ def execute(config: RunConfig) -> Outcome:
     if unpruned is not None and (found := find_complete(config.out, unpruned.fingerprint)):
         say(f"unpruned: taken from {found}")
         new = [main]
-    folders = [RunFolder.open(part.config, part.fingerprint) for part in new]
-    try:
+    with ExitStack() as stack:
+        folders = [stack.enter_context(RunFolder.open(part.config, part.fingerprint)) for part in new]
         results = [_answer(part, folder) for part, folder in zip(new, folders, strict=True)]
         timings = _time(main, unpruned)
         for part, folder, result in zip(new, folders, results, strict=True):
             _write(part, folder, result, timings if part is main else _alone(timings))
-    finally:
-        for folder in folders:
-            folder.close()
     return _outcome(main, folders[-1].path, results[-1])
 
 

@@ -20,6 +20,7 @@ GROUPS = {
     "pocket_textvqa": "ocr",
     "pocket_videomme": "video",
 }
+FLOPS = {"encode.a": 1e9, "encode.b": 1e9, "fuse": 1e8, "prune": 1e6, "prefill": 4e9, "decode": 1e8}
 ENVIRONMENT = Environment(
     meteor_bench="0.1.0",
     lmms_eval="0.7.3",
@@ -93,7 +94,14 @@ def times(session: Any, scale: float, n: int = 8) -> list[LatencySample]:
                 "decode_ms_per_token": 2.0,
                 "end_to_end_ms": 40.0 * scale + 0.01 * i,
                 "instrumented_ms": 41.0 * scale,
-                "flops": {"encode.a": 1e9, "encode.b": 1e9, "fuse": 1e8, "prune": 1e6, "prefill": 4e9 * scale, "decode": 1e8},
+                "flops": {
+                    "encode.a": 1e9,
+                    "encode.b": 1e9,
+                    "fuse": 1e8,
+                    "prune": 1e6,
+                    "prefill": 4e9 * scale,
+                    "decode": 1e8,
+                },
             },
         )
         for i in range(n)
@@ -106,7 +114,9 @@ def record(config: RunConfig, rows: list[SampleRecord], baseline: str | None, **
     for task, group in GROUPS.items():
         scores = [s.score for s in rows if s.task == task]
         mean = 100 * float(np.mean(scores))
-        tasks.append(TaskRecord(task, group, "exact_match,none", mean, {}, "exact_match", {}, len(scores), len(scores), "d" * 64))
+        tasks.append(
+            TaskRecord(task, group, "exact_match,none", mean, {}, "exact_match", {}, len(scores), len(scores), "d" * 64)
+        )
     values: dict[str, Any] = {
         "schema": SCHEMA,
         "status": "complete",
@@ -139,12 +149,11 @@ def write(config: RunConfig, *, share_right: float = 0.9, n: int = 40, **changes
     """A complete run's folder in ``config.out``."""
     rows = samples(config, share_right, n)
     baseline = None if config.method == "none" else key(config.unpruned())
-    folder = RunFolder.open(config, key(config))
-    folder.write_samples(rows)
     timed = times("run", 1 - config.ratio / 2)
-    folder.write_latency(timed if baseline is None else [*times("unpruned", 1.0), *timed])
-    folder.write(record(config, rows, baseline, **changes))
-    folder.close()
+    with RunFolder.open(config, key(config)) as folder:
+        folder.write_samples(rows)
+        folder.write_latency(timed if baseline is None else [*times("unpruned", 1.0), *timed])
+        folder.write(record(config, rows, baseline, **changes))
     return folder.path
 
 

@@ -226,7 +226,7 @@ def _tokens_of_many(frame: pd.DataFrame) -> Table:
         mean = part.set_index("name")["mean"].to_dict()
         names = [*towers, "fused", "llm input", "final", "layer mean", "kv mean"]
         realised = _fixed(mean.get("realised ratio"), 4)
-        rows.append([_name(method, ratio), *(_fixed(mean.get(n), 1) for n in names), realised])
+        rows.append([_name(method, ratio), *(_fixed(mean.get(n), 1).removesuffix(".0") for n in names), realised])
     heads = ["", *(t.removeprefix("encoder ") for t in towers), "fused", "LLM in", "final", "layers", "KV", "realised"]
     notes = [
         "Mean visual tokens per question: each encoder's output, after fusion, LLM input, after the last prune, "

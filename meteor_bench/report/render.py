@@ -35,7 +35,7 @@ def as_terminal(cells: Sequence[Cell], stream: IO[str], width: int | None = None
             title=table.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
         )
         for i, column in enumerate(table.columns):
-            grid.add_column(column, justify="right" if i else "left", no_wrap=i > 0)
+            grid.add_column(column, justify="right" if i else "left", no_wrap=i > 0, overflow="fold")
         for i, row in enumerate(table.rows):
             if i in table.breaks:
                 grid.add_section()

@@ -1,0 +1,250 @@
+"""The command line: one clear line and the right exit status for each mistake, and what the commands print."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+
+from meteor_bench import __version__, cli
+from meteor_bench import run as run_module
+from meteor_bench.config import RunConfig
+from meteor_bench.run import Outcome
+from tests import synthetic
+
+
+class Result:
+    """What a command left behind."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["meteor-bench", *arguments])
+        with pytest.raises(SystemExit) as exit:
+            cli.main()
+        captured = capsys.readouterr()
+        return Result(int(exit.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("run --method metor", "unknown method 'metor'; did you mean 'meteor'?"),
+        ("run --model pokcet", "unknown model 'pokcet'; did you mean 'pocket'?"),
+        ("run --tasks pocket_pop", "unknown task 'pocket_pop'; did you mean 'pocket_pope'?"),
+        ("run --suite pokcet", "unknown suite 'pokcet'; did you mean 'pocket'?"),
+        ("run --methd meteor", "No such option: --methd (Possible options: --method"),
+        ("rnu", "No such command 'rnu'. Did you mean 'run'?"),
+        ("list method", "No such command 'method'. Did you mean 'methods'?"),
+        ("run --method meteor --ratio 1", "ratio 1.0 is outside [0, 1)"),
+        ("run --method meteor --ratio -0.2", "ratio -0.2 is outside [0, 1)"),
+        ("run --method meteor --ratio nan", "ratio nan is outside [0, 1)"),
+        ("run --method meteor --ratio much", "Invalid value for '--ratio'"),
+        ("run --method meteor", "method 'meteor' needs --ratio"),
+        ("run --limit 0", "limit must be 1 or more, not 0"),
+        ("run --dtype float8", "dtype: expected one of auto, float32, bfloat16, float16"),
+        ("run --param layer --method fastv --ratio 0.5", "--param takes name=value, not 'layer'"),
+        ("run --config no.yaml", "cannot read no.yaml: No such file or directory"),
+        ("report no-such-folder", "no-such-folder is not there; expected a folder of runs"),
+        ("report . --format pdf", "Invalid value for '--format'"),
+        ("report", "Missing argument 'DIR'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(call, arguments: str, message: str) -> None:
+    result = call(*arguments.split())
+    assert result.code == 2 and result.out == ""
+    assert message in result.err and result.err.count("\n") == 1
+
+
+def test_a_mistake_in_yaml(call, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("model: pocket\nmetod: meteor\n", encoding="utf-8")
+    result = call("run", "--config", "run.yaml")
+    assert (result.code, result.err) == (
+        2,
+        "error: run.yaml:2: metod: unknown key 'metod'; did you mean 'method'?\n",
+    )
+
+
+def test_version(call) -> None:
+    result = call("--version")
+    assert (result.code, result.out) == (0, f"meteor-bench {__version__}\n")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("list",), ("run", "--help")])
+def test_help(call, arguments: tuple[str, ...]) -> None:
+    result = call(*arguments)
+    assert result.code == 0 and "Usage: meteor-bench" in result.out and result.err == ""
+
+
+@pytest.fixture
+def executed(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
+    """Runs that `run` asked for; each leaves a synthetic folder."""
+    configs: list[RunConfig] = []
+
+    def execute(config: RunConfig) -> Outcome:
+        configs.append(config)
+        synthetic.write(config.unpruned())
+        return Outcome(synthetic.write(config))
+
+    monkeypatch.setattr(run_module, "execute", execute)
+    return configs
+
+
+def test_run_prints_three_tables_and_the_folder_last(call, executed: list[RunConfig]) -> None:
+    result = call("run", "--method", "meteor", "--ratio", "0.76", "--limit", "4", "--tasks", "pocket_gqa,pocket_pope")
+    assert result.code == 0
+    assert executed == [RunConfig(method="meteor", ratio=0.76, limit=4, tasks=("pocket_gqa", "pocket_pope"))]
+    assert all(f"{what}: pocket-independent, meteor at ratio 0.76" in result.out for what in ("Accuracy", "Tokens"))
+    last = Path(result.out.splitlines()[-1])
+    assert (last / "run.json").is_file() and last.parent == Path("results/runs")
+
+
+def test_every_flag_reaches_the_run(call, executed: list[RunConfig]) -> None:
+    flags = {
+        "--model": "pocket",
+        "--source": "weights",
+        "--method": "fastv",
+        "--param": "layer=3",
+        "--ratio": "0.5",
+        "--stages": "decode",
+        "--positions": "keep",
+        "--suite": "ci",
+        "--limit": "2",
+        "--batch-size": "8",
+        "--device": "cpu",
+        "--dtype": "float32",
+        "--seed": "7",
+        "--out": "there",
+    }
+    call("run", *(part for flag in flags.items() for part in flag), "--no-baseline")
+    assert executed == [
+        RunConfig(
+            model="pocket",
+            source="weights",
+            method="fastv",
+            parameters={"layer": 3},
+            ratio=0.5,
+            stages=("decode",),
+            positions="keep",
+            suite="ci",
+            limit=2,
+            batch_size=8,
+            device="cpu",
+            dtype="float32",
+            seed=7,
+            out=Path("there"),
+            baseline=False,
+        )
+    ]
+
+
+def test_a_missed_budget_is_exit_1(call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def execute(config: RunConfig) -> Outcome:
+        return Outcome(synthetic.write(config), 3, "pocket_gqa/7: 62 tokens instead of 61")
+
+    monkeypatch.setattr(run_module, "execute", execute)
+    result = call("run", "--method", "fastv", "--ratio", "0.76")
+    assert result.code == 1
+    assert result.err == "error: the budget was missed on 3 samples, say pocket_gqa/7: 62 tokens instead of 61\n"
+
+
+def test_ctrl_c_is_exit_130(call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def execute(config: RunConfig) -> Outcome:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "execute", execute)
+    result = call("run")
+    assert result.code == 130 and result.err.startswith("interrupted: ") and result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("form", ["terminal", "json", "markdown", "csv"])
+def test_report(call, tmp_path: Path, form: str) -> None:
+    synthetic.reference(tmp_path / "runs")
+    result = call("report", "runs", "--format", form)
+    assert result.code == 0 and result.err == ""
+    assert {"terminal": "Accuracy", "json": '"tables"', "markdown": "### Accuracy", "csv": "table,model,method"}[
+        form
+    ] in result.out
+
+
+def test_a_broken_record_is_one_line(call, tmp_path: Path) -> None:
+    path = synthetic.write(RunConfig(out=tmp_path / "runs"))
+    file = path / "run.json"
+    file.write_text(file.read_text(encoding="utf-8")[:400], encoding="utf-8")
+    result = call("report", "runs")
+    assert result.code == 2 and "run.json is cut or no record" in result.err and result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("what", ["methods", "models", "tasks"])
+def test_list(call, what: str) -> None:
+    from meteor_bench.registry import METHODS, MODELS
+    from meteor_bench.suites import task_names
+
+    names = {"methods": METHODS.names(), "models": MODELS.names(), "tasks": task_names()}[what]
+    rows = json.loads(call("list", what, "--json").out)
+    assert [row["name"] for row in rows] == names
+    text = call("list", what).out
+    assert all(name in text for name in names)
+
+
+def test_dry_run_builds_and_writes_nothing(call, tmp_path: Path) -> None:
+    result = call("run", "--method", "meteor", "--ratio", "0.76", "--limit", "4", "--dry-run")
+    assert result.code == 0 and list(tmp_path.iterdir()) == []
+    for said in ("unpruned on pocket", "meteor on pocket-independent at ratio 0.76", "pocket_pope: 4 questions"):
+        assert said in result.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--method fastv --ratio 0.5 --param layr=3", "did you mean 'layer'?"),
+        ("--method fastv --ratio 0.5 --param layer=two", "expected int"),
+        ("--method fastv --ratio 0.5 --stages decode", "has no stages to choose from"),
+    ],
+)
+def test_parameters_are_checked_against_the_method(call, arguments: str, message: str) -> None:
+    result = call("run", "--dry-run", *arguments.split())
+    assert result.code == 2 and message in result.err and result.err.count("\n") == 1
+
+
+def test_help_is_as_quick_as_typer_itself() -> None:
+    """At most twice the time of importing typer; the best of a few, for the machine may be busy."""
+
+    def best(*command: str) -> float:
+        times = []
+        for _ in range(5):
+            start = perf_counter()
+            subprocess.run([sys.executable, *command], check=True, capture_output=True)
+            times.append(perf_counter() - start)
+        return min(times)
+
+    assert best("-m", "meteor_bench", "--help") <= 2 * best("-c", "import typer")
+
+
+@pytest.mark.parametrize("command", [["--help"], ["run", "--method", "metor"], ["list", "tasks"]])
+def test_what_is_not_imported(command: list[str]) -> None:
+    script = (
+        "import sys; from meteor_bench import cli; sys.argv[1:] = " + repr(command) + "\n"
+        "try: cli.main()\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'pandas', 'lmms_eval'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+def test_completion_knows_the_tables() -> None:
+    assert cli._complete_methods("m") == ["meteor"]
+    assert cli._complete_models("pocket-") == ["pocket-independent"]
+    assert "ci" in cli._complete_suites("")
