@@ -47,11 +47,15 @@ class Curriculum:
         error = 1 - self.right / self.asked
         values = self.FLOOR + np.minimum(error, self.CAP)
         values[FAMILIES.index("helper")] *= 0.7
-        first = FAMILIES.index(FIRST)
-        if error[first] > 1 - self.LEARNED:
-            values[first] *= self.BOOST
+        if self.needs_drill:
+            values[FAMILIES.index(FIRST)] *= self.BOOST
             values[[FAMILIES.index(family) for family in LATER]] = self.FLOOR
         return dict(zip(FAMILIES, values.tolist(), strict=True))
+
+    @property
+    def needs_drill(self) -> bool:
+        first = FAMILIES.index(FIRST)
+        return bool(self.right[first] / self.asked[first] < self.LEARNED)
 
     def kind_probabilities(self) -> np.ndarray:
         weights, kinds = self.weights, list(KINDS)
@@ -112,6 +116,12 @@ def choose_questions(sample: Sample, rng: np.random.Generator, curriculum: Curri
     weights = curriculum.weights
     keys = [rng.random() ** (1 / weights[qa.family]) for qa in sample.qas]
     return [sample.qas[i] for i in np.argsort(keys)[::-1][:count]]
+
+
+def drill(rng: np.random.Generator, count: int) -> tuple[list[Sample], list[list[QA]]]:
+    """Small scenes in which things are asked for by their shape, most of them."""
+    samples = [make("scene", rng, "train", draw=False, max_objects=4) for _ in range(count)]
+    return samples, [[qa for qa in sample.qas if qa.family in (FIRST, "helper")] for sample in samples]
 
 
 def labels_of(samples: list[Sample]) -> Tensor:

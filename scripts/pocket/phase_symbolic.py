@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from meteor_bench.models.pocket_modules import PocketConfig, build_decoder
 from meteor_bench.models.pocket_tokenizer import PocketTokenizer
 from scripts.pocket.attention import use_lean_attention
-from scripts.pocket.batches import Curriculum, choose_questions, draw_samples, labels_of, pack, right_answers
+from scripts.pocket.batches import Curriculum, choose_questions, draw_samples, drill, labels_of, pack, right_answers
 from scripts.pocket.loop import Progress
 from scripts.pocket.optim import MasterWeights
 from scripts.pocket.symbolic import (
@@ -26,6 +26,7 @@ from scripts.pocket.symbolic import (
 from scripts.pocket.world import split_rng
 
 LEARNING_RATE = 2e-3
+DRILL_FROM = 300  # steps; three batches of four from then on, until things can be looked up by their shape
 
 
 def max_objects(fraction: float) -> int:
@@ -48,11 +49,16 @@ def train_symbolic(
         curriculum = saved["curriculum"]
     rng = split_rng("train", seed * 1_000_003 + progress.step)
     while progress.fraction < 1:
-        samples = draw_samples(rng, batch, curriculum, draw=False, max_objects=max_objects(progress.fraction))
+        drilling = curriculum.needs_drill and progress.step % 4 > 0 and progress.step > DRILL_FROM
+        if drilling:
+            samples, asked = drill(rng, batch)
+        else:
+            samples = draw_samples(rng, batch, curriculum, draw=False, max_objects=max_objects(progress.fraction))
+            asked = [choose_questions(s, rng, curriculum, questions) for s in samples]
         labels = labels_of(samples)
         clips = torch.tensor([sample.is_clip for sample in samples])
-        packed = pack([choose_questions(s, rng, curriculum, questions) for s in samples], tokenizer)
-        split = progress.step % 2 == 1 and progress.fraction > 0.1
+        packed = pack(asked, tokenizer)
+        split = not drilling and progress.step % 2 == 0 and progress.fraction > 0.1
         kinds, total = ((TOWER_A, TOWER_B, TOWER_C), INDEPENDENT_TOKENS) if split else ((FUSED,), 256)
         if split:
             labels = split_labels(labels, clips, rng)
