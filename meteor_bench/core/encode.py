@@ -177,13 +177,13 @@ def _close_block(run: _TowerRun) -> None:
 
 def _tower_probe(engine: Engine, run: _TowerRun, point: EncodePoint, notes: set[str]) -> Probe:
     if point.attention is None:
-        return Probe(mode="keys", want_keys=True)
+        return Probe(mode="keys", want_keys=True, clock=engine.clock)
     if point.attention == "cls" and run.tower.has_cls:
         rows = run.tokens.special.to(torch.uint8).argmax(1, keepdim=True)  # [R, 1]
-        return Probe(mode="rows", rows=rows, want_keys=point.keys)
+        return Probe(mode="rows", rows=rows, want_keys=point.keys, clock=engine.clock)
     if point.attention == "cls":
         notes.add(f"tower '{run.tower.name}' has no class token: mean attention received takes its attention's place")
-    return Probe(mode="received", queries=run.tokens.valid, want_keys=point.keys)
+    return Probe(mode="received", queries=run.tokens.valid, want_keys=point.keys, clock=engine.clock)
 
 
 def _tower_attention(probe: Probe | None) -> Tensor | None:

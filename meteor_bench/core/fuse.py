@@ -127,7 +127,8 @@ def _fuse_shared(engine: Engine, towered: Towered, text: Tensor | None) -> tuple
         counts = {"fused": tokens.counts().tolist()}
         tokens = fusion.project(tokens)
     if point is not None:
-        partials = fusion.partials(aligned) if point.partial else None
+        with engine.clock.stage("prune"):
+            partials = fusion.partials(aligned) if point.partial else None
         views = {"fused": _fuse_view(engine, towered, tokens, "fused", text, partials=partials)}
         decisions = engine.ask("fuse", views, engine.pruner.fuse)
         if "fused" in decisions:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from meteor_bench.core.apply import apply, rows_of
 from meteor_bench.core.cache import LayerCache
+from meteor_bench.core.clock import Clock
 from meteor_bench.core.engine import Engine, seeded
 from meteor_bench.core.fuse import Visual
 from meteor_bench.core.probe import Probe
@@ -112,7 +113,9 @@ def _prefill(
     segments: list[Segment] = []
     at = 0
     for i, stop in enumerate(stops):
-        probe = _decode_probe(stream, points[i], extending=at < start) if i < len(points) else None
+        probe = None
+        if i < len(points):
+            probe = _decode_probe(stream, points[i], engine.clock, extending=at < start)
         if stop > at:
             segments.append(Segment(at, stop, stream.valid(), stream.following()))
             stream, probe = _run_stream(engine, stream, at, stop, cache, probe, extending=at < start)
@@ -142,19 +145,19 @@ def _run_stream(
     )
 
 
-def _decode_probe(stream: Stream, point: DecodePoint, *, extending: bool) -> Probe | None:
+def _decode_probe(stream: Stream, point: DecodePoint, clock: Clock, *, extending: bool) -> Probe | None:
     """The attention rows that a decode point wants from the layer before it."""
     if point.before == 0 or (point.attention is None and not point.keys):
         return None
     offset = 0 if extending else stream.before.shape[1] + stream.visual.x.shape[1]
     if point.attention is None:
-        return Probe(mode="keys", want_keys=True)
+        return Probe(mode="keys", want_keys=True, clock=clock)
     if point.attention == "last":
         rows = offset + stream.text_valid.sum(1, keepdim=True) - 1  # [Q, 1]
     else:
         width = stream.text.shape[1]
         rows = offset + torch.arange(width, device=stream.text.device).expand(len(stream.text), -1)
-    return Probe(mode="rows", rows=rows, want_keys=point.keys)
+    return Probe(mode="rows", rows=rows, want_keys=point.keys, clock=clock)
 
 
 def _decide(

@@ -9,13 +9,15 @@ arguments before they reach the kernel.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+
+from meteor_bench.core.clock import Clock
 
 __all__ = ["KERNEL", "Probe", "probing", "register"]
 
@@ -33,6 +35,7 @@ class Probe:
         rows: [B, R] long, query indices for "rows".
         queries: [B, N] bool, the queries that count for "received".
         want_keys: also keep the keys, averaged over heads.
+        clock: the reading is timed, and its FLOPs counted, as the stage "prune".
         attention: the result: "rows" [B, H, R, K], "received" [B, K].
         keys: [B, K, d] the keys (rotated where the model rotates them), averaged over heads.
     """
@@ -41,6 +44,7 @@ class Probe:
     rows: Tensor | None = None
     queries: Tensor | None = None
     want_keys: bool = False
+    clock: Clock | None = None
     attention: Tensor | None = None
     keys: Tensor | None = None
 
@@ -117,14 +121,15 @@ def _attention(
     probe = _active.get()
     if probe is not None:
         causal = kwargs.get("is_causal")
-        probe.read(
-            query,
-            key,
-            attention_mask,
-            kwargs.get("scaling"),
-            bool(getattr(module, "is_causal", False) if causal is None else causal),
-            int(getattr(module, "num_key_value_groups", 1)),
-        )
+        with nullcontext() if probe.clock is None else probe.clock.stage("prune"):
+            probe.read(
+                query,
+                key,
+                attention_mask,
+                kwargs.get("scaling"),
+                bool(getattr(module, "is_causal", False) if causal is None else causal),
+                int(getattr(module, "num_key_value_groups", 1)),
+            )
     out, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     return out, None
 

@@ -127,24 +127,30 @@ def stage1_total(entering: int, reference: Tensor, keep: float, end: Tensor) -> 
 def solve_lambda(masses: Tensor, targets: Tensor, lows: Tensor, highs: Tensor) -> float:
     """The lambda for which the mean of ``clamp(round(lambda·mass), low, high)`` is nearest to the mean target.
 
+    The mean is a staircase in lambda; the middle of its best step is returned, where no sample's count hangs on the
+    last bit of its mass.
+
     Args:
         masses: [S] attention mass of each calibration sample.
         targets, lows, highs: [S] tokens.
     """
     masses = masses.double()
+    goal = float(targets.double().mean())
+    top = 2.0 * float(highs.max()) / max(float(masses.min()), 1e-9) + 1.0
 
     def mean(value: float) -> float:
         return float(adaptive_count(value, masses, lows, highs).double().mean())
 
-    goal = float(targets.double().mean())
-    low, high = 0.0, 1.0
-    ceiling = float(highs.max()) / max(float(masses.min()), 1e-9) + 1.0
-    while mean(high) < goal and high < ceiling:
-        high *= 2.0
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if mean(middle) < goal else (low, middle)
-    return min((high, low), key=lambda value: abs(mean(value) - goal))
+    def edge(level: float) -> tuple[float, float]:
+        """Two neighbouring lambdas between which the mean reaches ``level`` (`top` if it never does)."""
+        low, high = 0.0, top
+        for _ in range(80):
+            middle = (low + high) / 2
+            low, high = (middle, high) if mean(middle) < level else (low, middle)
+        return low, high
+
+    best = min(map(mean, edge(goal)), key=lambda level: abs(level - goal))
+    return (edge(best)[1] + edge(best + 1e-9)[0]) / 2
 
 
 def adaptive_count(value: float, mass: Tensor, low: Tensor, high: Tensor) -> Tensor:

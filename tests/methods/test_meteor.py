@@ -331,3 +331,14 @@ def test_what_does_not_fit_is_said() -> None:
         Meteor(stages=("fusion",))
     with pytest.raises(ConfigError, match="empty"):
         Meteor(stages=())
+
+
+def test_lambda_keeps_away_from_the_edges_of_its_step() -> None:
+    g = torch.Generator().manual_seed(1)
+    for target in (3, 17, 64):
+        mass = torch.rand(12, generator=g) + 0.2
+        targets, lows, highs = (torch.full((12,), v) for v in (target, 1, 64))
+        value = solve_lambda(mass, targets, lows, highs)
+        counts = adaptive_count(value, mass, lows, highs)
+        for factor in (1 - 1e-5, 1 + 1e-5):
+            assert torch.equal(adaptive_count(factor * value, mass, lows, highs), counts)

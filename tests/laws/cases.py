@@ -1,0 +1,171 @@
+"""What the laws range over: every method of the table and some variants, times the tiny models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.calibrate import calibrate
+from meteor_bench.core.encode import encode
+from meteor_bench.core.engine import Engine
+from meteor_bench.core.fuse import Visual, fuse
+from meteor_bench.core.generate import Generation, Likelihood, answer, score
+from meteor_bench.core.pruner import Pruner
+from meteor_bench.core.session import Request
+from meteor_bench.errors import UnsupportedError
+from meteor_bench.models.base import VLM, Decoder, KVCache
+from meteor_bench.registry import METHODS
+from tests import tiny
+
+torch.set_num_threads(1)
+
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "meteor": [
+        {"stages": ("encode", "fuse")},
+        {"stages": ("encode",)},
+        {"stages": ("fuse",), "fusion": "random"},
+        {"stages": ("encode", "decode"), "stage3": "fixed", "budgets": "uniform", "middle": "deep"},
+    ],
+    "evoprune": [{"schedule": "mean", "attention": False}],
+    "fastv": [{"layer": 1}],
+}
+KEEPS = (0.5, 0.25, 0.06)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method with hyperparameters on a tiny model."""
+
+    method: str
+    model: str
+    options: tuple[tuple[str, Any], ...] = field(default=())
+
+    def __str__(self) -> str:
+        said = ",".join(f"{k}={'+'.join(v) if isinstance(v, tuple) else v}" for k, v in self.options)
+        return f"{self.method}{f'({said})' if said else ''}-{self.model}"
+
+    @property
+    def pruner(self) -> Pruner:
+        """The method."""
+        made: Pruner = METHODS.load(self.method)(**dict(self.options))
+        return made
+
+    def supports(self, keep: float = 0.5) -> bool:
+        """Whether the method runs on the model."""
+        try:
+            self.pruner.points(shared_model(self.model), TokenBudget(keep))
+        except UnsupportedError:
+            return False
+        return True
+
+
+@cache
+def shared_model(name: str, native: bool = False) -> VLM:
+    """A model that all tests look at and none may change (law 7)."""
+    return tiny.build(name, native=native)
+
+
+ALL = [
+    Case(method, model, tuple(options.items()))
+    for method in METHODS.names()
+    for options in [{}, *VARIANTS.get(method, [])]
+    for model in tiny.MODELS
+]
+RUNNABLE = [case for case in ALL if case.supports()]
+
+
+@cache
+def facts(case: Case, keep: float, count: int, frames: int, native: bool) -> Mapping[str, Any]:
+    """What the method measures on ``tiny.requests(count, frames)``, {} where it needs nothing."""
+    pruner = case.pruner
+    if not pruner.needs_calibration:
+        return {}
+    vlm = shared_model(case.model, native)
+    return calibrate(vlm, pruner, TokenBudget(keep), tiny.requests(count, frames))
+
+
+def engine(case: Case, keep: float, *, count: int = 4, frames: int = 1, native: bool = False, **more: Any) -> Engine:
+    """The case's engine, calibrated where needed."""
+    vlm = more.pop("vlm", None) or shared_model(case.model, native)
+    budget = TokenBudget(keep)
+    return Engine(vlm, case.pruner, budget, facts=facts(case, keep, count, frames, native), **more)
+
+
+def visual_of(engine: Engine, asked: Sequence[Request]) -> Visual:
+    """Visual tokens of the requests' images, one row each."""
+    return fuse(engine, encode(engine, tiny.pixels(engine.vlm, asked), [r.key for r in asked]))
+
+
+def generate(engine: Engine, asked: Sequence[Request], new_tokens: int = 3) -> list[Generation]:
+    """Answers of a fixed length to all requests in one batch."""
+    visual = visual_of(engine, asked)
+    prompts = tiny.prompts(engine.vlm, asked)
+    return answer(engine, visual, range(len(asked)), prompts, new_tokens, ignore_eos=True)
+
+
+def likelihoods(engine: Engine, asked: Sequence[Request], continuations: Sequence[Sequence[int]]) -> list[Likelihood]:
+    """How likely the continuations are, all in one batch."""
+    visual = visual_of(engine, asked)
+    return score(engine, visual, range(len(asked)), tiny.prompts(engine.vlm, asked), continuations)
+
+
+class Recorder(Decoder):
+    """A decoder that notes what it is given: lengths and positions of each layer call, and its cache's length."""
+
+    def __init__(self, inner: Decoder) -> None:
+        super().__init__()
+        self.inner = inner
+        self.dim, self.depth, self.heads, self.kv_heads = inner.dim, inner.depth, inner.heads, inner.kv_heads
+        self.lengths: dict[int, list[int]] = {}
+        self.cached: dict[int, list[int]] = {}
+        self.positions: dict[int, list[Tensor]] = {}
+        self._now = torch.empty(0)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        return self.inner.embed(ids)
+
+    def rotary(self, h: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        self._now = positions.clone()
+        return self.inner.rotary(h, positions)
+
+    def layer(
+        self,
+        index: int,
+        h: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        cache: KVCache,
+        probe: Any,
+    ) -> Tensor:
+        out = self.inner.layer(index, h, rotary, mask, cache, probe)
+        self.lengths.setdefault(index, []).append(h.shape[1])
+        self.positions.setdefault(index, []).append(self._now)
+        self.cached.setdefault(index, []).append(cache.width(index))  # type: ignore[attr-defined]
+        return out
+
+    def head(self, h: Tensor) -> Tensor:
+        return self.inner.head(h)
+
+    def flops_layer(self, queries: int, keys: int) -> int:
+        return self.inner.flops_layer(queries, keys)
+
+    def flops_head(self, tokens: int) -> int:
+        return self.inner.flops_head(tokens)
+
+
+def recorded(case: Case, native: bool = False) -> tuple[VLM, Recorder]:
+    """The case's model with a recorder in its decoder's place."""
+    vlm = shared_model(case.model, native)
+    recorder = Recorder(vlm.decoder)
+    return VLM(**{**vars(vlm), "decoder": recorder}), recorder
+
+
+def modules_of(vlm: VLM) -> list[tuple[str, nn.Module]]:
+    """Every submodule by name."""
+    return [(f"{top}.{name}", m) for top, module in vlm.modules().items() for name, m in module.named_modules()]

@@ -1,0 +1,291 @@
+"""The laws that every method keeps on every model. Law 8, a killed run resumes, is tested with the runs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.count import FlopMeter
+from meteor_bench.core.engine import Engine
+from meteor_bench.core.generate import answer
+from meteor_bench.core.pruner import View
+from meteor_bench.core.session import Answer, Request, Session
+from meteor_bench.errors import BudgetError, MeteorBenchError, UnsupportedError
+from meteor_bench.models.base import VLM
+from tests import tiny
+from tests.laws.cases import (
+    ALL,
+    KEEPS,
+    RUNNABLE,
+    Case,
+    engine,
+    facts,
+    generate,
+    likelihoods,
+    modules_of,
+    recorded,
+    shared_model,
+    visual_of,
+)
+
+cases = pytest.mark.parametrize("case", RUNNABLE, ids=str)
+all_cases = pytest.mark.parametrize("case", ALL, ids=str)
+
+
+@pytest.fixture(autouse=True)
+def _inference() -> Iterator[None]:
+    with torch.inference_mode():
+        yield
+
+
+# ---------------------------------------------------------------- 1
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+@cases
+def test_1_keep_all_equals_the_librarys_own_forward(case: Case, frames: int) -> None:
+    asked = tiny.requests(2, frames)
+    dense = engine(case, 1.0, count=2, frames=frames, native=True)
+    library = tiny.plain(case.model)
+    visual = library.visual(tiny.pixels(dense.vlm, asked))
+    assert torch.allclose(visual_of(dense, asked).tokens.x, visual, atol=1e-4)
+    want = []
+    for row, prompt in enumerate(tiny.prompts(dense.vlm, asked)):
+        ids, logits = library.answer(visual[row : row + 1], prompt, 3)
+        want.append((ids, float(F.cross_entropy(logits, torch.tensor(ids), reduction="sum"))))
+    got = likelihoods(dense, asked, [ids for ids, _ in want])
+    for (_, loss), likelihood in zip(want, got, strict=True):
+        assert likelihood.greedy
+        assert likelihood.loss == pytest.approx(loss, abs=1e-3)
+
+
+# ---------------------------------------------------------------- 2
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+@cases
+def test_2_a_batch_equals_its_rows_run_alone(case: Case, frames: int) -> None:
+    asked = tiny.requests(3, frames)
+    keep = 0.24  # of 3 frames: their shares differ, so that the towers are padded too
+    pruning = engine(case, keep, frames=frames)
+    continuations = [(9, 11), (17,), (23, 5, 8)]
+    together = likelihoods(pruning, asked, continuations)
+    counted = generate(pruning, asked)
+    for i, request in enumerate(asked):
+        (alone,) = likelihoods(pruning, [request], [continuations[i]])
+        assert together[i].loss == pytest.approx(alone.loss, abs=1e-3)
+        (generation,) = generate(pruning, [request])
+        assert generation.ids == counted[i].ids
+        assert {**vars(generation.trace), "padded": 0} == {**vars(counted[i].trace), "padded": 0}
+
+
+@cases
+def test_2_sharing_an_image_between_questions_changes_nothing(case: Case) -> None:
+    asked = tiny.requests(6, new_tokens=3)
+    made = engine(case, 0.5)
+
+    def answers(reuse: bool) -> dict[str, tuple[str, object]]:
+        out: dict[str, tuple[str, object]] = {}
+        session = Session(made.vlm, made.pruner, made.budget, facts=made.facts)
+
+        def note(request: Request, answer: Answer) -> None:
+            kept = {k: v for k, v in answer.tokens.items() if "padd" not in k}
+            out[request.key] = (answer.text, kept)
+
+        session.answer(asked, note, batch_size=4, reuse=reuse)
+        return out
+
+    assert answers(True) == answers(False)
+
+
+# ---------------------------------------------------------------- 3
+
+
+@pytest.mark.parametrize(("keep", "frames"), list(zip(KEEPS, (1, 3, 1), strict=True)))
+@cases
+def test_3_kept_is_budget_is_trace_is_cache(case: Case, frames: int, keep: float) -> None:
+    (request,) = tiny.requests(1, frames)
+    vlm, recorder = recorded(case)
+    pruning = engine(case, keep, frames=frames, vlm=vlm)
+    (generation,) = generate(pruning, [request], new_tokens=2)
+    trace = generation.trace
+    assert trace.target == TokenBudget(keep).tokens(trace.reference)
+    if case.method == "none":
+        assert trace.final == trace.fused == sum(trace.towers.values() if case.model != "shared" else [trace.reference])
+    elif pruning.pruner.exact:
+        assert trace.final == trace.target
+    for layer in range(vlm.decoder.depth):
+        assert recorder.lengths[layer] == [trace.llm[layer] + trace.text, 1]
+        assert recorder.cached[layer][0] == trace.cache[layer] + trace.text
+        assert recorder.cached[layer][1] == trace.cache[layer] + trace.text + 1
+    assert trace.llm == sorted(trace.llm, reverse=True) and trace.llm[0] == trace.fused
+
+
+@pytest.mark.parametrize("keep", KEEPS)
+@pytest.mark.parametrize("case", [case for case in RUNNABLE if not case.pruner.exact], ids=str)
+def test_3_adaptive_budgets_are_met_on_average(case: Case, keep: float) -> None:
+    asked = tiny.requests(4)
+    pruning = engine(case, keep)
+    finals = [g.trace.final for g in generate(pruning, asked)]
+    target = TokenBudget(keep).tokens(64)
+    assert sum(finals) / len(finals) == pytest.approx(target, abs=1)
+    assert facts(case, keep, 4, 1, False)["meteor.calibrated"]["mean"] == sum(finals) / len(finals)
+
+
+# ---------------------------------------------------------------- 4
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+@cases
+def test_4_closed_form_flops_equal_the_counter(case: Case, frames: int) -> None:
+    (request,) = tiny.requests(1, frames)
+    pruning = engine(case, 0.25, frames=frames)
+    padded: list[bool] = []
+    pruning.observer = lambda kind, view: padded.append(view.tokens.padded) or False  # type: ignore[func-returns-value]
+    with FlopMeter(pruning.vlm.device) as meter:
+        pruning.clock = meter
+        (generation,) = generate(pruning, [request], new_tokens=3)
+    counted = meter.read_flops()
+    counted.pop("prune", None)
+    if any(padded):  # frames of different lengths: the counter also sees the padding
+        assert counted.keys() == generation.trace.flops.keys()
+        assert all(counted[stage] >= n for stage, n in generation.trace.flops.items())
+    else:
+        assert counted == generation.trace.flops
+
+
+# ---------------------------------------------------------------- 5
+
+
+@pytest.mark.parametrize("policy", ["keep", "renumber"])
+@cases
+def test_5_order_positions_and_special_tokens(case: Case, policy: str) -> None:
+    asked = tiny.requests(1, 3)
+    vlm, recorder = recorded(case)
+    seen: list[tuple[str, View]] = []
+    pruning = engine(case, 0.24, frames=3, vlm=vlm, positions=policy)
+    pruning.observer = lambda kind, view: seen.append((kind, view)) or False  # type: ignore[func-returns-value]
+    (generation,) = generate(pruning, asked, new_tokens=2)
+    for kind, view in seen:
+        specials = view.tokens.special.sum(1)
+        assert (specials == (1 if kind == "encode" and view.has_cls else 0)).all()
+        for row in range(view.tokens.x.shape[0]):
+            origins = view.tokens.origin[row][view.tokens.visual[row]]
+            assert (origins.diff() > 0).all() and (origins >= 0).all() and (origins < view.tokens.grid.n).all()
+    head = len(tiny.prompts(vlm, asked)[0].before)
+    trace = generation.trace
+    for layer in range(vlm.decoder.depth):
+        prefill, step = recorder.positions[layer]
+        assert (prefill[0].diff() > 0).all()
+        visual = prefill[0, head : head + trace.llm[layer]] - head
+        text = prefill[0, head + trace.llm[layer] :]
+        if policy == "renumber":
+            assert visual.tolist() == list(range(trace.llm[layer]))
+            assert int(text[0]) == head + trace.llm[layer]
+        else:
+            assert int(visual.max()) < int(text[0]) - head
+        assert int(step[0, 0]) == int(text[-1]) + 1
+
+
+# ---------------------------------------------------------------- 6
+
+
+@cases
+def test_6_the_same_seed_gives_the_same_result_in_any_order(case: Case) -> None:
+    asked = tiny.requests(4)
+    first = {r.key: g for r, g in zip(asked, generate(engine(case, 0.5), asked), strict=True)}
+    again = {r.key: g for r, g in zip(asked, generate(engine(case, 0.5), asked), strict=True)}
+    turned = [asked[i] for i in (2, 0, 3, 1)]
+    other = {r.key: g for r, g in zip(turned, generate(engine(case, 0.5), turned), strict=True)}
+    assert first == again
+    assert {k: (g.ids, g.trace.llm) for k, g in first.items()} == {k: (g.ids, g.trace.llm) for k, g in other.items()}
+
+
+@cases
+def test_6_only_what_is_random_depends_on_the_seed(case: Case) -> None:
+    asked = tiny.requests(2)
+    origins = [visual_of(engine(case, 0.24, seed=seed), asked).tokens.origin for seed in (0, 1)]
+    is_random = case.method == "random" or ("fusion", "random") in case.options
+    assert torch.equal(*origins) != is_random
+
+
+# ---------------------------------------------------------------- 7
+
+
+def _state(vlm: VLM) -> dict[str, object]:
+    """Everything about the modules that a method could leave changed."""
+    digest = hashlib.sha256()
+    for top, module in vlm.modules().items():
+        for name, value in {**dict(module.named_parameters()), **dict(module.named_buffers())}.items():
+            digest.update(f"{top}.{name}".encode() + value.contiguous().view(torch.uint8).numpy().tobytes())
+    out: dict[str, object] = {"weights": digest.hexdigest()}
+    for name, module in modules_of(vlm):
+        hooks = [k for k, v in vars(module).items() if k.endswith("_hooks") and v]
+        patched = [k for k in vars(module) if k in ("forward", "__call__")]
+        kernel = getattr(getattr(module, "config", None), "_attn_implementation", None)
+        out[name] = (type(module), hooks, patched, kernel, module.training)
+    return out
+
+
+@cases
+def test_7_the_model_is_untouched(case: Case) -> None:
+    vlm = tiny.build(case.model)
+    before = _state(vlm)
+    pruning = engine(case, 0.24, vlm=vlm)
+    generate(pruning, tiny.requests(2))
+    assert _state(vlm) == before
+
+
+# ---------------------------------------------------------------- 9
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.01])
+@all_cases
+def test_9_what_does_not_fit_is_said_in_one_line(case: Case, keep: float) -> None:
+    vlm = shared_model(case.model)
+    try:
+        pruning = Engine(vlm, case.pruner, TokenBudget(keep), facts=facts(case, 0.5, 4, 1, False))
+        generate(pruning, tiny.requests(1))
+    except UnsupportedError as error:
+        said = str(error)
+        assert "\n" not in said and case.method in said.lower() and f"'{vlm.name}'" in said
+    except BudgetError as error:
+        said = str(error)
+        assert "\n" not in said and case.method in said.lower()
+
+
+@pytest.mark.parametrize("case", [case for case in RUNNABLE if case.pruner.needs_calibration], ids=str)
+def test_9_facts_are_asked_for(case: Case) -> None:
+    with pytest.raises(MeteorBenchError, match=f"{case.method}.*calibrate") as caught:
+        generate(Engine(shared_model(case.model), case.pruner, TokenBudget(0.5)), tiny.requests(1))
+    assert "\n" not in str(caught.value)
+
+
+def test_answers_do_depend_on_the_image_and_on_pruning() -> None:
+    """The tiny models are alive: otherwise the laws would hold for any engine."""
+    for name in tiny.MODELS:
+        asked = tiny.requests(4)
+        dense = generate(engine(Case("none", name), 1.0), asked)
+        pruned = generate(engine(Case("random", name), 0.1), asked)
+        assert len({g.ids for g in dense}) > 1
+        assert [g.ids for g in dense] != [g.ids for g in pruned]
+
+
+def test_padded_batches_really_occur() -> None:
+    """Law 2 sees ragged towers and ragged visual sequences."""
+    ragged = [c for c in ALL if c.method == "evoprune" and c.model == "independent"][0]
+    seen: list[bool] = []
+    pruning = engine(ragged, 0.24, frames=3)
+    pruning.observer = lambda kind, view: seen.append(view.tokens.padded) or False  # type: ignore[func-returns-value]
+    visual = visual_of(pruning, tiny.requests(2, 3))
+    assert any(seen)
+    adaptive = Case("meteor", "independent")
+    pruning = engine(adaptive, 0.24)
+    visual = visual_of(pruning, tiny.requests(4))
+    out = answer(pruning, visual, range(4), tiny.prompts(pruning.vlm, tiny.requests(4)), 1)
+    assert len({g.trace.final for g in out}) > 1

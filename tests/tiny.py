@@ -1,0 +1,263 @@
+"""Tiny models with random weights, built from the same adapters as the real ones.
+
+- ``shared``: the pocket architecture, three encoders on one grid, images of 64 pixels.
+- ``independent``: the same encoders, one projector each, sequences concatenated.
+- ``single``: one CLIP tower on a grid that is not square, an MLP and a decoder with grouped keys, like LLaVA.
+
+`build` wraps a fresh copy; `plain` gives the library's own modules with the same weights, run by the library's own
+forward, to compare with.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
+
+from meteor_bench.core import flops
+from meteor_bench.core.probe import register
+from meteor_bench.core.session import Request
+from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.models.base import VLM, Fusion, Processor, Prompt
+from meteor_bench.models.decoders import LlamaDecoder
+from meteor_bench.models.pocket import assemble
+from meteor_bench.models.pocket_modules import PocketConfig, PocketVLM
+from meteor_bench.models.towers import VitTower
+
+__all__ = ["MODELS", "Plain", "build", "pixels", "plain", "prompts", "requests"]
+
+EOS = 2
+VOCABULARY = 64
+CPU = "cpu"
+
+
+class Words:
+    """A tokenizer stub: each word is an id of its own choosing."""
+
+    bos_id, eos_id, question_id, answer_id = 1, EOS, 3, 4
+
+    def encode(self, text: str) -> list[int]:
+        return [5 + zlib.crc32(word.encode()) % (VOCABULARY - 5) for word in text.split()]
+
+    def decode(self, ids: list[int]) -> str:
+        return " ".join(str(i) for i in ids)
+
+
+class TinyProcessor(Processor):
+    """Images of 48 x 64 pixels."""
+
+    eos = frozenset({EOS})
+
+    def pixels(self, media: Sequence[Any]) -> Tensor:
+        frames = [np.asarray(m.convert("RGB").resize((64, 48))) for m in media]
+        return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+    def prompt(self, question: str) -> Prompt:
+        return Prompt((1, 7), (3, *Words().encode(question), 4))
+
+    def continuation(self, text: str) -> tuple[int, ...]:
+        return tuple(Words().encode(text))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return Words().decode(list(ids))
+
+
+class OneProjector(Fusion):
+    """An MLP over the tokens of the only tower."""
+
+    kind = "independent"
+
+    def __init__(self, mlp: nn.Sequential) -> None:
+        super().__init__()
+        self.mlp = mlp
+
+    def common(self, grids: Mapping[str, Grid]) -> Grid:
+        raise TypeError("no common grid")
+
+    def align(self, towers: Mapping[str, Tensor], grids: Mapping[str, Grid]) -> Tensor:
+        raise TypeError("no common grid")
+
+    def partials(self, aligned: Tensor) -> dict[str, Tensor]:
+        raise TypeError("no shared projector")
+
+    def project(self, tokens: Tokens, tower: str | None = None) -> Tokens:
+        return tokens.with_x(self.mlp(tokens.x))
+
+    def place(self, tokens: Tokens, tower: str | None = None) -> Tokens:
+        return tokens
+
+    def flops(self, counts: Mapping[str, int]) -> int:
+        layers = [m for m in self.mlp if isinstance(m, nn.Linear)]
+        return sum(flops.linear(n, m.in_features, m.out_features) for n in counts.values() for m in layers)
+
+
+def _enliven(module: nn.Module, seed: int) -> nn.Module:
+    """Weights large enough that tokens, heads and answers differ."""
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, p in module.named_parameters():
+            if p.ndim > 1:
+                fan = p[0].numel() if "embed" not in name and "positions" not in name else 1
+                p.copy_(torch.randn(p.shape, generator=g) * (1.5 / fan**0.5 if fan > 1 else 0.5))
+            elif "norm" not in name.lower():
+                p.copy_(0.1 * torch.randn(p.shape, generator=g))
+    return module.eval()
+
+
+@cache
+def _modules(name: str, native: bool) -> nn.Module:
+    if name in ("shared", "independent"):
+        config = PocketConfig(
+            fusion=name,  # type: ignore[arg-type]
+            vocab_size=VOCABULARY,
+            hidden_size=48,
+            intermediate_size=64,
+            tower_dim=32,
+            tower_intermediate=48,
+            image_size=128 if native else 64,
+        )
+        return _enliven(PocketVLM(config), 1)
+    tower = CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=5,
+        num_attention_heads=2,
+        image_size=64,
+        patch_size=8,
+    )
+    llama = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=48,
+        intermediate_size=64,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        eos_token_id=EOS,
+        pad_token_id=0,
+        bos_token_id=1,
+    )
+    mlp = nn.Sequential(nn.Linear(32, 48), nn.GELU(), nn.Linear(48, 48))
+    parts = {"tower": CLIPVisionModel(tower), "mlp": mlp, "decoder": LlamaForCausalLM(llama)}
+    return _enliven(nn.ModuleDict(parts), 2)
+
+
+def _single(modules: Any) -> VLM:
+    kernel = register()
+    for part in ("tower", "decoder"):
+        modules[part].set_attn_implementation(kernel)
+    tower = VitTower("eye", modules["tower"], has_cls=True, post_norm=False, prepare=lambda pixels: pixels)
+    return VLM(
+        name="single",
+        towers={"eye": tower},
+        fusion=OneProjector(modules["mlp"]),
+        decoder=LlamaDecoder(modules["decoder"]),
+        processor=TinyProcessor(),
+        reference=lambda grid: grid.n,
+        native=(48, 64),
+    )
+
+
+def build(name: str, *, native: bool = False) -> VLM:
+    """A fresh tiny model.
+
+    Args:
+        native: pocket models take images of 128 pixels, as `plain` must have them (else 64: 8x8 tokens, position
+            tables resized), and the reference of a budget is what this model itself feeds its decoder (on
+            ``independent`` 2.25 times the lead tower's grid), so that keep = 1 keeps everything.
+    """
+    modules = deepcopy(_modules(name, native)).requires_grad_(False)
+    vlm = _single(modules) if name == "single" else assemble(name, modules, Words(), torch.float32, CPU)  # type: ignore[arg-type]
+    if native and name == "independent":
+        vlm.reference = lambda grid: grid.n * 9 // 4
+    return vlm
+
+
+MODELS = ("shared", "independent", "single")
+
+
+# ---------------------------------------------------------------- inputs
+
+QUESTIONS = ("what is it", "is there a red thing in the middle of it", "why", "count the blue ones please")
+
+
+def picture(seed: int) -> Image.Image:
+    """Blobs and noise, 128 pixels."""
+    rng = np.random.default_rng(seed)
+    blobs = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize(
+        (128, 128), Image.Resampling.BICUBIC
+    )
+    noisy = np.asarray(blobs).astype(np.int16) + rng.integers(-30, 31, (128, 128, 3))
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+
+
+def requests(count: int, frames: int = 1, new_tokens: int = 4, seed: int = 0) -> list[Request]:
+    """Questions of different lengths about random images or clips, two about each."""
+
+    def media(i: int) -> Sequence[Image.Image]:
+        return [picture(100 * (seed + i) + frame) for frame in range(frames)]
+
+    def request(i: int) -> Request:
+        return Request(f"tiny/{i}", f"media{i // 2}", lambda: media(i // 2), QUESTIONS[i % 4], new_tokens)
+
+    return [request(i) for i in range(count)]
+
+
+def pixels(vlm: VLM, asked: Sequence[Request]) -> Tensor:
+    """[B, F, 3, H, W]."""
+    return torch.stack([vlm.processor.pixels(r.media()) for r in asked])
+
+
+def prompts(vlm: VLM, asked: Sequence[Request]) -> list[Prompt]:
+    """The questions in ids."""
+    return [vlm.processor.prompt(r.question) for r in asked]
+
+
+# ---------------------------------------------------------------- the library's own forward
+
+
+@dataclass(frozen=True)
+class Plain:
+    """The same weights in the library's own modules, run by the library's own forward and attention."""
+
+    name: str
+    modules: Any
+
+    def visual(self, pixels: Tensor) -> Tensor:
+        """[B, F, 3, H, W] -> visual tokens [B, N, D]."""
+        if self.name != "single":
+            rows = pixels.permute(0, 1, 3, 4, 2)
+            asked = ((rows + 1) * 127.5).squeeze(1)  # PocketVLM normalises bytes itself
+            return self.modules.visual(asked)  # type: ignore[no-any-return]
+        rows = pixels.flatten(0, 1)
+        features = self.modules["tower"](rows, interpolate_pos_encoding=True).last_hidden_state[:, 1:]
+        return self.modules["mlp"](features).unflatten(0, pixels.shape[:2]).flatten(1, 2)  # type: ignore[no-any-return]
+
+    def answer(self, visual: Tensor, prompt: Prompt, new_tokens: int) -> tuple[list[int], Tensor]:
+        """Greedy ids, end token included, and the logits of each step, without any cache."""
+        model = self.modules["decoder"] if self.name == "single" else self.modules.decoder
+        embed = model.get_input_embeddings()
+        ids: list[int] = []
+        logits = []
+        for _ in range(new_tokens):
+            tail = embed(torch.tensor([[*prompt.after, *ids]]))
+            sequence = torch.cat([embed(torch.tensor([prompt.before])), visual, tail], 1)
+            logits.append(model(inputs_embeds=sequence, use_cache=False).logits[0, -1])
+            ids.append(int(logits[-1].argmax()))
+            if ids[-1] == EOS:
+                break
+        return ids, torch.stack(logits)
+
+
+def plain(name: str) -> Plain:
+    """The library's view of a tiny model."""
+    modules = deepcopy(_modules(name, True)).requires_grad_(False)
+    return Plain(name, modules)
