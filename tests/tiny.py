@@ -184,6 +184,11 @@ def build(name: str, *, native: bool = False) -> VLM:
 MODELS = ("shared", "independent", "single")
 
 
+def small(name: str) -> Any:
+    """The library's modules of a model as `build` has them by default, untouched."""
+    return deepcopy(_modules(name, False)).requires_grad_(False)
+
+
 # ---------------------------------------------------------------- inputs
 
 QUESTIONS = ("what is it", "is there a red thing in the middle of it", "why", "count the blue ones please")
