@@ -27,7 +27,7 @@ SYMBOLIC_SHARE = 0.2  # share of the steps on symbols, in the first half
 
 @dataclass(frozen=True)
 class JointRecipe:
-    minutes: float = 45
+    minutes: float = 46
     batch: int = 12
     questions: int = 10
     align_minutes: float = 3
