@@ -10,7 +10,7 @@ from torch import Tensor
 from meteor_bench.core.pruner import Decision
 from meteor_bench.core.tokens import Grid, Tokens
 
-__all__ = ["apply", "concat", "densify", "join_frames", "pick", "rows_of"]
+__all__ = ["apply", "concat", "densify", "join_frames", "on_cells", "pick", "rows_of"]
 
 
 def apply(tokens: Tokens, decision: Decision) -> Tokens:
@@ -59,6 +59,8 @@ def _merged(tokens: Tokens, keep: Tensor, into: Tensor, decision: Decision) -> T
 
 def _mixed(tokens: Tokens, keep: Tensor, mix: Tensor) -> Tensor:
     """[B, N, D] with each kept visual token replaced by its row of ``mix`` (rows in sequence order)."""
+    if mix.shape[1] == 0:  # nothing survives in any row
+        return tokens.x
     kept = keep & ~tokens.special
     rows = (mix.float() @ tokens.x.float()).to(tokens.x.dtype)  # [B, K, D]
     order = (kept.cumsum(1) - 1).clamp(min=0)
@@ -146,6 +148,15 @@ def concat(parts: list[Tokens]) -> Tokens:
         grid=Grid(1, 1, sum(p.grid.n for p in parts)),
     )
     return pick(joined, joined.valid) if joined.padded else joined
+
+
+def on_cells(tokens: Tokens, values: Tensor) -> Tensor:
+    """[B, grid.n] the value [B, N] of the token that stands for each cell, -inf where the cell was dropped."""
+    b, cells = tokens.group.shape
+    values = values.float().masked_fill(~tokens.visual, -torch.inf)
+    table = torch.full((b, cells + 1), -torch.inf, device=values.device)  # the extra column takes what is no cell's
+    table.scatter_(1, torch.where(tokens.visual, tokens.origin, cells), values)
+    return table.gather(1, torch.where(tokens.group >= 0, tokens.group, cells))
 
 
 def densify(tokens: Tokens) -> Tensor:

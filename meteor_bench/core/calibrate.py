@@ -38,7 +38,16 @@ class _Watch:
 
     def gathered(self) -> dict[str, Tensor]:
         """name -> all rows of all batches."""
-        return {name: torch.cat(parts) for name, parts in self.seen.items()}
+        return {name: _stacked(parts) for name, parts in self.seen.items()}
+
+
+def _stacked(parts: list[Tensor]) -> Tensor:
+    """[B] or [B, n] tensors one under another, short rows filled up with NaN."""
+    width = max(part.shape[-1] for part in parts)
+    if parts[0].ndim == 1 or all(part.shape[1] == width for part in parts):
+        return torch.cat(parts)
+    pad = torch.nn.functional.pad
+    return torch.cat([pad(part.double(), (0, width - part.shape[1]), value=torch.nan) for part in parts])
 
 
 def calibrate(

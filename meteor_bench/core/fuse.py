@@ -52,6 +52,7 @@ def fuse(engine: Engine, towered: Towered, rows: Sequence[int] | None = None, te
             towered,
             tokens={name: rows_of(t, index) for name, t in towered.tokens.items()},
             counts={name: c[index] for name, c in towered.counts.items()},
+            scores={name: s[index] for name, s in towered.scores.items()},
             keys=tuple(towered.keys[i] for i in rows),
             flops=[dict(towered.flops[i]) for i in rows],
         )
@@ -101,6 +102,7 @@ def _fuse_view(engine: Engine, towered: Towered, tokens: Tokens, tower: str, tex
         tower=tower,
         has_cls=False if tower == "fused" else engine.vlm.towers[tower].has_cls,
         groups={name: t.group for name, t in towered.tokens.items()},
+        scores=towered.scores,
         facts=engine.facts,
         **more,
     )

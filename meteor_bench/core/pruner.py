@@ -34,7 +34,7 @@ __all__ = [
     "keep_top",
 ]
 
-TowerAttention = Literal["cls", "received"]
+TowerAttention = Literal["cls", "received", "peak"]
 TextRows = Literal["last", "text"]
 Stage = Literal["encode", "fuse", "decode"]
 
@@ -49,9 +49,12 @@ class EncodePoint:
         inside: ask between the attention (with its residual) and the MLP of the last of those blocks.
         attention: the attention statistic wanted from the last of those blocks: "cls" is the class token's row,
             averaged over heads (a tower without one gives "received" and the substitution is recorded); "received"
-            is the mean over queries and heads of the attention that each token gets.
+            is the mean over queries and heads of the attention that each token gets; "peak" the mean over queries of
+            its maximum over heads. A tower without blocks gives none, which is recorded.
         attention_block: tower -> index of the block whose attention is read, where it is not the last one run.
         keys: also give the keys of that block, averaged over heads.
+        single_head: take that block's heads as one of the full width: its attention's scale is D^-1/2, and the keys
+            are concatenated instead of averaged.
     """
 
     after: Mapping[str, int]
@@ -59,6 +62,7 @@ class EncodePoint:
     attention: TowerAttention | None = None
     attention_block: Mapping[str, int] = field(default_factory=dict)
     keys: bool = False
+    single_head: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,11 +99,17 @@ class DecodePoint:
 
 @dataclass(frozen=True)
 class Points:
-    """Where a method wants to be asked; `encode` and `decode` in the order in which they are reached."""
+    """Where a method wants to be asked; `encode` and `decode` in the order in which they are reached.
+
+    Attributes:
+        proportional: add the logarithm of `Tokens.size` to the towers' attention logits, so that a merged token counts
+            as the patches it stands for.
+    """
 
     encode: tuple[EncodePoint, ...] = ()
     fuse: FusePoint | None = None
     decode: tuple[DecodePoint, ...] = ()
+    proportional: bool = False
 
     @property
     def text_layer(self) -> int | None:
@@ -140,6 +150,9 @@ class View:
         inside: whether the point lies between the attention and the MLP of a block.
         groups: fuse points: tower -> [B, G] long, the tower's `Tokens.group` for the whole sample (frames one after
             another, origins counted through).
+        scores: fuse points: tower -> [B, G] float, the `Decision.score` of the method's last encode point for the token
+            that stands for each cell of the tower's unpruned grid (frames one after another), -inf where a cell had
+            been dropped before that point. Towers whose encode decisions gave no score are missing.
         attention: the rows asked for. Tower points: [B, N] (already averaged over heads). Decode points:
             [B, H, R, N] softmax rows over the visual tokens; rows that are padding are zero.
         keys: [B, N, Dk] as asked for.
@@ -171,6 +184,7 @@ class View:
     layers: tuple[int, ...] = ()
     inside: bool = False
     groups: Mapping[str, Tensor] = field(default_factory=dict)
+    scores: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -186,7 +200,8 @@ class Decision:
         normalise: divide by the sum of the weights (a mean). Ignored when ``weight`` is None.
         mix: [B, K, N] explicit linear map: the k-th kept token (in sequence order) becomes mix[k] @ x. Excludes
             `merge_into` as a source of features; `merge_into` then only says where a dropped token went.
-        score: [B, N] what the decision was based on, for pictures; higher is kept.
+        score: [B, N] what the decision was based on, higher is kept; for pictures, and from an encode point the fuse
+            point gets it (`View.scores`).
     """
 
     keep: Tensor
@@ -264,7 +279,10 @@ class Pruner:
         return Decision(keep=view.tokens.visual)
 
     def observe(self, view: View) -> Mapping[str, Tensor]:
-        """Statistics of an unpruned view in a calibration pass: name -> [B]. Rows of all batches are concatenated."""
+        """Statistics of an unpruned view in a calibration pass: name -> [B] or [B, n].
+
+        Rows of all batches are concatenated; where n differs, short rows are filled up with NaN.
+        """
         return {}
 
     def fit(self, stage: Stage, observed: Mapping[str, Tensor]) -> Mapping[str, Any]:

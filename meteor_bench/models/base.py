@@ -60,7 +60,8 @@ class VisionTower(nn.Module, ABC):
         """Attention half of a block with its residual: [R, N, D] -> [R, N, D].
 
         Args:
-            mask: [R, 1, N, N] bool, True where a query may see a key; None when nothing is padded.
+            mask: [R, 1, N, N] bool, True where a query may see a key, or float, added to the logits; None when
+                nothing is padded.
         """
 
     @abstractmethod
