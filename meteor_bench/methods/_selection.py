@@ -329,7 +329,8 @@ class AdaptiveSelector(AttentionSelector):
         if not towers:
             return {}
         found: dict[str, float] = {}
-        kept, wanted = [], []
+        kept: list[Tensor] = []
+        wanted: list[Tensor] = []
         for tower in towers:
             values, share, tokens = (observed[f"{name}.{tower}"].cpu() for name in ("values", "share", "tokens"))
             open_ = (share > 0) & (share < tokens)
@@ -337,7 +338,8 @@ class AdaptiveSelector(AttentionSelector):
             found[tower] = 0.0
             if bool(open_.any()):
                 table = self.counts(values[open_], tokens[open_])
-                found[tower], count[open_] = fit_threshold(values[open_], table, share[open_])
+                owed = sum(int((w - k).sum()) for w, k in zip(wanted, kept, strict=True))  # by the towers before
+                found[tower], count[open_] = fit_threshold(values[open_], table, share[open_], owed)
             kept.append(count)
             wanted.append(share)
         total = torch.stack(kept).sum(0)
@@ -353,7 +355,7 @@ class AdaptiveSelector(AttentionSelector):
         }
 
 
-def fit_threshold(values: Tensor, counts: Tensor, shares: Tensor) -> tuple[float, Tensor]:
+def fit_threshold(values: Tensor, counts: Tensor, shares: Tensor, owed: int = 0) -> tuple[float, Tensor]:
     """The threshold c for which rows keep what ``shares`` says on average.
 
     A row with m values above c keeps ``counts[row, m]`` tokens. The mean of what all rows keep is brought as near to
@@ -363,6 +365,7 @@ def fit_threshold(values: Tensor, counts: Tensor, shares: Tensor) -> tuple[float
         values: [S, M] float64, NaN where a row has fewer.
         counts: [S, M + 1] tokens kept.
         shares: [S] tokens wanted.
+        owed: tokens wanted besides, of all rows together.
 
     Returns:
         c, and [S] the tokens that each row then keeps.
@@ -378,7 +381,7 @@ def fit_threshold(values: Tensor, counts: Tensor, shares: Tensor) -> tuple[float
     above = torch.cat([pooled[:1] + 1, (pooled[:-1] + pooled[1:]) / 2, pooled[-1:] - 1])
     apart = torch.ones_like(total, dtype=torch.bool)
     apart[1:-1] = pooled[:-1] > pooled[1:]
-    error = (total - shares.double().sum()).abs().masked_fill(~apart, torch.inf)
+    error = (total - shares.double().sum() - owed).abs().masked_fill(~apart, torch.inf)
     c = float(above[int(error.argmin())])
     m = (values > c).sum(1, keepdim=True)
     return c, counts.gather(1, m)[:, 0]
