@@ -52,6 +52,11 @@ class Part:
         """What is asked."""
         return suites.resolve(self.config.suite, self.config.tasks)
 
+    @property
+    def questions(self) -> int:
+        """How many are asked, under the limit."""
+        return sum(min(row.n, self.config.limit or row.n) for row in self.benchmarks)
+
     def answer(self, folder: RunFolder) -> list[SampleRecord]:
         """All questions through lmms-eval, those excepted that the folder's journal holds; then the record.
 
@@ -65,8 +70,7 @@ class Part:
             say(f"{self.title}: goes on in {folder.path}")
         known: dict[str, int] = {}
         started = perf_counter()
-        limit = self.config.limit
-        with track(self.title, sum(min(row.n, limit or row.n) for row in self.benchmarks)) as update:
+        with track(self.title, self.questions) as update:
 
             def on_progress(task: str, done: int, wanted: int) -> None:
                 known[task] = done
@@ -78,7 +82,7 @@ class Part:
                 journal=folder.journal,
                 batch_size=self.config.batch_size,
                 fingerprint=self.fingerprint,
-                limit=limit,
+                limit=self.config.limit,
                 on_progress=on_progress,
             )
         self.seconds["answers"] = perf_counter() - started
