@@ -134,10 +134,12 @@ def execute(config: RunConfig, job: Job | None = None) -> Outcome:
                 continue
             folder = stack.enter_context(RunFolder.open(part.config, part.fingerprint))
             samples = part.answer(folder)
+            if part is unpruned:
+                part.finish(folder)  # of use to others, whatever becomes of the method
             new.append((part, folder))
         timings = _time(main, unpruned)
         for part, folder in new:
-            part.timed(folder, timings if part is main else _alone(timings))
+            part.finish(folder, timings if part is main else _alone(timings))
     return _outcome(main, folder.path, samples)
 
 

@@ -155,6 +155,19 @@ def test_what_was_done_before_an_interruption_is_kept(engine: Engine, tmp_path: 
     assert len(find_runs(tmp_path)) == 2 and read_run(outcome.path).status == "complete"
 
 
+def test_a_run_that_was_not_timed_is_not_complete(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(main: Part, unpruned: Part | None) -> list[LatencySample]:
+        raise KeyboardInterrupt
+
+    config = replace(FASTV, out=tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run_module, "_time", stop)
+        execute(config)
+    assert execute(config).path in find_runs(tmp_path) and len(find_runs(tmp_path)) == 2
+
+
 def test_the_fingerprint_knows_what_can_change_an_answer(engine: Engine) -> None:
     base = Part(FASTV, session(FASTV)).fingerprint
     same = [{"batch_size": 1}, {"out": Path("elsewhere")}, {"baseline": False}]
