@@ -38,6 +38,7 @@ class Part:
     baseline: str | None = None
     fingerprint: str = field(init=False)
     seconds: dict[str, float] = field(default_factory=dict)
+    _scored: RunRecord = field(init=False)
 
     def __post_init__(self) -> None:
         self.fingerprint = fingerprint(self._identity())
@@ -52,21 +53,26 @@ class Part:
         """What is asked."""
         return suites.resolve(self.config.suite, self.config.tasks)
 
+    @property
+    def questions(self) -> int:
+        """How many are asked, under the limit."""
+        return sum(min(row.n, self.config.limit or row.n) for row in self.benchmarks)
+
     def answer(self, folder: RunFolder) -> list[SampleRecord]:
-        """All questions through lmms-eval, those excepted that the folder's journal holds; then the record.
+        """All questions through lmms-eval, those excepted that the folder's journal holds.
 
         Raises:
             MeteorBenchError: data or method do not work.
         """
         from meteor_bench.lmms.evaluate import evaluate
+        from meteor_bench.summary import mean_flops, summarise_tokens
 
         folder.write(self._record(folder))
         if folder.resumed:
             say(f"{self.title}: goes on in {folder.path}")
         known: dict[str, int] = {}
         started = perf_counter()
-        limit = self.config.limit
-        with track(self.title, sum(min(row.n, limit or row.n) for row in self.benchmarks)) as update:
+        with track(self.title, self.questions) as update:
 
             def on_progress(task: str, done: int, wanted: int) -> None:
                 known[task] = done
@@ -78,42 +84,36 @@ class Part:
                 journal=folder.journal,
                 batch_size=self.config.batch_size,
                 fingerprint=self.fingerprint,
-                limit=limit,
+                limit=self.config.limit,
                 on_progress=on_progress,
             )
         self.seconds["answers"] = perf_counter() - started
-        return self._complete(folder, results)
+        samples = [SampleRecord(**{**s, "notes": tuple(s["notes"])}) for result in results for s in result.samples]
+        folder.write_samples(samples)
+        self._scored = replace(
+            self._record(folder),
+            tasks=tuple(_task(row, result) for row, result in zip(self.benchmarks, results, strict=True)),
+            tokens=summarise_tokens(samples, self.config.ratio),
+            flops=mean_flops(samples),
+        )
+        return samples
 
-    def timed(self, folder: RunFolder, timings: Sequence[LatencySample]) -> None:
-        """Add the timings to a record that is complete but for them, and make its tables."""
-        from meteor_bench.records import read_run
+    def finish(self, folder: RunFolder, timings: Sequence[LatencySample] = ()) -> None:
+        """Write the timings, then the record that declares the run complete, then its tables. May be called again.
+
+        Args:
+            timings: none as long as the run has not been timed.
+        """
         from meteor_bench.report.cells import load
         from meteor_bench.report.render import FORMATS
 
         folder.write_latency(timings)
+        finished = datetime.now(UTC).isoformat(timespec="seconds")
         seconds = {name: round(value, 3) for name, value in self.seconds.items()}
-        folder.write(replace(read_run(folder.path), seconds=seconds))
+        folder.write(replace(self._scored, status="complete", finished=finished, seconds=seconds))
         cells = load(folder.path)
         for suffix, name in (("md", "markdown"), ("csv", "csv"), ("json", "json")):
             folder.write_text(f"report.{suffix}", FORMATS[name](cells))
-
-    def _complete(self, folder: RunFolder, results: Sequence[TaskResult]) -> list[SampleRecord]:
-        """Samples first, then the record that declares them complete."""
-        from meteor_bench.summary import mean_flops, summarise_tokens
-
-        samples = [SampleRecord(**{**s, "notes": tuple(s["notes"])}) for result in results for s in result.samples]
-        folder.write_samples(samples)
-        folder.write(
-            replace(
-                self._record(folder),
-                status="complete",
-                finished=datetime.now(UTC).isoformat(timespec="seconds"),
-                tasks=tuple(_task(row, result) for row, result in zip(self.benchmarks, results, strict=True)),
-                tokens=summarise_tokens(samples, self.config.ratio),
-                flops=mean_flops(samples),
-            )
-        )
-        return samples
 
     def _record(self, folder: RunFolder) -> RunRecord:
         """What is known of a run before it has answered anything."""

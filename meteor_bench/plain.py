@@ -7,7 +7,7 @@ Understands bool, int, float, str, None, Path, Any, Literal, unions, ``tuple[X, 
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Mapping as AbstractMapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
@@ -19,6 +19,7 @@ from meteor_bench.errors import UnknownNameError
 __all__ = ["PlainError", "describe", "fit", "plain"]
 
 Place = tuple[str | int, ...]
+Reader = Callable[[Any], Any]
 
 
 class PlainError(ValueError):
@@ -33,6 +34,10 @@ class PlainError(ValueError):
         self.place, self.reason = place, reason
         where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in place).lstrip(".")
         super().__init__(f"{where}: {reason}" if where else reason)
+
+    def below(self, *place: str | int) -> PlainError:
+        """The same error, seen from further up."""
+        return PlainError((*place, *self.place), self.reason)
 
 
 _SIMPLE: dict[Any, tuple[str, tuple[type, ...]]] = {
@@ -70,30 +75,10 @@ def fit(value: Any, annotation: Any, place: Place = ()) -> Any:
     Raises:
         PlainError: it does not fit, lacks a required key or has an unknown one.
     """
-    origin, args = get_origin(annotation), get_args(annotation)
-    if annotation is Any:
-        return value
-    if annotation in _SIMPLE:
-        # bool is an int to Python, not to a user.
-        if isinstance(value, _SIMPLE[annotation][1]) and (annotation is bool or not isinstance(value, bool)):
-            return value if annotation is types.NoneType else annotation(value)
-    elif origin is Literal:
-        if any(value == a and type(value) is type(a) for a in args):
-            return value
-    elif origin in (Union, types.UnionType):
-        return _fit_union(value, args, annotation, place)
-    elif origin in (tuple, list):
-        if isinstance(value, list | tuple):
-            return origin(fit(v, args[0], (*place, i)) for i, v in enumerate(value))
-    elif origin in (dict, AbstractMapping):
-        if isinstance(value, Mapping) and all(isinstance(k, str) for k in value):
-            return {k: fit(v, args[1], (*place, k)) for k, v in value.items()}
-    elif is_dataclass(annotation) and isinstance(annotation, type):
-        if isinstance(value, Mapping) and all(isinstance(k, str) for k in value):
-            return _fit_dataclass(value, annotation, place)
-    else:
-        raise TypeError(f"fit() does not know {annotation}")
-    raise PlainError(place, f"expected {describe(annotation)}, found {_show(value)}")
+    try:
+        return _reader(annotation)(value)
+    except PlainError as error:
+        raise error.below(*place) from None
 
 
 def plain(value: Any) -> Any:
@@ -107,33 +92,123 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _fit_union(value: Any, members: tuple[Any, ...], annotation: Any, place: Place) -> Any:
-    deeper: PlainError | None = None
-    for member in members:
-        try:
-            return fit(value, member, place)
-        except PlainError as error:
-            # An error inside a container says more than "is none of these".
-            if len(error.place) > len(place):
-                deeper = error
-    raise deeper or PlainError(place, f"expected {describe(annotation)}, found {_show(value)}")
-
-
-def _fit_dataclass(value: Mapping[str, Any], kind: type, place: Place) -> Any:
-    hints = _hints(kind)
-    for key in value:
-        if key not in hints:
-            raise PlainError((*place, key), str(UnknownNameError("key", key, hints)))
-    for f in fields(kind):
-        if f.name not in value and f.default is MISSING and f.default_factory is MISSING:
-            raise PlainError((*place, f.name), "the key is missing")
-    return kind(**{k: fit(v, hints[k], (*place, k)) for k, v in value.items()})
-
-
 @cache
-def _hints(kind: type) -> dict[str, Any]:
+def _reader(annotation: Any) -> Reader:
+    """What turns a value into one type; made once, for records are read by the ten thousand."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if annotation is Any:
+        return lambda value: value
+    if annotation in _SIMPLE:
+        return _simple(annotation)
+    if origin is Literal:
+        return _literal(annotation, args)
+    if origin in (Union, types.UnionType):
+        return _union(annotation, args)
+    if origin in (tuple, list):
+        return _sequence(annotation, origin, _reader(args[0]))
+    if origin in (dict, AbstractMapping):
+        return _table(annotation, _reader(args[1]))
+    if is_dataclass(annotation) and isinstance(annotation, type):
+        return _dataclass(annotation)
+    raise TypeError(f"fit() does not know {annotation}")
+
+
+def _simple(annotation: Any) -> Reader:
+    known = _SIMPLE[annotation][1]
+    convert = (lambda value: value) if annotation is types.NoneType else annotation
+
+    def read(value: Any) -> Any:
+        # bool is an int to Python, not to a user.
+        if type(value) is annotation:
+            return value
+        if isinstance(value, known) and not isinstance(value, bool):
+            return convert(value)
+        raise _misfit(value, annotation)
+
+    return read
+
+
+def _literal(annotation: Any, members: tuple[Any, ...]) -> Reader:
+    def read(value: Any) -> Any:
+        if any(value == member and type(value) is type(member) for member in members):
+            return value
+        raise _misfit(value, annotation)
+
+    return read
+
+
+def _union(annotation: Any, members: tuple[Any, ...]) -> Reader:
+    readers = [_reader(member) for member in members]
+
+    def read(value: Any) -> Any:
+        deeper: PlainError | None = None
+        for reader in readers:
+            try:
+                return reader(value)
+            except PlainError as error:
+                # An error inside a container says more than "is none of these".
+                deeper = error if error.place else deeper
+        raise deeper or _misfit(value, annotation)
+
+    return read
+
+
+def _sequence(annotation: Any, kind: type, inner: Reader) -> Reader:
+    def read(value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            raise _misfit(value, annotation)
+        items: list[Any] = []
+        try:
+            for item in value:
+                items.append(inner(item))
+        except PlainError as error:
+            raise error.below(len(items)) from None
+        return kind(items)
+
+    return read
+
+
+def _table(annotation: Any, inner: Reader) -> Reader:
+    def read(value: Any) -> Any:
+        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+            raise _misfit(value, annotation)
+        table = {}
+        for key, item in value.items():
+            try:
+                table[key] = inner(item)
+            except PlainError as error:
+                raise error.below(key) from None
+        return table
+
+    return read
+
+
+def _dataclass(kind: type) -> Reader:
     hints = get_type_hints(kind)
-    return {f.name: hints[f.name] for f in fields(kind)}
+    readers = {f.name: _reader(hints[f.name]) for f in fields(kind)}
+    required = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+            raise _misfit(value, kind)
+        arguments = {}
+        for key, item in value.items():
+            if key not in readers:
+                raise PlainError((key,), str(UnknownNameError("key", key, readers)))
+            try:
+                arguments[key] = readers[key](item)
+            except PlainError as error:
+                raise error.below(key) from None
+        for key in required:
+            if key not in arguments:
+                raise PlainError((key,), "the key is missing")
+        return kind(**arguments)
+
+    return read
+
+
+def _misfit(value: Any, annotation: Any) -> PlainError:
+    return PlainError((), f"expected {describe(annotation)}, found {_show(value)}")
 
 
 def _show(value: Any) -> str:

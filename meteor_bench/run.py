@@ -74,16 +74,16 @@ def plan(config: RunConfig) -> list[str]:
 
     pruner = make_pruner(config.method, config.parameters, config.stages)
     card = resolve_model(config.model, pruner, config.source)
-    device, dtype = _resolve_device(config)
+    device, dtype = _device_and_dtype(config)
     shown = ", ".join(f"{k}={v}" for k, v in pruner.parameters().items()) or "no parameters"
     runs = [f"{config.method} on {card.name} at ratio {config.ratio:g} ({shown})"]
     if config.method != "none" and config.baseline:
         runs.insert(0, f"unpruned on {config.model}, unless {config.out} holds its record")
-    rows = suites.resolve(config.suite, config.tasks)
+    asked = {row: min(row.n, config.limit or row.n) for row in suites.resolve(config.suite, config.tasks)}
     return [
         *(f"run        {run}" for run in runs),
-        *(f"benchmark  {row.task}: {min(row.n, config.limit or row.n)} questions, {row.metric}" for row in rows),
-        f"latency    {LATENCY_REQUESTS} requests, batch 1",
+        *(f"benchmark  {row.task}: {n} questions, {row.metric}" for row, n in asked.items()),
+        f"latency    {min(LATENCY_REQUESTS, sum(asked.values()))} requests, batch 1",
         f"device     {device}, {dtype}, batch {config.batch_size}, seed {config.seed}",
         f"out        {config.out}",
     ]
@@ -134,10 +134,12 @@ def execute(config: RunConfig, job: Job | None = None) -> Outcome:
                 continue
             folder = stack.enter_context(RunFolder.open(part.config, part.fingerprint))
             samples = part.answer(folder)
+            if part is unpruned:
+                part.finish(folder)  # of use to others, whatever becomes of the method
             new.append((part, folder))
         timings = _time(main, unpruned)
         for part, folder in new:
-            part.timed(folder, timings if part is main else _alone(timings))
+            part.finish(folder, timings if part is main else _alone(timings))
     return _outcome(main, folder.path, samples)
 
 
@@ -152,7 +154,7 @@ def build_session(config: RunConfig, device: str) -> Session:
     """
     from meteor_bench.core.build import build
 
-    resolved, dtype = _resolve_device(replace(config, device=device))
+    resolved, dtype = _device_and_dtype(replace(config, device=device))
     return build(
         config.model,
         config.method,
@@ -184,7 +186,7 @@ def _time(main: Part, unpruned: Part | None) -> list[LatencySample]:
 
     sessions = {"run": main.session} if unpruned is None else {"unpruned": unpruned.session, "run": main.session}
     started = perf_counter()
-    requests = spread(main.session, [row.task for row in main.benchmarks], LATENCY_REQUESTS)
+    requests = spread(main.session, [row.task for row in main.benchmarks], min(LATENCY_REQUESTS, main.questions))
     done = 0
     with track("latency", len(requests)) as update:
 
@@ -216,15 +218,12 @@ def _outcome(part: Part, path: Path, samples: Sequence[SampleRecord]) -> Outcome
     return Outcome(path, len(missed), example)
 
 
-def _resolve_device(config: RunConfig) -> tuple[str, str]:
-    """Device and dtype with "auto" resolved."""
-    import torch
+def _device_and_dtype(config: RunConfig) -> tuple[str, str]:
+    """Both with "auto" resolved."""
+    from meteor_bench.core.build import resolve_device
 
-    device = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = ("float32" if device == "cpu" else "bfloat16") if config.dtype == "auto" else config.dtype
-    return device, dtype
+    device = resolve_device(config.device)
+    return device, ("float32" if device == "cpu" else "bfloat16") if config.dtype == "auto" else config.dtype
 
 
 def _quiet_libraries() -> None:

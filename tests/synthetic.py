@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -145,9 +146,9 @@ def key(config: RunConfig) -> str:
     return fingerprint({"method": config.method, "ratio": config.ratio, "seed": config.seed, "stages": config.stages})
 
 
-def write(config: RunConfig, *, share_right: float = 0.9, n: int = 40, **changes: Any) -> Path:
+def write(config: RunConfig, *, share_right: float = 0.9, n: int = 40, note: str = "", **changes: Any) -> Path:
     """A complete run's folder in ``config.out``."""
-    rows = samples(config, share_right, n)
+    rows = [replace(s, notes=(note,) if note else ()) for s in samples(config, share_right, n)]
     baseline = None if config.method == "none" else key(config.unpruned())
     timed = times("run", 1 - config.ratio / 2)
     with RunFolder.open(config, key(config)) as folder:

@@ -82,6 +82,11 @@ class Cell:
         """Seeds of the runs."""
         return [run.record.config.seed for run in self.runs]
 
+    @property
+    def notes(self) -> list[str]:
+        """Substitutions that the engine made on any sample."""
+        return list(dict.fromkeys(note for run in self.runs for s in run.samples for note in s.notes))
+
     @cached_property
     def scores(self) -> dict[str, Scores]:
         """Scores per benchmark, averaged over the seeds."""

@@ -83,7 +83,11 @@ def _notes(cells: Sequence[Cell]) -> list[str]:
     for model in sorted(models - {record.config.model}):
         methods = sorted({cell.label for cell in cells if cell.record.model == model})
         notes.append(f"{', '.join(methods)} runs on {model}; unpruned is {record.config.model}.")
-    return notes
+    said: dict[str, list[str]] = {}
+    for cell in cells:
+        for note in cell.notes:
+            said.setdefault(note, []).append(_row_name(cell))
+    return notes + [f"{', '.join(names)}: {note}." for note, names in said.items()]
 
 
 def _title(what: str, cell: Cell) -> str:
@@ -141,6 +145,8 @@ def _tokens_of_one(cell: Cell, frame: pd.DataFrame) -> Table:
                 else "adaptive: met on average."
             )
         )
+        if facts := ", ".join(f"{name} {number:g}" for name, number in tables.flat(cell.record.facts)):
+            notes.append(f"Measured on calibration samples, which are never evaluated: {facts}.")
     heads = ["", *(["unpruned"] if compared else []), "mean", "min", "max"]
     return Table(_title("Tokens", cell), heads, rows, frozenset(), notes)
 

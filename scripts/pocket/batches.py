@@ -31,6 +31,7 @@ class Curriculum:
 
     FLOOR, CAP, KEEP = 0.07, 0.8, 0.97
     LEARNED, BOOST = 0.8, 3.0
+    HARD = 3.0  # choosing among three named things is several look-ups at once and comes last
 
     def __init__(self) -> None:
         self.right = np.zeros(len(FAMILIES))
@@ -47,6 +48,7 @@ class Curriculum:
         error = 1 - self.right / self.asked
         values = self.FLOOR + np.minimum(error, self.CAP)
         values[FAMILIES.index("helper")] *= 0.7
+        values[FAMILIES.index("which")] *= self.HARD
         if self.needs_drill:
             values[FAMILIES.index(FIRST)] *= self.BOOST
             values[[FAMILIES.index(family) for family in LATER]] = self.FLOOR

@@ -9,8 +9,9 @@ from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 FONT_DIR = Path(get_data_path()) / "fonts" / "ttf"
-TRAIN_FONTS = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSansMono-Bold.ttf", "STIXGeneralBol.ttf")
-EVAL_FONTS = (*TRAIN_FONTS, "DejaVuSerif-Bold.ttf")
+SHARED_FONTS = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSansMono-Bold.ttf", "STIXGeneralBol.ttf")
+TRAIN_FONTS = (*SHARED_FONTS, "cmb10.ttf", "cmtt10.ttf")
+EVAL_FONTS = (*SHARED_FONTS, "DejaVuSerif-Bold.ttf")
 OVERSAMPLE = 8
 
 

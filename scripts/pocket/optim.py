@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+SLOW = 0.3  # learning rate of what is already trained, relative to the rest
 NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)
 
 
@@ -52,7 +53,12 @@ class MasterWeights:
     """fp32 copies of the trained parameters; the model itself computes in bf16."""
 
     def __init__(
-        self, model: nn.Module, lr: float, trained: list[str] | None = None, dtype: torch.dtype = torch.bfloat16
+        self,
+        model: nn.Module,
+        lr: float,
+        trained: list[str] | None = None,
+        slow: str = "",
+        dtype: torch.dtype = torch.bfloat16,
     ) -> None:
         keep_fp32 = {name: buffer.clone() for name, buffer in model.named_buffers() if "inv_freq" in name}
         names = [n for n, _ in model.named_parameters() if trained is None or n.startswith(tuple(trained))]
@@ -65,13 +71,16 @@ class MasterWeights:
         for name, p in own.items():
             p.requires_grad_(name in self.masters)
         self.params = [own[n] for n in self.masters]
-        matrices = [m for n, m in self.masters.items() if is_matrix(n, m)]
-        others = [m for n, m in self.masters.items() if not is_matrix(n, m)]
-        self.lr = lr
-        self.optimizers: list[torch.optim.Optimizer] = [
-            Muon(matrices, lr),
-            torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=0.01, foreach=True),
-        ]
+        self.optimizers: list[torch.optim.Optimizer] = []
+        for is_slow, rate in ((False, lr), (True, SLOW * lr)):
+            mine = {n: m for n, m in self.masters.items() if (bool(slow) and n.startswith(slow)) == is_slow}
+            matrices = [m for n, m in mine.items() if is_matrix(n, m)]
+            others = [m for n, m in mine.items() if not is_matrix(n, m)]
+            if mine:
+                self.optimizers.append(Muon(matrices, rate))
+                adam = torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.01, foreach=True)
+                self.optimizers.append(adam)
+        self.rates = [optimizer.defaults["lr"] for optimizer in self.optimizers]
 
     def step(self, factor: float) -> float:
         """One update at `factor` times the learning rate; returns the gradient norm before clipping to 1."""
@@ -81,9 +90,9 @@ class MasterWeights:
         norm = float(torch.nn.utils.clip_grad_norm_(list(self.masters.values()), 1.0))
         if not norm < float("inf"):
             return norm
-        for optimizer in self.optimizers:
+        for optimizer, rate in zip(self.optimizers, self.rates, strict=True):
             for group in optimizer.param_groups:
-                group["lr"] = self.lr * factor
+                group["lr"] = rate * factor
             optimizer.step()
         with torch.no_grad():
             for master, p in zip(self.masters.values(), self.params, strict=True):
@@ -96,7 +105,10 @@ class MasterWeights:
     def restore(self, state: dict) -> None:
         with torch.no_grad():
             for (name, master), p in zip(self.masters.items(), self.params, strict=True):
-                master.copy_(state["masters"][name])
-                p.copy_(master)
+                if name in state["masters"]:
+                    master.copy_(state["masters"][name])
+                    p.copy_(master)
+        if len(state["optimizers"]) != len(self.optimizers):  # a phase that now trains more than before: fresh momentum
+            return
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)

@@ -21,6 +21,8 @@ from scripts.pocket.symbolic import answer_logits, choose_cells, gather_cells, s
 from scripts.pocket.world import split_rng
 
 LEARNING_RATE = 1.5e-3
+READER = "vlm.towers.b"  # the tower that reads characters learns on, the others stay as phase 1b left them
+ALIGN_WEIGHT = 0.3
 FULL_SHARE = {"shared": 0.4, "independent": 0.25}  # share of the steps without any dropping
 SYMBOLIC_SHARE = 0.2  # share of the steps on symbols, in the first half
 
@@ -63,17 +65,18 @@ def train_joint(folder: Path, tokenizer: PocketTokenizer, fusion: str, seed: int
     torch.manual_seed(seed)
     name = f"joint-{fusion}"
     progress = Progress(name, folder, recipe.minutes, decay_from=0.4)
-    model = JointModel(PocketConfig(fusion=fusion, vocab_size=len(tokenizer)), tokenizer)  # type: ignore[arg-type]
+    model = JointModel(PocketConfig(fusion=fusion, vocab_size=len(tokenizer)), tokenizer, True)  # type: ignore[arg-type]
     saved = progress.resume()
-    if not saved:
+    if saved:
+        model.load_state_dict(saved["model"], strict=False)  # before the masters, which copy what they find
+    else:
         symbolic, encoders = (
             torch.load(folder / f"{n}.pt", weights_only=False)["masters"] for n in ("symbolic", "encoders")
         )
         model.start_from(symbolic, encoders)
-    weights = MasterWeights(model, LEARNING_RATE, ["vlm.fusion", "vlm.decoder"])
+    weights = MasterWeights(model, LEARNING_RATE, ["vlm.fusion", "vlm.decoder", READER], slow=READER)
     curriculum = Curriculum()
     if saved:
-        model.load_state_dict(saved["model"], strict=False)
         weights.restore(saved)
         curriculum = saved["curriculum"]
     frozen = {n: p for n, p in model.state_dict().items() if n not in weights.masters}
@@ -106,7 +109,7 @@ def train_joint(folder: Path, tokenizer: PocketTokenizer, fusion: str, seed: int
                 if not symbolic:
                     align = model.align_loss(visual, part)
                     numbers["align"] = align.item()
-                    loss = loss + 0.2 * (1 - progress.fraction) * align
+                    loss = loss + ALIGN_WEIGHT * align
                 (loss * len(part) / recipe.batch).backward()
                 results.append(right_answers(packed, logits.argmax(-1)))
             families, right = (np.concatenate(r) for r in zip(*results, strict=True))

@@ -174,7 +174,7 @@ def places_and_sizes(things: list[Thing], rng: np.random.Generator, limit: int) 
 
 
 def which_is_there(things: list[Thing], rng: np.random.Generator, limit: int) -> Iterator[QA]:
-    for t in some(things, rng, limit - 1):
+    for t in some(things, rng, limit + 1):
         options = absent_names(things, rng, 2)
         options.insert(int(rng.integers(len(options) + 1)), t.name)
         question = f"which thing is in the image? {', '.join(options[:-1])} or {options[-1]}"

@@ -56,6 +56,14 @@ def test_one_setting_is_shown_beside_the_unpruned_run(runs: dict[str, Path]) -> 
     assert "meteor runs on pocket-independent; unpruned is pocket." in text
 
 
+def test_what_was_measured_or_substituted_is_said(tmp_path: Path) -> None:
+    facts = {"meteor.lambda": 31.5, "meteor.ranks": [{"a": 3.0}]}
+    synthetic.write(RunConfig(method="meteor", ratio=0.5, out=tmp_path), facts=facts, note="tower 'c' is different")
+    text = " ".join(terminal(load(tmp_path), 80).split())
+    assert "meteor 0.5: tower 'c' is different." in text
+    assert "which are never evaluated: meteor.lambda 31.5." in text
+
+
 def test_several_settings_are_shown_a_row_each(runs: dict[str, Path], tmp_path: Path) -> None:
     lines = [line.split() for line in terminal(load(tmp_path), 80).splitlines()]
     heads = [line[:2] for line in lines if line and line[0] in ("unpruned", "meteor", "random")]
