@@ -13,10 +13,12 @@ from meteor_bench.core.apply import apply, concat, densify, rows_of
 from meteor_bench.core.encode import Towered
 from meteor_bench.core.engine import Engine, seeded
 from meteor_bench.core.pruner import Layout, View
+from meteor_bench.core.stream import pad
 from meteor_bench.core.tokens import Tokens
 from meteor_bench.core.trace import SampleTrace
+from meteor_bench.models.base import Prompt
 
-__all__ = ["Visual", "fuse"]
+__all__ = ["Visual", "embed_questions", "fuse"]
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,20 @@ class Visual:
     traces: list[SampleTrace]
 
 
+def embed_questions(engine: Engine, prompts: Sequence[Prompt]) -> Tensor | None:
+    """[Q, T, D] embeddings of what follows the image, zero rows for padding; None where the method needs none."""
+    if engine.points.fuse is None or not engine.points.fuse.text:
+        return None
+    ids, valid = pad([prompt.after for prompt in prompts], engine.vlm.device)
+    return engine.vlm.decoder.embed(ids) * valid[..., None]
+
+
 def fuse(engine: Engine, towered: Towered, rows: Sequence[int] | None = None, text: Tensor | None = None) -> Visual:
     """Project, let the method choose, concatenate.
 
     Args:
         rows: samples to take (repeats allowed), all by default.
-        text: [len(rows), T, D] embeddings of the questions, for a method whose fuse point needs them.
+        text: `embed_questions` of as many questions, for a method whose fuse point needs them.
     """
     if rows is not None:
         index = torch.tensor(rows, device=engine.vlm.device)

@@ -34,16 +34,18 @@ class Probe:
             attention each key gets.
         rows: [B, R] long, query indices for "rows".
         queries: [B, N] bool, the queries that count for "received".
-        want_keys: also keep the keys, averaged over heads.
+        want_keys: also keep the keys.
+        heads: keys averaged over heads ("mean") or with the heads side by side ("concat").
         clock: the reading is timed, and its FLOPs counted, as the stage "prune".
         attention: the result: "rows" [B, H, R, K], "received" [B, K].
-        keys: [B, K, d] the keys (rotated where the model rotates them), averaged over heads.
+        keys: [B, K, d or H_kv·d] the keys (rotated where the model rotates them).
     """
 
     mode: Literal["rows", "received", "keys"]
     rows: Tensor | None = None
     queries: Tensor | None = None
     want_keys: bool = False
+    heads: Literal["mean", "concat"] = "mean"
     clock: Clock | None = None
     attention: Tensor | None = None
     keys: Tensor | None = None
@@ -53,7 +55,7 @@ class Probe:
     ) -> None:
         """Compute the statistic from one call's [B, H, Q, d] queries and [B, H_kv, K, d] keys."""
         if self.want_keys:
-            self.keys = key.mean(1)
+            self.keys = key.mean(1) if self.heads == "mean" else key.transpose(1, 2).flatten(2)
         if self.mode == "keys":
             return
         key = key.repeat_interleave(groups, dim=1) if groups > 1 else key

@@ -85,12 +85,19 @@ class DecodePoint:
     Attributes:
         before: layer index; rows of attention are read from layer ``before - 1``.
         attention: which query rows are wanted: "last" prompt token, or all "text" tokens that follow the image.
-        keys: also give the rotated keys of layer ``before - 1``.
+        keys: also give the rotated keys of layer ``before - 1``, heads side by side.
+        peek: read attention and keys from layer ``before`` itself instead, run for this purpose on the sequence as it
+            stands; nothing of it is cached, its cost counts as pruning.
+        normed: give tokens and text after the decoder's final norm.
+        rope: also give the position encoding's bias (`View.rope`).
     """
 
     before: int
     attention: TextRows | None = None
     keys: bool = False
+    peek: bool = False
+    normed: bool = False
+    rope: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,7 +150,13 @@ class View:
         attention: the rows asked for. Tower points: [B, N] (already averaged over heads). Decode points:
             [B, H, R, N] softmax rows over the visual tokens; rows that are padding are zero.
         keys: [B, N, Dk] as asked for.
-        text: [B, T, D] embeddings of the question's tokens where asked for, zero rows for padding.
+        text: [B, T, D] embeddings of the question's tokens where asked for (decode points: their hidden states), zero
+            rows for padding.
+        text_valid: decode points: [B, T] bool, which of them are tokens.
+        text_keys: decode points: [B, T, Dk], where keys were asked for.
+        rope: decode points: [L] at each distance between a query and a key, the sum over frequencies of
+            2·cos(distance·frequency) / sqrt(head dimension), where asked for.
+        memo: decode points: what the method's decisions at earlier points left for this one (`Decision.memo`).
         partials: tower -> [B, N, D'] partial first projections on a shared fusion, where asked for.
         generators: one seeded torch.Generator per row, the same for a sample in whatever batch it comes.
         tower: the tower's name, "fused" for a joined sequence, "llm" at a decode point.
@@ -171,6 +184,10 @@ class View:
     layers: tuple[int, ...] = ()
     inside: bool = False
     groups: Mapping[str, Tensor] = field(default_factory=dict)
+    text_valid: Tensor | None = None
+    text_keys: Tensor | None = None
+    rope: Tensor | None = None
+    memo: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -187,6 +204,9 @@ class Decision:
         mix: [B, K, N] explicit linear map: the k-th kept token (in sequence order) becomes mix[k] @ x. Excludes
             `merge_into` as a source of features; `merge_into` then only says where a dropped token went.
         score: [B, N] what the decision was based on, for pictures; higher is kept.
+        order: [B, N] non-negative sort keys: kept tokens stand in their ascending order (ties: sequence order),
+            special tokens first. None: sequence order.
+        memo: decode points: name -> [B, ...], handed to the method's later decode points of the same sequences.
     """
 
     keep: Tensor
@@ -195,11 +215,17 @@ class Decision:
     normalise: bool = True
     mix: Tensor | None = None
     score: Tensor | None = None
+    order: Tensor | None = None
+    memo: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Fact:
-    """A row of `list methods`: where a method comes from and what it needs."""
+    """A row of `list methods`: where a method comes from and what it needs.
+
+    Attributes:
+        substitutes: what stands in for something published that the models here lack.
+    """
 
     year: int
     paper: str
@@ -207,6 +233,7 @@ class Fact:
     needs: tuple[str, ...] = ()
     trained: bool = False
     adaptive: bool = False
+    substitutes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -217,11 +244,13 @@ class Pruner:
         fact: provenance and needs, for tables.
         positions: the published position policy: "keep" gives surviving tokens their original position ids,
             "renumber" contiguous ones.
+        ordered: survivors stay in spatial order (False: some are moved behind others).
         prefers: fusion kind of the model variant to take where a model offers several.
     """
 
     fact: ClassVar[Fact] = Fact(year=0, paper="", stages=())
     positions: ClassVar[Literal["keep", "renumber"]] = "keep"
+    ordered: ClassVar[bool] = True
     prefers: ClassVar[Literal["independent", "shared"] | None] = None
 
     @property

@@ -14,7 +14,7 @@ from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.calibrate import calibrate
 from meteor_bench.core.encode import encode
 from meteor_bench.core.engine import Engine
-from meteor_bench.core.fuse import Visual, fuse
+from meteor_bench.core.fuse import Visual, embed_questions, fuse
 from meteor_bench.core.generate import Generation, Likelihood, answer, score
 from meteor_bench.core.pruner import Pruner
 from meteor_bench.core.session import Request
@@ -34,6 +34,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     ],
     "evoprune": [{"schedule": "mean", "attention": False}],
     "fastv": [{"layer": 1}],
+    "sparsevlm": [{"version": "2"}],
 }
 KEEPS = (0.5, 0.25, 0.06)
 
@@ -99,7 +100,8 @@ def engine(case: Case, keep: float, *, count: int = 4, frames: int = 1, native: 
 
 def visual_of(engine: Engine, asked: Sequence[Request]) -> Visual:
     """Visual tokens of the requests' images, one row each."""
-    return fuse(engine, encode(engine, tiny.pixels(engine.vlm, asked), [r.key for r in asked]))
+    text = embed_questions(engine, tiny.prompts(engine.vlm, asked))
+    return fuse(engine, encode(engine, tiny.pixels(engine.vlm, asked), [r.key for r in asked]), text=text)
 
 
 def generate(engine: Engine, asked: Sequence[Request], new_tokens: int = 3) -> list[Generation]:
@@ -148,6 +150,12 @@ class Recorder(Decoder):
         self.positions.setdefault(index, []).append(self._now)
         self.cached.setdefault(index, []).append(cache.width(index))  # type: ignore[attr-defined]
         return out
+
+    def peek(self, index: int, h: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, probe: Any) -> None:
+        self.inner.peek(index, h, rotary, mask, probe)
+
+    def norm(self, h: Tensor) -> Tensor:
+        return self.inner.norm(h)
 
     def head(self, h: Tensor) -> Tensor:
         return self.inner.head(h)
