@@ -13,7 +13,7 @@ from typing import Any
 
 from meteor_bench.errors import UnknownNameError
 
-__all__ = ["METHODS", "MODELS", "Registry"]
+__all__ = ["METHODS", "MODELS", "Registry", "parts_of"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,22 @@ class Registry:
             raise UnknownNameError(self.kind, name, self.names())
         module, _, attribute = target.partition(":")
         return getattr(import_module(module), attribute)
+
+
+def parts_of(method: str) -> list[str]:
+    """Names of the methods in a composition ("evoprune+fastv"); one that is no composition is its only part.
+
+    A method's own name may end in "+" ("prumerge++fastv" is prumerge+ and fastv).
+    """
+    if method in METHODS.table():
+        return [method]
+    parts: list[str] = []
+    for piece in method.split("+"):
+        if piece == "" and parts:
+            parts[-1] += "+"
+        else:
+            parts.append(piece)
+    return parts
 
 
 METHODS = Registry(

@@ -53,6 +53,7 @@ def calibrate(
 ) -> Mapping[str, Any]:
     """Facts of a method at a budget, {} when it needs none."""
     facts: dict[str, Any] = {}
+    pruner = pruner.bind(vlm, budget)
     for stage in pruner.calibration:
         watch = _Watch(pruner, stage)
         session = Session(vlm, pruner, budget, positions=positions, seed=seed, facts=facts)

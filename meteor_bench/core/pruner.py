@@ -272,6 +272,11 @@ class Pruner:
         """Whether `View.facts` must be measured before the method can run."""
         return bool(self.calibration)
 
+    def bind(self, vlm: VLM, budget: TokenBudget) -> Pruner:
+        """The method that the engine asks on this model at this budget: itself, unless it must know them (plain data
+        only) when it decides."""
+        return self
+
     def points(self, vlm: VLM, budget: TokenBudget) -> Points:
         """Where to ask; raises BudgetError or UnsupportedError when the target or the model does not fit."""
         return Points()

@@ -49,8 +49,8 @@ STOPS = (Fraction(3, 32), Fraction(7, 32), Fraction(16, 32))
 HEADS = Fraction(14, 32)
 # Tokens after each point (v1.5: kept and means), of 576.
 PUBLISHED = {
-    "1.5": ((309, 204, 113), (312, 117, 39), (82, 32, 18)),
-    "2": ((300, 200, 118), (238, 108, 60), (66, 34, 20)),
+    "v1.5": ((309, 204, 113), (312, 117, 39), (82, 32, 18)),
+    "v2": ((300, 200, 118), (238, 108, 60), (66, 34, 20)),
 }
 MEMO = "sparsevlm.raters"
 
@@ -131,9 +131,9 @@ def density_peaks(x: Tensor, present: Tensor, k: Tensor) -> Clusters:
 
 @dataclass(frozen=True)
 class SparseVLM(Pruner):
-    """Attributes: version: "1.5" or "2"."""
+    """Attributes: version: "v1.5" or "v2"."""
 
-    version: Literal["1.5", "2"] = "1.5"
+    version: Literal["v1.5", "v2"] = "v1.5"
 
     fact: ClassVar[Fact] = Fact(year=2024, paper="arXiv 2410.04417", stages=("decode",), needs=("attention", "text"))
     ordered: ClassVar[bool] = False
@@ -144,12 +144,12 @@ class SparseVLM(Pruner):
     @property
     def positions(self) -> Literal["keep", "renumber"]:  # type: ignore[override]
         """Version 1.5 renumbers, version 2 keeps."""
-        return "renumber" if self.version == "1.5" else "keep"
+        return "renumber" if self.version == "v1.5" else "keep"
 
     def points(self, vlm: VLM, budget: TokenBudget) -> Points:
         """The input, for the raters, and three layers."""
         layers = depth_points("sparsevlm", vlm, STOPS)
-        rope = self.version == "2"
+        rope = self.version == "v2"
         stops = (DecodePoint(before=layer, attention="text", rope=rope) for layer in layers)
         return Points(decode=(DecodePoint(before=0), *stops))
 
@@ -165,7 +165,7 @@ class SparseVLM(Pruner):
         values, which = torch.unique(view.target, return_inverse=True)  # one or two in a batch
         wanted = [schedule(self.version, n, value, view.point - 1) for value in values.tolist()]
         total = torch.minimum(torch.tensor(wanted, device=visual.device)[which], visual.sum(1))
-        if self.version == "2":
+        if self.version == "v2":
             return Decision(keep=keep_top(score, total, visual), score=score)
         return _recycled(view, score, total)
 
@@ -173,7 +173,7 @@ class SparseVLM(Pruner):
         """[B, N] attention of the raters."""
         assert view.attention is not None
         a = view.attention.float() * chosen[:, None, :, None]  # [B, H, T, N]
-        if self.version == "2":
+        if self.version == "v2":
             assert view.rope is not None
             words = torch.arange(a.shape[2], device=a.device)[None, :, None]
             distance = view.tokens.grid.n + words - view.tokens.origin.clamp(min=0)[:, None]  # [B, T, N]

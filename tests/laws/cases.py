@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.build import make_pruner
 from meteor_bench.core.calibrate import calibrate
 from meteor_bench.core.encode import encode
 from meteor_bench.core.engine import Engine
@@ -34,8 +35,9 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     ],
     "evoprune": [{"schedule": "mean", "attention": False}],
     "fastv": [{"layer": 1}],
-    "sparsevlm": [{"version": "2"}],
+    "sparsevlm": [{"version": "v2"}],
 }
+COMPOSITIONS = ("evoprune+fastv", "cdpruner+pyramiddrop")
 KEEPS = (0.5, 0.25, 0.06)
 
 
@@ -54,8 +56,7 @@ class Case:
     @property
     def pruner(self) -> Pruner:
         """The method."""
-        made: Pruner = METHODS.load(self.method)(**dict(self.options))
-        return made
+        return make_pruner(self.method, dict(self.options))
 
     def supports(self, keep: float = 0.5) -> bool:
         """Whether the method runs on the model."""
@@ -74,7 +75,7 @@ def shared_model(name: str, native: bool = False) -> VLM:
 
 ALL = [
     Case(method, model, tuple(options.items()))
-    for method in METHODS.names()
+    for method in [*METHODS.names(), *COMPOSITIONS]
     for options in [{}, *VARIANTS.get(method, [])]
     for model in tiny.MODELS
 ]

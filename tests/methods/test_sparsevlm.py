@@ -104,7 +104,7 @@ def test_version_1_5(counts: list[int], point: int) -> None:
     for seed, target in [(0, 1), (1, 3), (2, 9), (3, 25), (4, 36)]:
         v = seen(counts, target, seed, point)
         out = apply(v.tokens, SparseVLM().decode(v))
-        total = schedule("1.5", 36, target, point - 1)
+        total = schedule("v1.5", 36, target, point - 1)
         for b, count in enumerate(counts):
             at, words = visual_indices(v.tokens, b), [int(t) for t in v.memo[MEMO][b].nonzero()[:, 0]]
             a = v.attention[b].double()  # type: ignore[index]
@@ -134,7 +134,7 @@ def test_version_1_5(counts: list[int], point: int) -> None:
 def test_version_2(counts: list[int]) -> None:
     for seed, target in [(0, 1), (1, 9), (2, 25)]:
         v = seen(counts, target, seed, 3)
-        keep = SparseVLM(version="2").decode(v).keep
+        keep = SparseVLM(version="v2").decode(v).keep
         for b in range(3):
             at, words = visual_indices(v.tokens, b), [int(t) for t in v.memo[MEMO][b].nonzero()[:, 0]]
             a = {
@@ -150,20 +150,20 @@ def test_version_2(counts: list[int]) -> None:
 
 
 def test_published_schedules() -> None:
-    kept = {"2": [[300, 200, 118], [238, 108, 60], [66, 34, 20]]}
-    kept["1.5"] = []
+    kept = {"v2": [[300, 200, 118], [238, 108, 60], [66, 34, 20]]}
+    kept["v1.5"] = []
     for counts in ([300, 200, 110], [303, 110, 36], [66, 30, 17]):  # and the means that go with them
         n, row = 576, []
         for k in counts:
             n = k + (int(0.3 * (n - k)) + 1) // 10 + 1
             row.append(n)
-        kept["1.5"].append(row)
+        kept["v1.5"].append(row)
     for version, rows in kept.items():
         for row in rows:
             assert [schedule(version, 576, row[-1], i) for i in range(3)] == row
 
 
-@pytest.mark.parametrize("version", ["1.5", "2"])
+@pytest.mark.parametrize("version", ["v1.5", "v2"])
 @pytest.mark.parametrize("n", [256, 576])
 def test_budgets_are_exact(n: int, version: str) -> None:
     side = int(n**0.5)
@@ -182,16 +182,16 @@ def test_budgets_are_exact(n: int, version: str) -> None:
 
 
 def test_points_and_positions() -> None:
-    def layers(depth: int, version: str = "1.5") -> list[int]:
+    def layers(depth: int, version: str = "v1.5") -> list[int]:
         model = SimpleNamespace(name="m", decoder=SimpleNamespace(depth=depth))
         points = SparseVLM(version=version).points(model, TokenBudget(0.5)).decode  # type: ignore[arg-type]
-        assert [p.rope for p in points[1:]] == [version == "2"] * 3
+        assert [p.rope for p in points[1:]] == [version == "v2"] * 3
         return [p.before for p in points]
 
-    assert layers(32) == [0, 3, 7, 16] and layers(32, "2") == [0, 3, 7, 16]
+    assert layers(32) == [0, 3, 7, 16] and layers(32, "v2") == [0, 3, 7, 16]
     assert layers(5) == [0, 1, 2, 3] and layers(4) == [0, 1, 2, 3]
     with pytest.raises(UnsupportedError, match="sparsevlm.*'m' has 3 layers"):
         layers(3)
-    assert (SparseVLM().positions, SparseVLM(version="2").positions) == ("renumber", "keep")
-    with pytest.raises(ConfigError, match="version='3'"):
-        SparseVLM(version="3")  # type: ignore[arg-type]
+    assert (SparseVLM().positions, SparseVLM(version="v2").positions) == ("renumber", "keep")
+    with pytest.raises(ConfigError, match="version='v3'"):
+        SparseVLM(version="v3")  # type: ignore[arg-type]
