@@ -84,6 +84,7 @@ METHODS = Registry(
         "cdpruner": "meteor_bench.methods.cdpruner:CDPruner",
         "dart": "meteor_bench.methods.dart:Dart",
         "trim": "meteor_bench.methods.trim:Trim",
+        "mustdrop": "meteor_bench.methods.mustdrop:MustDrop",
         "evoprune": "meteor_bench.methods.evoprune:EvoPrune",
         "meteor": "meteor_bench.methods.meteor:Meteor",
     },

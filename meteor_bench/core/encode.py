@@ -29,6 +29,7 @@ class Towered:
         grid: the lead tower's grid of a sample as it came, before any `input_grid`.
         keys: one per sample, what its random numbers are seeded with.
         flops: per sample, stage -> FLOPs.
+        memo: what the method left for its decode points, [B, frames, ...] each.
     """
 
     tokens: dict[str, Tokens]
@@ -37,6 +38,7 @@ class Towered:
     keys: tuple[str, ...]
     flops: list[dict[str, int]]
     notes: tuple[str, ...]
+    memo: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -68,8 +70,9 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str]) -> Towered:
         with engine.clock.stage(f"encode.{name}"):
             runs[name] = _TowerRun(tower, tower.embed(rows))
     notes: set[str] = set()
+    memo: dict[str, Tensor] = {}
     for index, point in enumerate(engine.points.encode):
-        _encode_point(engine, runs, index, point, grid, keys, notes)
+        memo |= _encode_point(engine, runs, index, point, grid, keys, notes)
     tokens: dict[str, Tokens] = {}
     for name, run in runs.items():
         with engine.clock.stage(f"encode.{name}"):
@@ -82,6 +85,7 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str]) -> Towered:
         keys=tuple(keys),
         flops=_encode_flops(runs, batch, frames, rows.shape[-2], rows.shape[-1]),
         notes=tuple(sorted(notes)),
+        memo={name: value.reshape(batch, frames, *value.shape[1:]) for name, value in memo.items()},
     )
 
 
@@ -93,8 +97,8 @@ def _encode_point(
     grid: Grid,
     keys: Sequence[str],
     notes: set[str],
-) -> None:
-    """Bring the named towers to the point, ask the method, apply."""
+) -> dict[str, Tensor]:
+    """Bring the named towers to the point, ask the method, apply; what the method wants to remember."""
     target = engine.frame_share(engine.budget.tokens(engine.vlm.reference(grid)), grid.t, len(keys))
     names = [f"{key}/{frame}" for key in keys for frame in range(grid.t)]
     views: dict[str, View] = {}
@@ -128,6 +132,7 @@ def _encode_point(
         if point.inside:
             with engine.clock.stage(f"encode.{name}"):
                 _close_block(run)
+    return {name: value for decision in decisions.values() for name, value in decision.memo.items()}
 
 
 def _advance(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ class Visual:
         shape: the towers' grids, for views.
         target: [B] the budget after the last pruning point.
         traces: counts so far, one per sample.
+        memo: what the method left at its encode points, [B, frames, ...] each.
     """
 
     tokens: Tokens
@@ -39,6 +40,7 @@ class Visual:
     target: Tensor
     keys: tuple[str, ...]
     traces: list[SampleTrace]
+    memo: dict[str, Tensor] = field(default_factory=dict)
 
 
 def embed_questions(engine: Engine, prompts: Sequence[Prompt]) -> Tensor | None:
@@ -64,6 +66,7 @@ def fuse(engine: Engine, towered: Towered, rows: Sequence[int] | None = None, te
             counts={name: c[index] for name, c in towered.counts.items()},
             keys=tuple(towered.keys[i] for i in rows),
             flops=[dict(towered.flops[i]) for i in rows],
+            memo={name: value[index] for name, value in towered.memo.items()},
         )
     with engine.clock.stage("fuse"):
         if engine.vlm.fusion.kind == "shared":
@@ -94,6 +97,7 @@ def fuse(engine: Engine, towered: Towered, rows: Sequence[int] | None = None, te
         target=torch.full((len(towered.keys),), total, device=engine.vlm.device),
         keys=towered.keys,
         traces=traces,
+        memo=towered.memo,
     )
 
 

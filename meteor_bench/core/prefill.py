@@ -88,6 +88,7 @@ def begin(engine: Engine, shared: Visual | Prefix, rows: Sequence[int], prompts:
         target=visual.target[index],
         keys=tuple(visual.keys[i] for i in rows),
         traces=[deepcopy(visual.traces[i]) for i in rows],
+        memo={name: value[index] for name, value in visual.memo.items()},
     )
     if isinstance(shared, Prefix):
         head, start = shared.before[index], shared.start
@@ -111,7 +112,7 @@ def _prefill(
     points = engine.points.decode
     stops = [point.before for point in points] + [depth]
     segments: list[Segment] = []
-    memo: dict[str, Tensor] = {}
+    memo = dict(visual.memo)
     at = 0
     for i, stop in enumerate(stops):
         probe = None

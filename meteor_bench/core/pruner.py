@@ -156,7 +156,8 @@ class View:
         text_keys: decode points: [B, T, Dk], where keys were asked for.
         rope: decode points: [L] at each distance between a query and a key, the sum over frequencies of
             2·cos(distance·frequency) / sqrt(head dimension), where asked for.
-        memo: decode points: what the method's decisions at earlier points left for this one (`Decision.memo`).
+        memo: decode points: what the method's decisions at earlier points left for this one (`Decision.memo`); what
+            encode points left comes as [B, frames, ...].
         partials: tower -> [B, N, D'] partial first projections on a shared fusion, where asked for.
         generators: one seeded torch.Generator per row, the same for a sample in whatever batch it comes.
         tower: the tower's name, "fused" for a joined sequence, "llm" at a decode point.
@@ -206,7 +207,7 @@ class Decision:
         score: [B, N] what the decision was based on, for pictures; higher is kept.
         order: [B, N] non-negative sort keys: kept tokens stand in their ascending order (ties: sequence order),
             special tokens first. None: sequence order.
-        memo: decode points: name -> [B, ...], handed to the method's later decode points of the same sequences.
+        memo: encode and decode points: name -> [B, ...], handed to the method's later decode points.
     """
 
     keep: Tensor
@@ -245,12 +246,15 @@ class Pruner:
         positions: the published position policy: "keep" gives surviving tokens their original position ids,
             "renumber" contiguous ones.
         ordered: survivors stay in spatial order (False: some are moved behind others).
+        stepwise: the points of a calibrated stage are measured one after another, each with those before it deciding
+            (False: all at once, on the unpruned sequence).
         prefers: fusion kind of the model variant to take where a model offers several.
     """
 
     fact: ClassVar[Fact] = Fact(year=0, paper="", stages=())
     positions: ClassVar[Literal["keep", "renumber"]] = "keep"
     ordered: ClassVar[bool] = True
+    stepwise: ClassVar[bool] = False
     prefers: ClassVar[Literal["independent", "shared"] | None] = None
 
     @property

@@ -66,6 +66,11 @@ class Composed(Pruner):
         return all(part.pruner.ordered for part in self.parts)
 
     @property
+    def stepwise(self) -> bool:  # type: ignore[override]
+        """Whether any part is calibrated point by point."""
+        return any(part.pruner.stepwise for part in self.parts)
+
+    @property
     def prefers(self) -> Literal["independent", "shared"] | None:  # type: ignore[override]
         """The fusion that the first part with a preference was made for."""
         return next((part.pruner.prefers for part in self.parts if part.pruner.prefers is not None), None)

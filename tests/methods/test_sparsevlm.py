@@ -12,10 +12,15 @@ from torch import Tensor
 
 from meteor_bench.core.apply import apply
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.encode import encode
+from meteor_bench.core.engine import Engine
+from meteor_bench.core.fuse import fuse
+from meteor_bench.core.generate import answer
 from meteor_bench.core.pruner import View
 from meteor_bench.core.tokens import Grid
 from meteor_bench.errors import ConfigError, UnsupportedError
 from meteor_bench.methods.sparsevlm import MEMO, SparseVLM, density_peaks, raters, schedule
+from tests import tiny
 from tests.methods.views import clustered, ragged, view, visual_indices
 
 GRID = Grid(1, 6, 6)
@@ -195,3 +200,20 @@ def test_points_and_positions() -> None:
     assert (SparseVLM().positions, SparseVLM(version="v2").positions) == ("renumber", "keep")
     with pytest.raises(ConfigError, match="version='v3'"):
         SparseVLM(version="v3")  # type: ignore[arg-type]
+
+
+@torch.inference_mode()
+def test_the_engines_position_bias() -> None:
+    vlm, asked = tiny.build("single"), tiny.requests(2)
+    seen_views: list[View] = []
+    engine = Engine(vlm, SparseVLM(version="v2"), TokenBudget(0.5))
+    engine.observer = lambda kind, v: seen_views.append(v) or False  # type: ignore[func-returns-value]
+    visual = fuse(engine, encode(engine, tiny.pixels(vlm, asked), [r.key for r in asked]))
+    answer(engine, visual, range(2), tiny.prompts(vlm, asked), 1)
+    rope = seen_views[1].rope
+    assert seen_views[0].rope is None and rope is not None
+    assert len(rope) >= visual.layout + seen_views[1].text.shape[1]  # type: ignore[union-attr]
+    d = 12  # of a head: width 48, 4 heads
+    frequencies = [10000 ** (-2 * f / d) for f in range(d // 2)]
+    want = [2 * sum(math.cos(t * f) for f in frequencies) / math.sqrt(d) for t in range(len(rope))]
+    assert torch.allclose(rope, torch.tensor(want), atol=1e-4)
