@@ -175,11 +175,16 @@ def point_to(path: Path, yaml: Path) -> None:
     yaml.write_text(text, encoding="utf-8")
 
 
+def benchmark_pictures(benchmark: str, draw: Make = make, total: int | None = None) -> Iterator[Picture]:
+    """The pictures of one benchmark, drawn one by one."""
+    first = FIRST_SEED + 10_000 * list(BENCHMARK_KINDS).index(benchmark)
+    total = total or QUESTIONS.get(benchmark, QUESTIONS_DEFAULT)
+    return pictures(benchmark, "eval", first, total, PER_IMAGE.get(benchmark, PER_IMAGE_DEFAULT), draw)
+
+
 def make_benchmark(benchmark: str, out: Path, draw: Make = make, total: int | None = None) -> Path:
     """One benchmark's parquet file, and its name in the YAML."""
-    total = total or QUESTIONS.get(benchmark, QUESTIONS_DEFAULT)
-    first = FIRST_SEED + 10_000 * list(BENCHMARK_KINDS).index(benchmark)
-    drawn = list(pictures(benchmark, "eval", first, total, PER_IMAGE.get(benchmark, PER_IMAGE_DEFAULT), draw))
+    drawn = list(benchmark_pictures(benchmark, draw, total))
     path = write(list(rows(benchmark, drawn)), out / benchmark / "data", "test")
     point_to(path, out / benchmark / f"{benchmark}.yaml")
     return path

@@ -212,9 +212,10 @@ def test_dry_run_builds_and_writes_nothing(call, tmp_path: Path) -> None:
         ("--method fastv --ratio 0.5 --param layr=3", "did you mean 'layer'?"),
         ("--method fastv --ratio 0.5 --param layer=two", "expected int"),
         ("--method fastv --ratio 0.5 --stages decode", "has no stages to choose from"),
+        ("--device cuda:99", "CUDA devices; use --device cpu"),
     ],
 )
-def test_parameters_are_checked_against_the_method(call, arguments: str, message: str) -> None:
+def test_what_a_dry_run_finds(call, arguments: str, message: str) -> None:
     result = call("run", "--dry-run", *arguments.split())
     assert result.code == 2 and message in result.err and result.err.count("\n") == 1
 

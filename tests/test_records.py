@@ -148,7 +148,7 @@ def test_nothing_is_half_written(tmp_path: Path) -> None:
 def test_a_broken_record_is_one_line(tmp_path: Path, change: object, message: str) -> None:
     path = synthetic.write(RunConfig(out=tmp_path), n=2)
     file = path / "run.json"
-    file.write_text(change(file.read_text(encoding="utf-8")), encoding="utf-8")  # type: ignore[operator]
+    file.write_text(change(file.read_text(encoding="utf-8")), encoding="utf-8")
     with pytest.raises(RecordError) as caught:
         read_run(path)
     assert message in str(caught.value) and str(file) in str(caught.value) and "\n" not in str(caught.value)

@@ -41,12 +41,12 @@ CPU = "cpu"
 
 
 class Words:
-    """A tokenizer stub: each word is an id of its own choosing."""
+    """A tokenizer stub: each word is an id of its own choosing, an id written out is itself."""
 
     bos_id, eos_id, question_id, answer_id = 1, EOS, 3, 4
 
     def encode(self, text: str) -> list[int]:
-        return [5 + zlib.crc32(word.encode()) % (VOCABULARY - 5) for word in text.split()]
+        return [int(w) if w.isdigit() else 5 + zlib.crc32(w.encode()) % (VOCABULARY - 5) for w in text.split()]
 
     def decode(self, ids: list[int]) -> str:
         return " ".join(str(i) for i in ids)
@@ -182,6 +182,11 @@ def build(name: str, *, native: bool = False) -> VLM:
 
 
 MODELS = ("shared", "independent", "single")
+
+
+def small(name: str) -> Any:
+    """The library's modules of a model as `build` has them by default, untouched."""
+    return deepcopy(_modules(name, False)).requires_grad_(False)
 
 
 # ---------------------------------------------------------------- inputs

@@ -21,7 +21,7 @@ from meteor_bench.errors import ConfigError, UnknownNameError, UnsupportedError
 from meteor_bench.models.base import VLM, ModelCard
 from meteor_bench.registry import METHODS, MODELS, parts_of
 
-__all__ = ["DTYPES", "build", "make_pruner", "resolve_model"]
+__all__ = ["DTYPES", "build", "make_pruner", "resolve_device", "resolve_model"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 STAGES = ("encode", "fuse", "decode")
@@ -155,7 +155,7 @@ def build(
     if dtype not in DTYPES:
         raise UnknownNameError("dtype", dtype, DTYPES)
     card = resolve_model(model, pruner, source)
-    vlm = card.build(_device(device), DTYPES[dtype], source)
+    vlm = card.build(resolve_device(device), DTYPES[dtype], source)
     facts: Mapping[str, Any] = {}
     if pruner.needs_calibration:
         if calibration is None:
@@ -179,16 +179,24 @@ def build(
     return Session(vlm, pruner, budget, positions=positions, seed=seed, facts=facts, provenance=provenance)
 
 
-def _device(name: str) -> str:
-    """Check that the device exists."""
+def resolve_device(name: str) -> str:
+    """The device that a name means here; "auto" is CUDA where there is one.
+
+    Raises:
+        ConfigError: no such device, or not on this machine.
+    """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        kind = torch.device(name).type
+        device = torch.device(name)
     except RuntimeError as error:
-        raise ConfigError(f"unknown device '{name}'; known: auto, cpu, cuda, cuda:0 …") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device '{name}' was asked for but no CUDA device is here; use --device cpu")
+        raise ConfigError(f"unknown device '{name}'; known: auto, cpu, cuda, cuda:0, mps") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device '{name}': this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(f"device '{name}' is not on this machine; use --device cpu")
     return name
 
 

@@ -60,7 +60,7 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str]) -> Towered:
     """
     batch, frames, _, height, width = pixels.shape
     grid = engine.vlm.grid(frames, height, width)
-    smaller = engine.pruner.input_grid(engine.vlm, engine.budget, grid)
+    smaller = engine.input_grid(grid)
     rows = pixels.flatten(0, 1)  # [R = B·F, 3, H, W]
     if smaller is not None and smaller != grid:
         size = (height * smaller.h // grid.h, width * smaller.w // grid.w)

@@ -66,6 +66,7 @@ class Engine:
         self.clock = clock or Clock(vlm.device, enabled=False)
         self.points: Points = pruner.points(vlm, budget)
         self._check_points()
+        self._input_grids: dict[Grid, Grid | None] = {}
 
     def _check_points(self) -> None:
         depth = self.vlm.decoder.depth
@@ -82,6 +83,12 @@ class Engine:
                         f"{type(self.pruner).__name__} prunes after block {after} of '{name}', "
                         f"which model '{self.vlm.name}' does not have"
                     )
+
+    def input_grid(self, grid: Grid) -> Grid | None:
+        """The method's input grid for samples of a grid, worked out once."""
+        if grid not in self._input_grids:
+            self._input_grids[grid] = self.pruner.input_grid(self.vlm, self.budget, grid)
+        return self._input_grids[grid]
 
     def layout(self, grids: Mapping[str, Grid]) -> Layout:
         """The model around a view."""

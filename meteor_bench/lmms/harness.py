@@ -40,7 +40,7 @@ def load_evaluator() -> ModuleType:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     # The import silences all warnings of the process; leaving the block restores them.
-    with warnings.catch_warnings(), Quiet():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import lmms_eval.evaluator as evaluator
     _reroute_log()
@@ -64,6 +64,12 @@ def task_manager(folders: tuple[Path, ...]) -> Any:
     return TaskManager(include_defaults=False, include_path=[str(folder) for folder in folders])
 
 
+@cache
+def _nowhere() -> TextIO:
+    """Never closed: a log handler that a library makes meanwhile may hold on to it."""
+    return Path(os.devnull).open("w", encoding="utf-8")
+
+
 class Quiet:
     """Sends stdout and stderr to nowhere inside its block: lmms-eval prints, and draws progress bars, without a switch.
 
@@ -72,13 +78,11 @@ class Quiet:
 
     def __enter__(self) -> Quiet:
         self._outside: tuple[TextIO, TextIO] = (sys.stdout, sys.stderr)
-        self._null = Path(os.devnull).open("w", encoding="utf-8")
-        sys.stdout = sys.stderr = self._null
+        sys.stdout = sys.stderr = _nowhere()
         return self
 
     def __exit__(self, *error: object) -> None:
         sys.stdout, sys.stderr = self._outside
-        self._null.close()
 
     @contextmanager
     def lifted(self) -> Iterator[None]:

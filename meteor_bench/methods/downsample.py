@@ -1,7 +1,7 @@
 """downsample: the image itself, shrunk so that the encoders yield about T tokens. A control: it also saves their time.
 
-The image is resized to the smallest near-square-celled grid whose unpruned tokens are at least T (counted over all
-encoders on an independent fusion); at the fuse point strided tokens are dropped, so that the budget is exact.
+The image is resized to the smallest grid of about its own aspect whose unpruned tokens are at least T (counted over
+all encoders on an independent fusion); at the fuse point strided tokens are dropped, so that the budget is exact.
 
 Deviations: the usual form of this control stops at the nearest grid and misses the budget by up to a grid row.
 """
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Downsample"]
 
+MOST_STRETCH = 1.15  # of the image's aspect
+
 
 @dataclass(frozen=True)
 class Downsample(Pruner):
@@ -41,14 +43,15 @@ class Downsample(Pruner):
         """The smallest grid of about the same shape that yields the budget."""
         target = budget.tokens(vlm.reference(grid))
         guess = int(grid.h * sqrt(target / _count(vlm, grid, grid)))
-        for h in range(max(1, guess - 1), grid.h):
+        candidates: list[tuple[int, float, Grid]] = []
+        for h in range(max(1, guess - 1), min(guess + 3, grid.h) + 1):
             ideal = h * grid.w / grid.h
-            widths = sorted({min(max(1, int(ideal)), grid.w), min(int(ideal) + 1, grid.w)})
-            for w in widths if ideal != int(ideal) else widths[:1]:
-                smaller = Grid(grid.t, h, w)
-                if _count(vlm, smaller, grid) >= target:
-                    return smaller
-        return None
+            for w in range(max(1, int(ideal) - 1), min(int(ideal) + 2, grid.w) + 1):
+                stretch = max(ideal / w, w / ideal)
+                if stretch <= MOST_STRETCH or abs(w - ideal) < 1:
+                    candidates.append((h * w, stretch, Grid(grid.t, h, w)))
+        enough = (smaller for _, _, smaller in sorted(candidates) if _count(vlm, smaller, grid) >= target)
+        return next(enough, None)
 
     def fuse(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
         """Trim to the budget."""

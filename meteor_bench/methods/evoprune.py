@@ -69,6 +69,14 @@ __all__ = ["EvoPrune", "Plan", "plan", "smallest"]
 SCHEDULES = ("skip", "mean", "first", "last", "increasing", "decreasing")
 
 
+class _Native(NamedTuple):
+    """A tower on an image of the model's own size: its tokens, its target, whether its tokens are what counts."""
+
+    n: int
+    target: int
+    counts: bool
+
+
 class Plan(NamedTuple):
     """What a tower does to reach a target.
 
@@ -135,8 +143,7 @@ class EvoPrune(Pruner):
             raise UnsupportedError(
                 f"evoprune: lead='{self.lead}' is no sequence encoder of '{vlm.name}'; it has {', '.join(depths)}"
             )
-        share = budget.keep if len(vlm.towers) == 1 else budget.keep / 4  # a tower may hold more than N tokens
-        layers = {name: self._layers(depth, share) for name, depth in depths.items()}
+        layers = {name: self._layers(name, depth, *self._native(vlm, budget, name)) for name, depth in depths.items()}
         steps = [
             EncodePoint(
                 after={name: own[i] for name, own in layers.items() if i < len(own)},
@@ -157,10 +164,26 @@ class EvoPrune(Pruner):
         }.get(self.schedule, range(depth))
         return [b + 1 for b in blocks] or [depth]
 
-    def _layers(self, depth: int, share: float) -> list[int]:
-        """Blocks to stop at; all of them when the schedule's own might not reach ``share``."""
+    def _native(self, vlm: VLM, budget: TokenBudget, name: str) -> _Native:
+        """What the tower starts from and is to reach on an image of the model's own size."""
+        grids = {tower: module.grid(*vlm.native) for tower, module in vlm.towers.items()}
+        layout = Layout(vlm.fusion.kind, grids, {tower: module.depth for tower, module in vlm.towers.items()})
+        n, target = grids[name].n, budget.tokens(vlm.reference(vlm.grid(1, *vlm.native)))
+        if layout.fusion == "independent":
+            return _Native(n, target * n // sum(grid.n for grid in grids.values()), True)
+        lead = self._lead(layout)
+        return _Native(n, max(1, min(target, grids[lead].n) * n // grids[lead].n), name == lead)
+
+    def _layers(self, tower: str, depth: int, n: int, target: int, counts: bool) -> list[int]:
+        """Blocks to stop at; all of them when the schedule's own do not reach the target."""
         own = self._blocks(depth)
-        return list(range(1, depth + 1)) if self.relax and share < 1.2 / (len(own) + 1) else own
+        if plan(self.schedule, tuple(own), tuple(own), n, target).reached <= target:
+            return own
+        if not self.relax:
+            if counts:
+                raise BudgetError(self._unreachable(tower, target, depth, n))
+            return own
+        return list(range(1, depth + 1))
 
     # ------------------------------------------------------------ inside the towers
 
@@ -222,12 +245,12 @@ class EvoPrune(Pruner):
         for value in torch.unique(target).tolist():  # one or two values in a batch
             found = plan(self.schedule, tuple(self._blocks(depth)), stops, n, value)
             if found.reached > value and not self.relax and self._counts(view):
-                raise BudgetError(self._unreachable(view.tower, found.reached, value, depth, n))
+                raise BudgetError(self._unreachable(view.tower, value, depth, n))
             wanted = torch.where(target == value, found.counts[here], wanted)
             final = final | ((target == value) & (found.last == here) & self._counts(view))
         return wanted, final
 
-    def _unreachable(self, tower: str, reached: int, value: int, depth: int, n: int) -> str:
+    def _unreachable(self, tower: str, value: int, depth: int, n: int) -> str:
         blocks = tuple(self._blocks(depth))
         least = smallest(self.schedule, blocks, n)
         return (

@@ -206,6 +206,9 @@ class Meteor(Pruner):
     def __post_init__(self) -> None:
         for stage in self.stages:
             check_choice("meteor", "stages", stage, STAGES)
+        # From YAML both may come as lists, the stages in any order.
+        object.__setattr__(self, "stages", tuple(stage for stage in STAGES if stage in self.stages))
+        object.__setattr__(self, "clamp", tuple(self.clamp))
         if not self.stages:
             raise ConfigError("meteor: stages is empty; take any of encode, fuse, decode")
         check_choice("meteor", "budgets", self.budgets, ("rank", "uniform"))
@@ -218,8 +221,10 @@ class Meteor(Pruner):
         check_choice("meteor", "rows", self.rows, ("text", "last"))
         if not 0 < self.head_share <= 1 or not 0 < self.energy <= 1:
             raise ConfigError("meteor: head_share and energy must lie in (0, 1]")
-        if not 0 <= self.clamp[0] <= 1 <= self.clamp[1]:
-            raise ConfigError(f"meteor: clamp={self.clamp} must enclose 1, the budget itself")
+        if not 0 < self.fuse_power <= 1:
+            raise ConfigError(f"meteor: fuse_power={self.fuse_power} is outside (0, 1]")
+        if len(self.clamp) != 2 or not 0 <= self.clamp[0] <= 1 <= self.clamp[1]:
+            raise ConfigError(f"meteor: clamp={self.clamp} must be two numbers that enclose 1, the budget itself")
         if self.layer < 1:
             raise ConfigError(f"meteor: layer={self.layer} has no layer before it to read attention from")
 

@@ -38,7 +38,7 @@ def motion(frames: list[Canvas], rng: np.random.Generator, max_objects: int) -> 
         for t, frame in enumerate(frames):
             xt, yt = x + dx * speed * t, y + dy * speed * t
             frame.shape(shape, int(color), xt, yt, size, False)
-            centres.append((min(int(xt + size / 2) // 16, 3), min(int(yt + size / 2) // 16, 3)))
+            centres.append((coarse(xt + size / 2), coarse(yt + size / 2)))
         name = COLORS[color]
         chain = " ".join(f"row{row + 1} col{col + 1}" for col, row in (centres[0], centres[-1]))
         question = f"which direction does the {name} thing move? {STEPS}"
@@ -48,6 +48,11 @@ def motion(frames: list[Canvas], rng: np.random.Generator, max_objects: int) -> 
         helper = f"which {('column', 'row')[axis]} is the {name} thing in at frame{when + 1}?"
         qas.append(QA("helper", "", helper, f"{('col', 'row')[axis]}{centres[when][axis] + 1}"))
     return qas
+
+
+def coarse(centre: float) -> int:
+    """Row or column 0-3 of a thing: that of the first of the two cells it is labelled in."""
+    return max(int(centre - 4), 0) // 16
 
 
 def start(rng: np.random.Generator, step: int, travel: int, free: int) -> int:

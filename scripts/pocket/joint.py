@@ -143,7 +143,8 @@ class JointModel(nn.Module):
         plain = visual.plain.float()
         gap = 1 - F.cosine_similarity(plain, wanted, dim=-1) + (plain - wanted).square().mean(-1)
         full = (labels > 0).any(1)
-        return gap[full].mean() + 0.5 * gap[~full].mean()
+        sides = (gap * full).sum() / full.sum().clamp(min=1), (gap * ~full).sum() / (~full).sum().clamp(min=1)
+        return sides[0] + 0.5 * sides[1]
 
 
 def drop_at_random(visual: Visual, rng: np.random.Generator, keep: float) -> Visual:

@@ -34,6 +34,15 @@ from tests.laws.cases import (
 )
 
 cases = pytest.mark.parametrize("case", RUNNABLE, ids=str)
+plain_cases = [case for case in RUNNABLE if not case.options]
+
+
+def on_clips_too(frames: int) -> pytest.MarkDecorator:
+    """Images for every case, clips for the methods' defaults."""
+    values = [(case, 1) for case in RUNNABLE] + [(case, frames) for case in plain_cases]
+    return pytest.mark.parametrize(("case", "frames"), values, ids=str)
+
+
 all_cases = pytest.mark.parametrize("case", ALL, ids=str)
 
 
@@ -46,8 +55,7 @@ def _inference() -> Iterator[None]:
 # ---------------------------------------------------------------- 1
 
 
-@pytest.mark.parametrize("frames", [1, 4])
-@cases
+@on_clips_too(4)
 def test_1_keep_all_equals_the_librarys_own_forward(case: Case, frames: int) -> None:
     asked = tiny.requests(2, frames)
     dense = engine(case, 1.0, count=2, frames=frames, native=True)
@@ -67,8 +75,7 @@ def test_1_keep_all_equals_the_librarys_own_forward(case: Case, frames: int) -> 
 # ---------------------------------------------------------------- 2
 
 
-@pytest.mark.parametrize("frames", [1, 3])
-@cases
+@on_clips_too(3)
 def test_2_a_batch_equals_its_rows_run_alone(case: Case, frames: int) -> None:
     asked = tiny.requests(3, frames)
     keep = 0.24  # of 3 frames: their shares differ, so that the towers are padded too
@@ -84,7 +91,7 @@ def test_2_a_batch_equals_its_rows_run_alone(case: Case, frames: int) -> None:
         assert {**vars(generation.trace), "padded": 0} == {**vars(counted[i].trace), "padded": 0}
 
 
-@cases
+@pytest.mark.parametrize("case", plain_cases, ids=str)
 def test_2_sharing_an_image_between_questions_changes_nothing(case: Case) -> None:
     asked = tiny.requests(6, new_tokens=3)
     made = engine(case, 0.5)
@@ -140,8 +147,7 @@ def test_3_adaptive_budgets_are_met_on_average(case: Case, keep: float) -> None:
 # ---------------------------------------------------------------- 4
 
 
-@pytest.mark.parametrize("frames", [1, 3])
-@cases
+@on_clips_too(3)
 def test_4_closed_form_flops_equal_the_counter(case: Case, frames: int) -> None:
     (request,) = tiny.requests(1, frames)
     pruning = engine(case, 0.25, frames=frames)
@@ -163,7 +169,7 @@ def test_4_closed_form_flops_equal_the_counter(case: Case, frames: int) -> None:
 
 
 @pytest.mark.parametrize("policy", ["keep", "renumber"])
-@cases
+@pytest.mark.parametrize("case", plain_cases, ids=str)
 def test_5_order_positions_and_special_tokens(case: Case, policy: str) -> None:
     asked = tiny.requests(1, 3)
     vlm, recorder = recorded(case)

@@ -263,29 +263,43 @@ def test_a_lead_on_another_grid_still_gives_the_exact_count(source: Grid) -> Non
         assert out.size.sum(1).tolist() == [16, 16]
 
 
-def model(kind: str, depths: dict[str, int]) -> SimpleNamespace:
-    towers = {n: SimpleNamespace(depth=d) for n, d in depths.items()}
-    return SimpleNamespace(name="m", fusion=SimpleNamespace(kind=kind), towers=towers)
+def model(kind: str, depths: dict[str, int], side: int = 24) -> SimpleNamespace:
+    """Towers of side x side tokens each."""
+    grid = Grid(1, side, side)
+    return SimpleNamespace(
+        name="m",
+        fusion=SimpleNamespace(kind=kind),
+        towers={n: SimpleNamespace(depth=d, grid=lambda h, w: grid) for n, d in depths.items()},
+        native=(336, 336),
+        grid=lambda frames, h, w: grid,
+        reference=lambda grid: grid.n,
+    )
+
+
+def stops(method: EvoPrune, vlm: SimpleNamespace, keep: float) -> list[dict[str, int]]:
+    return [dict(p.after) for p in method.points(vlm, TokenBudget(keep)).encode]  # type: ignore[arg-type]
 
 
 def test_points() -> None:
-    one = EvoPrune().points(model("independent", {"t": 24}), TokenBudget(0.25))  # type: ignore[arg-type]
+    llava = model("independent", {"t": 24})
+    one = EvoPrune().points(llava, TokenBudget(64 / 576))  # type: ignore[arg-type]
     assert [dict(p.after) for p in one.encode] == [{"t": b} for b in (*range(1, 24, 2), 24)]
     assert [p.inside for p in one.encode] == [True] * 12 + [False]
     assert one.encode[0].attention == "received" and one.encode[-1].attention is None and one.fuse is None
-    spare = EvoPrune().points(model("independent", {"t": 24}), TokenBudget(0.05))  # type: ignore[arg-type]
-    assert len(spare.encode) == 25
-    strict = EvoPrune(relax=False).points(model("independent", {"t": 24}), TokenBudget(0.05))  # type: ignore[arg-type]
-    assert len(strict.encode) == 13
-    two = EvoPrune().points(model("shared", {"a": 4, "b": 0, "c": 3}), TokenBudget(0.24))  # type: ignore[arg-type]
-    assert [dict(p.after) for p in two.encode] == [
+    assert len(stops(EvoPrune(), llava, 32 / 576)) == 25
+    with pytest.raises(BudgetError, match=r"tower 't' to 32 of 576 tokens: 12 merge layers.*reach 4\d;"):
+        stops(EvoPrune(relax=False), llava, 32 / 576)
+    pocket = model("shared", {"a": 4, "b": 0, "c": 3}, side=16)
+    assert stops(EvoPrune(), pocket, 0.5) == [{"a": 1, "c": 1}, {"a": 3, "c": 3}, {"a": 4, "c": 3}]
+    assert stops(EvoPrune(), pocket, 0.24) == [
         {"a": 1, "c": 1},
         {"a": 2, "c": 2},
         {"a": 3, "c": 3},
         {"a": 4},
         {"a": 4, "c": 3},
     ]
-    assert two.fuse is not None and two.fuse.features
+    fuse = EvoPrune().points(pocket, TokenBudget(0.24)).fuse  # type: ignore[arg-type]
+    assert fuse is not None and fuse.features
 
 
 def test_what_does_not_fit_is_said() -> None:

@@ -342,3 +342,10 @@ def test_lambda_keeps_away_from_the_edges_of_its_step() -> None:
         counts = adaptive_count(value, mass, lows, highs)
         for factor in (1 - 1e-5, 1 + 1e-5):
             assert torch.equal(adaptive_count(factor * value, mass, lows, highs), counts)
+
+
+def test_what_yaml_gives_is_taken() -> None:
+    method = Meteor(stages=["decode", "encode"], clamp=[0.5, 2])  # type: ignore[arg-type]
+    assert method.stages == ("encode", "decode") and method.clamp == (0.5, 2)
+    with pytest.raises(ConfigError, match="clamp"):
+        Meteor(clamp=(2.0, 3.0))

@@ -28,7 +28,7 @@ def one(cells: list[Cell], label: str, ratio: float) -> Cell:
 
 
 def row(frame: object, **where: object) -> dict[str, object]:
-    found = [r for r in frame.to_dict("records") if all(r[k] == v for k, v in where.items())]  # type: ignore[attr-defined]
+    found = [r for r in frame.to_dict("records") if all(r[k] == v for k, v in where.items())]
     assert len(found) == 1
     return found[0]
 
@@ -79,7 +79,7 @@ def test_seeds_are_averaged_and_spread(cells: list[Cell]) -> None:
     got = row(tables.accuracy(cells), method="random", name="average")
     assert got["score"] == pytest.approx(np.mean(per_seed))
     assert got["sd"] == pytest.approx(np.std(per_seed, ddof=1))
-    assert math.isnan(row(tables.accuracy(cells), method="meteor", ratio=0.5, name="average")["sd"])  # type: ignore[arg-type]
+    assert math.isnan(row(tables.accuracy(cells), method="meteor", ratio=0.5, name="average")["sd"])
 
 
 def test_a_headline_that_is_no_mean_is_marked(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_headline_that_is_no_mean_is_marked(tmp_path: Path) -> None:
     assert got["sampled"] is False
     # The interval is centred on the headline.
     assert got["score"] == pytest.approx(f1.score)
-    assert got["high"] - got["score"] == pytest.approx(got["score"] - got["low"])  # type: ignore[operator]
+    assert got["high"] - got["score"] == pytest.approx(got["score"] - got["low"])
 
 
 def test_tokens(cells: list[Cell]) -> None:
@@ -118,7 +118,7 @@ def test_latency(cells: list[Cell]) -> None:
     assert encode["p50"] == pytest.approx(4.0 + 0.035 + 5.0 + 1.0)
     first = row(frame, method="meteor", ratio=0.5, name="to first token", unit="GFLOPs")
     assert first["p50"] == pytest.approx(1 + 1 + 0.1 + 0.001 + 4 * 0.75)
-    assert math.isnan(row(frame, method="unpruned", name="prune", unit="ms")["speedup"])  # type: ignore[arg-type]
+    assert math.isnan(row(frame, method="unpruned", name="prune", unit="ms")["speedup"])
 
 
 def test_an_unpruned_run_beside_the_folder_is_found(tmp_path: Path) -> None:

@@ -1,0 +1,186 @@
+"""One of the runs of a job: a session with its settings, its answers through lmms-eval, its record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from meteor_bench import suites
+from meteor_bench.config import RunConfig
+from meteor_bench.progress import say, track
+from meteor_bench.provenance import code_digest, environment, fingerprint, hash_files, package_version
+from meteor_bench.records import SCHEMA, LatencySample, RunFolder, RunRecord, SampleRecord, TaskRecord
+
+if TYPE_CHECKING:
+    from meteor_bench.core.session import Session
+    from meteor_bench.lmms.evaluate import TaskResult
+
+__all__ = ["Part"]
+
+
+@dataclass
+class Part:
+    """A run of a job, which has one or two: the unpruned model's and the method's.
+
+    Attributes:
+        config: its settings.
+        session: the model with the method.
+        baseline: fingerprint of the unpruned run that it is compared with.
+        fingerprint: hash of everything that can change an answer.
+        seconds: wall time of what has been done.
+    """
+
+    config: RunConfig
+    session: Session
+    baseline: str | None = None
+    fingerprint: str = field(init=False)
+    seconds: dict[str, float] = field(default_factory=dict)
+    _scored: RunRecord = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.fingerprint = fingerprint(self._identity())
+
+    @property
+    def title(self) -> str:
+        """For progress lines."""
+        return "unpruned" if self.config.method == "none" else f"{self.config.method} at ratio {self.config.ratio:g}"
+
+    @property
+    def benchmarks(self) -> tuple[suites.Benchmark, ...]:
+        """What is asked."""
+        return suites.resolve(self.config.suite, self.config.tasks)
+
+    @property
+    def questions(self) -> int:
+        """How many are asked, under the limit."""
+        return sum(min(row.n, self.config.limit or row.n) for row in self.benchmarks)
+
+    def answer(self, folder: RunFolder) -> list[SampleRecord]:
+        """All questions through lmms-eval, those excepted that the folder's journal holds.
+
+        Raises:
+            MeteorBenchError: data or method do not work.
+        """
+        from meteor_bench.lmms.evaluate import evaluate
+        from meteor_bench.summary import mean_flops, summarise_tokens
+
+        folder.write(self._record(folder))
+        if folder.resumed:
+            say(f"{self.title}: goes on in {folder.path}")
+        known: dict[str, int] = {}
+        started = perf_counter()
+        with track(self.title, self.questions) as update:
+
+            def on_progress(task: str, done: int, wanted: int) -> None:
+                known[task] = done
+                update(sum(known.values()))
+
+            results = evaluate(
+                self.session,
+                [row.task for row in self.benchmarks],
+                journal=folder.journal,
+                batch_size=self.config.batch_size,
+                fingerprint=self.fingerprint,
+                limit=self.config.limit,
+                on_progress=on_progress,
+            )
+        self.seconds["answers"] = perf_counter() - started
+        samples = [SampleRecord(**{**s, "notes": tuple(s["notes"])}) for result in results for s in result.samples]
+        folder.write_samples(samples)
+        self._scored = replace(
+            self._record(folder),
+            tasks=tuple(_task(row, result) for row, result in zip(self.benchmarks, results, strict=True)),
+            tokens=summarise_tokens(samples, self.config.ratio),
+            flops=mean_flops(samples),
+        )
+        return samples
+
+    def finish(self, folder: RunFolder, timings: Sequence[LatencySample] = ()) -> None:
+        """Write the timings, then the record that declares the run complete, then its tables. May be called again.
+
+        Args:
+            timings: none as long as the run has not been timed.
+        """
+        from meteor_bench.report.cells import load
+        from meteor_bench.report.render import FORMATS
+
+        folder.write_latency(timings)
+        finished = datetime.now(UTC).isoformat(timespec="seconds")
+        seconds = {name: round(value, 3) for name, value in self.seconds.items()}
+        folder.write(replace(self._scored, status="complete", finished=finished, seconds=seconds))
+        cells = load(folder.path)
+        for suffix, name in (("md", "markdown"), ("csv", "csv"), ("json", "json")):
+            folder.write_text(f"report.{suffix}", FORMATS[name](cells))
+
+    def _record(self, folder: RunFolder) -> RunRecord:
+        """What is known of a run before it has answered anything."""
+        import torch
+
+        from meteor_bench.core.probe import KERNEL
+
+        about = self.session.provenance
+        return RunRecord(
+            schema=SCHEMA,
+            status="partial",
+            started=folder.started,
+            fingerprint=self.fingerprint,
+            baseline=self.baseline,
+            config=self.config,
+            model=about["variant"],
+            checkpoint=about["checkpoint"],
+            parameters=about["parameters"],
+            positions=about["positions"],
+            exact=about["exact"],
+            facts=about["facts"],
+            environment=environment(_device_name(self.session), KERNEL, about["dtype"], torch.get_num_threads()),
+        )
+
+    def _identity(self) -> dict[str, Any]:
+        """Everything that can change an answer.
+
+        Batch size and threads are left out: a batch equals its rows run alone, so a run may go on with a smaller one.
+        """
+        about = self.session.provenance
+        return {
+            **{name: value for name, value in about.items() if name not in ("device", "facts")},
+            "schema": SCHEMA,
+            "device": _device_name(self.session),
+            "code": code_digest(),
+            "versions": {name: package_version(name) for name in ("torch", "transformers", "lmms-eval")},
+            "calibration": suites.calibration_digest() if about["facts"] else None,
+            "limit": self.config.limit,
+            "tasks": {row.task: _task_digest(row.task) for row in self.benchmarks},
+        }
+
+
+def _task(row: suites.Benchmark, result: TaskResult) -> TaskRecord:
+    return TaskRecord(
+        task=result.task,
+        group=row.group,
+        metric=row.metric,
+        score=result.headline,
+        metrics=result.metrics,
+        sample_metric=result.sample_metric,
+        families=result.families,
+        n=result.n,
+        n_expected=result.n_expected,
+        data=result.data_digest,
+    )
+
+
+def _task_digest(task: str) -> str:
+    """Hash of a benchmark's folder (questions, pictures, metric) and of what all of them share."""
+    root = suites.tasks_dir()
+    folders = [root / task, *sorted(root.glob("_*"))]
+    files = (f for folder in folders for f in folder.rglob("*") if f.is_file() and "__pycache__" not in f.parts)
+    return hash_files(files, root)
+
+
+def _device_name(session: Session) -> str:
+    import torch
+
+    device = session.device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,0 +1,125 @@
+"""Sessions: grouping, batching, cutting, likelihoods; and the latency run on top of them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.build import make_pruner
+from meteor_bench.core.latency import measure
+from meteor_bench.core.session import Answer, Request, Session
+from meteor_bench.errors import UnsupportedError
+from tests import tiny
+
+
+def session(method: str = "none", ratio: float = 0.0, model: str = "shared") -> Session:
+    return Session(tiny.build(model), make_pruner(method), TokenBudget.from_ratio(ratio))
+
+
+def answers(of: Session, requests: Sequence[Request], **how: Any) -> dict[str, Answer]:
+    out: dict[str, Answer] = {}
+    of.answer(requests, lambda request, answer: out.update({request.key: answer}), **how)
+    return out
+
+
+def mixed(count: int = 10) -> list[Request]:
+    """Images and clips, questions of the same image apart from each other in the list."""
+    clips = [replace(r, key=f"clip/{r.key}", media_key=f"clip/{r.media_key}") for r in tiny.requests(4, frames=3)]
+    listed = [*tiny.requests(count), *clips]
+    return listed[::2] + listed[1::2]
+
+
+@pytest.mark.parametrize(("method", "ratio"), [("none", 0.0), ("random", 0.7), ("fastv", 0.7), ("evoprune", 0.5)])
+def test_batches_order_and_sharing_change_no_answer(method: str, ratio: float) -> None:
+    asked = mixed()
+    of = session(method, ratio)
+    reference = answers(of, asked, batch_size=1, reuse=False)
+    assert set(reference) == {r.key for r in asked}
+    for how in ({"batch_size": 3}, {"batch_size": 64}, {"batch_size": 64, "reuse": False}):
+        found = answers(of, asked[::-1], **how)
+        assert {k: a.text for k, a in found.items()} == {k: a.text for k, a in reference.items()}
+        assert {k: a.tokens for k, a in found.items()} == {k: a.tokens for k, a in reference.items()}
+        assert {k: a.flops for k, a in found.items()} == {k: a.flops for k, a in reference.items()}
+
+
+def test_an_image_is_decoded_once_for_all_its_questions() -> None:
+    seen: list[str] = []
+
+    def counted(request: Request) -> Request:
+        def media() -> Sequence[Any]:
+            seen.append(request.media_key)
+            return request.media()
+
+        return replace(request, media=media)
+
+    answers(session(), [counted(r) for r in tiny.requests(8)], batch_size=2)
+    assert sorted(seen) == ["media0", "media1", "media2", "media3"]
+
+
+def test_an_answer_ends_at_its_own_limit_and_stop_strings() -> None:
+    base = tiny.requests(2, new_tokens=6)
+    of = session()
+    whole = answers(of, base)
+    short = answers(of, [replace(base[0], max_new_tokens=2), base[1]])
+    assert whole[base[0].key].text.startswith(short[base[0].key].text)
+    assert len(short[base[0].key].text) < len(whole[base[0].key].text)
+    assert short[base[1].key].text == whole[base[1].key].text
+    stop = whole[base[1].key].text[1:3]
+    cut = answers(of, [replace(base[1], until=(stop, ""))])
+    assert cut[base[1].key].text == whole[base[1].key].text.split(stop)[0]
+
+
+@pytest.mark.parametrize("method", ["none", "fastv"])
+def test_greedy_answers_are_the_likeliest_of_single_tokens(method: str) -> None:
+    of = session(method, 0.0 if method == "none" else 0.5)
+    asked = tiny.requests(4, new_tokens=1)
+    best = answers(of, asked)
+    texts = [best[r.key].text for r in asked]
+    usable = [(r, t) for r, t in zip(asked, texts, strict=True) if t]
+    assert usable
+    scored = of.loglikelihood([r for r, _ in usable], [t for _, t in usable], batch_size=3)
+    assert all(value.greedy for value in scored)
+    other = ["zebra" if t != "zebra" else "apple" for _, t in usable]
+    worse = of.loglikelihood([r for r, _ in usable], other)
+    assert all(a.loss <= b.loss for a, b in zip(scored, worse, strict=True))
+
+
+def test_the_likelihood_of_nothing_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="empty answer"):
+        session().loglikelihood(tiny.requests(1), [""])
+
+
+def test_shares_of_the_batchs_time_add_up() -> None:
+    found = answers(session("random", 0.5), tiny.requests(6))
+    for answer in found.values():
+        parts = [ms for stage, ms in answer.latency_ms.items() if stage != "total"]
+        assert answer.latency_ms["total"] == pytest.approx(sum(parts))
+        assert answer.latency_ms["prefill"] > 0 and answer.latency_ms["encode"] > 0
+
+
+def test_latency_runs_interleave_sessions_and_count_what_pruning_costs() -> None:
+    sessions = {"none": session(), "evoprune": session("evoprune", 0.5)}
+    asked = tiny.requests(3)
+    steps: list[int] = []
+    raw = measure(sessions, asked, repeats=2, on_step=lambda: steps.append(1))
+    assert len(steps) == 6
+    for name, samples in raw.items():
+        assert [s["request"] for s in samples] == [r.key for r in asked] * 2
+        for sample in samples:
+            assert set(sample["encode_ms"]) == {"a", "b", "c"}
+            assert sample["decode_ms_per_token"] > 0 and sample["prefill_ms"] > 0
+            stages = sum(sample["encode_ms"].values()) + sample["fuse_ms"] + sample["prune_ms"] + sample["prefill_ms"]
+            assert sample["ttft_ms"] == pytest.approx(stages)
+            assert (sample["flops"]["prune"] > 0) == (name == "evoprune")
+    assert sum(s["flops"]["prefill"] for s in raw["evoprune"]) < sum(s["flops"]["prefill"] for s in raw["none"])
+
+
+def test_the_sessions_clock_is_its_own_again_after_a_latency_run() -> None:
+    of = session()
+    clock = of.engine.clock
+    measure({"none": of}, tiny.requests(1), warmup=0)
+    assert of.engine.clock is clock
+    assert of.device == torch.device("cpu")

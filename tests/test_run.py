@@ -1,0 +1,195 @@
+"""The course of a job with a fake engine: what is run, what is taken from disk, what is left after an interruption."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from meteor_bench import run as run_module
+from meteor_bench.config import RunConfig
+from meteor_bench.errors import BudgetError
+from meteor_bench.lmms import evaluate as evaluate_module
+from meteor_bench.lmms import harness
+from meteor_bench.lmms.evaluate import TaskResult
+from meteor_bench.part import Part
+from meteor_bench.records import LatencySample, find_runs, read_latency, read_run, read_samples
+from meteor_bench.run import execute, prepare
+from tests import synthetic
+
+FASTV = RunConfig(method="fastv", ratio=0.76, tasks=("pocket_gqa", "pocket_pope"), limit=6)
+
+
+def session(config: RunConfig, device: str = "cpu") -> Any:
+    """What `core.build` gives, as far as a job looks at it."""
+    provenance = {
+        "model": config.model,
+        "variant": config.model,
+        "checkpoint": "w" * 64,
+        "method": config.method,
+        "parameters": dict(config.parameters),
+        "positions": "keep",
+        "ratio": config.ratio,
+        "exact": True,
+        "facts": {},
+        "device": "cpu",
+        "dtype": "float32",
+        "seed": config.seed,
+    }
+    return SimpleNamespace(
+        provenance=provenance, device=torch.device("cpu"), pruner=SimpleNamespace(exact=True), config=config
+    )
+
+
+class Engine:
+    """Stands for lmms-eval and the models; answers are synthetic.
+
+    Attributes:
+        asked: methods in the order in which they were evaluated.
+        before: called with the method before it answers.
+        change: applied to each sample.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.before: Callable[[str], None] = lambda method: None
+        self.change: Callable[[dict[str, Any]], None] = lambda sample: None
+
+    def evaluate(self, fake: Any, tasks: Sequence[str], *, journal: Path, limit: int, **rest: Any) -> list[TaskResult]:
+        self.asked.append(fake.config.method)
+        self.before(fake.config.method)
+        journal.write_text("answers", encoding="utf-8")
+        rows = [vars(s) for s in synthetic.samples(fake.config, n=limit)]
+        for row in rows:
+            self.change(row)
+        results = []
+        for task in tasks:
+            own = [row for row in rows if row["task"] == task]
+            score = 100 * sum(row["score"] for row in own) / limit
+            results.append(TaskResult(task, {"m": score}, score, {}, "m", limit, limit, "d" * 64, own))
+        return results
+
+    def time(self, main: Part, unpruned: Part | None) -> list[LatencySample]:
+        both = synthetic.times("unpruned", 1.0, n=3) if unpruned else []
+        return [*both, *synthetic.times("run", 0.5, n=3)]
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
+    fake = Engine()
+    monkeypatch.setattr(run_module, "build_session", session)
+    monkeypatch.setattr(run_module, "_time", fake.time)
+    monkeypatch.setattr(harness, "load_evaluator", lambda: None)
+    monkeypatch.setattr(evaluate_module, "evaluate", fake.evaluate)
+    return fake
+
+
+def test_both_runs_leave_complete_records(engine: Engine, tmp_path: Path) -> None:
+    outcome = execute(replace(FASTV, out=tmp_path))
+    assert engine.asked == ["none", "fastv"] and outcome.missed == 0
+    unpruned, pruned = sorted(find_runs(tmp_path), key=lambda p: "fastv" in p.name)
+    assert outcome.path == pruned
+    assert read_run(pruned).baseline == read_run(unpruned).fingerprint and read_run(unpruned).baseline is None
+    assert [s.session for s in read_latency(pruned)] == ["unpruned"] * 3 + ["run"] * 3
+    assert [s.session for s in read_latency(unpruned)] == ["run"] * 3
+    for path in (unpruned, pruned):
+        record = read_run(path)
+        assert record.status == "complete" and record.finished and "answers" in record.seconds
+        assert [t.task for t in record.tasks] == list(FASTV.tasks)
+        assert len(read_samples(path)) == 12
+        assert {p.suffix for p in path.glob("report.*")} == {".md", ".csv", ".json"}
+
+
+def test_the_unpruned_record_is_used_again(engine: Engine, tmp_path: Path) -> None:
+    config = replace(FASTV, out=tmp_path)
+    execute(config)
+    execute(replace(config, method="random", ratio=0.5, seed=3, batch_size=7))
+    assert engine.asked == ["none", "fastv", "random"]
+    execute(replace(config, limit=4))
+    assert engine.asked[3:] == ["none", "fastv"], "other questions need another unpruned run"
+
+
+def test_without_a_baseline(engine: Engine, tmp_path: Path) -> None:
+    outcome = execute(replace(FASTV, out=tmp_path, baseline=False))
+    assert engine.asked == ["fastv"] and read_run(outcome.path).baseline is None
+    assert {s.session for s in read_latency(outcome.path)} == {"run"}
+
+
+def test_an_unpruned_run_alone(engine: Engine, tmp_path: Path) -> None:
+    execute(replace(FASTV.unpruned(), out=tmp_path))
+    assert engine.asked == ["none"]
+
+
+def test_a_missed_budget_is_reported(engine: Engine, tmp_path: Path) -> None:
+    def one_token_too_many(sample: dict[str, Any]) -> None:
+        if (sample["task"], sample["doc_id"]) == ("pocket_pope", 4):
+            sample["tokens"]["final"] += 1
+
+    engine.change = one_token_too_many
+    outcome = execute(replace(FASTV, out=tmp_path, baseline=False))
+    assert (outcome.missed, outcome.example) == (1, "pocket_pope/4: 62 tokens instead of 61")
+    tokens = read_run(outcome.path).tokens
+    assert tokens is not None and tokens.missed == 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), BudgetError("32 tokens cannot be reached")])
+def test_what_was_done_before_an_interruption_is_kept(engine: Engine, tmp_path: Path, error: BaseException) -> None:
+    def stop(method: str) -> None:
+        if method == "fastv":
+            raise error
+
+    engine.before = stop
+    config = replace(FASTV, out=tmp_path)
+    with pytest.raises(type(error)):
+        execute(config)
+    state = {path.name.split("-")[2]: read_run(path).status for path in find_runs(tmp_path)}
+    assert state == {"none": "complete", "fastv": "partial"}
+    engine.before = lambda method: None
+    outcome = execute(config)
+    assert engine.asked == ["none", "fastv", "fastv"]
+    assert len(find_runs(tmp_path)) == 2 and read_run(outcome.path).status == "complete"
+
+
+def test_a_run_that_was_not_timed_is_not_complete(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(main: Part, unpruned: Part | None) -> list[LatencySample]:
+        raise KeyboardInterrupt
+
+    config = replace(FASTV, out=tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run_module, "_time", stop)
+        execute(config)
+    assert execute(config).path in find_runs(tmp_path) and len(find_runs(tmp_path)) == 2
+
+
+def test_the_fingerprint_knows_what_can_change_an_answer(engine: Engine) -> None:
+    base = Part(FASTV, session(FASTV)).fingerprint
+    same = [{"batch_size": 1}, {"out": Path("elsewhere")}, {"baseline": False}]
+    other = [
+        {"method": "random"},
+        {"ratio": 0.5},
+        {"seed": 1},
+        {"limit": 7},
+        {"tasks": ("pocket_gqa",)},
+        {"parameters": {"layer": 3}},
+    ]
+    for change in same:
+        config = replace(FASTV, **change)
+        assert Part(config, session(config)).fingerprint == base, change
+    prints = {Part(c, session(c)).fingerprint for c in (replace(FASTV, **change) for change in other)}
+    assert len(prints) == len(other) and base not in prints
+
+
+def test_a_finished_job_is_known(engine: Engine, tmp_path: Path) -> None:
+    config = replace(FASTV, out=tmp_path)
+    assert prepare(config).finished() is None
+    path = execute(config).path
+    assert prepare(config).finished() == path
+    (path / "latency.jsonl").unlink()
+    assert prepare(config).finished() is None, "it was not timed"
