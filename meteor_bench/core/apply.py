@@ -14,9 +14,9 @@ __all__ = ["apply", "concat", "densify", "join_frames", "on_cells", "pick", "row
 
 
 def apply(tokens: Tokens, decision: Decision) -> Tokens:
-    """Tokens after a decision: kept tokens in sequence order, padded on the right, merges carried out."""
+    """Tokens after a decision: kept tokens in order, padded on the right, merges carried out."""
     keep = (decision.keep & tokens.visual) | (tokens.special & tokens.valid)
-    if decision.mix is None and bool(torch.equal(keep, tokens.valid)):
+    if decision.mix is None and decision.order is None and bool(torch.equal(keep, tokens.valid)):
         return tokens
     into = _destinations(tokens, keep, decision)
     if decision.mix is not None:
@@ -29,7 +29,8 @@ def apply(tokens: Tokens, decision: Decision) -> Tokens:
     if decision.merge_into is not None:
         absorbed = torch.where(into >= 0, size, torch.zeros_like(size))
         size = torch.zeros_like(size).scatter_add_(1, into.clamp(min=0), absorbed)
-    out = pick(replace(tokens, x=x, size=size), keep)
+    order = None if decision.order is None else decision.order.masked_fill(tokens.special, -1)
+    out = pick(replace(tokens, x=x, size=size), keep, order)
     return replace(out, group=_regroup(tokens, into))
 
 
@@ -79,11 +80,18 @@ def _regroup(tokens: Tokens, into: Tensor) -> Tensor:
     return torch.where(tokens.group >= 0, moved, tokens.group)
 
 
-def pick(tokens: Tokens, keep: Tensor) -> Tokens:
-    """The chosen tokens of each row, compacted to the left; rows that are shorter are padded on the right."""
+def pick(tokens: Tokens, keep: Tensor, order: Tensor | None = None) -> Tokens:
+    """The chosen tokens of each row, compacted to the left; rows that are shorter are padded on the right.
+
+    Args:
+        order: [B, N] sort keys of the chosen ones; None: sequence order.
+    """
     counts = keep.sum(1)
     width = int(counts.max())
-    index = (~keep).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
+    if order is None:
+        index = (~keep).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
+    else:
+        index = order.double().masked_fill(~keep, torch.inf).argsort(dim=1, stable=True)[:, :width]
     valid = torch.arange(width, device=keep.device) < counts[:, None]
     x = tokens.x.gather(1, index[..., None].expand(-1, -1, tokens.x.shape[-1]))
     if not bool(valid.all()):

@@ -30,6 +30,7 @@ class Towered:
         keys: one per sample, what its random numbers are seeded with.
         flops: per sample, stage -> FLOPs.
         scores: tower -> [B, G], see `View.scores`.
+        memo: what the method left for its decode points, [B, frames, ...] each.
     """
 
     tokens: dict[str, Tokens]
@@ -39,6 +40,7 @@ class Towered:
     flops: list[dict[str, int]]
     notes: tuple[str, ...]
     scores: dict[str, Tensor] = field(default_factory=dict)
+    memo: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -71,8 +73,9 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str]) -> Towered:
         with engine.clock.stage(f"encode.{name}"):
             runs[name] = _TowerRun(tower, tower.embed(rows))
     notes: set[str] = set()
+    memo: dict[str, Tensor] = {}
     for index, point in enumerate(engine.points.encode):
-        _encode_point(engine, runs, index, point, grid, keys, notes)
+        memo |= _encode_point(engine, runs, index, point, grid, keys, notes)
     tokens: dict[str, Tokens] = {}
     for name, run in runs.items():
         with engine.clock.stage(f"encode.{name}"):
@@ -86,6 +89,7 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str]) -> Towered:
         flops=_encode_flops(runs, batch, frames, rows.shape[-2], rows.shape[-1]),
         notes=tuple(sorted(notes)),
         scores={n: run.score.reshape(batch, -1) for n, run in runs.items() if run.score is not None},
+        memo={name: value.reshape(batch, frames, *value.shape[1:]) for name, value in memo.items()},
     )
 
 
@@ -97,8 +101,8 @@ def _encode_point(
     grid: Grid,
     keys: Sequence[str],
     notes: set[str],
-) -> None:
-    """Bring the named towers to the point, ask the method, apply."""
+) -> dict[str, Tensor]:
+    """Bring the named towers to the point, ask the method, apply; what the method wants to remember."""
     target = engine.frame_share(engine.budget.tokens(engine.vlm.reference(grid)), grid.t, len(keys))
     names = [f"{key}/{frame}" for key in keys for frame in range(grid.t)]
     views: dict[str, View] = {}
@@ -134,6 +138,7 @@ def _encode_point(
         if point.inside:
             with engine.clock.stage(f"encode.{name}"):
                 _close_block(run)
+    return {name: value for decision in decisions.values() for name, value in decision.memo.items()}
 
 
 def _advance(

@@ -36,10 +36,11 @@ class Probe:
         queries: [B, N] bool, the queries that count for "received".
         peak: for "received", the maximum over heads instead of their mean.
         single_head: take all heads as one of the full width D: scale D^-1/2, keys concatenated.
-        want_keys: also keep the keys, averaged over heads.
+        want_keys: also keep the keys.
+        heads: keys averaged over heads ("mean") or with the heads side by side ("concat").
         clock: the reading is timed, and its FLOPs counted, as the stage "prune".
         attention: the result: "rows" [B, H, R, K], "received" [B, K].
-        keys: [B, K, d] the keys (rotated where the model rotates them), averaged over heads.
+        keys: [B, K, d or H_kv·d] the keys (rotated where the model rotates them).
     """
 
     mode: Literal["rows", "received", "keys"]
@@ -48,6 +49,7 @@ class Probe:
     want_keys: bool = False
     peak: bool = False
     single_head: bool = False
+    heads: Literal["mean", "concat"] = "mean"
     clock: Clock | None = None
     attention: Tensor | None = None
     keys: Tensor | None = None
@@ -60,7 +62,7 @@ class Probe:
             query, key = _one_head(query), _one_head(key.repeat_interleave(groups, dim=1))
             scaling, groups = None, 1
         if self.want_keys:
-            self.keys = key.mean(1)
+            self.keys = key.mean(1) if self.heads == "mean" else key.transpose(1, 2).flatten(2)
         if self.mode == "keys":
             return
         key = key.repeat_interleave(groups, dim=1) if groups > 1 else key

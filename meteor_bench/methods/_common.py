@@ -5,7 +5,10 @@ Everything works row by row (a result never depends on the other rows of a batch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fractions import Fraction
+from math import floor
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -13,13 +16,18 @@ from torch import Tensor
 
 from meteor_bench.core.pruner import Decision, View, keep_top
 from meteor_bench.core.tokens import Grid
-from meteor_bench.errors import ConfigError
+from meteor_bench.errors import ConfigError, UnsupportedError
+
+if TYPE_CHECKING:
+    from meteor_bench.models.base import VLM
 
 __all__ = [
     "absorb",
     "check_choice",
     "frame_shares",
     "leaders",
+    "depth_points",
+    "mean_text",
     "noise",
     "on_grid",
     "per_tower",
@@ -151,7 +159,37 @@ def shares(views: Mapping[str, View]) -> dict[str, Tensor]:
 def per_tower(views: Mapping[str, View], rule: Callable[[View, Tensor], Decision]) -> dict[str, Decision]:
     """Lift a rule for one sequence to all views of a fuse point; each gets its share [B] of the budget."""
     share = shares(views)
-    return {name: rule(view, share[name]) for name, view in views.items()}
+    # A tower that an earlier stage emptied has nothing to decide about.
+    return {
+        name: rule(view, share[name]) if view.tokens.x.shape[1] > 0 else Decision(keep=view.tokens.visual)
+        for name, view in views.items()
+    }
+
+
+def mean_text(method: str, view: View) -> Tensor:
+    """[B, D] mean of the question's token embeddings at a fuse point; padding is zero rows."""
+    if view.text is None:
+        raise ConfigError(f"{method} needs the question, which this caller of the engine left out")
+    live = (view.text != 0).any(-1).sum(1).clamp(min=1)
+    return view.text.sum(1) / live[:, None]
+
+
+def depth_points(method: str, vlm: VLM, stops: Sequence[Fraction]) -> tuple[int, ...]:
+    """Language-model layers at given shares of the model's depth, for layers published for another depth.
+
+    Rounded to the nearest layer, halves up; each at least 1 and after the one before it.
+
+    Raises:
+        UnsupportedError: the model has too few layers.
+    """
+    depth, out = vlm.decoder.depth, [0]
+    for share in stops:
+        out.append(max(out[-1] + 1, floor(share * depth + Fraction(1, 2))))
+    if out[-1] >= depth:
+        raise UnsupportedError(
+            f"{method} prunes before {len(stops)} layers after the first; '{vlm.name}' has {depth} layers"
+        )
+    return tuple(out[1:])
 
 
 def absorb(x: Tensor, size: Tensor, into: Tensor) -> Tensor:
