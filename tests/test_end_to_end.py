@@ -55,7 +55,14 @@ def test_the_main_job(tmp_path: Path) -> None:
 def begin(folder: Path, arguments: Sequence[str], answers: int) -> subprocess.Popen[str]:
     """Start a run and return when its journals hold that many answers."""
     process = subprocess.Popen(
-        [*COMMAND, *arguments], cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, *arguments],
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Tests that run in the background inherit "ignore Ctrl-C" from their shell.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 600
     while sum(j.read_bytes().count(b"\n") for j in folder.glob("results/runs/*/answers.jsonl")) < answers:
