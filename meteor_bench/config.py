@@ -15,7 +15,7 @@ import yaml
 
 from meteor_bench.errors import ConfigError, UnknownNameError
 from meteor_bench.plain import Place, PlainError, fit
-from meteor_bench.registry import METHODS, MODELS
+from meteor_bench.registry import METHODS, MODELS, parts_of
 
 __all__ = ["Parameter", "RunConfig", "check", "load", "names", "parameter", "scalar"]
 
@@ -29,7 +29,7 @@ class RunConfig:
     Attributes:
         model: row of the model table.
         source: folder or hub id of the weights; None for those that are shipped.
-        method: row of the method table.
+        method: row of the method table, or several joined by "+" in the order of their stages.
         parameters: hyperparameters of the method that differ from its defaults.
         ratio: fraction of the visual tokens removed, in [0, 1).
         stages: stages of the method that are switched on; None for all of them.
@@ -83,7 +83,8 @@ def _model(name: str) -> None:
 
 
 def _method(name: str) -> None:
-    _in_table(METHODS.kind, name, METHODS.names())
+    for part in parts_of(name):
+        _in_table(METHODS.kind, part, METHODS.names())
 
 
 def _suite(name: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from meteor_bench.errors import UnknownNameError
 
-__all__ = ["METHODS", "MODELS", "Registry"]
+__all__ = ["METHODS", "MODELS", "Registry", "parts_of"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,22 @@ class Registry:
         return getattr(import_module(module), attribute)
 
 
+def parts_of(method: str) -> list[str]:
+    """Names of the methods in a composition ("evoprune+fastv"); one that is no composition is its only part.
+
+    A method's own name may end in "+" ("prumerge++fastv" is prumerge+ and fastv).
+    """
+    if method in METHODS.table():
+        return [method]
+    parts: list[str] = []
+    for piece in method.split("+"):
+        if piece == "" and parts:
+            parts[-1] += "+"
+        else:
+            parts.append(piece)
+    return parts
+
+
 METHODS = Registry(
     "method",
     "meteor_bench.methods",
@@ -62,7 +78,24 @@ METHODS = Registry(
         "pool": "meteor_bench.methods.pool:Pool",
         "downsample": "meteor_bench.methods.downsample:Downsample",
         "fastv": "meteor_bench.methods.fastv:FastV",
+        "pyramiddrop": "meteor_bench.methods.pyramiddrop:PyramidDrop",
+        "sparsevlm": "meteor_bench.methods.sparsevlm:SparseVLM",
+        "divprune": "meteor_bench.methods.divprune:DivPrune",
+        "cdpruner": "meteor_bench.methods.cdpruner:CDPruner",
+        "dart": "meteor_bench.methods.dart:Dart",
+        "trim": "meteor_bench.methods.trim:Trim",
+        "mustdrop": "meteor_bench.methods.mustdrop:MustDrop",
         "evoprune": "meteor_bench.methods.evoprune:EvoPrune",
+        "tome": "meteor_bench.methods.tome:ToMe",
+        "visionzip": "meteor_bench.methods.visionzip:VisionZip",
+        "prumerge": "meteor_bench.methods.prumerge:PruMerge",
+        "prumerge+": "meteor_bench.methods.prumerge:PruMergePlus",
+        "fastervlm": "meteor_bench.methods.fastervlm:FasterVLM",
+        "vispruner": "meteor_bench.methods.vispruner:VisPruner",
+        "holov": "meteor_bench.methods.holov:HoloV",
+        "comp-token": "meteor_bench.methods.comp_token:CompToken",
+        "svdprune": "meteor_bench.methods.svdprune:SVDPrune",
+        "e-adaprune": "meteor_bench.methods.e_adaprune:EAdaPrune",
         "meteor": "meteor_bench.methods.meteor:Meteor",
     },
 )

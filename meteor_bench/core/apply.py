@@ -10,13 +10,13 @@ from torch import Tensor
 from meteor_bench.core.pruner import Decision
 from meteor_bench.core.tokens import Grid, Tokens
 
-__all__ = ["apply", "concat", "densify", "join_frames", "pick", "rows_of"]
+__all__ = ["apply", "concat", "densify", "join_frames", "on_cells", "pick", "rows_of"]
 
 
 def apply(tokens: Tokens, decision: Decision) -> Tokens:
-    """Tokens after a decision: kept tokens in sequence order, padded on the right, merges carried out."""
+    """Tokens after a decision: kept tokens in order, padded on the right, merges carried out."""
     keep = (decision.keep & tokens.visual) | (tokens.special & tokens.valid)
-    if decision.mix is None and bool(torch.equal(keep, tokens.valid)):
+    if decision.mix is None and decision.order is None and bool(torch.equal(keep, tokens.valid)):
         return tokens
     into = _destinations(tokens, keep, decision)
     if decision.mix is not None:
@@ -29,7 +29,8 @@ def apply(tokens: Tokens, decision: Decision) -> Tokens:
     if decision.merge_into is not None:
         absorbed = torch.where(into >= 0, size, torch.zeros_like(size))
         size = torch.zeros_like(size).scatter_add_(1, into.clamp(min=0), absorbed)
-    out = pick(replace(tokens, x=x, size=size), keep)
+    order = None if decision.order is None else decision.order.masked_fill(tokens.special, -1)
+    out = pick(replace(tokens, x=x, size=size), keep, order)
     return replace(out, group=_regroup(tokens, into))
 
 
@@ -59,6 +60,8 @@ def _merged(tokens: Tokens, keep: Tensor, into: Tensor, decision: Decision) -> T
 
 def _mixed(tokens: Tokens, keep: Tensor, mix: Tensor) -> Tensor:
     """[B, N, D] with each kept visual token replaced by its row of ``mix`` (rows in sequence order)."""
+    if mix.shape[1] == 0:  # nothing survives in any row
+        return tokens.x
     kept = keep & ~tokens.special
     rows = (mix.float() @ tokens.x.float()).to(tokens.x.dtype)  # [B, K, D]
     order = (kept.cumsum(1) - 1).clamp(min=0)
@@ -77,11 +80,18 @@ def _regroup(tokens: Tokens, into: Tensor) -> Tensor:
     return torch.where(tokens.group >= 0, moved, tokens.group)
 
 
-def pick(tokens: Tokens, keep: Tensor) -> Tokens:
-    """The chosen tokens of each row, compacted to the left; rows that are shorter are padded on the right."""
+def pick(tokens: Tokens, keep: Tensor, order: Tensor | None = None) -> Tokens:
+    """The chosen tokens of each row, compacted to the left; rows that are shorter are padded on the right.
+
+    Args:
+        order: [B, N] sort keys of the chosen ones; None: sequence order.
+    """
     counts = keep.sum(1)
     width = int(counts.max())
-    index = (~keep).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
+    if order is None:
+        index = (~keep).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
+    else:
+        index = order.double().masked_fill(~keep, torch.inf).argsort(dim=1, stable=True)[:, :width]
     valid = torch.arange(width, device=keep.device) < counts[:, None]
     x = tokens.x.gather(1, index[..., None].expand(-1, -1, tokens.x.shape[-1]))
     if not bool(valid.all()):
@@ -146,6 +156,15 @@ def concat(parts: list[Tokens]) -> Tokens:
         grid=Grid(1, 1, sum(p.grid.n for p in parts)),
     )
     return pick(joined, joined.valid) if joined.padded else joined
+
+
+def on_cells(tokens: Tokens, values: Tensor) -> Tensor:
+    """[B, grid.n] the value [B, N] of the token that stands for each cell, -inf where the cell was dropped."""
+    b, cells = tokens.group.shape
+    values = values.float().masked_fill(~tokens.visual, -torch.inf)
+    table = torch.full((b, cells + 1), -torch.inf, device=values.device)  # the extra column takes what is no cell's
+    table.scatter_(1, torch.where(tokens.visual, tokens.origin, cells), values)
+    return table.gather(1, torch.where(tokens.group >= 0, tokens.group, cells))
 
 
 def densify(tokens: Tokens) -> Tensor:

@@ -24,21 +24,32 @@ ORDER = ("encode", "fuse", "decode")
 
 
 class _Watch:
-    """Collects a stage's observations; nothing is pruned at that stage or after it."""
+    """Collects a stage's observations; nothing is pruned at that stage (from point ``step`` on) or after it."""
 
-    def __init__(self, pruner: Pruner, stage: str) -> None:
-        self.pruner, self.stage = pruner, stage
+    def __init__(self, pruner: Pruner, stage: str, step: int | None) -> None:
+        self.pruner, self.stage, self.step = pruner, stage, step
         self.seen: dict[str, list[Tensor]] = {}
 
     def __call__(self, kind: str, view: View) -> bool:
-        if kind == self.stage:
+        if kind == self.stage and self.step is not None and view.point < self.step:
+            return False
+        if kind == self.stage and self.step in (None, view.point):
             for name, values in self.pruner.observe(view).items():
                 self.seen.setdefault(name, []).append(values)
         return ORDER.index(kind) >= ORDER.index(self.stage)
 
     def gathered(self) -> dict[str, Tensor]:
         """name -> all rows of all batches."""
-        return {name: torch.cat(parts) for name, parts in self.seen.items()}
+        return {name: _stacked(parts) for name, parts in self.seen.items()}
+
+
+def _stacked(parts: list[Tensor]) -> Tensor:
+    """[B] or [B, n] tensors one under another, short rows filled up with NaN."""
+    width = max(part.shape[-1] for part in parts)
+    if parts[0].ndim == 1 or all(part.shape[1] == width for part in parts):
+        return torch.cat(parts)
+    pad = torch.nn.functional.pad
+    return torch.cat([pad(part.double(), (0, width - part.shape[1]), value=torch.nan) for part in parts])
 
 
 def calibrate(
@@ -53,15 +64,19 @@ def calibrate(
 ) -> Mapping[str, Any]:
     """Facts of a method at a budget, {} when it needs none."""
     facts: dict[str, Any] = {}
+    pruner = pruner.bind(vlm, budget)
+    points = pruner.points(vlm, budget)
+    asked = {"encode": len(points.encode), "fuse": int(points.fuse is not None), "decode": len(points.decode)}
     for stage in pruner.calibration:
-        watch = _Watch(pruner, stage)
-        session = Session(vlm, pruner, budget, positions=positions, seed=seed, facts=facts)
-        session.engine.observer = watch
-        if stage == "decode":
-            session.answer([_short(r) for r in requests], lambda _request, _answer: None, batch_size)
-        else:
-            _encode_only(session, requests, fuse=stage == "fuse")
-        facts |= pruner.fit(stage, watch.gathered())
+        for step in range(asked[stage]) if pruner.stepwise else (None,):
+            watch = _Watch(pruner, stage, step)
+            session = Session(vlm, pruner, budget, positions=positions, seed=seed, facts=facts)
+            session.engine.observer = watch
+            if stage == "decode":
+                session.answer([_short(r) for r in requests], lambda _request, _answer: None, batch_size)
+            else:
+                _encode_only(session, requests, fuse=stage == "fuse")
+            facts |= pruner.fit(stage, watch.gathered())
     return facts
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import apply, join_frames
+from meteor_bench.core.apply import apply, join_frames, on_cells
 from meteor_bench.core.engine import Engine, seeded
 from meteor_bench.core.probe import Probe
 from meteor_bench.core.pruner import EncodePoint, View
@@ -29,6 +29,8 @@ class Towered:
         grid: the lead tower's grid of a sample as it came, before any `input_grid`.
         keys: one per sample, what its random numbers are seeded with.
         flops: per sample, stage -> FLOPs.
+        scores: tower -> [B, G], see `View.scores`.
+        memo: what the method left for its decode points, [B, frames, ...] each.
     """
 
     tokens: dict[str, Tokens]
@@ -37,6 +39,8 @@ class Towered:
     keys: tuple[str, ...]
     flops: list[dict[str, int]]
     notes: tuple[str, ...]
+    scores: dict[str, Tensor] = field(default_factory=dict)
+    memo: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -47,6 +51,7 @@ class _TowerRun:
     tokens: Tokens
     done: int = 0
     blocks: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)  # (how many, [R] attention, [R] MLP)
+    score: Tensor | None = None  # [R, cells of a frame]
 
 
 def encode(engine: Engine, pixels: Tensor, keys: Sequence[str]) -> Towered:
@@ -68,8 +73,9 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str]) -> Towered:
         with engine.clock.stage(f"encode.{name}"):
             runs[name] = _TowerRun(tower, tower.embed(rows))
     notes: set[str] = set()
+    memo: dict[str, Tensor] = {}
     for index, point in enumerate(engine.points.encode):
-        _encode_point(engine, runs, index, point, grid, keys, notes)
+        memo |= _encode_point(engine, runs, index, point, grid, keys, notes)
     tokens: dict[str, Tokens] = {}
     for name, run in runs.items():
         with engine.clock.stage(f"encode.{name}"):
@@ -82,6 +88,8 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str]) -> Towered:
         keys=tuple(keys),
         flops=_encode_flops(runs, batch, frames, rows.shape[-2], rows.shape[-1]),
         notes=tuple(sorted(notes)),
+        scores={n: run.score.reshape(batch, -1) for n, run in runs.items() if run.score is not None},
+        memo={name: value.reshape(batch, frames, *value.shape[1:]) for name, value in memo.items()},
     )
 
 
@@ -93,8 +101,8 @@ def _encode_point(
     grid: Grid,
     keys: Sequence[str],
     notes: set[str],
-) -> None:
-    """Bring the named towers to the point, ask the method, apply."""
+) -> dict[str, Tensor]:
+    """Bring the named towers to the point, ask the method, apply; what the method wants to remember."""
     target = engine.frame_share(engine.budget.tokens(engine.vlm.reference(grid)), grid.t, len(keys))
     names = [f"{key}/{frame}" for key in keys for frame in range(grid.t)]
     views: dict[str, View] = {}
@@ -123,11 +131,14 @@ def _encode_point(
     for name in views:
         run = runs[name]
         if name in decisions:
+            decision = decisions[name]
             with engine.clock.stage("prune"):
-                run.tokens = apply(run.tokens, decisions[name])
+                run.score = None if decision.score is None else on_cells(run.tokens, decision.score)
+                run.tokens = apply(run.tokens, decision)
         if point.inside:
             with engine.clock.stage(f"encode.{name}"):
                 _close_block(run)
+    return {name: value for decision in decisions.values() for name, value in decision.memo.items()}
 
 
 def _advance(
@@ -141,12 +152,14 @@ def _advance(
             f"'{engine.vlm.name}' has none that can be opened"
         )
     wanted = point is not None and (point.attention is not None or point.keys) and run.tower.depth > 0
+    if point is not None and point.attention is not None and run.tower.depth == 0 and notes is not None:
+        notes.add(f"tower '{run.tower.name}' has no attention: the method's substitute takes its place")
     read_at = stop - 1
     if point is not None:
         read_at = point.attention_block.get(run.tower.name, stop - 1)
     if wanted and read_at < run.done:
         raise UnsupportedError(f"attention of block {read_at} of '{run.tower.name}' was asked for too late")
-    mask = _tower_mask(run.tokens)
+    mask = _tower_mask(run.tokens, engine.points.proportional)
     lengths = run.tokens.valid.sum(1)
     probe: Probe | None = None
     x = run.tokens.x
@@ -177,13 +190,20 @@ def _close_block(run: _TowerRun) -> None:
 
 def _tower_probe(engine: Engine, run: _TowerRun, point: EncodePoint, notes: set[str]) -> Probe:
     if point.attention is None:
-        return Probe(mode="keys", want_keys=True, clock=engine.clock)
+        return Probe(mode="keys", want_keys=True, single_head=point.single_head, clock=engine.clock)
     if point.attention == "cls" and run.tower.has_cls:
         rows = run.tokens.special.to(torch.uint8).argmax(1, keepdim=True)  # [R, 1]
-        return Probe(mode="rows", rows=rows, want_keys=point.keys, clock=engine.clock)
+        return Probe(mode="rows", rows=rows, want_keys=point.keys, single_head=point.single_head, clock=engine.clock)
     if point.attention == "cls":
         notes.add(f"tower '{run.tower.name}' has no class token: mean attention received takes its attention's place")
-    return Probe(mode="received", queries=run.tokens.valid, want_keys=point.keys, clock=engine.clock)
+    return Probe(
+        mode="received",
+        queries=run.tokens.valid,
+        want_keys=point.keys,
+        single_head=point.single_head,
+        peak=point.attention == "peak",
+        clock=engine.clock,
+    )
 
 
 def _tower_attention(probe: Probe | None) -> Tensor | None:
@@ -193,13 +213,20 @@ def _tower_attention(probe: Probe | None) -> Tensor | None:
     return probe.attention if probe.mode == "received" else probe.attention.mean(1)[:, 0]
 
 
-def _tower_mask(tokens: Tokens) -> Tensor | None:
-    """[R, 1, N, N] bool, valid keys; padding sees itself so that no row is empty. None when nothing is padded."""
-    if not tokens.padded:
-        return None
+def _tower_mask(tokens: Tokens, proportional: bool) -> Tensor | None:
+    """[R, 1, N, N] bool, valid keys; padding sees itself so that no row is empty. None when nothing is padded.
+
+    With ``proportional`` and merged tokens, what is added to the logits instead: log(size), -inf for padding.
+    """
     n = tokens.valid.shape[1]
-    itself = torch.eye(n, dtype=torch.bool, device=tokens.valid.device)
-    return (tokens.valid[:, None, :] | itself)[:, None]
+    seen = None
+    if tokens.padded:
+        itself = torch.eye(n, dtype=torch.bool, device=tokens.valid.device)
+        seen = (tokens.valid[:, None, :] | itself)[:, None]
+    if not proportional or not bool((tokens.size > 1).any()):
+        return seen
+    bias = tokens.size.clamp(min=1).log().to(tokens.x.dtype)[:, None, None, :].expand(-1, -1, n, -1)
+    return bias if seen is None else bias.masked_fill(~seen, -torch.inf)
 
 
 def _encode_flops(

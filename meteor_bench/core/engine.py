@@ -44,6 +44,7 @@ class Engine:
 
     Raises:
         BudgetError, UnsupportedError: the method cannot run on this model or budget.
+        ConfigError: parts of a composition collide on this model.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Engine:
         clock: Clock | None = None,
         observer: Observer | None = None,
     ) -> None:
+        pruner = pruner.bind(vlm, budget)
         self.vlm, self.pruner, self.budget = vlm, pruner, budget
         self.positions = positions or pruner.positions
         self.seed, self.facts, self.observer = seed, dict(facts or {}), observer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,10 +13,12 @@ from meteor_bench.core.apply import apply, concat, densify, rows_of
 from meteor_bench.core.encode import Towered
 from meteor_bench.core.engine import Engine, seeded
 from meteor_bench.core.pruner import Layout, View
+from meteor_bench.core.stream import pad
 from meteor_bench.core.tokens import Tokens
 from meteor_bench.core.trace import SampleTrace
+from meteor_bench.models.base import Prompt
 
-__all__ = ["Visual", "fuse"]
+__all__ = ["Visual", "embed_questions", "fuse"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Visual:
         shape: the towers' grids, for views.
         target: [B] the budget after the last pruning point.
         traces: counts so far, one per sample.
+        memo: what the method left at its encode points, [B, frames, ...] each.
     """
 
     tokens: Tokens
@@ -37,6 +40,15 @@ class Visual:
     target: Tensor
     keys: tuple[str, ...]
     traces: list[SampleTrace]
+    memo: dict[str, Tensor] = field(default_factory=dict)
+
+
+def embed_questions(engine: Engine, prompts: Sequence[Prompt]) -> Tensor | None:
+    """[Q, T, D] embeddings of what follows the image, zero rows for padding; None where the method needs none."""
+    if engine.points.fuse is None or not engine.points.fuse.text:
+        return None
+    ids, valid = pad([prompt.after for prompt in prompts], engine.vlm.device)
+    return engine.vlm.decoder.embed(ids) * valid[..., None]
 
 
 def fuse(engine: Engine, towered: Towered, rows: Sequence[int] | None = None, text: Tensor | None = None) -> Visual:
@@ -44,7 +56,7 @@ def fuse(engine: Engine, towered: Towered, rows: Sequence[int] | None = None, te
 
     Args:
         rows: samples to take (repeats allowed), all by default.
-        text: [len(rows), T, D] embeddings of the questions, for a method whose fuse point needs them.
+        text: `embed_questions` of as many questions, for a method whose fuse point needs them.
     """
     if rows is not None:
         index = torch.tensor(rows, device=engine.vlm.device)
@@ -52,8 +64,10 @@ def fuse(engine: Engine, towered: Towered, rows: Sequence[int] | None = None, te
             towered,
             tokens={name: rows_of(t, index) for name, t in towered.tokens.items()},
             counts={name: c[index] for name, c in towered.counts.items()},
+            scores={name: s[index] for name, s in towered.scores.items()},
             keys=tuple(towered.keys[i] for i in rows),
             flops=[dict(towered.flops[i]) for i in rows],
+            memo={name: value[index] for name, value in towered.memo.items()},
         )
     with engine.clock.stage("fuse"):
         if engine.vlm.fusion.kind == "shared":
@@ -84,6 +98,7 @@ def fuse(engine: Engine, towered: Towered, rows: Sequence[int] | None = None, te
         target=torch.full((len(towered.keys),), total, device=engine.vlm.device),
         keys=towered.keys,
         traces=traces,
+        memo=towered.memo,
     )
 
 
@@ -101,6 +116,7 @@ def _fuse_view(engine: Engine, towered: Towered, tokens: Tokens, tower: str, tex
         tower=tower,
         has_cls=False if tower == "fused" else engine.vlm.towers[tower].has_cls,
         groups={name: t.group for name, t in towered.tokens.items()},
+        scores=towered.scores,
         facts=engine.facts,
         **more,
     )

@@ -11,7 +11,7 @@ import torch
 from meteor_bench.core.clock import Clock
 from meteor_bench.core.count import FlopMeter
 from meteor_bench.core.encode import encode
-from meteor_bench.core.fuse import fuse
+from meteor_bench.core.fuse import embed_questions, fuse
 from meteor_bench.core.generate import answer
 from meteor_bench.core.session import Request, Session
 
@@ -72,10 +72,7 @@ def _once(session: Session, request: Request, new_tokens: int) -> tuple[float, f
     _wait(vlm.device)
     ready = time.perf_counter()
     towered = encode(engine, pixels, [request.media_key])
-    text = None
-    if engine.points.fuse is not None and engine.points.fuse.text:
-        text = vlm.decoder.embed(torch.tensor([prompt.after], device=vlm.device))
-    visual = fuse(engine, towered, text=text)
+    visual = fuse(engine, towered, text=embed_questions(engine, [prompt]))
     (generation,) = answer(engine, visual, [0], [prompt], new_tokens, ignore_eos=True)
     _wait(vlm.device)
     return (ready - start) * 1e3, (time.perf_counter() - ready) * 1e3, generation.trace.flops

@@ -88,6 +88,7 @@ def begin(engine: Engine, shared: Visual | Prefix, rows: Sequence[int], prompts:
         target=visual.target[index],
         keys=tuple(visual.keys[i] for i in rows),
         traces=[deepcopy(visual.traces[i]) for i in rows],
+        memo={name: value[index] for name, value in visual.memo.items()},
     )
     if isinstance(shared, Prefix):
         head, start = shared.before[index], shared.start
@@ -111,6 +112,7 @@ def _prefill(
     points = engine.points.decode
     stops = [point.before for point in points] + [depth]
     segments: list[Segment] = []
+    memo = dict(visual.memo)
     at = 0
     for i, stop in enumerate(stops):
         probe = None
@@ -121,7 +123,9 @@ def _prefill(
             stream, probe = _run_stream(engine, stream, at, stop, cache, probe, extending=at < start)
         at = stop
         if i < len(points):
-            stream = _decide(engine, stream, points[i], i, probe, visual)
+            if points[i].peek:
+                probe = _peek(engine, stream, points[i])
+            stream = _decide(engine, stream, points[i], i, probe, visual, memo)
     index = (stream.text_valid.sum(1) - 1)[:, None, None].expand(-1, 1, stream.text.shape[-1])
     return segments, stream.text.gather(1, index)[:, 0]
 
@@ -147,17 +151,44 @@ def _run_stream(
 
 def _decode_probe(stream: Stream, point: DecodePoint, clock: Clock, *, extending: bool) -> Probe | None:
     """The attention rows that a decode point wants from the layer before it."""
-    if point.before == 0 or (point.attention is None and not point.keys):
+    if point.before == 0 or point.peek:
+        return None
+    return _reading(stream, point, clock, extending=extending)
+
+
+def _reading(stream: Stream, point: DecodePoint, clock: Clock | None, *, extending: bool) -> Probe | None:
+    """A probe for the rows and keys that a decode point wants, whatever layer is read."""
+    if point.attention is None and not point.keys:
         return None
     offset = 0 if extending else stream.before.shape[1] + stream.visual.x.shape[1]
     if point.attention is None:
-        return Probe(mode="keys", want_keys=True, clock=clock)
+        return Probe(mode="keys", want_keys=True, heads="concat", clock=clock)
     if point.attention == "last":
         rows = offset + stream.text_valid.sum(1, keepdim=True) - 1  # [Q, 1]
     else:
         width = stream.text.shape[1]
         rows = offset + torch.arange(width, device=stream.text.device).expand(len(stream.text), -1)
-    return Probe(mode="rows", rows=rows, want_keys=point.keys, clock=clock)
+    return Probe(mode="rows", rows=rows, want_keys=point.keys, heads="concat", clock=clock)
+
+
+def _peek(engine: Engine, stream: Stream, point: DecodePoint) -> Probe | None:
+    """What a decode point wants, read from the layer that comes next."""
+    decoder = engine.vlm.decoder
+    probe = _reading(stream, point, None, extending=False)  # all of this is pruning
+    with engine.clock.stage("prune"):
+        h = torch.cat([stream.before, stream.visual.x, stream.text], 1)
+        rotary = decoder.rotary(h, stream.positions())
+        decoder.peek(point.before, h, rotary, causal_mask(stream.valid(), None), probe)
+    return probe
+
+
+def _rope_bias(engine: Engine, stream: Stream) -> Tensor:
+    """[L] `View.rope` for every distance within the stream."""
+    length = stream.before.shape[1] + stream.layout + stream.text.shape[1]
+    distance = torch.arange(length, device=stream.text.device)[None]
+    cos, _ = engine.vlm.decoder.rotary(stream.text[:1, :1].float(), distance)  # [1, L, d], each frequency twice
+    bias: Tensor = cos[0].sum(-1) / cos.shape[-1] ** 0.5
+    return bias
 
 
 def _decide(
@@ -167,21 +198,30 @@ def _decide(
     index: int,
     probe: Probe | None,
     visual: Visual,
+    memo: dict[str, Tensor],
 ) -> Stream:
-    """Show the visual tokens to the method and apply its decision."""
+    """Show the visual tokens to the method and apply its decision; ``memo`` is added to."""
     p, n = stream.before.shape[1], stream.visual.x.shape[1]
     attention = None
     if probe is not None and probe.attention is not None:
         attention = probe.attention[..., p : p + n]  # [Q, H, R, N]
         if point.attention == "text":
             attention = attention * stream.text_valid[:, None, :, None]
+    keys = None if probe is None else probe.keys
     with engine.clock.stage("prune"):
+        x, text = stream.visual.x, stream.text
+        if point.normed:
+            x, text = engine.vlm.decoder.norm(x), engine.vlm.decoder.norm(text)
         view = View(
-            tokens=stream.visual,
+            tokens=stream.visual.with_x(x),
             target=visual.target,
             attention=attention,
-            keys=None if probe is None or probe.keys is None else probe.keys[:, p : p + n],
-            text=stream.text * stream.text_valid[..., None],
+            keys=None if keys is None else keys[:, p : p + n],
+            text=text * stream.text_valid[..., None],
+            text_valid=stream.text_valid,
+            text_keys=None if keys is None else keys[:, p + n :] * stream.text_valid[..., None],
+            rope=_rope_bias(engine, stream) if point.rope else None,
+            memo=dict(memo),
             generators=tuple(seeded(engine.seed, key, f"decode.{index}") for key in visual.keys),
             tower="llm",
             layer=point.before,
@@ -194,7 +234,9 @@ def _decide(
         )
         if engine.observer is not None and engine.observer("decode", view):
             return stream
-        return replace(stream, visual=apply(stream.visual, engine.pruner.decode(view)))
+        decision = engine.pruner.decode(view)
+        memo.update(decision.memo)
+        return replace(stream, visual=apply(stream.visual, decision))
 
 
 def _run(

@@ -34,16 +34,22 @@ class Probe:
             attention each key gets.
         rows: [B, R] long, query indices for "rows".
         queries: [B, N] bool, the queries that count for "received".
-        want_keys: also keep the keys, averaged over heads.
+        peak: for "received", the maximum over heads instead of their mean.
+        single_head: take all heads as one of the full width D: scale D^-1/2, keys concatenated.
+        want_keys: also keep the keys.
+        heads: keys averaged over heads ("mean") or with the heads side by side ("concat").
         clock: the reading is timed, and its FLOPs counted, as the stage "prune".
         attention: the result: "rows" [B, H, R, K], "received" [B, K].
-        keys: [B, K, d] the keys (rotated where the model rotates them), averaged over heads.
+        keys: [B, K, d or H_kv·d] the keys (rotated where the model rotates them).
     """
 
     mode: Literal["rows", "received", "keys"]
     rows: Tensor | None = None
     queries: Tensor | None = None
     want_keys: bool = False
+    peak: bool = False
+    single_head: bool = False
+    heads: Literal["mean", "concat"] = "mean"
     clock: Clock | None = None
     attention: Tensor | None = None
     keys: Tensor | None = None
@@ -52,8 +58,11 @@ class Probe:
         self, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None, causal: bool, groups: int
     ) -> None:
         """Compute the statistic from one call's [B, H, Q, d] queries and [B, H_kv, K, d] keys."""
+        if self.single_head:
+            query, key = _one_head(query), _one_head(key.repeat_interleave(groups, dim=1))
+            scaling, groups = None, 1
         if self.want_keys:
-            self.keys = key.mean(1)
+            self.keys = key.mean(1) if self.heads == "mean" else key.transpose(1, 2).flatten(2)
         if self.mode == "keys":
             return
         key = key.repeat_interleave(groups, dim=1) if groups > 1 else key
@@ -69,8 +78,14 @@ class Probe:
         for start in range(0, q, step):
             rows = torch.arange(start, min(q, start + step), device=query.device).expand(b, -1)
             part = _softmax_rows(query, key, mask, scaling, causal, rows)  # [B, H, r, K]
-            total += (part.mean(1) * self.queries[:, rows[0], None]).sum(1)
+            over_heads = part.amax(1) if self.peak else part.mean(1)
+            total += (over_heads * self.queries[:, rows[0], None]).sum(1)
         self.attention = total / self.queries.sum(1, keepdim=True).clamp(min=1)
+
+
+def _one_head(x: Tensor) -> Tensor:
+    """[B, H, N, d] -> [B, 1, N, H·d]."""
+    return x.transpose(1, 2).flatten(2)[:, None]
 
 
 def _softmax_rows(

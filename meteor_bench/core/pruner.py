@@ -34,7 +34,7 @@ __all__ = [
     "keep_top",
 ]
 
-TowerAttention = Literal["cls", "received"]
+TowerAttention = Literal["cls", "received", "peak"]
 TextRows = Literal["last", "text"]
 Stage = Literal["encode", "fuse", "decode"]
 
@@ -49,9 +49,12 @@ class EncodePoint:
         inside: ask between the attention (with its residual) and the MLP of the last of those blocks.
         attention: the attention statistic wanted from the last of those blocks: "cls" is the class token's row,
             averaged over heads (a tower without one gives "received" and the substitution is recorded); "received"
-            is the mean over queries and heads of the attention that each token gets.
+            is the mean over queries and heads of the attention that each token gets; "peak" the mean over queries of
+            its maximum over heads. A tower without blocks gives none, which is recorded.
         attention_block: tower -> index of the block whose attention is read, where it is not the last one run.
         keys: also give the keys of that block, averaged over heads.
+        single_head: take that block's heads as one of the full width: its attention's scale is D^-1/2, and the keys
+            are concatenated instead of averaged.
     """
 
     after: Mapping[str, int]
@@ -59,6 +62,7 @@ class EncodePoint:
     attention: TowerAttention | None = None
     attention_block: Mapping[str, int] = field(default_factory=dict)
     keys: bool = False
+    single_head: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,21 +89,34 @@ class DecodePoint:
     Attributes:
         before: layer index; rows of attention are read from layer ``before - 1``.
         attention: which query rows are wanted: "last" prompt token, or all "text" tokens that follow the image.
-        keys: also give the rotated keys of layer ``before - 1``.
+        keys: also give the rotated keys of layer ``before - 1``, heads side by side.
+        peek: read attention and keys from layer ``before`` itself instead, run for this purpose on the sequence as it
+            stands; nothing of it is cached, its cost counts as pruning.
+        normed: give tokens and text after the decoder's final norm.
+        rope: also give the position encoding's bias (`View.rope`).
     """
 
     before: int
     attention: TextRows | None = None
     keys: bool = False
+    peek: bool = False
+    normed: bool = False
+    rope: bool = False
 
 
 @dataclass(frozen=True)
 class Points:
-    """Where a method wants to be asked; `encode` and `decode` in the order in which they are reached."""
+    """Where a method wants to be asked; `encode` and `decode` in the order in which they are reached.
+
+    Attributes:
+        proportional: add the logarithm of `Tokens.size` to the towers' attention logits, so that a merged token counts
+            as the patches it stands for.
+    """
 
     encode: tuple[EncodePoint, ...] = ()
     fuse: FusePoint | None = None
     decode: tuple[DecodePoint, ...] = ()
+    proportional: bool = False
 
     @property
     def text_layer(self) -> int | None:
@@ -140,10 +157,20 @@ class View:
         inside: whether the point lies between the attention and the MLP of a block.
         groups: fuse points: tower -> [B, G] long, the tower's `Tokens.group` for the whole sample (frames one after
             another, origins counted through).
+        scores: fuse points: tower -> [B, G] float, the `Decision.score` of the method's last encode point for the token
+            that stands for each cell of the tower's unpruned grid (frames one after another), -inf where a cell had
+            been dropped before that point. Towers whose encode decisions gave no score are missing.
         attention: the rows asked for. Tower points: [B, N] (already averaged over heads). Decode points:
             [B, H, R, N] softmax rows over the visual tokens; rows that are padding are zero.
         keys: [B, N, Dk] as asked for.
-        text: [B, T, D] embeddings of the question's tokens where asked for, zero rows for padding.
+        text: [B, T, D] embeddings of the question's tokens where asked for (decode points: their hidden states), zero
+            rows for padding.
+        text_valid: decode points: [B, T] bool, which of them are tokens.
+        text_keys: decode points: [B, T, Dk], where keys were asked for.
+        rope: decode points: [L] at each distance between a query and a key, the sum over frequencies of
+            2·cos(distance·frequency) / sqrt(head dimension), where asked for.
+        memo: decode points: what the method's decisions at earlier points left for this one (`Decision.memo`); what
+            encode points left comes as [B, frames, ...].
         partials: tower -> [B, N, D'] partial first projections on a shared fusion, where asked for.
         generators: one seeded torch.Generator per row, the same for a sample in whatever batch it comes.
         tower: the tower's name, "fused" for a joined sequence, "llm" at a decode point.
@@ -171,6 +198,11 @@ class View:
     layers: tuple[int, ...] = ()
     inside: bool = False
     groups: Mapping[str, Tensor] = field(default_factory=dict)
+    scores: Mapping[str, Tensor] = field(default_factory=dict)
+    text_valid: Tensor | None = None
+    text_keys: Tensor | None = None
+    rope: Tensor | None = None
+    memo: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -186,7 +218,11 @@ class Decision:
         normalise: divide by the sum of the weights (a mean). Ignored when ``weight`` is None.
         mix: [B, K, N] explicit linear map: the k-th kept token (in sequence order) becomes mix[k] @ x. Excludes
             `merge_into` as a source of features; `merge_into` then only says where a dropped token went.
-        score: [B, N] what the decision was based on, for pictures; higher is kept.
+        score: [B, N] what the decision was based on, higher is kept; for pictures, and from an encode point the fuse
+            point gets it (`View.scores`).
+        order: [B, N] non-negative sort keys: kept tokens stand in their ascending order (ties: sequence order),
+            special tokens first. None: sequence order.
+        memo: encode and decode points: name -> [B, ...], handed to the method's later decode points.
     """
 
     keep: Tensor
@@ -195,11 +231,17 @@ class Decision:
     normalise: bool = True
     mix: Tensor | None = None
     score: Tensor | None = None
+    order: Tensor | None = None
+    memo: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Fact:
-    """A row of `list methods`: where a method comes from and what it needs."""
+    """A row of `list methods`: where a method comes from and what it needs.
+
+    Attributes:
+        substitutes: what stands in for something published that the models here lack.
+    """
 
     year: int
     paper: str
@@ -207,6 +249,7 @@ class Fact:
     needs: tuple[str, ...] = ()
     trained: bool = False
     adaptive: bool = False
+    substitutes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -217,11 +260,16 @@ class Pruner:
         fact: provenance and needs, for tables.
         positions: the published position policy: "keep" gives surviving tokens their original position ids,
             "renumber" contiguous ones.
+        ordered: survivors stay in spatial order (False: some are moved behind others).
+        stepwise: the points of a calibrated stage are measured one after another, each with those before it deciding
+            (False: all at once, on the unpruned sequence).
         prefers: fusion kind of the model variant to take where a model offers several.
     """
 
     fact: ClassVar[Fact] = Fact(year=0, paper="", stages=())
     positions: ClassVar[Literal["keep", "renumber"]] = "keep"
+    ordered: ClassVar[bool] = True
+    stepwise: ClassVar[bool] = False
     prefers: ClassVar[Literal["independent", "shared"] | None] = None
 
     @property
@@ -242,6 +290,11 @@ class Pruner:
     def needs_calibration(self) -> bool:
         """Whether `View.facts` must be measured before the method can run."""
         return bool(self.calibration)
+
+    def bind(self, vlm: VLM, budget: TokenBudget) -> Pruner:
+        """The method that the engine asks on this model at this budget: itself, unless it must know them (plain data
+        only) when it decides."""
+        return self
 
     def points(self, vlm: VLM, budget: TokenBudget) -> Points:
         """Where to ask; raises BudgetError or UnsupportedError when the target or the model does not fit."""
@@ -264,7 +317,10 @@ class Pruner:
         return Decision(keep=view.tokens.visual)
 
     def observe(self, view: View) -> Mapping[str, Tensor]:
-        """Statistics of an unpruned view in a calibration pass: name -> [B]. Rows of all batches are concatenated."""
+        """Statistics of an unpruned view in a calibration pass: name -> [B] or [B, n].
+
+        Rows of all batches are concatenated; where n differs, short rows are filled up with NaN.
+        """
         return {}
 
     def fit(self, stage: Stage, observed: Mapping[str, Tensor]) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.clock import Clock
 from meteor_bench.core.encode import Towered, encode
 from meteor_bench.core.engine import Engine
-from meteor_bench.core.fuse import Visual, fuse
+from meteor_bench.core.fuse import Visual, embed_questions, fuse
 from meteor_bench.core.generate import Generation, Likelihood, answer, score
 from meteor_bench.core.prefill import Prefix, prefix
 from meteor_bench.core.pruner import Pruner
@@ -223,11 +223,7 @@ class Session:
 
     def _fuse_with_text(self, towered: Towered, rows: Sequence[int], prompts: Sequence[Prompt]) -> Visual:
         """Fusion for a method whose choice depends on the question."""
-        width = max(len(p.after) for p in prompts)
-        ids = torch.tensor([[*p.after, *[0] * (width - len(p.after))] for p in prompts], device=self.device)
-        live = torch.tensor([len(p.after) for p in prompts], device=self.device)
-        text = self.vlm.decoder.embed(ids) * (torch.arange(width, device=self.device) < live[:, None])[..., None]
-        return fuse(self.engine, towered, rows, text)
+        return fuse(self.engine, towered, rows, embed_questions(self.engine, prompts))
 
     def _answer(
         self, request: Request, generation: Generation, common: Mapping[str, float], own: Mapping[str, float]

@@ -5,24 +5,37 @@ Everything works row by row (a result never depends on the other rows of a batch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fractions import Fraction
+from math import floor
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from meteor_bench.core.pruner import Decision, View
-from meteor_bench.errors import ConfigError
+from meteor_bench.core.pruner import Decision, View, keep_top
+from meteor_bench.core.tokens import Grid
+from meteor_bench.errors import ConfigError, UnsupportedError
+
+if TYPE_CHECKING:
+    from meteor_bench.models.base import VLM
 
 __all__ = [
     "absorb",
     "check_choice",
+    "frame_shares",
+    "leaders",
+    "depth_points",
+    "mean_text",
     "noise",
+    "on_grid",
     "per_tower",
     "rank_of",
     "round_half_up",
     "shares",
     "similarity_to_mean",
+    "split_groups",
     "split_total",
     "strided",
     "unit",
@@ -146,7 +159,37 @@ def shares(views: Mapping[str, View]) -> dict[str, Tensor]:
 def per_tower(views: Mapping[str, View], rule: Callable[[View, Tensor], Decision]) -> dict[str, Decision]:
     """Lift a rule for one sequence to all views of a fuse point; each gets its share [B] of the budget."""
     share = shares(views)
-    return {name: rule(view, share[name]) for name, view in views.items()}
+    # A tower that an earlier stage emptied has nothing to decide about.
+    return {
+        name: rule(view, share[name]) if view.tokens.x.shape[1] > 0 else Decision(keep=view.tokens.visual)
+        for name, view in views.items()
+    }
+
+
+def mean_text(method: str, view: View) -> Tensor:
+    """[B, D] mean of the question's token embeddings at a fuse point; padding is zero rows."""
+    if view.text is None:
+        raise ConfigError(f"{method} needs the question, which this caller of the engine left out")
+    live = (view.text != 0).any(-1).sum(1).clamp(min=1)
+    return view.text.sum(1) / live[:, None]
+
+
+def depth_points(method: str, vlm: VLM, stops: Sequence[Fraction]) -> tuple[int, ...]:
+    """Language-model layers at given shares of the model's depth, for layers published for another depth.
+
+    Rounded to the nearest layer, halves up; each at least 1 and after the one before it.
+
+    Raises:
+        UnsupportedError: the model has too few layers.
+    """
+    depth, out = vlm.decoder.depth, [0]
+    for share in stops:
+        out.append(max(out[-1] + 1, floor(share * depth + Fraction(1, 2))))
+    if out[-1] >= depth:
+        raise UnsupportedError(
+            f"{method} prunes before {len(stops)} layers after the first; '{vlm.name}' has {depth} layers"
+        )
+    return tuple(out[1:])
 
 
 def absorb(x: Tensor, size: Tensor, into: Tensor) -> Tensor:
@@ -163,3 +206,43 @@ def absorb(x: Tensor, size: Tensor, into: Tensor) -> Tensor:
     total = total.scatter_add(1, slot[..., None].expand_as(x), x.float() * weight[..., None])
     mass = torch.zeros_like(weight).scatter_add(1, slot, weight)
     return total / mass.clamp(min=1e-12)[..., None]
+
+
+def frame_shares(view: View) -> dict[str, Tensor]:
+    """Our rule at a tower point of an independent fusion: the frame's total [R], split as `shares` does."""
+    assert view.layout is not None
+    sizes = {name: torch.full_like(view.target, grid.n) for name, grid in view.layout.grids.items()}
+    return split_total(view.target, {name: n.double() for name, n in sizes.items()}, sizes)
+
+
+def on_grid(group: Tensor, source: Grid, grid: Grid) -> Tensor:
+    """[B, G] group of each cell of ``source`` -> [B, N] group of the nearest cell, for each cell of ``grid``."""
+    if source == grid:
+        return group
+    t, h, w = grid
+    cell = torch.arange(grid.n, device=group.device)
+    frame = cell // (h * w) * source.t // t
+    row = (2 * (cell // w % h) + 1) * source.h // (2 * h)
+    col = (2 * (cell % w) + 1) * source.w // (2 * w)
+    return group[:, (frame * source.h + row) * source.w + col]
+
+
+def leaders(group: Tensor) -> Tensor:
+    """[B, N] any labels (non-negative) -> [B, N] index of the first cell with the same label."""
+    own = torch.arange(group.shape[1], device=group.device).expand_as(group)
+    width = int(group.max()) + 1
+    first = torch.full((group.shape[0], width), group.shape[1], dtype=torch.long, device=group.device)
+    return first.scatter_reduce(1, group, own, reduce="amin").gather(1, group)
+
+
+def split_groups(x: Tensor, into: Tensor, target: Tensor) -> Tensor:
+    """[B, N] the partition with cells made independent until each row has ``target`` groups, least alike first."""
+    own = torch.arange(into.shape[1], device=into.device)
+    member = into != own
+    missing = target - (~member).sum(1)
+    if not bool((missing > 0).any()):
+        return into
+    mean = absorb(x, torch.ones_like(into, dtype=torch.float32), into)  # [B, N, D], at the leaders
+    mean = mean.gather(1, into[..., None].expand_as(mean))
+    apart = 1 - (unit(x) * unit(mean)).sum(-1)
+    return torch.where(keep_top(apart, missing, member), own, into)

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from meteor_bench.core.cache import LayerCache
 from meteor_bench.core.probe import Probe
 from meteor_bench.core.tokens import Grid, Tokens
 
@@ -60,7 +61,8 @@ class VisionTower(nn.Module, ABC):
         """Attention half of a block with its residual: [R, N, D] -> [R, N, D].
 
         Args:
-            mask: [R, 1, N, N] bool, True where a query may see a key; None when nothing is padded.
+            mask: [R, 1, N, N] bool, True where a query may see a key, or float, added to the logits; None when
+                nothing is padded.
         """
 
     @abstractmethod
@@ -162,6 +164,16 @@ class Decoder(nn.Module, ABC):
         Args:
             mask: [B, 1, T, K] bool over cached plus new keys; None: causal, nothing padded.
         """
+
+    def peek(
+        self, index: int, h: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, probe: Probe | None
+    ) -> None:
+        """Let the probe read one layer's attention on [B, T, D]; nothing is cached and no output kept."""
+        self.layer(index, h, rotary, mask, LayerCache(self.depth), probe)
+
+    @abstractmethod
+    def norm(self, h: Tensor) -> Tensor:
+        """Final norm: [..., D] -> [..., D]."""
 
     @abstractmethod
     def head(self, h: Tensor) -> Tensor:

@@ -54,8 +54,21 @@ class LlamaDecoder(Decoder):
             )
         return out
 
+    def peek(
+        self, index: int, h: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, probe: Probe | None
+    ) -> None:
+        layer = self.model.model.layers[index]
+        with probing(probe):
+            layer.self_attn(
+                layer.input_layernorm(h), position_embeddings=rotary, attention_mask=mask, past_key_values=None
+            )
+
+    def norm(self, h: Tensor) -> Tensor:
+        out: Tensor = self.model.model.norm(h)
+        return out
+
     def head(self, h: Tensor) -> Tensor:
-        out: Tensor = self.model.lm_head(self.model.model.norm(h))
+        out: Tensor = self.model.lm_head(self.norm(h))
         return out
 
     def flops_layer(self, queries: int, keys: int) -> int:

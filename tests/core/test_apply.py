@@ -142,3 +142,18 @@ def test_pick_of_whole_rows_is_lossless() -> None:
     tokens = batch()
     out = pick(tokens, tokens.valid)
     assert torch.equal(out.x, tokens.x) and not out.padded
+
+
+def test_an_order_moves_kept_tokens_and_leaves_special_ones_first() -> None:
+    tokens = batch()
+    keep = random_keep(tokens, 0.5)
+    order = torch.randint(0, 3, keep.shape)
+    out = apply(tokens, Decision(keep=keep, order=order))
+    for b in range(3):
+        want = sorted(keep[b].nonzero()[:, 0].tolist(), key=lambda i: (int(order[b, i]), i))
+        assert torch.equal(out.x[b][out.valid[b]], tokens.x[b, [0, *want]])
+        assert out.origin[b][out.valid[b]].tolist() == [-1, *tokens.origin[b, want].tolist()]
+        assert out.special[b].tolist() == [True] + [False] * (out.x.shape[1] - 1)
+        assert torch.equal(out.group[b] >= 0, keep[b, 1:])
+    same = Decision(keep=tokens.visual, order=torch.arange(21).flip(0).expand(3, -1))
+    assert torch.equal(apply(tokens, same).x[:, 1:], tokens.x[:, 1:].flip(1))

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.build import make_pruner
 from meteor_bench.core.calibrate import calibrate
 from meteor_bench.core.encode import encode
 from meteor_bench.core.engine import Engine
-from meteor_bench.core.fuse import Visual, fuse
+from meteor_bench.core.fuse import Visual, embed_questions, fuse
 from meteor_bench.core.generate import Generation, Likelihood, answer, score
 from meteor_bench.core.pruner import Pruner
 from meteor_bench.core.session import Request
@@ -34,7 +35,9 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     ],
     "evoprune": [{"schedule": "mean", "attention": False}],
     "fastv": [{"layer": 1}],
+    "sparsevlm": [{"version": "v2"}],
 }
+COMPOSITIONS = ("evoprune+fastv", "cdpruner+pyramiddrop")
 KEEPS = (0.5, 0.25, 0.06)
 
 
@@ -53,8 +56,7 @@ class Case:
     @property
     def pruner(self) -> Pruner:
         """The method."""
-        made: Pruner = METHODS.load(self.method)(**dict(self.options))
-        return made
+        return make_pruner(self.method, dict(self.options))
 
     def supports(self, keep: float = 0.5) -> bool:
         """Whether the method runs on the model."""
@@ -73,7 +75,7 @@ def shared_model(name: str, native: bool = False) -> VLM:
 
 ALL = [
     Case(method, model, tuple(options.items()))
-    for method in METHODS.names()
+    for method in [*METHODS.names(), *COMPOSITIONS]
     for options in [{}, *VARIANTS.get(method, [])]
     for model in tiny.MODELS
 ]
@@ -99,7 +101,8 @@ def engine(case: Case, keep: float, *, count: int = 4, frames: int = 1, native: 
 
 def visual_of(engine: Engine, asked: Sequence[Request]) -> Visual:
     """Visual tokens of the requests' images, one row each."""
-    return fuse(engine, encode(engine, tiny.pixels(engine.vlm, asked), [r.key for r in asked]))
+    text = embed_questions(engine, tiny.prompts(engine.vlm, asked))
+    return fuse(engine, encode(engine, tiny.pixels(engine.vlm, asked), [r.key for r in asked]), text=text)
 
 
 def generate(engine: Engine, asked: Sequence[Request], new_tokens: int = 3) -> list[Generation]:
@@ -148,6 +151,12 @@ class Recorder(Decoder):
         self.positions.setdefault(index, []).append(self._now)
         self.cached.setdefault(index, []).append(cache.width(index))  # type: ignore[attr-defined]
         return out
+
+    def peek(self, index: int, h: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, probe: Any) -> None:
+        self.inner.peek(index, h, rotary, mask, probe)
+
+    def norm(self, h: Tensor) -> Tensor:
+        return self.inner.norm(h)
 
     def head(self, h: Tensor) -> Tensor:
         return self.inner.head(h)

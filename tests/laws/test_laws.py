@@ -138,10 +138,10 @@ def test_3_kept_is_budget_is_trace_is_cache(case: Case, frames: int, keep: float
 def test_3_adaptive_budgets_are_met_on_average(case: Case, keep: float) -> None:
     asked = tiny.requests(4)
     pruning = engine(case, keep)
-    finals = [g.trace.final for g in generate(pruning, asked)]
-    target = TokenBudget(keep).tokens(64)
+    traces = [g.trace for g in generate(pruning, asked)]
+    finals, (target,) = [t.final for t in traces], {t.target for t in traces}
     assert sum(finals) / len(finals) == pytest.approx(target, abs=1)
-    assert facts(case, keep, 4, 1, False)["meteor.calibrated"]["mean"] == sum(finals) / len(finals)
+    assert facts(case, keep, 4, 1, False)[f"{case.method}.calibrated"]["mean"] == sum(finals) / len(finals)
 
 
 # ---------------------------------------------------------------- 4
@@ -182,12 +182,15 @@ def test_5_order_positions_and_special_tokens(case: Case, policy: str) -> None:
         assert (specials == (1 if kind == "encode" and view.has_cls else 0)).all()
         for row in range(view.tokens.x.shape[0]):
             origins = view.tokens.origin[row][view.tokens.visual[row]]
+            if not pruning.pruner.ordered:
+                origins = origins.sort().values
             assert (origins.diff() > 0).all() and (origins >= 0).all() and (origins < view.tokens.grid.n).all()
     head = len(tiny.prompts(vlm, asked)[0].before)
     trace = generation.trace
     for layer in range(vlm.decoder.depth):
         prefill, step = recorder.positions[layer]
-        assert (prefill[0].diff() > 0).all()
+        if pruning.pruner.ordered or policy == "renumber":
+            assert (prefill[0].diff() > 0).all()
         visual = prefill[0, head : head + trace.llm[layer]] - head
         text = prefill[0, head + trace.llm[layer] :]
         if policy == "renumber":

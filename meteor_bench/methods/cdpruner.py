@@ -1,0 +1,129 @@
+"""CDPruner: Conditional diversity maximization (NeurIPS 2025, arXiv 2506.10967), section 3.
+
+Before the language model: the subset of largest determinant under the kernel ``L = diag(q)·S·diag(q)``, a
+determinantal point process conditioned on the question. S is the cosine of projected tokens; q their relevance to
+the question, ``(r - min r + 1e-6) / (max r - min r)``. Greedy: always the token that raises the determinant most.
+
+Deviations:
+
+- The paper's r is minus the cosine between CLIP's patch and text embeddings (minus, because CLIP's patches point away
+  from the text that describes them). The models here have no CLIP text tower: r is the cosine between a projected token
+  and the mean of the language model's embeddings of the prompt after the image, question and template's end.
+  `negate` (default, as published) puts the minus before it.
+- Once no remaining token raises the determinant (its share of the kernel's largest entry is below 1e-10, as when more
+  tokens are wanted than the features have dimensions), the most relevant ones fill the budget; the official code
+  divides by zero there. All arithmetic is in float64.
+- On an independent fusion each encoder is pruned on its own, the budget split in proportion to the token counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.pruner import Decision, Fact, FusePoint, Points, Pruner, View
+from meteor_bench.methods._common import mean_text, per_tower
+
+if TYPE_CHECKING:
+    from meteor_bench.models.base import VLM
+
+__all__ = ["CDPruner", "Chosen", "greedy_map", "relevance"]
+
+EXHAUSTED = 1e-10
+
+
+def relevance(x: Tensor, text: Tensor, visual: Tensor, *, negate: bool = True) -> Tensor:
+    """[B, N] float64 in (0, 1], min-max normalised within each row; 0 where not visual.
+
+    Args:
+        x: [B, N, D] projected tokens.
+        text: [B, D] the question.
+    """
+    r = torch.cosine_similarity(x.double(), text.double()[:, None], dim=-1, eps=1e-12)
+    r = -r if negate else r
+    low = r.masked_fill(~visual, torch.inf).amin(1, keepdim=True)
+    high = r.masked_fill(~visual, -torch.inf).amax(1, keepdim=True)
+    spread = high - low
+    q = torch.where(spread > 0, (r - low + 1e-6) / spread.clamp(min=1e-12), torch.ones_like(r))
+    return q.masked_fill(~visual, 0.0)
+
+
+class Chosen(NamedTuple):
+    """What the greedy search found.
+
+    Attributes:
+        keep: [B, N] bool.
+        gains: [B, K] what each step multiplied the determinant by; NaN for steps that were not needed or came
+            after the kernel was exhausted.
+    """
+
+    keep: Tensor
+    gains: Tensor
+
+
+def greedy_map(x: Tensor, quality: Tensor, k: Tensor, allowed: Tensor) -> Chosen:
+    """Greedy maximum a posteriori of a determinantal point process (Chen et al. 2018): T steps.
+
+    Args:
+        x: [B, N, D]; S is the cosine of its rows.
+        quality: [B, N] float64.
+        k: [B] long, tokens to choose; clipped to those allowed.
+        allowed: [B, N] bool.
+    """
+    v = torch.nn.functional.normalize(x.double(), dim=-1, eps=1e-12) * quality[..., None]
+    v = v.masked_fill(~allowed[..., None], 0.0)
+    gain = v.square().sum(-1)  # [B, N], diagonal of the kernel
+    floor = EXHAUSTED * gain.amax(1)
+    k = torch.minimum(k, allowed.sum(1))
+    partial = k < allowed.sum(1)
+    steps = int((k * partial).max())
+    rows = torch.arange(len(x), device=x.device)
+    chosen, free = allowed & ~partial[:, None], allowed.clone()
+    basis = v.new_zeros(len(x), steps, x.shape[1])  # rows of the kernel's Cholesky factor
+    gains = v.new_full((len(x), steps), torch.nan)
+    for step in range(steps):
+        left = gain.masked_fill(~free, -torch.inf)
+        best = left.argmax(1)  # [B]
+        most = left[rows, best]
+        spent = most <= floor
+        best = torch.where(spent, quality.masked_fill(~free, -torch.inf).argmax(1), best)
+        live = partial & (step < k)
+        gains[:, step] = torch.where(live & ~spent, most, gains[:, step])
+        chosen[rows, best] |= live
+        free[rows, best] &= ~live
+        row = torch.einsum("bnd,bd->bn", v, v[rows, best])
+        row = row - torch.einsum("bt,btn->bn", basis[rows, :step, best], basis[:, :step])
+        row = torch.where(spent[:, None], torch.zeros_like(row), row / most.clamp(min=1e-300).sqrt()[:, None])
+        basis[:, step] = row
+        gain = gain - row.square()
+    return Chosen(chosen, gains)
+
+
+@dataclass(frozen=True)
+class CDPruner(Pruner):
+    """Attributes: negate: relevance is minus the similarity to the question, as published for CLIP."""
+
+    negate: bool = True
+
+    fact: ClassVar[Fact] = Fact(
+        year=2025, paper="arXiv 2506.10967", stages=("fuse",), needs=("text",), substitutes=("LLM text embeddings",)
+    )
+    positions: ClassVar[Literal["keep", "renumber"]] = "renumber"
+
+    def points(self, vlm: VLM, budget: TokenBudget) -> Points:
+        """Before the language model, question known."""
+        return Points(fuse=FusePoint(text=True))
+
+    def fuse(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+        """A diverse and relevant subset of each sequence."""
+        return per_tower(views, self._choose)
+
+    def _choose(self, view: View, share: Tensor) -> Decision:
+        quality = relevance(view.tokens.x, mean_text("cdpruner", view), view.tokens.visual, negate=self.negate)
+        keep = greedy_map(view.tokens.x, quality, share, view.tokens.visual).keep
+        return Decision(keep=keep, score=quality)

@@ -1,0 +1,101 @@
+"""DART: Stop Looking for Important Tokens in Multimodal Language Models (EMNLP 2025, arXiv 2502.11494), section 3.
+
+Before language-model layer 2: a few pivots, the image and the text tokens whose keys (rotated, of the layer before,
+heads side by side) have the largest L1 norm. Image pivots stay, and each pivot in turn keeps the tokens that are least
+similar to it (cosine of the hidden states after the final norm) among those still left: what duplicates a pivot goes.
+
+Deviations:
+
+- The official code takes pivots in the order of a set of integers, which is an accident; here the image pivots come
+  first, then those of the text, each by falling norm.
+- Officially each of P pivots keeps floor(M/P) tokens beside the image pivots themselves, 132 for a target of 128. Here
+  the T - (image pivots) places are shared out evenly, the first pivots taking one more where they do not divide.
+- `layer` is the paper's K = 2 whatever the model's depth. With T below the number of image pivots only T are taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.pruner import Decision, DecodePoint, Fact, Points, Pruner, View, keep_top
+from meteor_bench.errors import ConfigError, UnsupportedError
+from meteor_bench.methods._common import unit
+
+if TYPE_CHECKING:
+    from meteor_bench.models.base import VLM
+
+__all__ = ["Dart"]
+
+
+@dataclass(frozen=True)
+class Dart(Pruner):
+    """Attributes are explained at the top of the file.
+
+    Attributes:
+        layer: tokens are dropped before this language-model layer (0-based, at least 1).
+        image_pivots, text_pivots: how many of each, at least one image pivot.
+    """
+
+    layer: int = 2
+    image_pivots: int = 4
+    text_pivots: int = 4
+
+    fact: ClassVar[Fact] = Fact(year=2025, paper="arXiv 2502.11494", stages=("decode",), needs=("keys",))
+
+    def __post_init__(self) -> None:
+        if self.layer < 1:
+            raise ConfigError(f"dart: layer={self.layer} has no layer before it to read keys from; take 1 or more")
+        if self.image_pivots < 1 or self.text_pivots < 0:
+            raise ConfigError("dart: image_pivots must be at least 1 and text_pivots at least 0")
+
+    def points(self, vlm: VLM, budget: TokenBudget) -> Points:
+        """Before layer `layer`."""
+        if self.layer >= vlm.decoder.depth:
+            raise UnsupportedError(
+                f"dart with layer={self.layer} needs a deeper language model than '{vlm.name}' "
+                f"({vlm.decoder.depth} layers); take at most {vlm.decoder.depth - 1}"
+            )
+        return Points(decode=(DecodePoint(before=self.layer, keys=True, normed=True),))
+
+    def decode(self, view: View) -> Decision:
+        """Pivots, and what is least like them."""
+        assert view.keys is not None and view.text is not None
+        assert view.text_keys is not None and view.text_valid is not None
+        visual = view.tokens.visual
+        target = torch.minimum(view.target, visual.sum(1))
+        places, first = _largest(view.keys, visual, self.image_pivots)  # [B, P]
+        first &= torch.arange(first.shape[1], device=first.device) < target[:, None]
+        words, second = _largest(view.text_keys, view.text_valid, self.text_pivots)
+        pivots = torch.cat([_rows(view.tokens.x, places), _rows(view.text, words)], 1)
+        active = torch.cat([first, second], 1)  # [B, P]
+        chosen = torch.zeros_like(visual).scatter(1, places, first)
+        similar = unit(pivots) @ unit(view.tokens.x).transpose(1, 2)  # [B, P, N]
+        quota, extra = _even(target - chosen.sum(1), active.sum(1))
+        number = active.long().cumsum(1) - 1  # of a pivot among the active ones
+        for i in range(active.shape[1]):  # a handful of pivots, whatever the number of tokens
+            k = torch.where(active[:, i], quota + (number[:, i] < extra).long(), 0)
+            chosen = chosen | keep_top(-similar[:, i], k, visual & ~chosen)
+        return Decision(keep=chosen)
+
+
+def _largest(keys: Tensor, valid: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """[B, P] places of the ``count`` largest L1 norms in falling order, and which of them exist."""
+    norm = keys.float().abs().sum(-1).masked_fill(~valid, -torch.inf)
+    places = norm.argsort(dim=1, descending=True, stable=True)[:, :count]
+    return places, valid.gather(1, places)
+
+
+def _rows(x: Tensor, places: Tensor) -> Tensor:
+    """[B, N, D], [B, P] -> [B, P, D]."""
+    return x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
+
+
+def _even(total: Tensor, parts: Tensor) -> tuple[Tensor, Tensor]:
+    """What each of ``parts`` gets of ``total``, and how many of them get one more."""
+    parts = parts.clamp(min=1)
+    return total // parts, total % parts

@@ -1,0 +1,80 @@
+"""DivPrune: Diversity-based Visual Token Pruning for Large Multimodal Models (CVPR 2025, arXiv 2503.02175), section 3.
+
+Before the language model, on projected tokens: the subset whose least distance between two members is as large as
+can be (max-min diversity), greedily, with the distance 1 - cosine. First the token that is farthest from its nearest
+other one, then always the token that is farthest from the chosen ones.
+
+Deviations: the first two tokens of such a search are often each other's nearest, an exact tie; the lower index wins.
+Where there are fewer distinct tokens than places the official code repeats indices; ours takes other tokens. The
+paper's k = round(ratio·N) is the engine's budget. On an independent fusion each encoder is pruned on its own, the
+budget split in proportion to the token counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.pruner import Decision, Fact, FusePoint, Points, Pruner, View
+from meteor_bench.methods._common import per_tower, unit
+
+if TYPE_CHECKING:
+    from meteor_bench.models.base import VLM
+
+__all__ = ["DivPrune", "farthest"]
+
+
+def farthest(x: Tensor, k: Tensor, allowed: Tensor) -> Tensor:
+    """Greedy max-min selection by 1 - cosine.
+
+    One step per token, each O(N); the distances are computed once.
+
+    Args:
+        x: [B, N, D].
+        k: [B] long, tokens to choose; clipped to those allowed.
+        allowed: [B, N] bool.
+
+    Returns:
+        [B, N] bool.
+    """
+    v = unit(x)
+    distance = 1 - v @ v.transpose(1, 2)  # [B, N, N]
+    distance = (distance + distance.transpose(1, 2)) / 2  # rounding must not decide between i and j
+    itself = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
+    nearest = distance.masked_fill(itself | ~allowed[:, None], torch.inf).amin(2)  # [B, N]
+    k = torch.minimum(k, allowed.sum(1))
+    partial = k < allowed.sum(1)  # rows that keep everything need no search
+    chosen = allowed & ~partial[:, None]
+    free, rows = allowed.clone(), torch.arange(len(x), device=x.device)
+    for step in range(int((k * partial).max())):
+        best = nearest.masked_fill(~free, -torch.inf).argmax(1)  # [B]
+        live = partial & (step < k)
+        chosen[rows, best] |= live
+        free[rows, best] &= ~live
+        gap = distance[rows, best]  # [B, N]
+        nearest = gap if step == 0 else torch.minimum(nearest, gap)
+    return chosen
+
+
+@dataclass(frozen=True)
+class DivPrune(Pruner):
+    """Max-min diversity, positions renumbered."""
+
+    fact: ClassVar[Fact] = Fact(year=2025, paper="arXiv 2503.02175", stages=("fuse",))
+    positions: ClassVar[Literal["keep", "renumber"]] = "renumber"
+
+    def points(self, vlm: VLM, budget: TokenBudget) -> Points:
+        """Before the language model."""
+        return Points(fuse=FusePoint())
+
+    def fuse(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+        """A diverse subset of each sequence."""
+        return per_tower(views, self._choose)
+
+    def _choose(self, view: View, share: Tensor) -> Decision:
+        return Decision(keep=farthest(view.tokens.x, share, view.tokens.visual))

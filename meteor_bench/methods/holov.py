@@ -1,0 +1,122 @@
+"""HoloV: Don't Just Chase "Highlighted Tokens" (NeurIPS 2025, arXiv 2510.02912), section 3. Before the language model.
+
+The tokens are cut into P runs in raster order ("crops"). A token's score is ``1000·attention + 0.09·variance``: the
+class token's attention, and the variance of its cosines to the others of its crop, scaled so that the crop's mean is
+that of the first term. The diagonal counts as 0, the sum is divided by the crop's size less one. The budget is split in
+proportion to the crops' mean scores, rounded down, the remainder goes one each to the heaviest; each crop keeps its
+tokens with the highest attention. Cosines are of projected tokens.
+
+Deviations: a crop that gets more than it holds hands the surplus on to the others in the same way (the authors' code
+pads with zeros); a crop of one token is scored like the others, with variance 0. Tokens stay in spatial order. On a
+shared fusion the encoders' attentions are scaled to a sum of 1 and averaged. Several encoders, frames, encoders
+without a class token or attention, and the block that the attention is read from: see `_selection`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core.pruner import Decision, Fact, View
+from meteor_bench.errors import ConfigError
+from meteor_bench.methods._common import rank_of, unit
+from meteor_bench.methods._selection import AttentionSelector
+
+__all__ = ["HoloV", "allot", "crop_of", "crop_scores"]
+
+EPS = 1e-6  # the authors'
+
+
+def crop_of(visual: Tensor, crops: int) -> tuple[Tensor, Tensor]:
+    """[B, N] crop of each visual token (meaningless elsewhere) and [B, P] the crops' sizes; the first are larger."""
+    n = visual.sum(1, keepdim=True)
+    base, rest = n // crops, n % crops
+    size = base + (torch.arange(crops, device=visual.device) < rest).long()  # [B, P]
+    place = rank_of(visual).clamp(min=0)
+    crop = torch.searchsorted(size.cumsum(1), place.contiguous(), right=True)
+    return crop.clamp(max=crops - 1), size
+
+
+def crop_scores(x: Tensor, attention: Tensor, visual: Tensor, crop: Tensor, size: Tensor, variance: float) -> Tensor:
+    """[B, P] float64 mean score of each crop, 0 for an empty one."""
+    v = unit(x)
+    together = (crop[:, :, None] == crop[:, None]) & visual[:, :, None] & visual[:, None]
+    itself = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
+    s = (v @ v.transpose(1, 2)).masked_fill(~together | itself, 0.0)  # [B, N, N]
+    mine = size.gather(1, crop).double()  # [B, N]
+    total, square = s.double().sum(2), s.double().square().sum(2)
+    mean = total / (mine - 1).clamp(min=1)
+    spread = (square - 2 * mean * total + mine * mean.square()) / (mine - 1).clamp(min=1)
+    spread = spread.clamp(min=0).masked_fill(~visual, 0.0)
+    looked = (1000 * attention.double()).masked_fill(~visual, 0.0)
+
+    def crop_mean(values: Tensor) -> Tensor:
+        return torch.zeros_like(size, dtype=torch.float64).scatter_add_(1, crop, values) / size.clamp(min=1)
+
+    a, d = crop_mean(looked), crop_mean(spread)
+    return a + variance * d * a / (d + EPS)
+
+
+def allot(weight: Tensor, size: Tensor, total: Tensor) -> Tensor:
+    """[B, P] tokens that each crop keeps; sums to ``total`` exactly.
+
+    Args:
+        weight: [B, P] non-negative.
+        size: [B, P] the most each can keep.
+        total: [B] long, at most the sum of ``size``.
+    """
+    kept = torch.zeros_like(size)
+    while bool((kept.sum(1) < total).any()):
+        left = (total - kept.sum(1))[:, None]
+        free = size > kept
+        share = torch.where(free, weight, torch.zeros_like(weight))
+        mass = share.sum(1, keepdim=True)
+        share = torch.where(mass > 0, share / (mass + EPS), free.double() / free.sum(1, keepdim=True).clamp(min=1))
+        more = (share * left).floor().long()
+        order = torch.where(free, share, -torch.ones_like(share)).argsort(dim=1, descending=True, stable=True)
+        place = torch.empty_like(order).scatter_(
+            1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
+        )
+        more = more + ((place < left - more.sum(1, keepdim=True)) & free)
+        kept = torch.minimum(kept + more, size)
+    return kept
+
+
+@dataclass(frozen=True)
+class HoloV(AttentionSelector):
+    """Attributes are explained at the top of the file.
+
+    Attributes:
+        crops: P.
+        variance: weight of the variance.
+    """
+
+    crops: int = 16
+    variance: float = 0.09
+
+    fact: ClassVar[Fact] = Fact(year=2025, paper="arXiv 2510.02912", stages=("encode", "fuse"), needs=("attention",))
+    title: ClassVar[str] = "holov"
+    projected: ClassVar[bool] = True
+    scaling: ClassVar[Literal["range", "sum"]] = "sum"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.crops < 1 or self.variance < 0:
+            raise ConfigError("holov: crops must be at least 1 and variance at least 0")
+
+    def choose(self, view: View, score: Tensor, share: Tensor) -> Decision:
+        """A budget for each crop, and its tokens with the highest attention."""
+        visual = view.tokens.visual
+        crop, size = crop_of(visual, self.crops)
+        weight = crop_scores(view.tokens.x, score, visual, crop, size, self.variance)
+        kept = allot(weight, size, torch.minimum(share, view.tokens.counts()))  # [B, P]
+        by_score = score.masked_fill(~visual, -torch.inf).argsort(dim=1, descending=True, stable=True)
+        last = torch.where(visual, crop, self.crops).gather(1, by_score)
+        order = by_score.gather(1, last.argsort(dim=1, stable=True))  # crop by crop, what is not visual last
+        at = torch.arange(order.shape[1], device=order.device).expand_as(order)
+        place = torch.empty_like(order).scatter_(1, order, at)
+        place = place - (size.cumsum(1) - size).gather(1, crop)  # place in its crop, by attention
+        return Decision(keep=visual & (place < kept.gather(1, crop)), score=score)

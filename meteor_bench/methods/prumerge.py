@@ -1,0 +1,158 @@
+"""PruMerge and PruMerge+: LLaVA-PruMerge: Adaptive Token Reduction (ICCV 2025, arXiv 2403.15388), sections 3.2 to 3.4.
+
+After the encoder. a = the class token's attention to the patches, all heads taken as one of full width (scale D^-1/2,
+softmax over the class token too). The tokens above ``Q3 + c·IQR`` of a stay. Each adds the sum of its 32 nearest others
+by the cosine of the full-width keys, weighted by a (not normalised, other kept ones included); one extra token is the
+sum of the dropped ones weighted by a. "+" also keeps a uniform sample of three tokens for each outlier.
+
+Deviations:
+
+- The authors' c is 1.5, and the count follows from the image alone. Here c is calibrated, so that the mean count meets
+  the budget, per encoder in proportion to its tokens; `whisker` = 1.5 restores the published rule, whose count ignores
+  the budget.
+- Where an image keeps everything, nothing is merged into it.
+- The extra token stands where the dropped token with the highest attention was, and all are in spatial order (the
+  authors': in order of attention, the extra one last).
+- "+": the uniform sample is evenly spread; the authors take every int(int(1/share)/3)-th token, which fails at shares
+  above a third and jumps between steps. `official_quirks` restores it (with a step of at least 1).
+- Keys and attention are those of the last block that the model runs; the authors' are from one block after it, which
+  LLaVA runs for nothing else.
+- On a shared fusion the encoders' attentions are scaled to a sum of 1 and averaged. There, and in a convolutional
+  encoder, features take the keys' place. Several encoders, frames, encoders without a class token or attention: see
+  `_selection`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core.pruner import Decision, Fact, Stage, View, keep_top
+from meteor_bench.errors import ConfigError
+from meteor_bench.methods._common import rank_of, strided, unit
+from meteor_bench.methods._selection import AdaptiveSelector
+
+__all__ = ["PruMerge", "PruMergePlus", "outlyingness"]
+
+
+def outlyingness(attention: Tensor, visual: Tensor) -> Tensor:
+    """[B, N] float64 ``(a - Q3) / IQR`` over a row's visual tokens (linear percentiles), -inf elsewhere."""
+    a = attention.double().masked_fill(~visual, torch.nan)
+    if a.shape[1] == 0:
+        return a
+    low, high = torch.nanquantile(a, torch.tensor([0.25, 0.75], dtype=a.dtype, device=a.device), dim=1, keepdim=True)
+    outlying: Tensor = (a - high) / (high - low).clamp(min=1e-30)
+    return outlying.nan_to_num(nan=-torch.inf)
+
+
+@dataclass(frozen=True)
+class PruMerge(AdaptiveSelector):
+    """Attributes are explained at the top of the file.
+
+    Attributes:
+        whisker: c; 0 calibrates it to the budget.
+        neighbours: tokens that each kept one takes in.
+    """
+
+    whisker: float = 0.0
+    neighbours: int = 32
+
+    fact: ClassVar[Fact] = Fact(
+        year=2024, paper="arXiv 2403.15388", stages=("encode",), needs=("attention", "keys"), adaptive=True
+    )
+    title: ClassVar[str] = "prumerge"
+    keys: ClassVar[bool] = True
+    single_head: ClassVar[bool] = True
+    scaling: ClassVar[Literal["range", "sum"]] = "sum"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.whisker < 0 or self.neighbours < 0:
+            raise ConfigError(f"{self.title}: whisker and neighbours must not be negative")
+
+    @property
+    def calibration(self) -> tuple[Stage, ...]:
+        """The threshold, unless it is given."""
+        return super().calibration if self.whisker == 0 else ()
+
+    def evidence(self, view: View, score: Tensor) -> Tensor:
+        """Outlyingness of each token."""
+        return outlyingness(score, view.tokens.visual)
+
+    def counts(self, values: Tensor, tokens: Tensor) -> Tensor:
+        """Outliers, what is kept besides them, and the extra token."""
+        # Calibration only: a row at a time, as each takes [n, n].
+        return torch.stack([self._left(row) for row in values])
+
+    def _left(self, values: Tensor) -> Tensor:
+        """[M + 1] tokens left for each number of outliers among a row's values [M]."""
+        real = values[~values.isnan()]
+        n = len(real)
+        rank = torch.empty_like(real, dtype=torch.long)
+        rank[real.argsort(descending=True, stable=True)] = torch.arange(n)
+        m = torch.arange(n + 1)
+        kept = (rank < m[:, None]) | self.uniform(torch.ones(n + 1, n, dtype=torch.bool), m)
+        count = kept.sum(1)
+        count = count + (count < n).long()
+        return torch.cat([count, count[-1:].expand(len(values) - n)])
+
+    def uniform(self, visual: Tensor, outliers: Tensor) -> Tensor:
+        """[B, N] bool, tokens kept besides the ``outliers`` [B]."""
+        return torch.zeros_like(visual)
+
+    def choose(self, view: View, score: Tensor, share: Tensor) -> Decision:
+        """Outliers, each with its neighbours, and one token for the rest."""
+        visual, count = view.tokens.visual, view.tokens.counts()
+        bar = self.whisker if self.whisker > 0 else self.threshold(view)
+        m = (self.evidence(view, score) > bar).sum(1)
+        kept = keep_top(score, m, visual) | (self.uniform(visual, m) & visual)
+        kept = torch.where((share >= count)[:, None], visual, kept & (share > 0)[:, None])
+        dropped = visual & ~kept & (share > 0)[:, None]
+        extra = keep_top(score, torch.ones_like(count), dropped)
+        mix = self._mix(view, score, kept, extra, dropped)
+        into = extra.to(torch.uint8).argmax(1, keepdim=True) if extra.shape[1] > 0 else extra.long()
+        into = torch.where(dropped, into, -torch.ones_like(into))
+        return Decision(keep=kept | extra, merge_into=into, mix=mix, score=score)
+
+    def _mix(self, view: View, score: Tensor, kept: Tensor, extra: Tensor, dropped: Tensor) -> Tensor:
+        """[B, K, N] what each surviving token is made of."""
+        visual = view.tokens.visual
+        stays = kept | extra
+        width = int(stays.sum(1).max())
+        row = (~stays).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]  # [B, K] the survivors, in order
+        n = visual.shape[1]
+        own = torch.arange(n, device=row.device)
+        itself = row[..., None] == own  # [B, K, N]
+        v = unit(view.tokens.x if view.keys is None else view.keys)
+        near = v.gather(1, row[..., None].expand(-1, -1, v.shape[-1])) @ v.transpose(1, 2)
+        near = near.masked_fill(itself | ~visual[:, None], -torch.inf)
+        best = near.topk(min(self.neighbours, n), dim=2)
+        weight = score.float()[:, None].expand(-1, width, -1)
+        around = torch.zeros_like(near).scatter(
+            2, best.indices, weight.gather(2, best.indices).masked_fill(best.values == -torch.inf, 0.0)
+        )
+        merges = dropped.any(1)[:, None, None]
+        whole = itself.float() + around * merges
+        rest = weight * dropped[:, None]
+        return torch.where(extra.gather(1, row)[..., None], rest, whole)
+
+
+@dataclass(frozen=True)
+class PruMergePlus(PruMerge):
+    """Attributes: official_quirks: the authors' step between uniform samples; and see `PruMerge`."""
+
+    official_quirks: bool = False
+
+    title: ClassVar[str] = "prumerge+"
+
+    def uniform(self, visual: Tensor, outliers: Tensor) -> Tensor:
+        """Three for each outlier, evenly spread."""
+        n = visual.sum(1)
+        if not self.official_quirks:
+            return strided(visual, torch.minimum(3 * outliers, n))
+        step = (n // outliers.clamp(min=1) // 3).clamp(min=1)[:, None]
+        place = rank_of(visual)
+        return visual & (place % step == 0) & (place < n[:, None] - 1) & (outliers > 0)[:, None]

@@ -1,0 +1,63 @@
+"""PyramidDrop: Accelerating LVLMs via pyramid visual redundancy reduction (CVPR 2025, arXiv 2410.17247), section 3.
+
+The language model is cut in four equal stages. At the end of each but the last, visual tokens are ranked by the
+attention that the last prompt token pays them in the layer that comes next (its norm, queries, keys and positions;
+a causal softmax over the whole sequence, averaged over heads), and a fixed share stays: 1/2, 1/4, 1/8 of the original
+tokens in the paper.
+
+Deviations:
+
+- The shares are geometric: of N tokens ``floor(N·(T/N)^(i/3))`` stay after point i, T after the last. At T = N/8 these
+  are the published 1/2, 1/4, 1/8.
+- The points are before layers 8, 16, 24 of 32 in the paper; at other depths at the nearest layer to 1/4, 1/2, 3/4.
+- N is the length of the unpruned visual sequence, all encoders together; they are ranked in one list.
+- Grouped-query models work (the official code fails on them).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+
+from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.pruner import Decision, DecodePoint, Fact, Points, Pruner, View, keep_top
+from meteor_bench.errors import ConfigError
+from meteor_bench.methods._common import depth_points
+
+if TYPE_CHECKING:
+    from meteor_bench.models.base import VLM
+
+__all__ = ["PyramidDrop"]
+
+
+@dataclass(frozen=True)
+class PyramidDrop(Pruner):
+    """Attributes: stages_at: ends of the stages as shares of the language model's depth."""
+
+    stages_at: tuple[float, ...] = (0.25, 0.5, 0.75)
+
+    fact: ClassVar[Fact] = Fact(year=2024, paper="arXiv 2410.17247", stages=("decode",), needs=("attention",))
+    positions: ClassVar[Literal["keep", "renumber"]] = "renumber"
+
+    def __post_init__(self) -> None:
+        rising = all(a < b for a, b in zip((0.0, *self.stages_at), (*self.stages_at, 1.0), strict=True))
+        if not self.stages_at or not rising:
+            raise ConfigError(f"pyramiddrop: stages_at={self.stages_at} must rise within (0, 1)")
+
+    def points(self, vlm: VLM, budget: TokenBudget) -> Points:
+        """At the ends of the stages."""
+        shares = [Fraction(share).limit_denominator(1000) for share in self.stages_at]
+        layers = depth_points("pyramiddrop", vlm, shares)
+        return Points(decode=tuple(DecodePoint(before=layer, attention="last", peek=True) for layer in layers))
+
+    def decode(self, view: View) -> Decision:
+        """The tokens that the last prompt token will attend to most."""
+        assert view.attention is not None
+        score = view.attention.float().mean(1)[:, 0]  # [B, H, 1, N] -> [B, N]
+        n, power = view.tokens.grid.n, (view.point + 1) / len(view.layers)
+        share = torch.floor(n * (view.target.double() / n) ** power + 1e-9).long()
+        k = torch.maximum(share, view.target)
+        return Decision(keep=keep_top(score, k, view.tokens.visual), score=score)

@@ -1,0 +1,68 @@
+"""ToMe: Token Merging: Your ViT But Faster (ICLR 2023, arXiv 2210.09461), section 3. Training-free, inside the encoder.
+
+In every block: attention with its residual, merge r tokens, MLP. The sequence's tokens at even places are set A, those
+at odd places set B. Each token of A has its best partner in B by the cosine similarity of their keys (averaged over
+heads); the r best edges merge A's token into B's: the mean weighted by the number of patches that a token stands for.
+The class token takes a place and is never merged. From then on the logarithm of a token's size is added to the
+attention logits (`proportional`), so that it counts as the patches it stands for. r is constant.
+
+Deviations:
+
+- Tokens stay in spatial order and take their places anew in each block. The authors' code puts what is left of A
+  before B (with a class token in spatial order, without one by similarity), which changes later blocks' sets.
+- r follows from the budget: N - T removed, spread evenly over all blocks; "decreasing" is the authors' other schedule.
+- A block merges at most half of its tokens (the authors': half of the tokens that are not special).
+- What `relax` does where the target is out of reach, and several encoders: see `_merging`. At a tower's output there
+  are no keys, its features take their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core.pruner import EncodePoint, Fact, View, keep_top
+from meteor_bench.methods._common import unit
+from meteor_bench.methods._merging import InsideMerger
+
+__all__ = ["ToMe"]
+
+
+@dataclass(frozen=True)
+class ToMe(InsideMerger):
+    """Attributes: see `InsideMerger`; the defaults are the paper's."""
+
+    fact: ClassVar[Fact] = Fact(year=2023, paper="arXiv 2210.09461", stages=("encode",), needs=("keys",))
+    title: ClassVar[str] = "tome"
+    proportional: ClassVar[bool] = True
+
+    def layer_point(self, after: Mapping[str, int]) -> EncodePoint:
+        """The block's keys."""
+        return EncodePoint(after=after, inside=True, keys=True)
+
+    def pair(self, view: View, x: Tensor, visual: Tensor, r: Tensor, final: Tensor | None) -> Tensor:
+        """The r best edges from even to odd places."""
+        metric = view.keys if final is not None and view.keys is not None else x
+        rows, n, _ = metric.shape
+        own = torch.arange(n, device=x.device).expand(rows, n)
+        if final is None:  # at an output the sequence has holes: what takes part comes first
+            order = (~visual).to(torch.uint8).argsort(dim=1, stable=True)
+        else:
+            order = own
+        v = unit(metric.gather(1, order[..., None].expand_as(metric)))
+        here = visual.gather(1, order)
+        score = v[:, 0::2] @ v[:, 1::2].transpose(1, 2)  # [R, A, B]
+        possible = here[:, 0::2, None] & here[:, None, 1::2]
+        score = score.masked_fill(~possible, -torch.inf)
+        into = own
+        if score.shape[2] > 0:
+            best, partner = score.max(2)  # [R, A]
+            merged = keep_top(best, r, possible.any(2))
+            source = order[:, 0::2]
+            goal = order.gather(1, 2 * partner + 1)
+            into = into.scatter(1, source, torch.where(merged, goal, source))
+        return torch.where(visual, into, -torch.ones_like(into))

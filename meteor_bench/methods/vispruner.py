@@ -1,0 +1,98 @@
+"""VisPruner: Beyond Text-Visual Attention (ICCV 2025, arXiv 2412.01818v2), section 3. After the encoder.
+
+int(T·important) tokens are chosen by the class token's attention. The rest, in descending order of attention, are
+thinned out by similarity until the others of T are left: in each round the tokens at even places face those at odd
+places, and the (at most `step`) even ones with the largest best cosine go; the survivors of the even half come first,
+in descending order of that cosine, then the odd half. Features are those before the projector.
+
+Deviations: an odd number of tokens in a round, which the authors' code cannot do, leaves the even half one larger.
+Tokens stay in spatial order. Several encoders, frames, encoders without a class token or attention, and the block that
+the attention is read from: see `_selection`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core.pruner import Decision, Fact, View, keep_top
+from meteor_bench.errors import ConfigError
+from meteor_bench.methods._common import unit
+from meteor_bench.methods._selection import AttentionSelector
+
+__all__ = ["VisPruner", "thin_out"]
+
+
+def thin_out(x: Tensor, order: Tensor, count: Tensor, wanted: Tensor, step: int) -> Tensor:
+    """The diverse half: drop near-duplicates, round by round.
+
+    Args:
+        x: [B, N, D].
+        order: [B, M] long, token indices in descending order of attention; the first ``count`` of a row are real.
+        count: [B] long.
+        wanted: [B] long, at most ``count``.
+        step: tokens dropped in a round.
+
+    Returns:
+        [B, N] bool.
+    """
+    v = unit(x)
+    likeness = v @ v.transpose(1, 2)  # [B, N, N]
+    rows = torch.arange(x.shape[0], device=x.device)[:, None]
+    while bool((count > wanted).any()):
+        order = order[:, : int(count.max())]
+        real = torch.arange(order.shape[1], device=x.device) < count[:, None]
+        even, odd = order[:, 0::2], order[:, 1::2]
+        best = even.new_zeros(even.shape, dtype=v.dtype)
+        if odd.shape[1] > 0:
+            between = likeness[rows[..., None], even[:, :, None], odd[:, None]]  # [B, E, O]
+            best = between.masked_fill(~real[:, None, 1::2], -2.0).amax(2)
+        best = best.masked_fill(~real[:, 0::2], -torch.inf)
+        drop = torch.minimum(count - wanted, (count + 1) // 2).clamp(max=step)
+        ranked = best.argsort(dim=1, descending=True, stable=True)  # real ones first
+        place = torch.arange(even.shape[1], device=x.device)
+        stays = (place >= drop[:, None]) & (place < ((count + 1) // 2)[:, None])
+        joined = torch.cat([even.gather(1, ranked), odd], 1)
+        alive = torch.cat([stays, real[:, 1::2]], 1)
+        order = joined.gather(1, (~alive).to(torch.uint8).argsort(dim=1, stable=True))
+        count = count - drop
+    keep = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
+    real = torch.arange(order.shape[1], device=x.device) < count[:, None]
+    return keep.scatter(1, order, real)
+
+
+@dataclass(frozen=True)
+class VisPruner(AttentionSelector):
+    """Attributes are explained at the top of the file.
+
+    Attributes:
+        important: share of the budget that attention decides.
+        step: tokens dropped in a round.
+    """
+
+    important: float = 0.5
+    step: int = 8
+
+    fact: ClassVar[Fact] = Fact(year=2025, paper="arXiv 2412.01818", stages=("encode",), needs=("attention",))
+    title: ClassVar[str] = "vispruner"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.important <= 1 or self.step < 1:
+            raise ConfigError("vispruner: important must lie in [0, 1] and step be at least 1")
+
+    def choose(self, view: View, score: Tensor, share: Tensor) -> Decision:
+        """Important tokens, then diverse ones among the rest."""
+        visual = view.tokens.visual
+        share = torch.minimum(share, view.tokens.counts())
+        first = (share.double() * self.important).long()
+        important = keep_top(score, first, visual)
+        rest = visual & ~important
+        order = score.masked_fill(~rest, -torch.inf).argsort(dim=1, descending=True, stable=True)
+        # What is not in the rest comes last, behind any real score.
+        order = order.gather(1, (~rest).gather(1, order).to(torch.uint8).argsort(dim=1, stable=True))
+        diverse = thin_out(view.tokens.x, order, rest.sum(1), share - first, self.step)
+        return Decision(keep=important | diverse, score=score)

@@ -1,0 +1,110 @@
+"""DART against plain loops in float64."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.pruner import View
+from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.errors import ConfigError, UnsupportedError
+from meteor_bench.methods.dart import Dart
+from tests.methods.views import clustered, ragged, view, visual_indices
+
+GRID = Grid(1, 6, 6)
+WORDS = (7, 2, 4)
+
+
+def seen(tokens: Tokens, target: int, seed: int = 0) -> View:
+    """A decode view with keys on everything, rubbish on padding."""
+    g = torch.Generator().manual_seed(seed)
+    rows, n, dim = tokens.x.shape
+    words = torch.tensor(WORDS[:rows])
+    valid = torch.arange(7) < words[:, None]
+    return view(
+        tokens,
+        target,
+        tower="llm",
+        attention=None,
+        keys=torch.randn(rows, n, 12, generator=g),
+        text=clustered(rows, 7, dim, seed + 5) * valid[..., None],
+        text_valid=valid,
+        text_keys=torch.randn(rows, 7, 12, generator=g),
+    )
+
+
+def reference(method: Dart, v: View, b: int) -> set[int]:
+    at, words = visual_indices(v.tokens, b), WORDS[b]
+    target = min(int(v.target[b]), len(at))
+    assert v.keys is not None and v.text_keys is not None and v.text is not None
+
+    def norm(keys: Tensor, i: int) -> float:
+        return sum(abs(float(value)) for value in keys[b, i].double())
+
+    image = sorted(at, key=lambda i: -norm(v.keys, i))[: min(method.image_pivots, target)]  # type: ignore[arg-type]
+    text = sorted(range(words), key=lambda i: -norm(v.text_keys, i))[: method.text_pivots]  # type: ignore[arg-type]
+    pivots = [v.tokens.x[b, i] for i in image] + [v.text[b, i] for i in text]
+    chosen, left = set(image), target - len(image)
+    for number, pivot in enumerate(pivots):
+        take = left // len(pivots) + (number < left % len(pivots))
+        free = [i for i in at if i not in chosen]
+        similar = {i: float(torch.cosine_similarity(pivot.double(), v.tokens.x[b, i].double(), dim=0)) for i in free}
+        chosen |= set(sorted(free, key=lambda i: (similar[i], i))[:take])
+    return chosen
+
+
+@pytest.mark.parametrize("method", [Dart(), Dart(image_pivots=2, text_pivots=0), Dart(image_pivots=6)], ids=str)
+@pytest.mark.parametrize("counts", [[36, 36, 36], [36, 20, 1]])
+def test_pivots_and_what_is_least_like_them(counts: list[int], method: Dart) -> None:
+    for seed, dim in [(0, 8), (1, 24)]:
+        tokens = ragged(counts, GRID, dim=dim, seed=seed)
+        for target in (1, 3, 9, 20, 36):
+            v = seen(tokens, target, seed)
+            keep = method.decode(v).keep
+            for b in range(3):
+                assert {int(i) for i in keep[b].nonzero()[:, 0]} == reference(method, v, b)
+
+
+def test_a_copy_of_a_pivot_is_the_last_to_be_kept() -> None:
+    """What the paper is about: duplicates of a kept token go first."""
+    x = clustered(1, 36, 8, 1)
+    keys = torch.ones(1, 36, 12)
+    keys[0, 5] = 9.0  # the only pivot
+    x[0, 11] = x[0, 30] = x[0, 5]
+    tokens = Tokens.dense(x, GRID)
+    nothing = torch.zeros(1, 1, 8)
+    method = Dart(image_pivots=1, text_pivots=0)
+    for target in (3, 20, 34):
+        keep = method.decode(
+            view(
+                tokens,
+                target,
+                keys=keys,
+                text=nothing,
+                text_valid=torch.zeros(1, 1, dtype=torch.bool),
+                text_keys=torch.zeros(1, 1, 12),
+            )
+        ).keep
+        assert int(keep.sum()) == target and keep[0, 5] and not keep[0, 11] and not keep[0, 30]
+
+
+@pytest.mark.parametrize("side", [16, 24])
+def test_budgets_are_exact(side: int) -> None:
+    tokens = ragged([side**2] * 2, Grid(1, side, side), dim=6)
+    for ratio in (0.5, 0.667, 0.76, 0.778, 0.889, 0.944):
+        target = round((1 - ratio) * side**2)
+        assert Dart().decode(seen(tokens, target)).keep.sum(1).tolist() == [target] * 2
+
+
+def test_what_does_not_fit_is_said() -> None:
+    model = SimpleNamespace(name="m", decoder=SimpleNamespace(depth=2))
+    with pytest.raises(UnsupportedError, match="'m' \\(2 layers\\); take at most 1"):
+        Dart().points(model, TokenBudget(0.5))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="layer=0"):
+        Dart(layer=0)
+    with pytest.raises(ConfigError, match="image_pivots"):
+        Dart(image_pivots=0)
