@@ -35,6 +35,7 @@ def write_card(folder: Path, fusion: str, target: Path, per_kind: int) -> None:
         towers=towers,
         fusion_size=f"{parts['fusion'] / 1e6:.2f}",
         decoder_size=f"{parts['decoder'] / 1e6:.2f}",
+        thaw=THAWED_AT[fusion],
         scores="\n".join(rows),
         phases="\n".join(phases),
         pictures=per_kind,
@@ -42,6 +43,7 @@ def write_card(folder: Path, fusion: str, target: Path, per_kind: int) -> None:
     (target / "README.md").write_text(text)
 
 
+THAWED_AT = {"shared": 18, "independent": 28}  # of the run that made the shipped weights
 FUSION_TEXT = {
     "shared": "channel concatenation on the 16x16 grid of towers a and b, one projector: 256 visual tokens",
     "independent": "one projector and one position table per tower, sequence concatenation: 256 + 256 + 64 tokens",
