@@ -12,7 +12,8 @@ from meteor_bench import suites
 from meteor_bench.config import RunConfig
 from meteor_bench.progress import say, track
 from meteor_bench.provenance import code_digest, environment, fingerprint, hash_files, package_version
-from meteor_bench.records import SCHEMA, LatencySample, RunFolder, RunRecord, SampleRecord, TaskRecord
+from meteor_bench.records import SCHEMA, LatencySample, RunRecord, SampleRecord, TaskRecord
+from meteor_bench.store import RunFolder
 
 if TYPE_CHECKING:
     from meteor_bench.core.session import Session

@@ -17,15 +17,8 @@ from meteor_bench import suites
 from meteor_bench.config import RunConfig
 from meteor_bench.part import Part
 from meteor_bench.progress import say, track
-from meteor_bench.records import (
-    SESSIONS,
-    LatencySample,
-    RunFolder,
-    SampleRecord,
-    check_writable,
-    find_complete,
-    read_latency,
-)
+from meteor_bench.records import SESSIONS, LatencySample, SampleRecord
+from meteor_bench.store import RunFolder, check_writable, find_complete, read_latency
 
 if TYPE_CHECKING:
     from meteor_bench.core.session import Request, Session

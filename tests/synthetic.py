@@ -11,7 +11,8 @@ import numpy as np
 
 from meteor_bench.config import RunConfig
 from meteor_bench.provenance import Environment, fingerprint
-from meteor_bench.records import SCHEMA, LatencySample, RunFolder, RunRecord, SampleRecord, Spread, TaskRecord
+from meteor_bench.records import SCHEMA, LatencySample, RunRecord, SampleRecord, Spread, TaskRecord
+from meteor_bench.store import RunFolder
 from meteor_bench.summary import summarise_tokens
 
 GROUPS = {

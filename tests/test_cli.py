@@ -246,6 +246,6 @@ def test_what_is_not_imported(command: list[str]) -> None:
 
 
 def test_completion_knows_the_tables() -> None:
-    assert cli._complete_methods("m") == ["meteor"]
+    assert cli._complete_methods("meteo") == ["meteor"]
     assert cli._complete_models("pocket-") == ["pocket-independent"]
     assert "ci" in cli._complete_suites("")

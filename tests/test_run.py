@@ -18,8 +18,9 @@ from meteor_bench.lmms import evaluate as evaluate_module
 from meteor_bench.lmms import harness
 from meteor_bench.lmms.evaluate import TaskResult
 from meteor_bench.part import Part
-from meteor_bench.records import LatencySample, find_runs, read_latency, read_run, read_samples
+from meteor_bench.records import LatencySample
 from meteor_bench.run import execute, prepare
+from meteor_bench.store import find_runs, read_latency, read_run, read_samples
 from tests import synthetic
 
 FASTV = RunConfig(method="fastv", ratio=0.76, tasks=("pocket_gqa", "pocket_pope"), limit=6)

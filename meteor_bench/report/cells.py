@@ -13,16 +13,8 @@ import numpy as np
 from meteor_bench.errors import RecordError
 from meteor_bench.plain import plain
 from meteor_bench.provenance import fingerprint
-from meteor_bench.records import (
-    LatencySample,
-    RunRecord,
-    SampleRecord,
-    find_complete,
-    find_runs,
-    read_latency,
-    read_run,
-    read_samples,
-)
+from meteor_bench.records import LatencySample, RunRecord, SampleRecord
+from meteor_bench.store import find_complete, find_runs, read_latency, read_run, read_samples
 
 __all__ = ["Cell", "Run", "Scores", "load", "load_run"]
 

@@ -16,15 +16,7 @@ import pytest
 
 from meteor_bench.config import RunConfig
 from meteor_bench.errors import RecordError
-from meteor_bench.records import (
-    RunFolder,
-    check_writable,
-    find_complete,
-    find_runs,
-    read_latency,
-    read_run,
-    read_samples,
-)
+from meteor_bench.store import RunFolder, check_writable, find_complete, find_runs, read_latency, read_run, read_samples
 from tests import synthetic
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -87,7 +79,7 @@ def test_the_lock_dies_with_its_process(tmp_path: Path) -> None:
         pass
     script = (
         "import os, signal; from pathlib import Path; from meteor_bench.config import RunConfig;"
-        "from meteor_bench.records import RunFolder; from tests import synthetic;"
+        "from meteor_bench.store import RunFolder; from tests import synthetic;"
         f"c = RunConfig(out=Path({str(tmp_path)!r})); f = RunFolder.open(c, synthetic.key(c));"
         "assert f.resumed; os.kill(os.getpid(), signal.SIGKILL)"
     )
