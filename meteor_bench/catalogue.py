@@ -14,8 +14,8 @@ def methods() -> list[dict[str, Any]]:
     """A row per method, in the order of the table."""
     rows = []
     for name in METHODS.names():
-        kind = METHODS.load(name)
-        fact = kind.fact
+        pruner = METHODS.load(name)()
+        fact = pruner.fact
         rows.append(
             {
                 "name": name,
@@ -23,8 +23,9 @@ def methods() -> list[dict[str, Any]]:
                 "stages": list(fact.stages),
                 "needs": list(fact.needs),
                 "trained": fact.trained,
-                "budget": "exact" if kind.exact else "on average",
-                "parameters": [f"{k}={v}" for k, v in kind().parameters().items()],
+                "budget": "exact" if pruner.exact else "on average",
+                "parameters": [f"{k}={v}" for k, v in pruner.parameters().items()],
+                "positions": pruner.positions,
                 "paper": fact.paper,
             }
         )

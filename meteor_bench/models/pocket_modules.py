@@ -124,7 +124,8 @@ class SharedFusion(nn.Module):
         side = round(c.shape[1] ** 0.5)
         grid = c.transpose(1, 2).unflatten(2, (side, side))
         normed["c"] = F.interpolate(grid, scale_factor=2, mode="nearest").flatten(2).transpose(1, 2)
-        return self.mlp(torch.cat([normed[name] for name in TOWERS], dim=-1))
+        out: Tensor = self.mlp(torch.cat([normed[name] for name in TOWERS], dim=-1))
+        return out
 
     def positions(self, is_clip: bool) -> Tensor:
         return self.video_positions if is_clip else self.image_positions
@@ -148,10 +149,12 @@ class IndependentFusion(nn.Module):
 
     def project(self, name: str, x: Tensor) -> Tensor:
         """[rows, n, d] of one tower -> [rows, n, hidden], without positions."""
-        return self.mlp[name](self.norm[name](x))
+        out: Tensor = self.mlp[name](self.norm[name](x))
+        return out
 
     def positions(self, name: str, is_clip: bool) -> Tensor:
-        return (self.video_positions if is_clip else self.image_positions)[name]
+        table: Tensor = (self.video_positions if is_clip else self.image_positions)[name]
+        return table
 
 
 class PocketVLM(nn.Module):
