@@ -198,7 +198,7 @@ def _methods(json: Json = False) -> None:
     """Pruning methods: where they act and what they need."""
     from meteor_bench.catalogue import methods
 
-    _print_rows(methods(), json, aside=("parameters",))
+    _print_rows(methods(), json, aside=("paper", "parameters"))
 
 
 @listing.command("models")

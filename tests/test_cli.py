@@ -196,7 +196,8 @@ def test_list(call, what: str) -> None:
     rows = json.loads(call("list", what, "--json").out)
     assert [row["name"] for row in rows] == names
     text = call("list", what).out
-    assert all(name in text for name in names)
+    assert all(name in text for name in names) and "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_dry_run_builds_and_writes_nothing(call, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def print_rows(
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     columns = [key for key in rows[0] if key not in aside]
     for at, heading in enumerate(columns):
-        table.add_column(heading, no_wrap=at == 0)
+        table.add_column(heading, no_wrap=at == 0, overflow="fold")
     for row in rows:
         table.add_row(*(_text(row[key]) for key in columns))
     console.print(table)
