@@ -39,6 +39,7 @@ def export(folder: Path, fusion: str, weights: Path) -> Path:
     plan = split_torch_state_dict_into_shards(state, max_shard_size=SHARD_BYTES)
     for name, tensors in plan.filename_to_tensors.items():
         save_file({t: state[t] for t in tensors}, target / name, metadata={"format": "pt"})
+        (target / name).chmod(0o644)  # safetensors leaves it readable by its owner alone
     index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
     (target / "model.safetensors.index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
     model.config.save(target)
