@@ -110,7 +110,7 @@ def run(
     ] = None,
     tasks: Annotated[str | None, typer.Option(help="Benchmarks by name, separated by commas.")] = None,
     limit: Annotated[int | None, typer.Option(help="Questions per benchmark. [all]")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Questions answered together. [32]")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Questions answered together. [64]")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. [auto]")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16, float16. [auto]")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything that a method draws. [0]")] = None,

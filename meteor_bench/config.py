@@ -1,6 +1,6 @@
 """What one run is: a `RunConfig` from flags and YAML, checked before anything heavy is imported.
 
-A YAML file holds the same keys as the flags (``batch_size: 32`` for ``--batch-size 32``); a flag that is given wins.
+A YAML file holds the same keys as the flags (``batch_size: 64`` for ``--batch-size 64``); a flag that is given wins.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class RunConfig:
     suite: str = "pocket"
     tasks: tuple[str, ...] = ()
     limit: int | None = None
-    batch_size: int = 32
+    batch_size: int = 64
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     seed: int = 0

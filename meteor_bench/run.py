@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LATENCY_REQUESTS", "Job", "Outcome", "build_session", "execute", "plan", "prepare"]
 
-LATENCY_REQUESTS = 32
+LATENCY_REQUESTS = 24
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Scores of method variants on the calibration questions, so that defaults are never chosen on a benchmark.
 
-    python scripts/calibration_scores.py 0.76 meteor meteor:middle=deep "meteor:layer=1,rows=last" fastv none
+    python scripts/calibration_scores.py 0.76 meteor meteor:middle=deep "meteor:layer=1;rows=last" fastv none
 
 Each variant is a method with hyperparameters. Prints the share of questions answered right (the answer's last word),
 the mean of visual tokens kept, and the difference to the first variant question by question.
@@ -24,9 +24,9 @@ def requests() -> tuple[list[Request], dict[str, str]]:
 
 
 def variant(text: str, ratio: float, asked: list[Request]) -> Session:
-    """A session for "method:name=value,..."; values are YAML."""
+    """A session for "method:name=value;..."; values are YAML."""
     method, _, rest = text.partition(":")
-    parameters = {k: yaml.safe_load(v) for k, _, v in (part.partition("=") for part in rest.split(",") if part)}
+    parameters = {k: yaml.safe_load(v) for k, _, v in (part.partition("=") for part in rest.split(";") if part)}
     positions = parameters.pop("positions", None)
     return build(
         "pocket",

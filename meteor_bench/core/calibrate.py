@@ -60,7 +60,7 @@ def calibrate(
     *,
     positions: str | None = None,
     seed: int = 0,
-    batch_size: int = 32,
+    batch_size: int = 64,
 ) -> Mapping[str, Any]:
     """Facts of a method at a budget, {} when it needs none."""
     facts: dict[str, Any] = {}

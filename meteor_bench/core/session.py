@@ -118,7 +118,7 @@ class Session:
         self,
         requests: Sequence[Request],
         on_answer: Callable[[Request, Answer], None],
-        batch_size: int = 32,
+        batch_size: int = 64,
         reuse: bool = True,
     ) -> None:
         """Answer all requests, in an order of our own; ``on_answer`` is called as soon as each is known.
@@ -134,7 +134,7 @@ class Session:
 
     @torch.inference_mode()
     def loglikelihood(
-        self, requests: Sequence[Request], continuations: Sequence[str], batch_size: int = 32
+        self, requests: Sequence[Request], continuations: Sequence[str], batch_size: int = 64
     ) -> list[Likelihood]:
         """How likely each continuation is after its request, in the order given; images are shared.
 

@@ -316,7 +316,10 @@ def test_points() -> None:
     shared = Meteor().points(model("shared", {"a": 24, "b": 0}), budget)  # type: ignore[arg-type]
     assert [dict(p.after) for p in shared.encode] == [{"a": 8}, {"a": 16}]
     assert shared.fuse is not None and shared.fuse.partial
-    assert [(p.before, p.attention) for p in shared.decode] == [(2, "text")]
+    assert [(p.before, p.attention) for p in shared.decode] == [(3, "text")]
+    deep = model("shared", {"a": 24, "b": 0}, layers=32)
+    assert [p.before for p in Meteor().points(deep, budget).decode] == [19]  # type: ignore[arg-type]
+    assert [p.before for p in Meteor(layer=2).points(deep, budget).decode] == [2]  # type: ignore[arg-type]
 
 
 def test_what_does_not_fit_is_said() -> None:
@@ -326,7 +329,7 @@ def test_what_does_not_fit_is_said() -> None:
     with pytest.raises(UnsupportedError, match="share one grid"):
         Meteor(stages=("encode",)).points(model("shared", {"a": 4, "c": 3}), budget)  # type: ignore[arg-type]
     with pytest.raises(UnsupportedError, match="2 layers"):
-        Meteor().points(model("shared", {"a": 4, "c": 3}, layers=2), budget)  # type: ignore[arg-type]
+        Meteor(layer=2).points(model("shared", {"a": 4, "c": 3}, layers=2), budget)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="stages='fusion'"):
         Meteor(stages=("fusion",))
     with pytest.raises(ConfigError, match="empty"):
