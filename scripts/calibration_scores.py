@@ -8,18 +8,26 @@ the mean of visual tokens kept, and the difference to the first variant question
 
 import argparse
 import json
+from collections.abc import Callable, Sequence
 
 import yaml
+from PIL import Image
 
 from meteor_bench import suites
 from meteor_bench.core.build import build
 from meteor_bench.core.session import Request, Session
 
 
-def requests() -> tuple[list[Request], dict[str, str]]:
-    """The calibration questions and their answers."""
+def requests(blank: bool = False) -> tuple[list[Request], dict[str, str]]:
+    """The calibration questions and their answers; ``blank`` shows plain grey in place of each picture."""
     items = list(suites.calibration_requests())
-    asked = [Request(i.key, i.media_key, i.media, i.question, 24) for i in items]
+
+    def media(item: suites.CalibrationItem) -> Callable[[], Sequence[Image.Image]]:
+        if not blank:
+            return item.media
+        return lambda: [Image.new("RGB", picture.size, (128, 128, 128)) for picture in item.media()]
+
+    asked = [Request(i.key, i.media_key, media(i), i.question, 24) for i in items]
     return asked, {i.key: i.answer for i in items}
 
 
@@ -43,8 +51,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("ratio", type=float)
     parser.add_argument("variants", nargs="+")
+    parser.add_argument("--blank", action="store_true", help="what can be answered without seeing anything")
     arguments = parser.parse_args()
-    asked, truth = requests()
+    asked, truth = requests(arguments.blank)
     first: dict[str, bool] = {}
     for text in arguments.variants:
         right: dict[str, bool] = {}
