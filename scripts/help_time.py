@@ -1,6 +1,6 @@
 """How long `meteor-bench --help` takes against importing Typer alone: medians of runs in turn.
 
-    python scripts/help_time.py
+python scripts/help_time.py
 """
 
 import subprocess
