@@ -1,23 +1,28 @@
-import time
-
+import pytest
 import torch
 
+from meteor_bench.core import clock as clock_module
 from meteor_bench.core.clock import Clock
 from meteor_bench.core.count import FlopMeter
 
 
-def test_inner_stages_are_taken_out_of_outer_ones() -> None:
+def test_inner_stages_are_taken_out_of_outer_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(clock_module.time, "perf_counter", lambda: now[0])
+
+    def pass_ms(ms: float) -> None:
+        now[0] += ms / 1e3
+
     clock = Clock(torch.device("cpu"))
     with clock.stage("outer"):
-        time.sleep(0.02)
+        pass_ms(20)
         with clock.stage("inner"):
-            time.sleep(0.05)
-        time.sleep(0.02)
+            pass_ms(50)
+        pass_ms(25)
+    pass_ms(1000)  # between stages: nobody's
     with clock.stage("inner"):
-        time.sleep(0.01)
-    read = clock.read_ms()
-    assert 40 <= read["outer"] < 60
-    assert 60 <= read["inner"] < 90
+        pass_ms(10)
+    assert clock.read_ms() == {"outer": pytest.approx(45), "inner": pytest.approx(60)}
     assert clock.read_ms() == {}
 
 
