@@ -22,6 +22,7 @@ def methods() -> list[dict[str, Any]]:
                 "year": fact.year or "",
                 "stages": list(fact.stages),
                 "needs": list(fact.needs),
+                "substitutes": list(fact.substitutes),
                 "trained": fact.trained,
                 "budget": "exact" if pruner.exact else "on average",
                 "parameters": [f"{k}={v}" for k, v in pruner.parameters().items()],

@@ -38,10 +38,6 @@ class TokenBudget:
         """
         return max(1, int(round(self.keep, 12) * reference + 0.5))
 
-    def at(self, reference: int, power: float) -> int:
-        """Target of an intermediate point on a geometric schedule: round(keep**power · reference)."""
-        return max(1, int(round(self.keep, 12) ** power * reference + 0.5))
-
     @staticmethod
     def split(total: int, weights: Mapping[str, float], caps: Mapping[str, int]) -> dict[str, int]:
         """Share ``total`` among names in proportion to ``weights``; the sum is exact.

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from meteor_bench import __version__
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.calibrate import calibrate
 from meteor_bench.core.pruner import Pruner
 from meteor_bench.core.session import Request, Session
 from meteor_bench.errors import ConfigError, UnknownNameError, UnsupportedError
-from meteor_bench.models.base import VLM, ModelCard
+from meteor_bench.models.base import ModelCard
 from meteor_bench.registry import METHODS, MODELS, parts_of
 
 __all__ = ["DTYPES", "build", "make_pruner", "resolve_device", "resolve_model"]
@@ -138,14 +133,12 @@ def build(
     seed: int = 0,
     source: str | None = None,
     calibration: Callable[[], Sequence[Request]] | None = None,
-    cache: Path | None = None,
 ) -> Session:
     """A session for a model under a method.
 
     Args:
         source: a checkpoint folder instead of the model's own weights.
         calibration: gives the samples for a method that must be calibrated.
-        cache: folder in which calibrated facts are kept by content.
 
     Raises:
         MeteorBenchError: anything that does not exist or does not fit together.
@@ -160,7 +153,7 @@ def build(
     if pruner.needs_calibration:
         if calibration is None:
             raise UnsupportedError(f"method '{method}' needs calibration and model '{card.name}' has no samples for it")
-        facts = _calibrated(vlm, pruner, budget, calibration, positions, seed, dtype, cache)
+        facts = calibrate(vlm, pruner, budget, calibration(), positions=positions, seed=seed)
     provenance = {
         "model": model,
         "variant": card.name,
@@ -198,41 +191,3 @@ def resolve_device(name: str) -> str:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ConfigError(f"device '{name}' is not on this machine; use --device cpu")
     return name
-
-
-def _calibrated(
-    vlm: VLM,
-    pruner: Pruner,
-    budget: TokenBudget,
-    calibration: Callable[[], Sequence[Request]],
-    positions: str | None,
-    seed: int,
-    dtype: str,
-    cache: Path | None,
-) -> Mapping[str, Any]:
-    """Facts from the cache, or measured and put there."""
-    requests = calibration()
-    what = [
-        __version__,
-        vlm.digest,
-        type(pruner).__name__,
-        sorted(pruner.parameters().items()),
-        budget.keep,
-        positions,
-        seed,
-        dtype,
-        str(vlm.device.type),
-        [(r.key, r.media_key, r.question) for r in requests],
-    ]
-    name = hashlib.sha256(json.dumps(what, default=str).encode()).hexdigest()[:16]
-    path = None if cache is None else cache / f"{name}.json"
-    if path is not None and path.exists():
-        stored: dict[str, Any] = json.loads(path.read_text())
-        return stored
-    facts = calibrate(vlm, pruner, budget, requests, positions=positions, seed=seed)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.tmp")
-        partial.write_text(json.dumps(facts))
-        partial.replace(path)
-    return facts

@@ -248,7 +248,6 @@ class Fact:
     stages: tuple[str, ...]
     needs: tuple[str, ...] = ()
     trained: bool = False
-    adaptive: bool = False
     substitutes: tuple[str, ...] = ()
 
 

@@ -43,11 +43,6 @@ class SampleTrace:
         """Tokens after the last pruning point: what ``--ratio`` is measured on."""
         return self.llm[-1]
 
-    @property
-    def realised_ratio(self) -> float:
-        """Fraction of the reference's visual tokens removed."""
-        return 1.0 - self.final / self.reference
-
     def as_record(self) -> dict[str, Any]:
         """The columns of the token table, as plain data."""
         return {

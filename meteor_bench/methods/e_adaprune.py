@@ -74,9 +74,7 @@ class EAdaPrune(AdaptiveSelector):
 
     base: str = "fastervlm"
 
-    fact: ClassVar[Fact] = Fact(
-        year=2026, paper="arXiv 2603.05950", stages=("encode",), needs=("attention",), adaptive=True
-    )
+    fact: ClassVar[Fact] = Fact(year=2026, paper="arXiv 2603.05950", stages=("encode",), needs=("attention",))
     title: ClassVar[str] = "e-adaprune"
 
     def __post_init__(self) -> None:

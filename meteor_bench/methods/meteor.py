@@ -206,7 +206,6 @@ class Meteor(Pruner):
         stages=STAGES,
         needs=("attention",),
         trained=True,
-        adaptive=True,
     )
     prefers: ClassVar[Literal["independent", "shared"] | None] = "independent"
 

@@ -74,9 +74,7 @@ class MustDrop(Pruner):
     total: float = 0.001
     single: float = 0.001
 
-    fact: ClassVar[Fact] = Fact(
-        year=2024, paper="arXiv 2411.10803", stages=("encode", "decode"), needs=("attention",), adaptive=True
-    )
+    fact: ClassVar[Fact] = Fact(year=2024, paper="arXiv 2411.10803", stages=("encode", "decode"), needs=("attention",))
     stepwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

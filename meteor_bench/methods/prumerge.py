@@ -60,9 +60,7 @@ class PruMerge(AdaptiveSelector):
     whisker: float = 0.0
     neighbours: int = 32
 
-    fact: ClassVar[Fact] = Fact(
-        year=2024, paper="arXiv 2403.15388", stages=("encode",), needs=("attention", "keys"), adaptive=True
-    )
+    fact: ClassVar[Fact] = Fact(year=2024, paper="arXiv 2403.15388", stages=("encode",), needs=("attention", "keys"))
     title: ClassVar[str] = "prumerge"
     keys: ClassVar[bool] = True
     single_head: ClassVar[bool] = True

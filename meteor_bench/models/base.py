@@ -81,10 +81,6 @@ class VisionTower(nn.Module, ABC):
     def flops_block(self, attention: int, mlp: int) -> int:
         """FLOPs of one block for one frame, given the sequence lengths of its two halves, specials included."""
 
-    def flops_finish(self, tokens: int) -> int:
-        """FLOPs of `finish` (norms count as zero, as torch's counter has it)."""
-        return 0
-
 
 class Fusion(nn.Module, ABC):
     """Brings the towers' tokens into the language model's space.
@@ -231,7 +227,6 @@ class VLM:
         reference: `grid` of a sample -> N, the visual tokens that the unpruned reference model feeds its LLM.
         native: height and width in pixels of an image as the processor delivers it.
         digest: hash of the checkpoint's bytes, for records.
-        provenance: what else a record should say about the model.
     """
 
     name: str
@@ -242,7 +237,6 @@ class VLM:
     reference: Callable[[Grid], int]
     native: tuple[int, int]
     digest: str = ""
-    provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
     def lead(self) -> str:

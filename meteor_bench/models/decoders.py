@@ -11,7 +11,7 @@ from meteor_bench.core import flops
 from meteor_bench.core.probe import Probe, probing
 from meteor_bench.models.base import Decoder, KVCache
 
-__all__ = ["LlamaDecoder"]
+__all__ = ["LlamaDecoder", "cast"]
 
 
 class LlamaDecoder(Decoder):
@@ -85,13 +85,18 @@ class LlamaDecoder(Decoder):
         return flops.linear(tokens, self.dim, self.vocabulary)
 
 
-def keep_rotary_float32(model: torch.nn.Module) -> None:
-    """Undo what a cast to half precision does to RoPE's inverse frequencies.
+def cast(model: torch.nn.Module, device: str, dtype: torch.dtype) -> None:
+    """Move and cast a model in place, RoPE's inverse frequencies kept in float32.
 
-    ``module.to(bfloat16)`` also casts buffers; the rounded frequencies move every rotation.
+    ``module.to(bfloat16)`` also casts buffers; the rounded frequencies would move every rotation.
     """
-    for module in model.modules():
-        original = getattr(module, "inv_freq", None)
-        if isinstance(original, Tensor) and original.dtype != torch.float32:
-            inv_freq, _ = module.compute_default_rope_parameters(module.config)  # type: ignore[operator]
-            module.inv_freq = inv_freq.to(original.device)
+    names = ("inv_freq", "original_inv_freq")
+    exact = [
+        (module, name, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+        if name in names
+    ]
+    model.to(device=device, dtype=dtype)
+    for module, name, buffer in exact:
+        setattr(module, name, buffer.to(device))

@@ -20,7 +20,8 @@ from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.errors import ModelError
 from meteor_bench.models.base import VLM, Fusion, ModelCard, Processor, Prompt, VisionTower
 from meteor_bench.models.checkpoint import digest, load_weights
-from meteor_bench.models.decoders import LlamaDecoder, keep_rotary_float32
+from meteor_bench.models.decoders import LlamaDecoder
+from meteor_bench.models.decoders import cast as cast_model
 from meteor_bench.models.pocket_modules import (
     LUMA,
     TOWERS,
@@ -174,8 +175,7 @@ class PocketProcessor(Processor):
 def assemble(name: str, model: PocketVLM, tokenizer: PocketTokenizer, dtype: torch.dtype, device: str) -> VLM:
     """Wrap the modules; the weights stay where they are, cast and moved once."""
     kernel = register()
-    model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
-    keep_rotary_float32(model)
+    cast_model(model.eval().requires_grad_(False), device, dtype)
     for part in (model.towers["a"], model.towers["c"], model.decoder):  # b has no attention
         cast(Any, part).set_attn_implementation(kernel)
     towers: dict[str, VisionTower] = {

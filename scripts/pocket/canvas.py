@@ -4,7 +4,7 @@ import numpy as np
 
 from scripts.pocket.glyphs import EVAL_FONTS, TRAIN_FONTS, glyph_mask, shape_mask
 from scripts.pocket.sample import CELL, COLOR, GRID, KIND, PLATE, Labels
-from scripts.pocket.words import COLORS, LETTERS, SHAPES
+from scripts.pocket.words import LETTERS, SHAPES
 
 RGB = np.array(
     [
@@ -158,7 +158,3 @@ def plate_size(text: str, size: int) -> tuple[int, int]:
 
 def stray_chars(rng: np.random.Generator) -> str:
     return "".join(LETTERS[i] for i in rng.integers(0, len(LETTERS), rng.integers(1, 3)))
-
-
-def color_name(color: int) -> str:
-    return COLORS[color]

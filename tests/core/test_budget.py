@@ -28,12 +28,6 @@ def test_ratio_outside_the_interval_is_refused(ratio: float) -> None:
         TokenBudget.from_ratio(ratio)
 
 
-def test_geometric_schedule_matches_the_papers_flow() -> None:
-    budget = TokenBudget(keep=242 / 1024)
-    assert budget.tokens(1024) == 242
-    assert abs(budget.at(1024, 0.4) - 576) <= 2  # 576 after fusion in the paper
-
-
 @given(
     st.lists(st.tuples(st.floats(0, 50), st.integers(0, 60)), min_size=1, max_size=5),
     st.floats(0, 1),

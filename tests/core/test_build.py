@@ -1,14 +1,9 @@
 """From names to methods and sessions."""
 
-import json
-from collections.abc import Sequence
-from pathlib import Path
-
 import pytest
 
 from meteor_bench.core import build as build_module
 from meteor_bench.core.build import build, make_pruner, resolve_model
-from meteor_bench.core.session import Request
 from meteor_bench.errors import ConfigError, MeteorBenchError, UnknownNameError
 from tests import tiny
 
@@ -57,28 +52,16 @@ def test_settings_that_do_not_exist(how: dict[str, object], message: str) -> Non
         build("pocket", "random", **{"ratio": 0.5, **how})  # type: ignore[arg-type]
 
 
-def test_facts_are_measured_once_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    vlm = tiny.build("independent")
-    calls: list[int] = []
-    measured = build_module.calibrate
+def test_calibrated_facts_are_recorded_and_belong_to_their_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build_module, "resolve_model", lambda *_: _Card(tiny.build("independent")))
 
-    def counted(*args: object, **more: object) -> object:
-        calls.append(1)
-        return measured(*args, **more)  # type: ignore[arg-type]
+    def facts(ratio: float) -> dict[str, object]:
+        of = build("independent", "meteor", ratio=ratio, calibration=lambda: tiny.requests(6))
+        assert of.engine.facts == of.provenance["facts"]
+        return dict(of.provenance["facts"])
 
-    monkeypatch.setattr(build_module, "calibrate", counted)
-    monkeypatch.setattr(build_module, "resolve_model", lambda *_: _Card(vlm))
-
-    def samples() -> Sequence[Request]:
-        return tiny.requests(6)
-
-    first = build("independent", "meteor", ratio=0.5, calibration=samples, cache=tmp_path)
-    again = build("independent", "meteor", ratio=0.5, calibration=samples, cache=tmp_path)
-    other = build("independent", "meteor", ratio=0.6, calibration=samples, cache=tmp_path)
-    assert len(calls) == 2
-    assert json.dumps(first.provenance["facts"]) == json.dumps(again.provenance["facts"])
-    assert first.provenance["facts"] != other.provenance["facts"]
-    assert len(list(tmp_path.iterdir())) == 2
+    assert facts(0.5) == facts(0.5)
+    assert facts(0.5)["meteor.lambda"] != facts(0.6)["meteor.lambda"]
 
 
 def test_without_samples_an_adaptive_method_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -352,3 +352,9 @@ def test_what_yaml_gives_is_taken() -> None:
     assert method.stages == ("encode", "decode") and method.clamp == (0.5, 2)
     with pytest.raises(ConfigError, match="clamp"):
         Meteor(clamp=(2.0, 3.0))
+
+
+def test_the_schedule_is_the_papers_flow_at_the_papers_budget() -> None:
+    """1024 tokens: 576 after stage 2 and 242 after stage 3."""
+    seen = replace(view(ragged([4], Grid(1, 2, 2)), 242), reference=torch.tensor([1024]), keep=242 / 1024, facts={})
+    assert abs(int(Meteor()._stage2_count(seen)) - 576) <= 2
