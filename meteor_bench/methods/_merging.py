@@ -20,9 +20,8 @@ paired (`InsideMerger._round`); everything else is here.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import torch
@@ -31,7 +30,8 @@ from torch import Tensor
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.pruner import Decision, EncodePoint, FusePoint, Layout, Points, Pruner, View
 from meteor_bench.errors import BudgetError, UnsupportedError
-from meteor_bench.methods._common import (
+from meteor_bench.methods._schedules import SCHEDULES, plan, smallest
+from meteor_bench.methods.helpers import (
     absorb,
     check_choice,
     frame_shares,
@@ -44,9 +44,7 @@ from meteor_bench.methods._common import (
 if TYPE_CHECKING:
     from meteor_bench.models.base import VLM
 
-__all__ = ["SCHEDULES", "InsideMerger", "Plan", "plan", "smallest"]
-
-SCHEDULES = ("skip", "mean", "first", "last", "increasing", "decreasing")
+__all__ = ["InsideMerger"]
 
 
 class _Native(NamedTuple):
@@ -55,20 +53,6 @@ class _Native(NamedTuple):
     n: int
     target: int
     counts: bool
-
-
-class Plan(NamedTuple):
-    """What a tower does to reach a target.
-
-    Attributes:
-        counts: token count wanted after each layer of the tower's list; -1 where the layer merges nothing.
-        last: index of the last layer that merges, -1 if none does.
-        reached: tokens left after it if no edge is short.
-    """
-
-    counts: tuple[int, ...]
-    last: int
-    reached: int
 
 
 @dataclass(frozen=True)
@@ -278,42 +262,3 @@ class InsideMerger(Pruner):
             own = torch.arange(into.shape[1], device=into.device)
             decisions[name] = Decision(keep=into == own, merge_into=into)
         return decisions
-
-
-@lru_cache(maxsize=1024)
-def plan(schedule: str, blocks: tuple[int, ...], stops: tuple[int, ...], n: int, target: int) -> Plan:
-    """Token counts that bring a tower from n to ``target``, or as near as it gets.
-
-    Args:
-        blocks: the schedule's own merge layers.
-        stops: layers where the method is asked: ``blocks``, or with spare ones in between.
-    """
-    spare = [stop for stop in stops if stop not in blocks]
-    counts: list[int] = []
-    used: list[int] = []
-    for extra in range(len(spare) + 1):
-        used = sorted([*blocks, *spare[:extra]])
-        counts = _simulate(schedule, len(used), n, target)
-        if counts[-1] <= target:
-            break
-    by_layer = dict(zip(used, counts, strict=True))
-    return Plan(tuple(by_layer.get(stop, -1) for stop in stops), stops.index(used[-1]), counts[-1])
-
-
-def _simulate(schedule: str, layers: int, n: int, target: int) -> list[int]:
-    """Counts after each of the merge layers when no edge is short."""
-    weights: Sequence[int] = {"increasing": range(1, layers + 1), "decreasing": range(layers, 0, -1)}.get(
-        schedule, [1] * layers
-    )
-    total, done, left, counts = sum(weights), 0, n, []
-    for weight in weights:
-        done += weight
-        wanted = n - (2 * (n - target) * done + total) // (2 * total)  # removed so far, rounded half up
-        left -= max(0, min(left - wanted, left // 2))
-        counts.append(left)
-    return counts
-
-
-def smallest(schedule: str, blocks: tuple[int, ...], n: int) -> int:
-    """The smallest target that a schedule can reach."""
-    return next(target for target in range(1, n + 1) if _simulate(schedule, len(blocks), n, target)[-1] <= target)

@@ -24,7 +24,7 @@ from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.pruner import Decision, Points, Pruner, Stage, View
 from meteor_bench.core.tokens import Grid
 from meteor_bench.errors import ConfigError
-from meteor_bench.methods._common import round_half_up
+from meteor_bench.methods.helpers import round_half_up
 
 if TYPE_CHECKING:
     from meteor_bench.models.base import VLM

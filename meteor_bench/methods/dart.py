@@ -24,7 +24,7 @@ from torch import Tensor
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.pruner import Decision, DecodePoint, Fact, Points, Pruner, View, keep_top
 from meteor_bench.errors import ConfigError, UnsupportedError
-from meteor_bench.methods._common import unit
+from meteor_bench.methods.helpers import unit
 
 if TYPE_CHECKING:
     from meteor_bench.models.base import VLM

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.pruner import Decision, Fact, FusePoint, Points, Pruner, View
-from meteor_bench.methods._common import per_tower, unit
+from meteor_bench.methods.helpers import per_tower, unit
 
 if TYPE_CHECKING:
     from meteor_bench.models.base import VLM

@@ -25,10 +25,11 @@ from torch import Tensor
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.pruner import Decision, Fact, Points, View
 from meteor_bench.errors import UnsupportedError
-from meteor_bench.methods._common import check_choice, round_half_up
-from meteor_bench.methods._selection import AdaptiveSelector, Selector
+from meteor_bench.methods._adaptive import AdaptiveSelector
+from meteor_bench.methods._selection import Selector
 from meteor_bench.methods.comp_token import CompToken
 from meteor_bench.methods.fastervlm import FasterVLM
+from meteor_bench.methods.helpers import check_choice, round_half_up
 from meteor_bench.methods.svdprune import SVDPrune
 from meteor_bench.methods.visionzip import VisionZip
 from meteor_bench.methods.vispruner import VisPruner

@@ -37,10 +37,10 @@ from torch import Tensor
 
 from meteor_bench.core.pruner import EncodePoint, Fact, View, keep_top
 from meteor_bench.errors import ConfigError
-from meteor_bench.methods._common import unit
-from meteor_bench.methods._merging import SCHEDULES, InsideMerger, Plan, plan, smallest
+from meteor_bench.methods._merging import InsideMerger
+from meteor_bench.methods.helpers import unit
 
-__all__ = ["SCHEDULES", "EvoPrune", "Plan", "plan", "smallest"]
+__all__ = ["EvoPrune"]
 
 
 @dataclass(frozen=True)

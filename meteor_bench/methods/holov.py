@@ -22,8 +22,8 @@ from torch import Tensor
 
 from meteor_bench.core.pruner import Decision, Fact, View
 from meteor_bench.errors import ConfigError
-from meteor_bench.methods._common import rank_of, unit
 from meteor_bench.methods._selection import AttentionSelector
+from meteor_bench.methods.helpers import rank_of, unit
 
 __all__ = ["HoloV", "allot", "crop_of", "crop_scores"]
 

@@ -37,8 +37,7 @@ Deviations. No code or weights are public; these are our choices where the paper
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -59,108 +58,16 @@ from meteor_bench.core.pruner import (
     keep_top,
 )
 from meteor_bench.errors import ConfigError, UnsupportedError
-from meteor_bench.methods._common import check_choice, noise, round_half_up, similarity_to_mean, split_total, unit
+from meteor_bench.methods._meteor_calibration import adaptive_count, fit_lambda, mean_ranks
+from meteor_bench.methods._meteor_stages import Attended, attended, effective_rank, fusion_scores, stage1_total
+from meteor_bench.methods.helpers import check_choice, round_half_up, similarity_to_mean, split_total
 
 if TYPE_CHECKING:
     from meteor_bench.models.base import VLM
 
-__all__ = ["Meteor", "effective_rank", "redundancy", "similarity_to_mean", "solve_lambda", "stage1_total"]
+__all__ = ["Meteor"]
 
-PAPER_STAGE1 = 1193 / 1024  # tokens after stage 1, as a share of N, at ...
-PAPER_KEEP = 0.236  # ... 242 of 1024
 STAGES: tuple[Stage, ...] = ("encode", "fuse", "decode")
-
-
-def redundancy(z: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Cross-encoder redundancy of stage 2: ``R[i,j] = sum over l != j, m of cos(z[i,j], z[m,l])``.
-
-    Computed as the dot product of each unit token with the sum of all other encoders' unit tokens: O(N·D), no
-    N×N matrix. The lowest values are kept.
-
-    Args:
-        z: encoder -> [B, N_l, D] projected tokens, one width for all.
-        valid: encoder -> [B, N_l] bool, tokens that count.
-
-    Returns:
-        Encoder -> [B, N_l] float32; 0 where not valid.
-    """
-    hat = {name: unit(x.masked_fill(~valid[name][..., None], 0.0)) for name, x in z.items()}
-    sums = {name: h.sum(1) for name, h in hat.items()}  # [B, D]
-    total = torch.stack(list(sums.values())).sum(0)
-    return {name: torch.einsum("bnd,bd->bn", h, total - sums[name]) for name, h in hat.items()}
-
-
-def effective_rank(x: Tensor, valid: Tensor, kind: str = "energy", energy: float = 0.99) -> Tensor:
-    """Rank of each row's feature map.
-
-    Args:
-        x: [B, N, D].
-        valid: [B, N] bool, tokens that count.
-        kind: "energy": the smallest rank whose squared singular values hold a share ``energy`` of their sum;
-            "entropy": exp of the entropy of the singular values over their sum.
-
-    Returns:
-        [B] float32.
-    """
-    x = x.double().masked_fill(~valid[..., None], 0.0)
-    # Singular values through the smaller Gram matrix: several times faster than an SVD, and exact enough in float64.
-    gram = x @ x.mT if x.shape[1] < x.shape[2] else x.mT @ x
-    s = torch.linalg.eigvalsh(gram).flip(1).clamp(min=0).sqrt()  # [B, min(N, D)], descending
-    if kind == "entropy":
-        p = s / s.sum(1, keepdim=True).clamp(min=1e-12)
-        return torch.exp(-torch.xlogy(p, p).sum(1)).float()
-    square = s.square()
-    held = square.cumsum(1) / square.sum(1, keepdim=True).clamp(min=1e-300)
-    rank: Tensor = (held < energy).sum(1) + 1
-    return rank.clamp(max=s.shape[1]).float()
-
-
-def stage1_total(entering: int, reference: Tensor, keep: float, end: Tensor) -> Tensor:
-    """[B] float64 tokens left after stage 1: ``entering·keep^p``, see Deviations.
-
-    Args:
-        entering: M, tokens of all towers before pruning.
-        reference: [B] N of the row.
-        keep: the budget's share.
-        end: [B] what the next stage keeps; never less than this.
-    """
-    milestone = PAPER_STAGE1 * reference.double()
-    power = (torch.log(entering / milestone) / -math.log(PAPER_KEEP)).clamp(min=0.2)
-    return torch.maximum(entering * torch.pow(keep, power), end.double())
-
-
-def solve_lambda(masses: Tensor, targets: Tensor, lows: Tensor, highs: Tensor) -> float:
-    """The lambda for which the mean of ``clamp(round(lambda·mass), low, high)`` is nearest to the mean target.
-
-    The mean is a staircase in lambda; the middle of its best step is returned, where no sample's count hangs on the
-    last bit of its mass.
-
-    Args:
-        masses: [S] attention mass of each calibration sample.
-        targets, lows, highs: [S] tokens.
-    """
-    masses = masses.double()
-    goal = float(targets.double().mean())
-    top = 2.0 * float(highs.max()) / max(float(masses.min()), 1e-9) + 1.0
-
-    def mean(value: float) -> float:
-        return float(adaptive_count(value, masses, lows, highs).double().mean())
-
-    def edge(level: float) -> tuple[float, float]:
-        """Two neighbouring lambdas between which the mean reaches ``level`` (`top` if it never does)."""
-        low, high = 0.0, top
-        for _ in range(80):
-            middle = (low + high) / 2
-            low, high = (middle, high) if mean(middle) < level else (low, middle)
-        return low, high
-
-    best = min(map(mean, edge(goal)), key=lambda level: abs(level - goal))
-    return (edge(best)[1] + edge(best + 1e-9)[0]) / 2
-
-
-def adaptive_count(value: float, mass: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """[B] long: ``clamp(round(value·mass), low, high)``."""
-    return torch.minimum(torch.maximum(round_half_up(value * mass.double()), low), high)
 
 
 @dataclass(frozen=True)
@@ -340,7 +247,7 @@ class Meteor(Pruner):
         view = next(iter(views.values()))
         k = view.target if "decode" not in self.stages else self._stage2_count(view)
         valid = {name: v.tokens.visual for name, v in views.items()}
-        score = self._stage2_scores(views, valid)
+        score = fusion_scores(views, valid, self.fusion)
         if self.allocation == "tower" or self.fusion == "independent":
             counts = {name: v.tokens.counts() for name, v in views.items()}
             share = split_total(k, {name: c.double() for name, c in counts.items()}, counts)
@@ -356,26 +263,6 @@ class Meteor(Pruner):
         assert view.reference is not None
         return torch.maximum(round_half_up(view.reference.double() * view.keep**self.fuse_power), view.target)
 
-    def _stage2_scores(self, views: Mapping[str, View], valid: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """View -> [B, N], higher is kept."""
-        if self.fusion == "random":
-            return {name: noise(v) for name, v in views.items()}
-        scores = {}
-        for name, v in views.items():
-            if v.partials is not None:
-                mask = dict.fromkeys(v.partials, valid[name])
-                if self.fusion == "independent":
-                    each = {tower: similarity_to_mean(z, valid[name]) for tower, z in v.partials.items()}
-                else:
-                    each = redundancy(v.partials, mask)
-                scores[name] = -torch.stack(list(each.values())).sum(0)
-            elif self.fusion == "independent":
-                scores[name] = -similarity_to_mean(v.tokens.x, valid[name])
-        if scores:
-            return scores
-        found = redundancy({name: v.tokens.x for name, v in views.items()}, valid)
-        return {name: -r for name, r in found.items()}
-
     # ------------------------------------------------------------ stage 3
 
     def decode(self, view: View) -> Decision:
@@ -389,17 +276,9 @@ class Meteor(Pruner):
             k = adaptive_count(float(value), mass, *self._clamps(view))
         return Decision(keep=keep_top(score, k, view.tokens.visual), score=score)
 
-    def _attended(self, view: View) -> tuple[Tensor, Tensor]:
-        """[B, N] attention summed over the heads in I, and [B] its sum."""
+    def _attended(self, view: View) -> Attended:
         assert view.attention is not None
-        attention = view.attention.float().masked_fill(~view.tokens.visual[:, None, None], 0.0)  # [B, H, R, N]
-        rows = (attention.sum((1, 3)) > 0).sum(1).clamp(min=1)  # [B], padding rows are zero
-        a = attention.sum(2) / rows[:, None, None]  # [B, H, N]
-        value = a.sum(-1)  # VAV, [B, H]
-        count = value.shape[1] if self.heads == "all" else math.ceil(self.head_share * value.shape[1])
-        chosen = keep_top(value, torch.full_like(view.target, count), torch.ones_like(value, dtype=torch.bool))
-        score = (a * chosen[..., None]).sum(1)
-        return score, score.sum(1)
+        return attended(view.attention, view.tokens.visual, 1.0 if self.heads == "all" else self.head_share)
 
     def _clamps(self, view: View) -> tuple[Tensor, Tensor]:
         """[B] least and most tokens that stage 3 may keep."""
@@ -413,7 +292,7 @@ class Meteor(Pruner):
     def observe(self, view: View) -> Mapping[str, Tensor]:
         """Ranks at an encode point; attention mass and limits at the decode point."""
         if view.tower == "llm":
-            _, mass = self._attended(view)
+            mass = self._attended(view).mass
             low, high = self._clamps(view)
             return {"mass": mass, "target": view.target, "low": low, "high": high}
         rank = effective_rank(view.tokens.x, view.tokens.visual, self.rank, self.energy)
@@ -422,26 +301,5 @@ class Meteor(Pruner):
     def fit(self, stage: Stage, observed: Mapping[str, Tensor]) -> Mapping[str, Any]:
         """Mean ranks by point and tower; lambda with the counts it gives."""
         if stage == "encode":
-            return {"meteor.ranks": _mean_ranks(observed)}
-        mass, target, low, high = (observed[key] for key in ("mass", "target", "low", "high"))
-        value = solve_lambda(mass, target, low, high)
-        counts = adaptive_count(value, mass, low, high)
-        return {
-            "meteor.lambda": value,
-            "meteor.calibrated": {
-                "samples": len(counts),
-                "target": float(target.double().mean()),
-                "mean": float(counts.double().mean()),
-                "min": int(counts.min()),
-                "max": int(counts.max()),
-            },
-        }
-
-
-def _mean_ranks(observed: Mapping[str, Tensor]) -> Sequence[Mapping[str, float]]:
-    """[point] -> {tower: mean rank}."""
-    table: dict[int, dict[str, float]] = {}
-    for key, ranks in observed.items():
-        _, point, tower = key.split(".", 2)
-        table.setdefault(int(point), {})[tower] = float(ranks.double().mean())
-    return [table[point] for point in sorted(table)]
+            return {"meteor.ranks": mean_ranks(observed)}
+        return fit_lambda(observed)

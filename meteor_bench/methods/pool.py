@@ -22,7 +22,7 @@ from torch import Tensor
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.pruner import Decision, Fact, FusePoint, Points, Pruner, View
 from meteor_bench.core.tokens import Grid
-from meteor_bench.methods._common import per_tower, rank_of, round_half_up
+from meteor_bench.methods.helpers import per_tower, rank_of, round_half_up
 
 if TYPE_CHECKING:
     from meteor_bench.models.base import VLM

@@ -32,8 +32,8 @@ from torch import Tensor
 
 from meteor_bench.core.pruner import Decision, Fact, Stage, View, keep_top
 from meteor_bench.errors import ConfigError
-from meteor_bench.methods._common import rank_of, strided, unit
-from meteor_bench.methods._selection import AdaptiveSelector
+from meteor_bench.methods._adaptive import AdaptiveSelector
+from meteor_bench.methods.helpers import rank_of, strided, unit
 
 __all__ = ["PruMerge", "PruMergePlus", "outlyingness"]
 

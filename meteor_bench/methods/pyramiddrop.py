@@ -25,7 +25,7 @@ import torch
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.pruner import Decision, DecodePoint, Fact, Points, Pruner, View, keep_top
 from meteor_bench.errors import ConfigError
-from meteor_bench.methods._common import depth_points
+from meteor_bench.methods.helpers import depth_points
 
 if TYPE_CHECKING:
     from meteor_bench.models.base import VLM

@@ -38,7 +38,7 @@ from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.pruner import Decision, DecodePoint, Fact, Points, Pruner, View, keep_top
-from meteor_bench.methods._common import check_choice, depth_points
+from meteor_bench.methods.helpers import check_choice, depth_points
 
 if TYPE_CHECKING:
     from meteor_bench.models.base import VLM

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.pruner import EncodePoint, Fact, View, keep_top
-from meteor_bench.methods._common import unit
 from meteor_bench.methods._merging import InsideMerger
+from meteor_bench.methods.helpers import unit
 
 __all__ = ["ToMe"]
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.pruner import Decision, Fact, FusePoint, Points, Pruner, View, keep_top
-from meteor_bench.methods._common import mean_text, per_tower
+from meteor_bench.methods.helpers import mean_text, per_tower
 
 if TYPE_CHECKING:
     from meteor_bench.models.base import VLM

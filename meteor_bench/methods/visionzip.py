@@ -24,8 +24,8 @@ from torch import Tensor
 
 from meteor_bench.core.pruner import Decision, Fact, View, keep_top
 from meteor_bench.errors import ConfigError
-from meteor_bench.methods._common import rank_of, round_half_up, unit
 from meteor_bench.methods._selection import AttentionSelector
+from meteor_bench.methods.helpers import rank_of, round_half_up, unit
 
 __all__ = ["VisionZip"]
 

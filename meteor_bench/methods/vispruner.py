@@ -20,8 +20,8 @@ from torch import Tensor
 
 from meteor_bench.core.pruner import Decision, Fact, View, keep_top
 from meteor_bench.errors import ConfigError
-from meteor_bench.methods._common import unit
 from meteor_bench.methods._selection import AttentionSelector
+from meteor_bench.methods.helpers import unit
 
 __all__ = ["VisPruner", "thin_out"]
 

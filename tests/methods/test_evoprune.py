@@ -16,7 +16,8 @@ from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.pruner import Layout, View
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.errors import BudgetError, ConfigError, UnsupportedError
-from meteor_bench.methods.evoprune import SCHEDULES, EvoPrune, plan, smallest
+from meteor_bench.methods._schedules import SCHEDULES, plan, smallest
+from meteor_bench.methods.evoprune import EvoPrune
 from tests.methods.views import clustered, ragged, view, visual_indices
 
 GRID = Grid(1, 6, 6)

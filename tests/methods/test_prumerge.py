@@ -15,7 +15,7 @@ from meteor_bench.core.probe import Probe
 from meteor_bench.core.pruner import View
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.errors import ConfigError
-from meteor_bench.methods._selection import fit_threshold
+from meteor_bench.methods._adaptive import fit_threshold
 from meteor_bench.methods.prumerge import PruMerge, PruMergePlus
 from tests.methods.views import clustered, ragged, view, visual_indices
 

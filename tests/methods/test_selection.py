@@ -10,7 +10,7 @@ from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.calibrate import _stacked
 from meteor_bench.core.pruner import Decision
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.methods._selection import frames_of, join_decision
+from meteor_bench.methods._frames import frames_of, join_decision
 from meteor_bench.registry import METHODS
 from tests.methods.views import clustered, ragged, view
 

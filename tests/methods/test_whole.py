@@ -18,8 +18,9 @@ from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.encode import encode
 from meteor_bench.core.engine import Engine
 from meteor_bench.core.fuse import Visual, fuse
+from meteor_bench.methods._schedules import plan
 from meteor_bench.methods.downsample import Downsample
-from meteor_bench.methods.evoprune import EvoPrune, plan
+from meteor_bench.methods.evoprune import EvoPrune
 from meteor_bench.methods.meteor import Meteor
 from tests import tiny
 from tests.methods.test_evoprune import reference_round

@@ -9,7 +9,7 @@ import torch
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.tokens import Grid
-from meteor_bench.methods._common import absorb, noise, similarity_to_mean, split_total, strided
+from meteor_bench.methods.helpers import absorb, noise, similarity_to_mean, split_total, strided
 from tests.methods.views import ragged, view, visual_indices
 
 
