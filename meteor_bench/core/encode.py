@@ -81,6 +81,7 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str]) -> Towered:
         with engine.clock.stage(f"encode.{name}"):
             _advance(engine, run, run.tower.depth)
             tokens[name] = join_frames(run.tower.finish(run.tokens), frames)
+        engine.record("tower", 0, name, tokens[name])
     return Towered(
         tokens=tokens,
         counts={name: t.counts() for name, t in tokens.items()},
@@ -135,6 +136,7 @@ def _encode_point(
             with engine.clock.stage("prune"):
                 run.score = None if decision.score is None else on_cells(run.tokens, decision.score)
                 run.tokens = apply(run.tokens, decision)
+        engine.record("encode", index, name, run.tokens)
         if point.inside:
             with engine.clock.stage(f"encode.{name}"):
                 _close_block(run)

@@ -17,13 +17,14 @@ from torch import Tensor
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.clock import Clock
 from meteor_bench.core.pruner import Decision, Layout, Points, Pruner, View
-from meteor_bench.core.tokens import Grid
+from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.errors import UnsupportedError
 from meteor_bench.models.base import VLM
 
-__all__ = ["Engine", "seeded"]
+__all__ = ["Engine", "Recorder", "seeded"]
 
 Observer = Callable[[str, View], bool]
+Recorder = Callable[[str, int, str, Tokens], None]
 
 
 def seeded(seed: int, key: str, salt: str) -> torch.Generator:
@@ -40,7 +41,10 @@ class Engine:
         facts: constants measured by calibration.
         clock: times the stages.
         observer: called with (kind, view) at every point, kind "encode", "fuse" or "decode"; where it returns True
-            the method is not asked and nothing is pruned. For calibration and for drawing.
+            the method is not asked and nothing is pruned. For calibration.
+        recorder: called with (kind, point, tower, tokens): what is left after each point, kind "encode" (rows are
+            frames) or "decode" (tower "llm"); what leaves each encoder, kind "tower"; what leaves fusion, kind and
+            tower "fuse" and "fused". Read-only; for drawing.
 
     Raises:
         BudgetError, UnsupportedError: the method cannot run on this model or budget.
@@ -58,11 +62,13 @@ class Engine:
         facts: Mapping[str, Any] | None = None,
         clock: Clock | None = None,
         observer: Observer | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         pruner = pruner.bind(vlm, budget)
         self.vlm, self.pruner, self.budget = vlm, pruner, budget
         self.positions = positions or pruner.positions
-        self.seed, self.facts, self.observer = seed, dict(facts or {}), observer
+        self.seed, self.facts = seed, dict(facts or {})
+        self.observer, self.recorder = observer, recorder
         self.clock = clock or Clock(vlm.device, enabled=False)
         self.points: Points = pruner.points(vlm, budget)
         self._check_points()
@@ -111,3 +117,8 @@ class Engine:
             return {}
         with self.clock.stage("prune"):
             return hook(views)
+
+    def record(self, kind: str, point: int, tower: str, tokens: Tokens) -> None:
+        """Show the recorder, if any, what is left."""
+        if self.recorder is not None:
+            self.recorder(kind, point, tower, tokens)

@@ -74,6 +74,7 @@ def fuse(engine: Engine, towered: Towered, rows: Sequence[int] | None = None, te
             tokens, projected = _fuse_shared(engine, towered, text)
         else:
             tokens, projected = _fuse_independent(engine, towered, text)
+    engine.record("fuse", 0, "fused", tokens)
     reference = engine.vlm.reference(towered.grid)
     total = engine.budget.tokens(reference)
     fused = tokens.counts().tolist()

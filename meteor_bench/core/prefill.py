@@ -236,7 +236,9 @@ def _decide(
             return stream
         decision = engine.pruner.decode(view)
         memo.update(decision.memo)
-        return replace(stream, visual=apply(stream.visual, decision))
+        left = apply(stream.visual, decision)
+    engine.record("decode", index, "llm", left)
+    return replace(stream, visual=left)
 
 
 def _run(
