@@ -95,9 +95,10 @@ def _complete_suites(incomplete: str) -> list[str]:
 @app.command()
 def run(
     model: Annotated[
-        str | None, typer.Option(autocompletion=_complete_models, help="Row of `list models`. [pocket]")
+        str | None,
+        typer.Option(autocompletion=_complete_models, help="Row of `list models`, folder or hub id. [pocket]"),
     ] = None,
-    source: Annotated[str | None, typer.Option(help="Folder or hub id of other weights for the model.")] = None,
+    source: Annotated[str | None, typer.Option(help="Folder or hub id of other weights for a row.")] = None,
     method: Annotated[
         str | None, typer.Option(autocompletion=_complete_methods, help="Row of `list methods`. [none]")
     ] = None,
@@ -120,6 +121,7 @@ def run(
         bool | None, typer.Option("--baseline/--no-baseline", help="Also run the unpruned model. [yes]")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
+    online: Annotated[bool, typer.Option("--online", help="Let models and data be fetched from the hub.")] = False,
 ) -> None:
     """Run a model with a pruning method on benchmarks, beside the unpruned model.
 
@@ -127,7 +129,10 @@ def run(
     goes on where it stopped when the same command is given again.
     """
     from meteor_bench.config import RunConfig, load, names, parameter
+    from meteor_bench.locate import go_online
 
+    if online:
+        go_online()
     given: dict[str, Any] = {
         "model": model,
         "source": source,

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, get_type_hints
 import yaml
 
 from meteor_bench.errors import ConfigError, UnknownNameError
+from meteor_bench.locate import check_model, is_location
 from meteor_bench.plain import Place, PlainError, fit
 from meteor_bench.registry import METHODS, MODELS, parts_of
 
@@ -27,8 +28,8 @@ class RunConfig:
     """One run, as the user asked for it. `load` checks it; a record is read without its method being installed.
 
     Attributes:
-        model: row of the model table.
-        source: folder or hub id of the weights; None for those that are shipped.
+        model: row of the model table, or a checkpoint's folder or hub id.
+        source: folder or hub id of other weights for a row of the table.
         method: row of the method table, or several joined by "+" in the order of their stages.
         parameters: hyperparameters of the method that differ from its defaults.
         ratio: fraction of the visual tokens removed, in [0, 1).
@@ -79,7 +80,10 @@ class RunConfig:
 
 
 def _model(name: str) -> None:
-    _in_table(MODELS.kind, name, MODELS.names())
+    if name in MODELS.names() or not is_location(name):
+        _in_table(MODELS.kind, name, MODELS.names())
+    else:
+        check_model(name)
 
 
 def _method(name: str) -> None:

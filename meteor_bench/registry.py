@@ -1,6 +1,7 @@
 """Tables of names: each name maps to "module:attribute", imported only when asked for.
 
-Third parties add rows through the entry-point groups ``meteor_bench.methods`` and ``meteor_bench.models``.
+Third parties add rows through the entry-point groups ``meteor_bench.methods``, ``meteor_bench.models`` and
+``meteor_bench.families``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from meteor_bench.errors import UnknownNameError
 
-__all__ = ["METHODS", "MODELS", "Registry", "parts_of"]
+__all__ = ["FAMILIES", "METHODS", "MODELS", "Registry", "parts_of"]
 
 
 @dataclass(frozen=True)
@@ -106,5 +107,14 @@ MODELS = Registry(
     {
         "pocket": "meteor_bench.models.pocket:POCKET",
         "pocket-independent": "meteor_bench.models.pocket:POCKET_INDEPENDENT",
+    },
+)
+
+# A checkpoint's model_type -> function (config.json as a mapping, name) -> ModelCard that builds from such a folder.
+FAMILIES = Registry(
+    "model family",
+    "meteor_bench.families",
+    {
+        "pocket": "meteor_bench.models.pocket:card_for",
     },
 )

@@ -121,15 +121,18 @@ class RunFolder:
 
 
 def check_writable(out: Path) -> None:
-    """Fail before minutes of work rather than after them; makes the folder.
+    """Fail before minutes of work rather than after them; leaves nothing behind.
 
     Raises:
         RecordError: the folder cannot be made or written.
     """
+    new = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=out):
             pass
+        for folder in new:
+            folder.rmdir()
     except OSError as error:
         raise RecordError(f"cannot write to {out}: {error.strerror}") from None
 

@@ -175,6 +175,11 @@ def test_a_record_of_a_method_that_is_not_installed_can_be_read(tmp_path: Path) 
     assert read_run(path).config.method == "somebody-elses"
 
 
+def test_looking_whether_a_folder_can_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    check_writable(tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_unwritable_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     for out in (tmp_path / "file", tmp_path / "file" / "below"):

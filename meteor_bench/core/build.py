@@ -13,8 +13,9 @@ from meteor_bench.core.calibrate import calibrate
 from meteor_bench.core.pruner import Pruner
 from meteor_bench.core.session import Request, Session
 from meteor_bench.errors import ConfigError, UnknownNameError, UnsupportedError
-from meteor_bench.models.base import ModelCard
-from meteor_bench.registry import METHODS, MODELS, parts_of
+from meteor_bench.locate import family_of, is_location, locate, read_config, short_name
+from meteor_bench.models.base import VLM, ModelCard
+from meteor_bench.registry import FAMILIES, METHODS, MODELS, parts_of
 
 __all__ = ["DTYPES", "build", "make_pruner", "resolve_device", "resolve_model"]
 
@@ -112,7 +113,20 @@ def _fits(value: Any, default: Any) -> bool:
 
 
 def resolve_model(model: str, pruner: Pruner, source: str | None = None) -> ModelCard:
-    """The model, or its variant with the fusion that the method was made for, where the model offers one."""
+    """The model, or its variant with the fusion that the method was made for, where the model offers one.
+
+    Args:
+        model: row of the model table, or a checkpoint's folder or hub id, whose config.json names its family.
+
+    Raises:
+        UnknownNameError, ModelError, ConfigError: there is no such model here.
+    """
+    if model not in MODELS.names() and is_location(model):
+        if source is not None:
+            raise ConfigError(f"model '{model}' is itself a checkpoint; leave --source out")
+        config = read_config(locate(model))
+        found: ModelCard = FAMILIES.load(family_of(config, model))(config, short_name(model))
+        return replace(found, weights=model)
     card: ModelCard = MODELS.load(model)
     wanted = pruner.prefers
     if source is None and wanted is not None and wanted != card.fusion and wanted in card.variants:
@@ -132,12 +146,15 @@ def build(
     dtype: str = "float32",
     seed: int = 0,
     source: str | None = None,
+    random_weights: bool = False,
     calibration: Callable[[], Sequence[Request]] | None = None,
 ) -> Session:
     """A session for a model under a method.
 
     Args:
-        source: a checkpoint folder instead of the model's own weights.
+        model: row of the model table, or a checkpoint's folder or hub id.
+        source: folder or hub id of other weights than the row's own.
+        random_weights: build a row of the table at its real size without any file, for counting and timing.
         calibration: gives the samples for a method that must be calibrated.
 
     Raises:
@@ -148,7 +165,8 @@ def build(
     if dtype not in DTYPES:
         raise UnknownNameError("dtype", dtype, DTYPES)
     card = resolve_model(model, pruner, source)
-    vlm = card.build(resolve_device(device), DTYPES[dtype], source)
+    where = resolve_device(device)
+    vlm = _random(card, where, DTYPES[dtype]) if random_weights else _trained(card, where, DTYPES[dtype], source)
     facts: Mapping[str, Any] = {}
     if pruner.needs_calibration:
         if calibration is None:
@@ -170,6 +188,17 @@ def build(
         "seed": seed,
     }
     return Session(vlm, pruner, budget, positions=positions, seed=seed, facts=facts, provenance=provenance)
+
+
+def _trained(card: ModelCard, device: str, dtype: torch.dtype, source: str | None) -> VLM:
+    weights = source or card.weights
+    return card.build(device, dtype, None if weights is None else locate(weights))
+
+
+def _random(card: ModelCard, device: str, dtype: torch.dtype) -> VLM:
+    if card.random is None:
+        raise UnsupportedError(f"model '{card.name}' cannot be built with random weights")
+    return card.random(device, dtype)
 
 
 def resolve_device(name: str) -> str:

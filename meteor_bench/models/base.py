@@ -267,8 +267,11 @@ class ModelCard:
     """A row of `list models`: what a model is, without building it.
 
     Attributes:
-        build: (device, dtype, source) -> VLM; ``source`` is a folder or hub id, None for the shipped weights.
+        build: (device, dtype, source) -> VLM; ``source`` is a checkpoint's folder, None for the shipped weights.
         variants: fusion kind -> name of the model that offers it, for methods that prefer one.
+        weights: folder or hub id of the weights, None where they are shipped.
+        random: (device, dtype) -> VLM of the real size with random weights; the device may be "meta". Needs no file
+            but those of the package.
     """
 
     name: str
@@ -280,3 +283,5 @@ class ModelCard:
     build: Callable[..., VLM]
     variants: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
+    weights: str | None = None
+    random: Callable[[str, torch.dtype], VLM] | None = None

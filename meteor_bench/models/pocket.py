@@ -6,6 +6,7 @@ The modules and weights are those of `pocket_modules`; see the model cards besid
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,7 +35,7 @@ from meteor_bench.models.pocket_tokenizer import PocketTokenizer
 from meteor_bench.models.positions import add_positions, resize_table
 from meteor_bench.models.towers import ConvNextTower, VitTower
 
-__all__ = ["POCKET", "POCKET_INDEPENDENT", "PocketProcessor", "assemble", "load"]
+__all__ = ["POCKET", "POCKET_INDEPENDENT", "PocketProcessor", "assemble", "card_for", "load"]
 
 WEIGHTS = Path(__file__).with_name("weights")
 CELL = 8  # pixels of the image per cell of the common grid
@@ -199,7 +200,7 @@ def assemble(name: str, model: PocketVLM, tokenizer: PocketTokenizer, dtype: tor
     )
 
 
-def load(name: str, device: str, dtype: torch.dtype, source: str | None = None) -> VLM:
+def load(name: str, device: str, dtype: torch.dtype, source: Path | None = None) -> VLM:
     """Build a pocket model from its checkpoint.
 
     Args:
@@ -209,17 +210,37 @@ def load(name: str, device: str, dtype: torch.dtype, source: str | None = None) 
     Raises:
         ModelError: the folder is incomplete or corrupted.
     """
-    folder = WEIGHTS / name if source is None else Path(source)
-    try:
-        config = PocketConfig.load(folder)
-        tokenizer = PocketTokenizer(folder / "tokenizer.json")
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(f"{folder} is not a pocket checkpoint: {error}") from error
+    folder = WEIGHTS / name if source is None else source
+    config, tokenizer = _described(folder)
     model = PocketVLM(config)
     load_weights(model, folder, ties=frozenset({"decoder.lm_head.weight"}))
     vlm = assemble(name, model, tokenizer, dtype, device)
     vlm.digest = digest(folder)
     return vlm
+
+
+def _described(folder: Path) -> tuple[PocketConfig, PocketTokenizer]:
+    try:
+        return PocketConfig.load(folder), PocketTokenizer(folder / "tokenizer.json")
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{folder} is not a pocket checkpoint: {error}") from error
+
+
+def untrained(name: str, device: str, dtype: torch.dtype) -> VLM:
+    """The same model with random weights."""
+    config, tokenizer = _described(WEIGHTS / name)
+    vlm = assemble(name, PocketVLM(config), tokenizer, dtype, device)
+    vlm.digest = "random"
+    return vlm
+
+
+def card_for(config: Mapping[str, Any], name: str) -> ModelCard:
+    """The card of a folder that holds a pocket model."""
+    fusion = config.get("fusion", "shared")
+    row = {"shared": POCKET, "independent": POCKET_INDEPENDENT}.get(fusion)
+    if row is None:
+        raise ModelError(f"'{name}' has fusion '{fusion}'; a pocket model's is shared or independent")
+    return replace(row, name=name, variants={})
 
 
 def _card(name: str, fusion: Any, tokens: int, note: str) -> ModelCard:
@@ -237,6 +258,7 @@ def _card(name: str, fusion: Any, tokens: int, note: str) -> ModelCard:
         build=lambda device, dtype, source: load(name, device, dtype, source),
         variants={"shared": "pocket", "independent": "pocket-independent"},
         note=note,
+        random=lambda device, dtype: untrained(name, device, dtype),
     )
 
 

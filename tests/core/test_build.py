@@ -73,7 +73,7 @@ def test_without_samples_an_adaptive_method_says_so(monkeypatch: pytest.MonkeyPa
 class _Card:
     """A model table's row for a tiny model."""
 
-    name, fusion = "tiny", "independent"
+    name, fusion, weights = "tiny", "independent", None
 
     def __init__(self, vlm: object) -> None:
         self._vlm = vlm
