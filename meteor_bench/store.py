@@ -3,6 +3,7 @@
     <out>/<time>-<method>-<ratio>-<fingerprint8>/
         run.json          `RunRecord`
         samples.jsonl.gz  one `SampleRecord` a line
+        scores.json.gz    `ScoreRecord`, made of them for those who read many runs
         latency.jsonl     raw timings, one `LatencySample` a line
         answers.jsonl     the journal: answers as they were produced, read again by a run that resumes
         report.md .csv .json
@@ -14,8 +15,10 @@ from __future__ import annotations
 
 import fcntl
 import gzip
+import hashlib
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +29,7 @@ from meteor_bench.config import RunConfig
 from meteor_bench.errors import RecordError
 from meteor_bench.plain import PlainError, fit, plain
 from meteor_bench.records import SCHEMA, LatencySample, RunRecord, SampleRecord
+from meteor_bench.scores import ScoreRecord, summarise
 
 __all__ = [
     "RunFolder",
@@ -35,6 +39,7 @@ __all__ = [
     "read_latency",
     "read_run",
     "read_samples",
+    "read_scores",
 ]
 
 T = TypeVar("T")
@@ -88,9 +93,11 @@ class RunFolder:
         self.write_text("run.json", json.dumps(plain(record), indent=1, ensure_ascii=False) + "\n")
 
     def write_samples(self, samples: Iterable[SampleRecord]) -> None:
-        """Replace samples.jsonl.gz; equal samples give equal bytes."""
-        lines = (_line(s) for s in samples)
-        self._replace("samples.jsonl.gz", gzip.compress(_joined(lines), compresslevel=9, mtime=0))
+        """Replace samples.jsonl.gz and its summary; equal samples give equal bytes."""
+        rows = list(samples)
+        content = _packed(_joined(_line(s) for s in rows))
+        self._replace("samples.jsonl.gz", content)
+        self._replace("scores.json.gz", _packed(_line(summarise(rows, _digest(content))).encode()))
 
     def write_latency(self, samples: Iterable[LatencySample]) -> None:
         """Replace latency.jsonl."""
@@ -166,6 +173,23 @@ def read_samples(folder: Path) -> list[SampleRecord]:
     return list(_lines(folder / "samples.jsonl.gz", SampleRecord))
 
 
+def read_scores(folder: Path) -> ScoreRecord:
+    """The summary of a run's samples; made of the samples themselves where it is missing or not theirs.
+
+    Raises:
+        RecordError: the samples are missing, cut or foreign.
+    """
+    file = folder / "samples.jsonl.gz"
+    digest = _digest(file.read_bytes()) if file.is_file() else ""
+    try:
+        known = json.loads(gzip.decompress((folder / "scores.json.gz").read_bytes()))
+        if isinstance(known, dict) and known.get("samples") == digest:
+            return _fit(known, ScoreRecord, "scores.json.gz")
+    except (OSError, EOFError, zlib.error, ValueError, RecordError):
+        pass  # of an earlier version, or damaged: nothing is lost with it
+    return summarise(read_samples(folder), digest)
+
+
 def read_latency(folder: Path) -> list[LatencySample]:
     """The raw timings of a run's folder; none when it was not timed.
 
@@ -224,7 +248,15 @@ def _lock(folder: Path) -> IO[bytes] | None:
     return stream
 
 
-def _line(value: SampleRecord | LatencySample) -> str:
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _packed(content: bytes) -> bytes:
+    return gzip.compress(content, compresslevel=9, mtime=0)
+
+
+def _line(value: SampleRecord | LatencySample | ScoreRecord) -> str:
     return json.dumps(_rounded(plain(value)), ensure_ascii=False, separators=(",", ":"))
 
 
@@ -245,7 +277,12 @@ def _lines(file: Path, kind: type[T]) -> Iterator[T]:
         text = (gzip.decompress(content) if file.suffix == ".gz" else content).decode()
     except FileNotFoundError:
         raise RecordError(f"{file} is missing") from None
-    except (OSError, EOFError, UnicodeDecodeError) as error:  # gzip's errors are OSErrors; a cut file is an EOFError
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        UnicodeDecodeError,
+    ) as error:  # gzip's errors are OSErrors; a cut file is an EOFError
         raise RecordError(f"{file} is cut or damaged: {error}") from None
     for number, line in enumerate(text.splitlines(), start=1):
         try:

@@ -16,7 +16,16 @@ import pytest
 
 from meteor_bench.config import RunConfig
 from meteor_bench.errors import RecordError
-from meteor_bench.store import RunFolder, check_writable, find_complete, find_runs, read_latency, read_run, read_samples
+from meteor_bench.store import (
+    RunFolder,
+    check_writable,
+    find_complete,
+    find_runs,
+    read_latency,
+    read_run,
+    read_samples,
+    read_scores,
+)
 from tests import synthetic
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -154,6 +163,7 @@ def test_broken_samples_are_one_line(tmp_path: Path) -> None:
     for content, message in [
         (whole[: len(whole) // 2], "is cut or damaged"),
         (b"not gzip", "is cut or damaged"),
+        (whole[:60] + b"xxxx" + whole[64:], "is cut or damaged"),
         (gzip.compress(b"".join(lines)[:-20]), "samples.jsonl.gz:10 is cut or no record"),
         (gzip.compress(lines[0] + b'{"task": "x"}\n'), "samples.jsonl.gz:2: doc_id: the key is missing"),
     ]:
@@ -164,6 +174,38 @@ def test_broken_samples_are_one_line(tmp_path: Path) -> None:
     file.unlink()
     with pytest.raises(RecordError, match="is missing"):
         read_samples(path)
+
+
+def test_the_summary_of_the_samples(tmp_path: Path) -> None:
+    path = synthetic.write(RunConfig(method="meteor", ratio=0.5, out=tmp_path), n=6, note="no attention")
+    rows = read_samples(path)
+    scores = read_scores(path)
+    assert {task: dict(zip(t.doc_id, t.score, strict=True)) for task, t in scores.tasks.items()} == {
+        task: {s.doc_id: s.score for s in rows if s.task == task} for task in synthetic.GROUPS
+    }
+    # Equal numbers where, and only where, the picture is the same.
+    numbers = {(task, d): m for task, t in scores.tasks.items() for d, m in zip(t.doc_id, t.media, strict=True)}
+    pairs = {(numbers[s.task, s.doc_id], s.media_key) for s in rows}
+    assert len(pairs) == len({n for n, _ in pairs}) == len({key for _, key in pairs}) == 10
+    assert scores.notes == {"no attention": 30} and scores.removed == synthetic.spread(0.5)
+
+
+def test_a_summary_that_is_missing_damaged_or_of_other_samples_is_made_again(tmp_path: Path) -> None:
+    path = synthetic.write(RunConfig(out=tmp_path / "a"), n=6)
+    good = read_scores(path)
+    file = path / "scores.json.gz"
+    other = synthetic.write(RunConfig(method="random", ratio=0.5, out=tmp_path / "b"), n=6) / file.name
+    half = file.read_bytes()[:200]
+    damaged = file.read_bytes()[:60] + b"xxxx" + file.read_bytes()[64:]
+    foreign = gzip.compress(json.dumps({"samples": good.samples, "tasks": 3}).encode())
+    for content in (other.read_bytes(), half, damaged, foreign, b""):
+        file.write_bytes(content)
+        assert read_scores(path) == good
+    file.unlink()
+    assert read_scores(path) == good
+    (path / "samples.jsonl.gz").unlink()
+    with pytest.raises(RecordError, match="samples.jsonl.gz is missing"):
+        read_scores(path)
 
 
 def test_a_record_of_a_method_that_is_not_installed_can_be_read(tmp_path: Path) -> None:
