@@ -94,7 +94,7 @@ def prepare(config: RunConfig) -> Job:
     if config.method != "none" and config.baseline:
         plainly = config.unpruned()
         unpruned = Part(plainly, build_session(plainly, config.device))
-    session = build_session(config, config.device)
+    session = build_session(config, config.device, like=unpruned.session if unpruned else None)
     return Job(Part(config, session, unpruned.fingerprint if unpruned else None), unpruned)
 
 
@@ -136,11 +136,12 @@ def execute(config: RunConfig, job: Job | None = None) -> Outcome:
     return _outcome(main, folder.path, samples)
 
 
-def build_session(config: RunConfig, device: str) -> Session:
+def build_session(config: RunConfig, device: str, like: Session | None = None) -> Session:
     """The model with its method, ready to answer.
 
     Args:
         device: as in `RunConfig`.
+        like: a session whose model is taken where it is the same.
 
     Raises:
         MeteorBenchError: the checkpoint is broken, or method, model and ratio do not fit.
@@ -160,6 +161,7 @@ def build_session(config: RunConfig, device: str) -> Session:
         seed=config.seed,
         source=config.source,
         calibration=_calibration,
+        like=like,
     )
 
 

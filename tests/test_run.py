@@ -26,7 +26,7 @@ from tests import synthetic
 FASTV = RunConfig(method="fastv", ratio=0.76, tasks=("pocket_gqa", "pocket_pope"), limit=6)
 
 
-def session(config: RunConfig, device: str = "cpu") -> Any:
+def session(config: RunConfig, device: str = "cpu", like: Any = None) -> Any:
     """What `core.build` gives, as far as a job looks at it."""
     provenance = {
         "model": config.model,

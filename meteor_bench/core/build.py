@@ -148,6 +148,7 @@ def build(
     source: str | None = None,
     random_weights: bool = False,
     calibration: Callable[[], Sequence[Request]] | None = None,
+    like: Session | None = None,
 ) -> Session:
     """A session for a model under a method.
 
@@ -156,6 +157,7 @@ def build(
         source: folder or hub id of other weights than the row's own.
         random_weights: build a row of the table at its real size without any file, for counting and timing.
         calibration: gives the samples for a method that must be calibrated.
+        like: a session whose model is taken where it is the same; no method changes a model.
 
     Raises:
         MeteorBenchError: anything that does not exist or does not fit together.
@@ -166,7 +168,12 @@ def build(
         raise UnknownNameError("dtype", dtype, DTYPES)
     card = resolve_model(model, pruner, source)
     where = resolve_device(device)
-    vlm = _random(card, where, DTYPES[dtype]) if random_weights else _trained(card, where, DTYPES[dtype], source)
+    made = (card.name, "random" if random_weights else source or card.weights or "", where, dtype)
+    if like is not None and like.vlm.made == made:
+        vlm = like.vlm
+    else:
+        vlm = _random(card, where, DTYPES[dtype]) if random_weights else _trained(card, where, DTYPES[dtype], source)
+        vlm.made = made
     facts: Mapping[str, Any] = {}
     if pruner.needs_calibration:
         if calibration is None:

@@ -227,6 +227,7 @@ class VLM:
         reference: `grid` of a sample -> N, the visual tokens that the unpruned reference model feeds its LLM.
         native: height and width in pixels of an image as the processor delivers it.
         digest: hash of the checkpoint's bytes, for records.
+        made: what it was built from; equal for models that are the same.
     """
 
     name: str
@@ -237,6 +238,7 @@ class VLM:
     reference: Callable[[Grid], int]
     native: tuple[int, int]
     digest: str = ""
+    made: tuple[str, ...] = ()
 
     @property
     def lead(self) -> str:

@@ -20,7 +20,7 @@ from meteor_bench.core.probe import register
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.errors import ModelError
 from meteor_bench.models.base import VLM, Fusion, ModelCard, Processor, Prompt, VisionTower
-from meteor_bench.models.checkpoint import digest, load_weights
+from meteor_bench.models.checkpoint import digest, load_weights, skeleton
 from meteor_bench.models.decoders import LlamaDecoder
 from meteor_bench.models.decoders import cast as cast_model
 from meteor_bench.models.pocket_modules import (
@@ -212,8 +212,9 @@ def load(name: str, device: str, dtype: torch.dtype, source: Path | None = None)
     """
     folder = WEIGHTS / name if source is None else source
     config, tokenizer = _described(folder)
-    model = PocketVLM(config)
-    load_weights(model, folder, ties=frozenset({"decoder.lm_head.weight"}))
+    with skeleton():
+        model = PocketVLM(config)
+    load_weights(model, folder, ties={"decoder.lm_head.weight": "decoder.model.embed_tokens.weight"})
     vlm = assemble(name, model, tokenizer, dtype, device)
     vlm.digest = digest(folder)
     return vlm
