@@ -103,6 +103,7 @@ def pick(tokens: Tokens, keep: Tensor, order: Tensor | None = None) -> Tokens:
         origin=tokens.origin.gather(1, index).masked_fill(~valid, -1),
         special=tokens.special.gather(1, index) & valid,
         size=tokens.size.gather(1, index).masked_fill(~valid, 0),
+        slot=None if tokens.slot is None else tokens.slot.gather(1, index).masked_fill(~valid, -1),
     )
 
 
@@ -116,6 +117,7 @@ def rows_of(tokens: Tokens, rows: Tensor) -> Tokens:
         special=tokens.special[rows],
         size=tokens.size[rows],
         group=tokens.group[rows],
+        slot=None if tokens.slot is None else tokens.slot[rows],
     )
 
 

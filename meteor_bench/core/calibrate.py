@@ -90,7 +90,8 @@ def _encode_only(session: Session, requests: Sequence[Request], *, fuse: bool) -
     """Each distinct image once, no further than the stage needs."""
     vlm = session.vlm
     for request in {r.media_key: r for r in requests}.values():
-        pixels = vlm.processor.pixels(request.media())[None].to(vlm.device, vlm.dtype)
-        towered = encode(session.engine, pixels, [request.media_key])
+        look = vlm.processor.look(request.media())
+        pixels = look.pixels[None].to(vlm.device, vlm.dtype)
+        towered = encode(session.engine, pixels, [request.media_key], look.scene)
         if fuse:
             fuse_towers(session.engine, towered)

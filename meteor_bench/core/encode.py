@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from meteor_bench.core.probe import Probe
 from meteor_bench.core.pruner import EncodePoint, View
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.errors import UnsupportedError
-from meteor_bench.models.base import VisionTower
+from meteor_bench.models.base import PLAIN, Scene, VisionTower
 
 __all__ = ["Towered", "encode"]
 
@@ -31,6 +32,7 @@ class Towered:
         flops: per sample, stage -> FLOPs.
         scores: tower -> [B, G], see `View.scores`.
         memo: what the method left for its decode points, [B, frames, ...] each.
+        scene: what the samples are besides their pixels.
     """
 
     tokens: dict[str, Tokens]
@@ -41,6 +43,22 @@ class Towered:
     notes: tuple[str, ...]
     scores: dict[str, Tensor] = field(default_factory=dict)
     memo: dict[str, Tensor] = field(default_factory=dict)
+    scene: Scene = PLAIN
+
+
+class _Ran(NamedTuple):
+    """Blocks that ran on the same sequences.
+
+    Attributes:
+        times: how many.
+        attention, mlp: [R] sequence lengths in their two halves.
+        pairs: [R] see `VisionTower.pairs`.
+    """
+
+    times: int
+    attention: Tensor
+    mlp: Tensor
+    pairs: Tensor | None
 
 
 @dataclass
@@ -50,19 +68,21 @@ class _TowerRun:
     tower: VisionTower
     tokens: Tokens
     done: int = 0
-    blocks: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)  # (how many, [R] attention, [R] MLP)
+    blocks: list[_Ran] = field(default_factory=list)
     score: Tensor | None = None  # [R, cells of a frame]
 
 
-def encode(engine: Engine, pixels: Tensor, keys: Sequence[str]) -> Towered:
+def encode(engine: Engine, pixels: Tensor, keys: Sequence[str], scene: Scene = PLAIN) -> Towered:
     """Run all towers in lock-step to each encode point.
 
     Args:
-        pixels: [B, F, 3, H, W], samples of equal shape.
+        pixels: [B, F, C, H, W], samples of equal shape.
         keys: B strings that identify the samples.
+        scene: what else they are.
     """
     batch, frames, _, height, width = pixels.shape
     grid = engine.vlm.grid(frames, height, width)
+    reference = engine.vlm.at(scene).reference(grid)
     smaller = engine.input_grid(grid)
     rows = pixels.flatten(0, 1)  # [R = B·F, 3, H, W]
     if smaller is not None and smaller != grid:
@@ -75,7 +95,7 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str]) -> Towered:
     notes: set[str] = set()
     memo: dict[str, Tensor] = {}
     for index, point in enumerate(engine.points.encode):
-        memo |= _encode_point(engine, runs, index, point, grid, keys, notes)
+        memo |= _encode_point(engine, runs, index, point, grid, reference, keys, notes)
     tokens: dict[str, Tokens] = {}
     for name, run in runs.items():
         with engine.clock.stage(f"encode.{name}"):
@@ -91,6 +111,7 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str]) -> Towered:
         notes=tuple(sorted(notes)),
         scores={n: run.score.reshape(batch, -1) for n, run in runs.items() if run.score is not None},
         memo={name: value.reshape(batch, frames, *value.shape[1:]) for name, value in memo.items()},
+        scene=scene,
     )
 
 
@@ -100,11 +121,12 @@ def _encode_point(
     index: int,
     point: EncodePoint,
     grid: Grid,
+    reference: int,
     keys: Sequence[str],
     notes: set[str],
 ) -> dict[str, Tensor]:
     """Bring the named towers to the point, ask the method, apply; what the method wants to remember."""
-    target = engine.frame_share(engine.budget.tokens(engine.vlm.reference(grid)), grid.t, len(keys))
+    target = engine.frame_share(engine.budget.tokens(reference), grid.t, len(keys))
     names = [f"{key}/{frame}" for key in keys for frame in range(grid.t)]
     views: dict[str, View] = {}
     for name, after in point.after.items():
@@ -122,7 +144,7 @@ def _encode_point(
             layer=block + 1,
             point=index,
             facts=engine.facts,
-            reference=engine.frame_share(engine.vlm.reference(grid), grid.t, len(keys)),
+            reference=engine.frame_share(reference, grid.t, len(keys)),
             keep=engine.budget.keep,
             layout=engine.layout({other: r.tokens.grid for other, r in runs.items()}),
             inside=point.inside,
@@ -162,22 +184,28 @@ def _advance(
     if wanted and read_at < run.done:
         raise UnsupportedError(f"attention of block {read_at} of '{run.tower.name}' was asked for too late")
     mask = _tower_mask(run.tokens, engine.points.proportional)
+    if mask is not None and mask.dtype != torch.bool and not run.tower.weighable:
+        raise UnsupportedError(
+            f"{type(engine.pruner).__name__} weighs merged tokens in the attention; tower '{run.tower.name}' of model "
+            f"'{engine.vlm.name}' cannot"
+        )
     lengths = run.tokens.valid.sum(1)
+    where = run.tower.where(run.tokens) if stop > run.done else None
     probe: Probe | None = None
     x = run.tokens.x
     for block in range(run.done, stop):
         reading = None
         if wanted and point is not None and block == read_at:
             reading = probe = _tower_probe(engine, run, point, notes if notes is not None else set())
-        x = run.tower.attend(block, x, mask, reading)
+        x = run.tower.attend(block, x, mask, reading, where)
         if inside and block == stop - 1:
             break
         x = run.tower.feed(block, x)
-    whole = stop - run.done - (1 if inside and stop > run.done else 0)
-    if whole > 0:
-        run.blocks.append((whole, lengths, lengths))
-    if inside and stop > run.done:
-        run.blocks.append((1, lengths, lengths))  # the MLP half is corrected by _close_block
+    pairs = [run.tower.pairs(block, where) for block in range(run.done, stop)]
+    if pairs and pairs[0] is None and not inside:  # all alike
+        run.blocks.append(_Ran(len(pairs), lengths, lengths, None))
+    else:  # at an inside point the last one's MLP half is corrected by _close_block
+        run.blocks += [_Ran(1, lengths, lengths, own) for own in pairs]
     run.tokens = run.tokens.with_x(x)
     run.done = stop
     return probe
@@ -186,8 +214,7 @@ def _advance(
 def _close_block(run: _TowerRun) -> None:
     """The MLP half of an interrupted block, on what survived."""
     run.tokens = run.tokens.with_x(run.tower.feed(run.done - 1, run.tokens.x))
-    count, attention, _ = run.blocks[-1]
-    run.blocks[-1] = (count, attention, run.tokens.valid.sum(1))
+    run.blocks[-1] = run.blocks[-1]._replace(mlp=run.tokens.valid.sum(1))
 
 
 def _tower_probe(engine: Engine, run: _TowerRun, point: EncodePoint, notes: set[str]) -> Probe:
@@ -238,10 +265,14 @@ def _encode_flops(
     out: list[dict[str, int]] = [{} for _ in range(batch)]
     for name, run in runs.items():
         embed = run.tower.flops_embed(height, width) * frames
-        blocks = [(count, a.tolist(), m.tolist()) for count, a, m in run.blocks]
+        rows = batch * frames
+        blocks = [
+            (r.times, r.attention.tolist(), r.mlp.tolist(), [None] * rows if r.pairs is None else r.pairs.tolist())
+            for r in run.blocks
+        ]
         for i in range(batch):
             total = embed
             for row in range(i * frames, (i + 1) * frames):
-                total += sum(count * run.tower.flops_block(a[row], m[row]) for count, a, m in blocks)
+                total += sum(times * run.tower.flops_block(a[row], m[row], p[row]) for times, a, m, p in blocks)
             out[i][f"encode.{name}"] = total
     return out

@@ -16,7 +16,8 @@ from meteor_bench.core.pruner import Layout, View
 from meteor_bench.core.stream import pad
 from meteor_bench.core.tokens import Tokens
 from meteor_bench.core.trace import SampleTrace
-from meteor_bench.models.base import Prompt
+from meteor_bench.core.weave import arrange
+from meteor_bench.models.base import VLM, Prompt
 
 __all__ = ["Visual", "embed_questions", "fuse"]
 
@@ -27,7 +28,9 @@ class Visual:
 
     Attributes:
         tokens: [B, N, D_llm]; origins count through the unpruned layout.
-        layout: length of the unpruned visual sequence, which spaces the position ids.
+        layout: what the unpruned visual block adds to the position ids behind it.
+        table: [L] or [L, A] position ids of its slots, see `Block`; None: the slot's own index.
+        specials: newlines and separators in it.
         shape: the towers' grids, for views.
         target: [B] the budget after the last pruning point.
         traces: counts so far, one per sample.
@@ -41,6 +44,8 @@ class Visual:
     keys: tuple[str, ...]
     traces: list[SampleTrace]
     memo: dict[str, Tensor] = field(default_factory=dict)
+    table: Tensor | None = None
+    specials: int = 0
 
 
 def embed_questions(engine: Engine, prompts: Sequence[Prompt]) -> Tensor | None:
@@ -69,13 +74,16 @@ def fuse(engine: Engine, towered: Towered, rows: Sequence[int] | None = None, te
             flops=[dict(towered.flops[i]) for i in rows],
             memo={name: value[index] for name, value in towered.memo.items()},
         )
+    vlm = engine.vlm.at(towered.scene)
+    grids = {name: t.grid for name, t in towered.tokens.items()}
     with engine.clock.stage("fuse"):
-        if engine.vlm.fusion.kind == "shared":
-            tokens, projected = _fuse_shared(engine, towered, text)
+        if vlm.fusion.kind == "shared":
+            tokens, projected = _fuse_shared(engine, vlm, towered, text)
         else:
-            tokens, projected = _fuse_independent(engine, towered, text)
+            tokens, projected = _fuse_independent(engine, vlm, towered, text)
+        block = None if vlm.block is None else vlm.block(tokens.grid)
     engine.record("fuse", 0, "fused", tokens)
-    reference = engine.vlm.reference(towered.grid)
+    reference = vlm.reference(towered.grid)
     total = engine.budget.tokens(reference)
     fused = tokens.counts().tolist()
     traces = []
@@ -88,23 +96,27 @@ def fuse(engine: Engine, towered: Towered, rows: Sequence[int] | None = None, te
                 fused=fused[i],
                 reference=reference,
                 target=total,
-                flops={**towered.flops[i], "fuse": engine.vlm.fusion.flops(per_tower)},
+                flops={**towered.flops[i], "fuse": vlm.fusion.flops_align(grids) + vlm.fusion.flops(per_tower)},
                 notes=towered.notes,
             )
         )
     return Visual(
-        tokens=tokens,
-        layout=tokens.grid.n,
-        shape=engine.layout({name: t.grid for name, t in towered.tokens.items()}),
+        tokens=tokens if block is None else arrange(tokens, block),
+        layout=tokens.grid.n if block is None else block.span or block.length,
+        shape=engine.layout(grids),
         target=torch.full((len(towered.keys),), total, device=engine.vlm.device),
         keys=towered.keys,
         traces=traces,
         memo=towered.memo,
+        table=None if block is None else block.positions,
+        specials=0 if block is None else len(block.special_slots),
     )
 
 
-def _fuse_view(engine: Engine, towered: Towered, tokens: Tokens, tower: str, text: Tensor | None, **more: Any) -> View:
-    reference = engine.vlm.reference(towered.grid)
+def _fuse_view(
+    engine: Engine, vlm: VLM, towered: Towered, tokens: Tokens, tower: str, text: Tensor | None, **more: Any
+) -> View:
+    reference = vlm.reference(towered.grid)
     rows = (len(towered.keys),)
     return View(
         tokens=tokens,
@@ -123,20 +135,24 @@ def _fuse_view(engine: Engine, towered: Towered, tokens: Tokens, tower: str, tex
     )
 
 
-def _fuse_independent(engine: Engine, towered: Towered, text: Tensor | None) -> tuple[Tokens, dict[str, list[int]]]:
-    fusion = engine.vlm.fusion
+def _fuse_independent(
+    engine: Engine, vlm: VLM, towered: Towered, text: Tensor | None
+) -> tuple[Tokens, dict[str, list[int]]]:
+    fusion = vlm.fusion
     counts = {name: t.counts().tolist() for name, t in towered.tokens.items()}
     parts = {name: fusion.project(t, name) for name, t in towered.tokens.items()}
     if engine.points.fuse is not None:
-        views = {name: _fuse_view(engine, towered, t, name, text) for name, t in parts.items()}
+        views = {name: _fuse_view(engine, vlm, towered, t, name, text) for name, t in parts.items()}
         decisions = engine.ask("fuse", views, engine.pruner.fuse)
         with engine.clock.stage("prune"):
             parts = {name: apply(t, decisions[name]) if name in decisions else t for name, t in parts.items()}
     return concat([fusion.place(t, name) for name, t in parts.items()]), counts
 
 
-def _fuse_shared(engine: Engine, towered: Towered, text: Tensor | None) -> tuple[Tokens, dict[str, list[int]]]:
-    fusion, point = engine.vlm.fusion, engine.points.fuse
+def _fuse_shared(
+    engine: Engine, vlm: VLM, towered: Towered, text: Tensor | None
+) -> tuple[Tokens, dict[str, list[int]]]:
+    fusion, point = vlm.fusion, engine.points.fuse
     grids = {name: t.grid for name, t in towered.tokens.items()}
     aligned = fusion.align({name: densify(t) for name, t in towered.tokens.items()}, grids)
     tokens = Tokens.dense(aligned, fusion.common(grids))
@@ -146,7 +162,7 @@ def _fuse_shared(engine: Engine, towered: Towered, text: Tensor | None) -> tuple
     if point is not None:
         with engine.clock.stage("prune"):
             partials = fusion.partials(aligned) if point.partial else None
-        views = {"fused": _fuse_view(engine, towered, tokens, "fused", text, partials=partials)}
+        views = {"fused": _fuse_view(engine, vlm, towered, tokens, "fused", text, partials=partials)}
         decisions = engine.ask("fuse", views, engine.pruner.fuse)
         if "fused" in decisions:
             with engine.clock.stage("prune"):

@@ -67,11 +67,12 @@ def _once(session: Session, request: Request, new_tokens: int) -> tuple[float, f
     """One pass; (preprocess ms, model ms, FLOPs)."""
     vlm, engine = session.vlm, session.engine
     start = time.perf_counter()
-    pixels = vlm.processor.pixels(request.media())[None].to(vlm.device, vlm.dtype)
+    look = vlm.processor.look(request.media())
+    pixels = look.pixels[None].to(vlm.device, vlm.dtype)
     prompt = vlm.processor.prompt(request.question)
     _wait(vlm.device)
     ready = time.perf_counter()
-    towered = encode(engine, pixels, [request.media_key])
+    towered = encode(engine, pixels, [request.media_key], look.scene)
     visual = fuse(engine, towered, text=embed_questions(engine, [prompt]))
     (generation,) = answer(engine, visual, [0], [prompt], new_tokens, ignore_eos=True)
     _wait(vlm.device)

@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import apply, rows_of
+from meteor_bench.core.apply import rows_of
 from meteor_bench.core.cache import LayerCache
-from meteor_bench.core.clock import Clock
-from meteor_bench.core.engine import Engine, seeded
+from meteor_bench.core.decide import decide, decode_probe, peek
+from meteor_bench.core.engine import Engine
 from meteor_bench.core.fuse import Visual
 from meteor_bench.core.probe import Probe
-from meteor_bench.core.pruner import DecodePoint, View
 from meteor_bench.core.stream import Segment, Stream, causal_mask, pad
 from meteor_bench.core.trace import SampleTrace
 from meteor_bench.models.base import Prompt
@@ -65,7 +64,8 @@ def prefix(engine: Engine, visual: Visual, before: tuple[int, ...]) -> Prefix:
     if start == 0:
         return Prefix(visual, head, cache, 0)
     none = head[:, :0]
-    stream = Stream(head, visual.tokens, none, visual.tokens.valid[:, :0], visual.layout, engine.positions)
+    empty = visual.tokens.valid[:, :0]
+    stream = Stream(head, visual.tokens, none, empty, visual.layout, engine.positions, visual.table)
     h = torch.cat([head, visual.tokens.x], 1)
     with engine.clock.stage("prefill"):
         h, _ = _run(engine, h, stream.positions(), stream.valid(), None, 0, start, cache, None)
@@ -81,10 +81,9 @@ def begin(engine: Engine, shared: Visual | Prefix, rows: Sequence[int], prompts:
     visual = shared.visual if isinstance(shared, Prefix) else shared
     ids, text_valid = pad([p.after for p in prompts], vlm.device)
     text = vlm.decoder.embed(ids)
-    visual = Visual(
+    visual = replace(
+        visual,
         tokens=rows_of(visual.tokens, index),
-        layout=visual.layout,
-        shape=visual.shape,
         target=visual.target[index],
         keys=tuple(visual.keys[i] for i in rows),
         traces=[deepcopy(visual.traces[i]) for i in rows],
@@ -96,11 +95,11 @@ def begin(engine: Engine, shared: Visual | Prefix, rows: Sequence[int], prompts:
     else:
         head = vlm.decoder.embed(torch.tensor(prompts[0].before, device=vlm.device).expand(len(rows), -1))
         start, cache = 0, LayerCache(vlm.decoder.depth, slack=room)
-    stream = Stream(head, visual.tokens, text, text_valid, visual.layout, engine.positions)
+    stream = Stream(head, visual.tokens, text, text_valid, visual.layout, engine.positions, visual.table)
     with engine.clock.stage("prefill"):
         segments, last = _prefill(engine, stream, start, cache, visual)
         logits = vlm.decoder.head(last)
-    _count_prefill(engine, visual.traces, segments, cache, head.shape[1], text_valid)
+    _count_prefill(engine, visual.traces, segments, cache, head.shape[1] + visual.specials, text_valid)
     return Start(logits, segments, cache, visual.traces)
 
 
@@ -117,15 +116,15 @@ def _prefill(
     for i, stop in enumerate(stops):
         probe = None
         if i < len(points):
-            probe = _decode_probe(stream, points[i], engine.clock, extending=at < start)
+            probe = decode_probe(stream, points[i], engine.clock, extending=at < start)
         if stop > at:
             segments.append(Segment(at, stop, stream.valid(), stream.following()))
             stream, probe = _run_stream(engine, stream, at, stop, cache, probe, extending=at < start)
         at = stop
         if i < len(points):
             if points[i].peek:
-                probe = _peek(engine, stream, points[i])
-            stream = _decide(engine, stream, points[i], i, probe, visual, memo)
+                probe = peek(engine, stream, points[i])
+            stream = decide(engine, stream, points[i], i, probe, visual, memo)
     index = (stream.text_valid.sum(1) - 1)[:, None, None].expand(-1, 1, stream.text.shape[-1])
     return segments, stream.text.gather(1, index)[:, 0]
 
@@ -147,98 +146,6 @@ def _run_stream(
         replace(stream, before=h[:, :p], visual=stream.visual.with_x(h[:, p : p + n]), text=h[:, p + n :]),
         probe,
     )
-
-
-def _decode_probe(stream: Stream, point: DecodePoint, clock: Clock, *, extending: bool) -> Probe | None:
-    """The attention rows that a decode point wants from the layer before it."""
-    if point.before == 0 or point.peek:
-        return None
-    return _reading(stream, point, clock, extending=extending)
-
-
-def _reading(stream: Stream, point: DecodePoint, clock: Clock | None, *, extending: bool) -> Probe | None:
-    """A probe for the rows and keys that a decode point wants, whatever layer is read."""
-    if point.attention is None and not point.keys:
-        return None
-    offset = 0 if extending else stream.before.shape[1] + stream.visual.x.shape[1]
-    if point.attention is None:
-        return Probe(mode="keys", want_keys=True, heads="concat", clock=clock)
-    if point.attention == "last":
-        rows = offset + stream.text_valid.sum(1, keepdim=True) - 1  # [Q, 1]
-    else:
-        width = stream.text.shape[1]
-        rows = offset + torch.arange(width, device=stream.text.device).expand(len(stream.text), -1)
-    return Probe(mode="rows", rows=rows, want_keys=point.keys, heads="concat", clock=clock)
-
-
-def _peek(engine: Engine, stream: Stream, point: DecodePoint) -> Probe | None:
-    """What a decode point wants, read from the layer that comes next."""
-    decoder = engine.vlm.decoder
-    probe = _reading(stream, point, None, extending=False)  # all of this is pruning
-    with engine.clock.stage("prune"):
-        h = torch.cat([stream.before, stream.visual.x, stream.text], 1)
-        rotary = decoder.rotary(h, stream.positions())
-        decoder.peek(point.before, h, rotary, causal_mask(stream.valid(), None), probe)
-    return probe
-
-
-def _rope_bias(engine: Engine, stream: Stream) -> Tensor:
-    """[L] `View.rope` for every distance within the stream."""
-    length = stream.before.shape[1] + stream.layout + stream.text.shape[1]
-    distance = torch.arange(length, device=stream.text.device)[None]
-    cos, _ = engine.vlm.decoder.rotary(stream.text[:1, :1].float(), distance)  # [1, L, d], each frequency twice
-    bias: Tensor = cos[0].sum(-1) / cos.shape[-1] ** 0.5
-    return bias
-
-
-def _decide(
-    engine: Engine,
-    stream: Stream,
-    point: DecodePoint,
-    index: int,
-    probe: Probe | None,
-    visual: Visual,
-    memo: dict[str, Tensor],
-) -> Stream:
-    """Show the visual tokens to the method and apply its decision; ``memo`` is added to."""
-    p, n = stream.before.shape[1], stream.visual.x.shape[1]
-    attention = None
-    if probe is not None and probe.attention is not None:
-        attention = probe.attention[..., p : p + n]  # [Q, H, R, N]
-        if point.attention == "text":
-            attention = attention * stream.text_valid[:, None, :, None]
-    keys = None if probe is None else probe.keys
-    with engine.clock.stage("prune"):
-        x, text = stream.visual.x, stream.text
-        if point.normed:
-            x, text = engine.vlm.decoder.norm(x), engine.vlm.decoder.norm(text)
-        view = View(
-            tokens=stream.visual.with_x(x),
-            target=visual.target,
-            attention=attention,
-            keys=None if keys is None else keys[:, p : p + n],
-            text=text * stream.text_valid[..., None],
-            text_valid=stream.text_valid,
-            text_keys=None if keys is None else keys[:, p + n :] * stream.text_valid[..., None],
-            rope=_rope_bias(engine, stream) if point.rope else None,
-            memo=dict(memo),
-            generators=tuple(seeded(engine.seed, key, f"decode.{index}") for key in visual.keys),
-            tower="llm",
-            layer=point.before,
-            point=index,
-            facts=engine.facts,
-            reference=torch.tensor([t.reference for t in visual.traces], device=visual.target.device),
-            keep=engine.budget.keep,
-            layout=visual.shape,
-            layers=tuple(p.before for p in engine.points.decode),
-        )
-        if engine.observer is not None and engine.observer("decode", view):
-            return stream
-        decision = engine.pruner.decode(view)
-        memo.update(decision.memo)
-        left = apply(stream.visual, decision)
-    engine.record("decode", index, "llm", left)
-    return replace(stream, visual=left)
 
 
 def _run(

@@ -17,7 +17,7 @@ from meteor_bench.core.generate import Generation, Likelihood, answer, score
 from meteor_bench.core.prefill import Prefix, prefix
 from meteor_bench.core.pruner import Pruner
 from meteor_bench.errors import UnsupportedError
-from meteor_bench.models.base import VLM, Prompt
+from meteor_bench.models.base import VLM, Look, Prompt
 
 __all__ = ["Answer", "Request", "Session"]
 
@@ -166,19 +166,19 @@ class Session:
         for start in range(0, len(listed), IMAGES_AT_ONCE):
             yield listed[start : start + IMAGES_AT_ONCE]
 
-    def _by_shape(self, chunk: list[list[Request]]) -> list[list[tuple[list[Request], torch.Tensor]]]:
+    def _by_shape(self, chunk: list[list[Request]]) -> list[list[tuple[list[Request], Look]]]:
         """Decode the chunk's images; those of equal shape together."""
-        shapes: dict[tuple[int, ...], list[tuple[list[Request], torch.Tensor]]] = {}
+        shapes: dict[tuple[object, ...], list[tuple[list[Request], Look]]] = {}
         for group in chunk:
-            pixels = self.vlm.processor.pixels(group[0].media())
-            shapes.setdefault(tuple(pixels.shape), []).append((group, pixels))
+            look = self.vlm.processor.look(group[0].media())
+            shapes.setdefault((look.pixels.shape, look.scene), []).append((group, look))
         return list(shapes.values())
 
-    def _look(self, members: list[tuple[list[Request], torch.Tensor]], reuse: bool) -> _Images:
+    def _look(self, members: list[tuple[list[Request], Look]], reuse: bool) -> _Images:
         """Encode images of equal shape and run what their questions share."""
         engine, vlm = self.engine, self.vlm
-        pixels = torch.stack([p for _, p in members]).to(vlm.device, vlm.dtype)
-        towered = encode(engine, pixels, [group[0].media_key for group, _ in members])
+        pixels = torch.stack([look.pixels for _, look in members]).to(vlm.device, vlm.dtype)
+        towered = encode(engine, pixels, [group[0].media_key for group, _ in members], members[0][1].scene)
         questions = [
             _Question(row, request, vlm.processor.prompt(request.question))
             for row, (group, _) in enumerate(members)
@@ -204,7 +204,7 @@ class Session:
 
     def _answer_images(
         self,
-        members: list[tuple[list[Request], torch.Tensor]],
+        members: list[tuple[list[Request], Look]],
         on_answer: Callable[[Request, Answer], None],
         batch_size: int,
         reuse: bool,

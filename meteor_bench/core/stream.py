@@ -42,6 +42,7 @@ class Stream:
     text_valid: Tensor  # [Q, T]
     layout: int
     policy: str
+    table: Tensor | None = None  # [L] or [L, A], see `Block.positions`
 
     def valid(self) -> Tensor:
         """[Q, P + N + T] bool."""
@@ -49,25 +50,34 @@ class Stream:
         return torch.cat([head, self.visual.valid, self.text_valid], 1)
 
     def positions(self) -> Tensor:
-        """[Q, P + N + T] position ids under the policy; padding gets 0."""
+        """[Q, P + N + T] position ids under the policy, [Q, P + N + T, A] on several axes; padding gets 0.
+
+        "renumber" gives a visual token the same contiguous id on every axis, as text has it.
+        """
         q, p = self.before.shape[:2]
         device = self.before.device
         head = torch.arange(p, device=device).expand(q, p)
+        valid = self.visual.valid
         if self.policy == "keep":
-            visual = p + self.visual.origin
+            visual = self.visual.origin if self.visual.slot is None else self.visual.slot
+            visual = visual if self.table is None else self.table[visual.clamp(min=0)]
             start = torch.full((q, 1), p + self.layout, device=device)
         else:
-            visual = p + self.visual.valid.long().cumsum(1) - 1
-            start = p + self.visual.counts()[:, None]
-        visual = visual.masked_fill(~self.visual.valid, 0)
+            visual = valid.long().cumsum(1) - 1
+            start = p + valid.sum(1, keepdim=True)
         text = start + torch.arange(self.text.shape[1], device=device)
-        return torch.cat([head, visual, text], 1)
+        if self.table is not None and self.table.ndim > 1:
+            axes = self.table.shape[1]
+            head, text = head[..., None].expand(-1, -1, axes), text[..., None].expand(-1, -1, axes)
+            visual = visual if visual.ndim > 2 else visual[..., None].expand(-1, -1, axes)
+            valid = valid[..., None]
+        return torch.cat([head, (p + visual).masked_fill(~valid, 0), text], 1)
 
     def following(self) -> Tensor:
         """[Q] position id of the first generated token."""
         p = self.before.shape[1]
         used = self.text_valid.sum(1)
-        spaced = self.visual.counts() if self.policy != "keep" else torch.full_like(used, self.layout)
+        spaced = self.visual.valid.sum(1) if self.policy != "keep" else torch.full_like(used, self.layout)
         return p + spaced + used
 
 

@@ -33,11 +33,14 @@ class Tokens:
         valid: [B, N] bool, False where a row is padding.
         origin: [B, N] long, index of the token in the unpruned grid (raster order), -1 for special tokens and
             padding. A merged token carries the origin of the token it was merged into.
-        special: [B, N] bool, class and register tokens: never pruned, not counted as visual tokens.
+        special: [B, N] bool, class and register tokens, in the language model newlines and separators: never pruned,
+            not counted as visual tokens.
         size: [B, N] number of unpruned tokens that a token stands for (1 unless merged).
         group: [B, G] long, for each cell of the unpruned grid the origin of the token that stands for it now,
             -1 where the cell was dropped. G = grid.n.
         grid: extent of the unpruned grid.
+        slot: [B, N] long, place in the unpruned visual block of the language model (newlines and separators have one
+            too), -1 for padding; None before the tokens stand in that block, or where it is nothing but the grid.
     """
 
     x: Tensor
@@ -47,6 +50,7 @@ class Tokens:
     size: Tensor
     group: Tensor
     grid: Grid
+    slot: Tensor | None = None
 
     @classmethod
     def dense(cls, x: Tensor, grid: Grid, specials: int = 0) -> Tokens:

@@ -17,7 +17,7 @@ class SampleTrace:
         fused: tokens after fusion (and its pruning).
         llm: visual tokens in the input of each language-model layer.
         cache: visual tokens held in each layer's key/value cache after the prefill.
-        text: tokens around the visual ones (template and question).
+        text: tokens around the visual ones (template and question), and newlines and separators between them.
         answer: tokens generated, the end token included.
         reference: N, what the unpruned reference model feeds its LLM for this sample.
         target: the budget's count after the last pruning point.

@@ -6,9 +6,9 @@ A model is described as data (`ModelCard`) and built lazily. Nothing here knows 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +16,21 @@ from torch import Tensor, nn
 from meteor_bench.core.cache import LayerCache
 from meteor_bench.core.probe import Probe
 from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.core.weave import Block
+from meteor_bench.models.processing import PLAIN, Clip, Look, Processor, Prompt, Scene
 
 __all__ = [
+    "PLAIN",
     "VLM",
+    "Clip",
     "Decoder",
     "Fusion",
     "KVCache",
+    "Look",
     "ModelCard",
     "Processor",
     "Prompt",
+    "Scene",
     "VisionTower",
 ]
 
@@ -40,6 +46,7 @@ class VisionTower(nn.Module, ABC):
         depth: number of transformer blocks; 0 for an opaque (convolutional) tower that is run whole by `embed`.
         has_cls: whether its first token is a class token.
         halves: whether a block can be interrupted between attention and MLP.
+        weighable: whether its attention takes a mask of numbers, so that merged tokens can count for several.
     """
 
     name: str
@@ -47,6 +54,7 @@ class VisionTower(nn.Module, ABC):
     depth: int
     has_cls: bool
     halves: bool
+    weighable: bool = True
 
     @abstractmethod
     def grid(self, height: int, width: int) -> Grid:
@@ -56,13 +64,19 @@ class VisionTower(nn.Module, ABC):
     def embed(self, pixels: Tensor) -> Tokens:
         """[R, 3, H, W] -> tokens before the first block (the whole encoder when ``depth`` is 0)."""
 
+    def where(self, tokens: Tokens) -> Any:
+        """What the blocks must know about where the tokens stand (rotations, windows), for `attend`; asked for once
+        between two points. By default nothing."""
+        return None
+
     @abstractmethod
-    def attend(self, block: int, x: Tensor, mask: Tensor | None, probe: Probe | None) -> Tensor:
+    def attend(self, block: int, x: Tensor, mask: Tensor | None, probe: Probe | None, where: Any = None) -> Tensor:
         """Attention half of a block with its residual: [R, N, D] -> [R, N, D].
 
         Args:
             mask: [R, 1, N, N] bool, True where a query may see a key, or float, added to the logits; None when
                 nothing is padded.
+            where: what `where` gave for these tokens.
         """
 
     @abstractmethod
@@ -77,9 +91,17 @@ class VisionTower(nn.Module, ABC):
     def flops_embed(self, height: int, width: int) -> int:
         """FLOPs of `embed` for one frame."""
 
+    def pairs(self, block: int, where: Any) -> Tensor | None:
+        """[R] query-key pairs that a block's attention computes; None: every token with every token."""
+        return None
+
     @abstractmethod
-    def flops_block(self, attention: int, mlp: int) -> int:
-        """FLOPs of one block for one frame, given the sequence lengths of its two halves, specials included."""
+    def flops_block(self, attention: int, mlp: int, pairs: int | None = None) -> int:
+        """FLOPs of one block for one frame, given the sequence lengths of its two halves, specials included.
+
+        Args:
+            pairs: query-key pairs of its attention; None: ``attention`` squared.
+        """
 
 
 class Fusion(nn.Module, ABC):
@@ -112,6 +134,10 @@ class Fusion(nn.Module, ABC):
     def partials(self, aligned: Tensor) -> dict[str, Tensor]:
         """Shared only: W·concat(f_l) split by tower, {tower: [B, N, hidden]}; they sum to W·f (bias left out)."""
 
+    def flops_align(self, grids: Mapping[str, Grid]) -> int:
+        """Shared only: FLOPs of `align` for a sample; resampling alone counts nothing."""
+        return 0
+
     @abstractmethod
     def flops(self, counts: Mapping[str, int]) -> int:
         """FLOPs of projecting that many tokens per tower (shared: the key "fused")."""
@@ -143,7 +169,7 @@ class Decoder(nn.Module, ABC):
 
     @abstractmethod
     def rotary(self, h: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """cos and sin of [B, T] position ids, in the dtype of ``h``."""
+        """cos and sin of position ids [B, T], or [B, T, A] where a token stands on A axes, in the dtype of ``h``."""
 
     @abstractmethod
     def layer(
@@ -184,39 +210,6 @@ class Decoder(nn.Module, ABC):
         """FLOPs of the vocabulary projection."""
 
 
-class Prompt(NamedTuple):
-    """Token ids around the visual tokens of one request."""
-
-    before: tuple[int, ...]
-    after: tuple[int, ...]
-
-
-class Processor(ABC):
-    """Media and text into tensors, ids into text.
-
-    Attributes:
-        eos: ids that end an answer.
-    """
-
-    eos: frozenset[int]
-
-    @abstractmethod
-    def pixels(self, media: Sequence[Any]) -> Tensor:
-        """RGB PIL images of one sample (1 image, or the frames of a clip) -> [F, 3, H, W], normalised."""
-
-    @abstractmethod
-    def prompt(self, question: str) -> Prompt:
-        """Ids of the template and question; the visual tokens stand between the two parts."""
-
-    @abstractmethod
-    def continuation(self, text: str) -> tuple[int, ...]:
-        """Ids of an answer, as they would follow the prompt."""
-
-    @abstractmethod
-    def decode(self, ids: Sequence[int]) -> str:
-        """Answer ids -> text, special tokens left out."""
-
-
 @dataclass
 class VLM:
     """A plain container.
@@ -228,6 +221,9 @@ class VLM:
         native: height and width in pixels of an image as the processor delivers it.
         digest: hash of the checkpoint's bytes, for records.
         made: what it was built from; equal for models that are the same.
+        block: grid of the visual tokens -> how they stand in the language model; None: one after another.
+        scenes: scene -> the fields (`fusion`, `reference`, `block`) that differ there from those of a single image;
+            None where none does.
     """
 
     name: str
@@ -239,6 +235,12 @@ class VLM:
     native: tuple[int, int]
     digest: str = ""
     made: tuple[str, ...] = ()
+    block: Callable[[Grid], Block] | None = None
+    scenes: Callable[[Scene], Mapping[str, Any]] | None = None
+
+    def at(self, scene: Scene) -> VLM:
+        """The model as it is for samples of a scene."""
+        return self if self.scenes is None else replace(self, **self.scenes(scene))
 
     @property
     def lead(self) -> str:

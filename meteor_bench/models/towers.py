@@ -57,7 +57,7 @@ class VitTower(VisionTower):
         grid = Grid(1, height // self.config.patch_size, width // self.config.patch_size)
         return Tokens.dense(x, grid, specials=int(self.has_cls))
 
-    def attend(self, block: int, x: Tensor, mask: Tensor | None, probe: Probe | None) -> Tensor:
+    def attend(self, block: int, x: Tensor, mask: Tensor | None, probe: Probe | None, where: Any = None) -> Tensor:
         layer = self.model.encoder.layers[block]
         with probing(probe):
             out, _ = layer.self_attn(layer.layer_norm1(x), attention_mask=mask)
@@ -78,7 +78,7 @@ class VitTower(VisionTower):
         grid, patch = self.grid(height, width), self.config.patch_size
         return flops.conv2d(grid.h, grid.w, self.config.num_channels, self.dim, patch)
 
-    def flops_block(self, attention: int, mlp: int) -> int:
+    def flops_block(self, attention: int, mlp: int, pairs: int | None = None) -> int:
         return (
             4 * flops.linear(attention, self.dim, self.dim)
             + flops.attention(attention, attention, self.dim)
@@ -114,7 +114,7 @@ class ConvNextTower(VisionTower):
         grid = Grid(1, features.shape[-2], features.shape[-1])
         return Tokens.dense(features.flatten(2).transpose(1, 2), grid)
 
-    def attend(self, block: int, x: Tensor, mask: Tensor | None, probe: Probe | None) -> Tensor:
+    def attend(self, block: int, x: Tensor, mask: Tensor | None, probe: Probe | None, where: Any = None) -> Tensor:
         raise IndexError(f"tower '{self.name}' has no blocks")
 
     def feed(self, block: int, x: Tensor) -> Tensor:
@@ -136,5 +136,5 @@ class ConvNextTower(VisionTower):
             total += depth * block
         return total
 
-    def flops_block(self, attention: int, mlp: int) -> int:
+    def flops_block(self, attention: int, mlp: int, pairs: int | None = None) -> int:
         return 0
