@@ -195,6 +195,50 @@ def _print_report(folder: Path, format: Format) -> None:
         typer.echo(render.FORMATS[format.value](cells), nl=False)
 
 
+@app.command()
+def show(
+    sample: Annotated[str, typer.Argument(help="<benchmark>/<document>, say pocket_gqa/12.")],
+    method: Annotated[
+        list[str], typer.Option(autocompletion=_complete_methods, help="Row of `list methods`; may be repeated.")
+    ],
+    ratio: Annotated[list[float], typer.Option(help="Fraction of the visual tokens to remove; may be repeated.")],
+    param: Annotated[
+        list[str] | None, typer.Option(help="name=value of the method, method:name=value where there are several.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(autocompletion=_complete_models, help="Row of `list models`. [pocket]")
+    ] = None,
+    source: Annotated[str | None, typer.Option(help="Folder or hub id of other weights for the model.")] = None,
+    stages: Annotated[str | None, typer.Option(help="Stages to run: encode,fuse,decode. [all]")] = None,
+    positions: Annotated[str | None, typer.Option(help="keep or renumber. [the method's own]")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. [auto]")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16, float16. [auto]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything that a method draws. [0]")] = None,
+    out: Annotated[Path | None, typer.Option(help="PNG file. [<benchmark>-<document>.png]")] = None,
+) -> None:
+    """Draw which patches each encoder keeps at each stage for one question, with the answers.
+
+    Several methods and ratios stand side by side. The last line is the picture's file.
+    """
+    from meteor_bench.config import names
+    from meteor_bench.show import command
+
+    given: dict[str, Any] = {
+        "model": model,
+        "source": source,
+        "positions": positions,
+        "device": device,
+        "dtype": dtype,
+        "seed": seed,
+    }
+    given |= {"stages": names(stages) if stages is not None else None}
+    shared = {name: value for name, value in given.items() if value is not None}
+    watched = command.show(sample, command.settings(method, ratio, param or [], shared), out)
+    for line in command.told(watched):
+        typer.echo(line)
+    typer.echo(str(watched.path))
+
+
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 

@@ -74,6 +74,14 @@ class RunConfig:
         if self.method == "none" and self.ratio > 0:
             raise ConfigError(f"method 'none' removes nothing; leave --ratio {self.ratio:g} out or name a --method")
 
+    @property
+    def label(self) -> str:
+        """The method with whatever differs from its defaults: "meteor[encode,fuse]", "fastv(layer=3)"."""
+        stages = f"[{','.join(self.stages)}]" if self.stages else ""
+        extra = [f"{k}={v}" for k, v in self.parameters.items()]
+        extra += [f"positions={self.positions}"] if self.positions else []
+        return "unpruned" if self.method == "none" else self.method + stages + (f"({', '.join(extra)})" * bool(extra))
+
     def unpruned(self) -> RunConfig:
         """The run that this one is compared with: the model the user named, nothing pruned, nothing drawn."""
         return replace(self, method="none", parameters={}, ratio=0.0, stages=None, positions=None, seed=0)

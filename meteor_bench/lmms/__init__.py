@@ -4,4 +4,5 @@ harness.py   imports it with its side effects undone, keeps it quiet
 plugin.py    the model class that it drives
 journal.py   answers on disk as they are produced
 evaluate.py  benchmarks in, results out
+document.py  one question alone, to look at
 """

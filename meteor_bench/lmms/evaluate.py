@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from meteor_bench.core.session import Session
     from meteor_bench.lmms.plugin import MeteorBench, Progress
 
-__all__ = ["TaskResult", "evaluate"]
+__all__ = ["TaskResult", "evaluate", "sample_score"]
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def _sample(row: Benchmark, logged: Mapping[str, Any]) -> dict[str, Any]:
         "target": logged["target"],
         "answer": logged["filtered_resps"][0],
         "raw": measured["raw"],
-        "score": _score(row, logged),
+        "score": sample_score(row, logged),
         "tokens": measured["tokens"],
         "latency_ms": measured["latency_ms"],
         "flops": measured["flops"],
@@ -195,7 +195,7 @@ def _sample(row: Benchmark, logged: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _score(row: Benchmark, logged: Mapping[str, Any]) -> float:
+def sample_score(row: Benchmark, logged: Mapping[str, Any]) -> float:
     """A document's part in the metric: the number itself, or the entry "score" of what the metric collects."""
     value = logged[row.sample_metric]
     if isinstance(value, Mapping):

@@ -60,14 +60,8 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """The method with whatever differs from its defaults: "meteor[encode,fuse]", "fastv(layer=3)"."""
-        config = self.record.config
-        stages = f"[{','.join(config.stages)}]" if config.stages else ""
-        extra = [f"{k}={v}" for k, v in config.parameters.items()]
-        extra += [f"positions={config.positions}"] if config.positions else []
-        return (
-            "unpruned" if config.method == "none" else config.method + stages + (f"({', '.join(extra)})" * bool(extra))
-        )
+        """The setting in words, `RunConfig.label`."""
+        return self.record.config.label
 
     @property
     def seeds(self) -> list[int]:

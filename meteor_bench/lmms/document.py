@@ -1,0 +1,105 @@
+"""One document of a benchmark, as lmms-eval would ask about it and score the answer: for looking at it alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from meteor_bench.errors import ConfigError, UnknownNameError, UnsupportedError
+from meteor_bench.lmms.evaluate import sample_score
+from meteor_bench.lmms.harness import Quiet, task_manager
+from meteor_bench.suites import Benchmark, benchmark, tasks_dir
+
+if TYPE_CHECKING:
+    from meteor_bench.core.session import Request, Session
+
+__all__ = ["Document", "Scored", "find", "parse"]
+
+
+class Scored(NamedTuple):
+    """An answer as it is scored.
+
+    Attributes:
+        answer: after the benchmark's filter.
+        score: 0 to 1, the document's part in the metric.
+    """
+
+    answer: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Document:
+    """A question with its picture, and what it takes to score an answer.
+
+    Attributes:
+        name: "pocket_gqa/12".
+        target: the true answer.
+        benchmark, task, row: where it comes from, lmms-eval's task and its row of the data.
+    """
+
+    name: str
+    request: Request
+    target: str
+    benchmark: Benchmark
+    task: Any = field(repr=False)
+    row: Any = field(repr=False)
+
+    def score(self, text: str) -> Scored:
+        """What an answer is worth."""
+        (instance,) = self.task.instances
+        instance.resps, instance.filtered_resps = [text], {}
+        with Quiet():
+            # Not `apply_filters`, which would pair the answer with the first document of the split.
+            for ensemble in self.task._filters:
+                ensemble.apply([instance], [self.row])
+            answer = instance.filtered_resps[self.benchmark.metric.partition(",")[2]]
+            results = self.task.process_results(self.row, [answer])
+        return Scored(str(answer), sample_score(self.benchmark, results))
+
+
+def parse(sample: str) -> tuple[Benchmark, int]:
+    """The benchmark and document number of "pocket_gqa/12".
+
+    Raises:
+        ConfigError: it is no such name, or there is no such document.
+    """
+    task, slash, number = sample.partition("/")
+    if not slash or not number.isdecimal():
+        raise ConfigError(f"a sample is called <benchmark>/<document>, say pocket_gqa/12, not '{sample}'")
+    row = benchmark(task)
+    if int(number) >= row.n:
+        raise ConfigError(f"{task} has documents 0 to {row.n - 1}, not {number}")
+    return row, int(number)
+
+
+def find(sample: str, session: Session) -> Document:
+    """A document by its name.
+
+    Args:
+        sample: "pocket_gqa/12".
+        session: any; only carries the request's form.
+
+    Raises:
+        ConfigError: no such benchmark or document.
+        DataError: the data are missing or corrupted.
+        UnsupportedError: the document asks for something other than one answer.
+    """
+    row, number = parse(sample)
+    index = task_manager((tasks_dir(),))
+    if row.task not in index.all_tasks:
+        raise UnknownNameError("task", row.task, index.all_tasks)
+    from lmms_eval.tasks import get_task_dict
+
+    from meteor_bench.lmms.plugin import MeteorBench
+
+    model = MeteorBench(session)
+    with Quiet():
+        (task,) = get_task_dict([row.task], index, "simple").values()
+        task.build_all_requests(offset=number, limit=1)
+    model.task_dict[row.task] = task.dataset
+    if len(task.instances) != 1 or task.instances[0].request_type != "generate_until":
+        raise UnsupportedError(f"{sample} asks for something other than one generated answer; show draws only those")
+    (request,) = model.requests(task.instances)
+    doc = task.task_docs[number]
+    return Document(sample, request, str(task.doc_to_target(doc)), row, task, doc)

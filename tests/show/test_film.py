@@ -1,0 +1,100 @@
+"""What a film says of each point, against counts and group maps worked out otherwise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.build import make_pruner
+from meteor_bench.core.session import Answer, Session
+from meteor_bench.core.tokens import Grid
+from meteor_bench.show.film import ALONE, DROPPED, Film, Panel, Point
+from meteor_bench.show.picture import PAPER, draw
+from tests import tiny
+
+
+def filmed(model: str, method: str, frames: int = 1) -> tuple[list[Point], Answer]:
+    session = Session(tiny.build(model), make_pruner(method), TokenBudget.from_ratio(0.5))
+    session.engine.recorder = film = Film()
+    answers: list[Answer] = []
+    session.answer(tiny.requests(1, frames=frames), lambda _, answer: answers.append(answer))
+    return film.points(session.engine), answers[0]
+
+
+@pytest.mark.parametrize("model", tiny.MODELS)
+@pytest.mark.parametrize("method", ["fastv", "evoprune", "visionzip"])
+def test_the_panels_add_up(model: str, method: str) -> None:
+    points, answer = filmed(model, method, frames=2)
+    left = {panel.tower: panel.kept for point in points if point.stage == "encode" for panel in point.panels}
+    assert left == answer.tokens["towers"]
+    (fused,) = (point for point in points if point.stage == "fuse")
+    assert fused.kept == answer.tokens["fused"]
+    assert points[-1].kept == answer.tokens["final"]
+    for point in points:
+        standing = {g for panel in point.panels for g in panel.group if g >= 0}
+        assert point.stage == "encode" or len(standing) == point.kept
+        for panel in point.panels:
+            assert len(panel.group) == panel.grid.n and panel.grid.t == 2
+            assert panel.kept == sum(group == panel.start + cell for cell, group in enumerate(panel.group))
+
+
+def test_an_independent_fusion_is_split_by_encoder() -> None:
+    points, _ = filmed("independent", "fastv")
+    assert [panel.tower for panel in points[-1].panels] == ["a", "b", "c"]
+    assert [panel.grid.n for panel in points[-1].panels] == [64, 64, 16]
+    assert [panel.start for panel in points[-1].panels] == [0, 64, 128]
+    assert len(filmed("shared", "fastv")[0][-1].panels) == 1
+
+
+@pytest.mark.parametrize("model", ["shared", "single"])
+def test_merged_groups_that_touch_differ_in_colour(model: str) -> None:
+    points, _ = filmed(model, "evoprune")
+    merged = 0
+    for panel in (panel for point in points for panel in point.panels):
+        group, colour = (np.array(v).reshape(panel.grid) for v in (panel.group, panel.colour))
+        sizes = {g: int((group == g).sum()) for g in set(panel.group)}
+        for g, c in zip(panel.group, panel.colour, strict=True):
+            assert (c == DROPPED) == (g < 0) and (c == ALONE) == (g >= 0 and sizes[g] == 1)
+        for axis in (1, 2):
+            one, other = (np.moveaxis(v, axis, 0) for v in (group, colour))
+            unlike = (one[1:] != one[:-1]) & (other[1:] > ALONE) & (other[:-1] > ALONE)
+            merged += int(unlike.sum())
+            assert not (unlike & (other[1:] == other[:-1])).any()
+    assert merged > 0
+
+
+def test_a_film_of_two_samples_is_refused() -> None:
+    session = Session(tiny.build("shared"), make_pruner("fastv"), TokenBudget.from_ratio(0.5))
+    session.engine.recorder = Film()
+    with pytest.raises(ValueError, match="one sample, not of 2"):
+        session.answer(tiny.requests(4), lambda *_: None)
+
+
+def test_kept_patches_are_drawn_as_they_are_and_dropped_ones_faded() -> None:
+    picture = tiny.picture(1).resize((64, 64))
+    group = (0, -1, 2, 3)
+    panel = Panel("a", "a", Grid(1, 2, 2), 0, group, (ALONE, DROPPED, ALONE, ALONE), 3)
+    drawn, pixels = (np.asarray(p).astype(int) for p in (draw(panel, [picture], 64), picture))
+    assert (drawn[:32, :32] == pixels[:32, :32]).all() and (drawn[32:] == pixels[32:]).all()
+    dropped = drawn[:32, 32:]
+    assert dropped.min() > 200 and np.ptp(dropped, axis=-1).max() <= 3
+    assert abs(dropped.mean() - np.mean(PAPER)) < 40
+
+
+def test_merged_patches_are_tinted_and_marked() -> None:
+    grey = Image.new("RGB", (60, 30), (128, 128, 128))
+    panel = Panel("a", "a", Grid(1, 1, 2), 5, (5, 5), (1, 1), 1)
+    drawn = np.asarray(draw(panel, [grey], 60)).astype(int)
+    assert (drawn[2, 2] == drawn[2, 57]).all() and drawn[2, 2, 2] > drawn[2, 2, 0] + 50  # the first tint is blue
+    assert drawn[15, 15].max() < 40 and drawn[15, 45].max() > 100  # the dot is on the cell that stands for both
+
+
+def test_frames_stand_side_by_side() -> None:
+    frames = [Image.new("RGB", (32, 16), (50 * i, 0, 0)) for i in range(3)]
+    panel = Panel("a", "a", Grid(3, 1, 1), 0, (0, 1, 2), (ALONE,) * 3, 3)
+    drawn = np.asarray(draw(panel, frames, 66))
+    assert drawn.shape == (2 * 16 + 2, 66, 3)
+    assert [int(drawn[8, 10, 0]), int(drawn[8, 50, 0]), int(drawn[26, 10, 0])] == [0, 50, 100]
+    assert tuple(drawn[26, 50]) == PAPER
