@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from meteor_bench import suites
 from meteor_bench.config import RunConfig
 from meteor_bench.progress import say, track
-from meteor_bench.provenance import code_digest, environment, fingerprint, hash_files, package_version
+from meteor_bench.provenance import PACKAGE, digest, environment, fingerprint, hash_files, package_version
 from meteor_bench.records import SCHEMA, LatencySample, RunRecord, SampleRecord, TaskRecord
+from meteor_bench.sources import code_digest
 from meteor_bench.store import RunFolder
 
 if TYPE_CHECKING:
@@ -136,7 +137,9 @@ class Part:
             positions=about["positions"],
             exact=about["exact"],
             facts=about["facts"],
-            environment=environment(_device_name(self.session), KERNEL, about["dtype"], torch.get_num_threads()),
+            environment=environment(
+                _device_name(self.session), KERNEL, about["dtype"], torch.get_num_threads(), self._code()
+            ),
         )
 
     def _identity(self) -> dict[str, Any]:
@@ -149,12 +152,16 @@ class Part:
             **{name: value for name, value in about.items() if name not in ("device", "facts")},
             "schema": SCHEMA,
             "device": _device_name(self.session),
-            "code": code_digest(),
+            "code": self._code(),
             "versions": {name: package_version(name) for name in ("torch", "transformers", "lmms-eval")},
-            "calibration": suites.calibration_digest() if about["facts"] else None,
+            "calibration": [suites.calibration_digest(), digest(PACKAGE / "suites.py")] if about["facts"] else None,
             "limit": self.config.limit,
             "tasks": {row.task: _task_digest(row.task) for row in self.benchmarks},
         }
+
+    def _code(self) -> str:
+        about = self.session.provenance
+        return code_digest(about["method"], [about["model"], about["variant"]])
 
 
 def _task(row: suites.Benchmark, result: TaskResult) -> TaskRecord:

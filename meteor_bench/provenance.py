@@ -13,7 +13,6 @@ import platform
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from meteor_bench.plain import plain
 
 __all__ = [
     "Environment",
-    "code_digest",
     "digest",
     "environment",
     "fingerprint",
@@ -34,8 +32,6 @@ __all__ = [
 ]
 
 PACKAGE = Path(__file__).parent
-# What answers depend on; the command line and the report may change without making a record stale.
-_ANSWERING = ("core", "methods", "models", "lmms")
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,7 @@ class Environment:
 
     Attributes:
         commit: of the git tree that holds the package, None when there is none; ends in "+" when it has changes.
+        code: digest of the source files that the answers depend on (`sources.code_digest`).
         device: name of the accelerator, "cpu" when there is none.
         processor: name of the CPU.
         threads: that torch computes with.
@@ -65,8 +62,8 @@ class Environment:
     dtype: str
 
 
-def environment(device: str, kernel: str, dtype: str, threads: int) -> Environment:
-    """The `Environment` of this process."""
+def environment(device: str, kernel: str, dtype: str, threads: int, code: str) -> Environment:
+    """The `Environment` of this process, running the code of that digest."""
     return Environment(
         meteor_bench=__version__,
         lmms_eval=package_version("lmms-eval"),
@@ -75,7 +72,7 @@ def environment(device: str, kernel: str, dtype: str, threads: int) -> Environme
         python=platform.python_version(),
         system=f"{platform.system()} {platform.release()}",
         commit=commit(),
-        code=code_digest(),
+        code=code,
         device=device,
         processor=processor(),
         threads=threads,
@@ -101,12 +98,6 @@ def hash_files(files: Iterable[Path], root: Path) -> str:
     for file in sorted(files):
         total.update(f"{file.relative_to(root).as_posix()}\0{digest(file)}\0".encode())
     return total.hexdigest()
-
-
-@cache
-def code_digest() -> str:
-    """Hash of the source files that answers depend on: another engine must not inherit an older one's records."""
-    return hash_files((f for part in _ANSWERING for f in (PACKAGE / part).rglob("*.py")), PACKAGE)
 
 
 def package_version(name: str) -> str:
