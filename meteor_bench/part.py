@@ -1,22 +1,26 @@
-"""One of the runs of a job: a session with its settings, its answers through lmms-eval, its record."""
+"""One of the runs of a job: a model under a method with its settings, its answers through lmms-eval, its record."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from meteor_bench import suites
 from meteor_bench.config import RunConfig
-from meteor_bench.progress import say, track
+from meteor_bench.memory import Peak
+from meteor_bench.progress import detail, track
 from meteor_bench.provenance import PACKAGE, digest, environment, fingerprint, hash_files, package_version
 from meteor_bench.records import SCHEMA, LatencySample, RunRecord, SampleRecord, TaskRecord
+from meteor_bench.shared import calibration
 from meteor_bench.sources import code_digest
 from meteor_bench.store import RunFolder
 
 if TYPE_CHECKING:
+    from meteor_bench.core.build import Blueprint
     from meteor_bench.core.session import Session
     from meteor_bench.lmms.evaluate import TaskResult
 
@@ -29,21 +33,42 @@ class Part:
 
     Attributes:
         config: its settings.
-        session: the model with the method.
+        blueprint: the model with the method.
         baseline: fingerprint of the unpruned run that it is compared with.
         fingerprint: hash of everything that can change an answer.
         seconds: wall time of what has been done.
     """
 
     config: RunConfig
-    session: Session
+    blueprint: Blueprint
     baseline: str | None = None
     fingerprint: str = field(init=False)
     seconds: dict[str, float] = field(default_factory=dict)
     _scored: RunRecord = field(init=False)
+    _code: str = field(init=False)
 
     def __post_init__(self) -> None:
+        self._code = code_digest(self.config.method, self.blueprint.modules)
         self.fingerprint = fingerprint(self._identity())
+
+    @cached_property
+    def session(self) -> Session:
+        """The model with the method, ready to answer; the method's constants are measured now.
+
+        Raises:
+            MeteorBenchError: method, model and ratio do not fit.
+        """
+        return self.blueprint.session(calibration)
+
+    def get_ready(self) -> None:
+        """Measure the method's constants, so that a target out of reach is known before anything is answered.
+
+        Raises:
+            MeteorBenchError: method, model and ratio do not fit.
+        """
+        started = perf_counter()
+        if self.session.engine.facts:
+            self.seconds["calibration"] = perf_counter() - started
 
     @property
     def title(self) -> str:
@@ -69,9 +94,10 @@ class Part:
         from meteor_bench.lmms.evaluate import evaluate
         from meteor_bench.summary import mean_flops, summarise_tokens
 
+        peak = Peak(self.session.device)
         folder.write(self._record(folder))
         if folder.resumed:
-            say(f"{self.title}: goes on in {folder.path}")
+            detail(f"{self.title}: goes on in {folder.path}")
         known: dict[str, int] = {}
         started = perf_counter()
         with track(self.title, self.questions) as update:
@@ -97,25 +123,20 @@ class Part:
             tasks=tuple(_task(row, result) for row, result in zip(self.benchmarks, results, strict=True)),
             tokens=summarise_tokens(samples, self.config.ratio),
             flops=mean_flops(samples),
+            peak_memory=peak.bytes(),
         )
         return samples
 
     def finish(self, folder: RunFolder, timings: Sequence[LatencySample] = ()) -> None:
-        """Write the timings, then the record that declares the run complete, then its tables. May be called again.
+        """Write the timings, then the record that declares the run complete. May be called again.
 
         Args:
             timings: none as long as the run has not been timed.
         """
-        from meteor_bench.report.cells import load
-        from meteor_bench.report.render import FORMATS
-
         folder.write_latency(timings)
         finished = datetime.now(UTC).isoformat(timespec="seconds")
         seconds = {name: round(value, 3) for name, value in self.seconds.items()}
         folder.write(replace(self._scored, status="complete", finished=finished, seconds=seconds))
-        cells = load(folder.path)
-        for suffix, name in (("md", "markdown"), ("csv", "csv"), ("json", "json")):
-            folder.write_text(f"report.{suffix}", FORMATS[name](cells))
 
     def _record(self, folder: RunFolder) -> RunRecord:
         """What is known of a run before it has answered anything."""
@@ -138,7 +159,7 @@ class Part:
             exact=about["exact"],
             facts=about["facts"],
             environment=environment(
-                _device_name(self.session), KERNEL, about["dtype"], torch.get_num_threads(), self._code()
+                _device_name(self.blueprint), KERNEL, about["dtype"], torch.get_num_threads(), self._code
             ),
         )
 
@@ -147,21 +168,18 @@ class Part:
 
         Batch size and threads are left out: a batch equals its rows run alone, so a run may go on with a smaller one.
         """
-        about = self.session.provenance
+        about = self.blueprint.provenance
+        calibrated = self.blueprint.pruner.needs_calibration
         return {
-            **{name: value for name, value in about.items() if name not in ("device", "facts")},
+            **{name: value for name, value in about.items() if name != "device"},
             "schema": SCHEMA,
-            "device": _device_name(self.session),
-            "code": self._code(),
+            "device": _device_name(self.blueprint),
+            "code": self._code,
             "versions": {name: package_version(name) for name in ("torch", "transformers", "lmms-eval")},
-            "calibration": [suites.calibration_digest(), digest(PACKAGE / "suites.py")] if about["facts"] else None,
+            "calibration": [suites.calibration_digest(), digest(PACKAGE / "suites.py")] if calibrated else None,
             "limit": self.config.limit,
             "tasks": {row.task: _task_digest(row.task) for row in self.benchmarks},
         }
-
-    def _code(self) -> str:
-        about = self.session.provenance
-        return code_digest(about["method"], [about["model"], about["variant"]])
 
 
 def _task(row: suites.Benchmark, result: TaskResult) -> TaskRecord:
@@ -187,8 +205,8 @@ def _task_digest(task: str) -> str:
     return hash_files(files, root)
 
 
-def _device_name(session: Session) -> str:
+def _device_name(blueprint: Blueprint) -> str:
     import torch
 
-    device = session.device
+    device = blueprint.vlm.device
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

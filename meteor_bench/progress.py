@@ -1,38 +1,95 @@
-"""Progress of a run on stderr: a bar with the time left on a terminal, a line per part elsewhere."""
+"""Progress on stderr: a bar with the time left on a terminal, lines elsewhere.
+
+A run shows its parts (`track`); a sweep shows its cells (`overall`), and of the parts of each only their bars.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from time import perf_counter
+from typing import TYPE_CHECKING, NamedTuple
 
-__all__ = ["say", "track"]
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+__all__ = ["detail", "duration", "overall", "say", "track"]
+
+
+class _Overall(NamedTuple):
+    """What is shown around the parts; no bar away from a terminal."""
+
+    bar: Progress | None
+
+
+_shown: ContextVar[_Overall | None] = ContextVar("shown", default=None)
 
 
 def say(text: str) -> None:
     """One line for people."""
+    around = _shown.get()
+    if around is not None and around.bar is not None:
+        around.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        return
     from rich.console import Console
 
     # Made anew each time: the stream of the moment, whatever a test or a library has put there.
     Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True).print(text)
 
 
+def detail(text: str) -> None:
+    """One line about a part of a run; not said where many runs are shown together."""
+    if _shown.get() is None:
+        say(text)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in a reader's unit: "40 s", "12 min", "3.5 h"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
 @contextmanager
 def track(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a part of a run; the block is given a function that takes the number of steps done so far."""
     start = perf_counter()
-    if sys.stderr.isatty():
-        with _bar(title, total) as update:
+    around = _shown.get()
+    if around is not None:
+        with _line(around.bar, title, total) as update:
+            yield update
+    elif sys.stderr.isatty():
+        with _bar() as bar, _line(bar, title, total) as update:
             yield update
     else:
         say(f"{title}: {total} to do")
         yield lambda done: None
-    say(f"{title}: done in {perf_counter() - start:.1f} s")
+    detail(f"{title}: done in {perf_counter() - start:.1f} s")
 
 
 @contextmanager
-def _bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+def overall(title: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    """Show many runs; the block is given a function that takes the number done and what to say of the time left."""
+    if not sys.stderr.isatty():
+        token = _shown.set(_Overall(None))
+        try:
+            yield lambda done, left: None
+        finally:
+            _shown.reset(token)
+        return
+    with _bar(estimate=False) as bar:
+        task = bar.add_task(title, total=total, left="")
+        token = _shown.set(_Overall(bar))
+        try:
+            yield lambda done, left: bar.update(task, completed=done, left=left)
+        finally:
+            _shown.reset(token)
+
+
+@contextmanager
+def _bar(*, estimate: bool = True) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -44,8 +101,19 @@ def _bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     )
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    last = TimeRemainingColumn() if estimate else TextColumn("{task.fields[left]}")
     # Its own stream: lmms-eval's prints are silenced by exchanging sys.stdout and sys.stderr.
-    bar = Progress(*columns, TimeRemainingColumn(), console=Console(file=sys.stderr), transient=True)
-    with bar:
-        task = bar.add_task(title, total=total)
+    with Progress(*columns, last, console=Console(file=sys.stderr), transient=True) as bar:
+        yield bar
+
+
+@contextmanager
+def _line(bar: Progress | None, title: str, total: int) -> Iterator[Callable[[int], None]]:
+    if bar is None:
+        yield lambda done: None
+        return
+    task = bar.add_task(title, total=total, left="")
+    try:
         yield lambda done: bar.update(task, completed=done)
+    finally:
+        bar.remove_task(task)

@@ -1,6 +1,7 @@
 """What is known of a run: its settings, provenance and results as plain, versioned data.
 
-``results/README.md`` explains every column; `meteor_bench.store` writes and reads them.
+``results/README.md`` explains every column; ``results/schema`` holds the same layout as JSON Schema
+(`scripts/record_schema.py`); `meteor_bench.store` writes and reads them.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ __all__ = [
     "Spread",
     "TaskRecord",
     "TokenRecord",
+    "migrated",
 ]
 
-SCHEMA = 1
+SCHEMA = 2
 SessionName = Literal["unpruned", "run"]
 SESSIONS: tuple[SessionName, ...] = ("unpruned", "run")
 
@@ -125,6 +127,8 @@ class RunRecord:
         tokens: summary of the token counts.
         flops: mean FLOPs per sample.
         seconds: wall time of each part of the run.
+        peak_memory: bytes; the largest resident set of the process while it answered, on an accelerator the most that
+            was allocated there.
     """
 
     schema: int
@@ -145,6 +149,7 @@ class RunRecord:
     tokens: TokenRecord | None = None
     flops: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    peak_memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -195,3 +200,13 @@ class LatencySample:
     session: SessionName
     request: str
     times: Mapping[str, Any]
+
+
+def migrated(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """A record of this or an older version in the present layout; None for a version that is not known.
+
+    Version 1 had no `peak_memory`.
+    """
+    if data["schema"] not in (1, SCHEMA):
+        return None
+    return {**data, "schema": SCHEMA}

@@ -5,7 +5,6 @@ prepare (sessions, fingerprints) ▸ answers, journalled ▸ latency, interleave
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -16,12 +15,13 @@ from typing import TYPE_CHECKING
 from meteor_bench import suites
 from meteor_bench.config import RunConfig
 from meteor_bench.part import Part
-from meteor_bench.progress import say, track
+from meteor_bench.progress import detail, track
 from meteor_bench.records import SESSIONS, LatencySample, SampleRecord
+from meteor_bench.shared import Shared, calibration, device_and_dtype, quiet_libraries
 from meteor_bench.store import RunFolder, check_writable, find_complete, read_latency
 
 if TYPE_CHECKING:
-    from meteor_bench.core.session import Request, Session
+    from meteor_bench.core.session import Session
 
 __all__ = ["LATENCY_REQUESTS", "Job", "Outcome", "build_session", "execute", "plan", "prepare"]
 
@@ -45,15 +45,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Job:
-    """The method's run and, where one is wanted, the unpruned run it is compared with; built, not yet run."""
+    """The method's run and, where one is wanted, the unpruned run it is compared with; not yet run."""
 
     main: Part
     unpruned: Part | None
+    shared: Shared
 
-    def finished(self) -> Path | None:
-        """The folder of an identical run that is complete and timed."""
+    def finished(self, *, timed: bool = True) -> Path | None:
+        """The folder of an identical run that is complete and, where that is wanted, timed."""
         path = find_complete(self.main.config.out, self.main.fingerprint)
-        return path if path and read_latency(path) else None
+        return path if path and (not timed or read_latency(path)) else None
 
 
 def plan(config: RunConfig) -> list[str]:
@@ -62,12 +63,12 @@ def plan(config: RunConfig) -> list[str]:
     Raises:
         MeteorBenchError: the run cannot work.
     """
-    _quiet_libraries()
+    quiet_libraries()
     from meteor_bench.core.build import make_pruner, resolve_model
 
     pruner = make_pruner(config.method, config.parameters, config.stages)
     card = resolve_model(config.model, pruner, config.source)
-    device, dtype = _device_and_dtype(config)
+    device, dtype = device_and_dtype(config)
     shown = ", ".join(f"{k}={v}" for k, v in pruner.parameters().items()) or "no parameters"
     runs = [f"{config.method} on {card.name} at ratio {config.ratio:g} ({shown})"]
     if config.method != "none" and config.baseline:
@@ -82,34 +83,40 @@ def plan(config: RunConfig) -> list[str]:
     ]
 
 
-def prepare(config: RunConfig) -> Job:
-    """Build the sessions of a job.
+def prepare(config: RunConfig, shared: Shared | None = None) -> Job:
+    """Load the models of a job.
+
+    Args:
+        shared: what jobs before this one have loaded.
 
     Raises:
-        MeteorBenchError: the folder cannot be written, a checkpoint is broken, or method, model and ratio do not fit.
+        MeteorBenchError: the folder cannot be written, a checkpoint is broken, or a name is unknown.
     """
-    _quiet_libraries()
+    quiet_libraries()
     check_writable(config.out)
+    shared = shared or Shared()
     unpruned = None
     if config.method != "none" and config.baseline:
         plainly = config.unpruned()
-        unpruned = Part(plainly, build_session(plainly, config.device))
-    session = build_session(config, config.device, like=unpruned.session if unpruned else None)
-    return Job(Part(config, session, unpruned.fingerprint if unpruned else None), unpruned)
+        unpruned = Part(plainly, shared.blueprint(plainly))
+    main = Part(config, shared.blueprint(config), unpruned.fingerprint if unpruned else None)
+    return Job(main, unpruned, shared)
 
 
-def execute(config: RunConfig, job: Job | None = None) -> Outcome:
+def execute(config: RunConfig, job: Job | None = None, *, timed: bool = True, tables: bool = True) -> Outcome:
     """Do a job and write its folders.
 
     Args:
-        job: its sessions, where they have been built already.
+        job: its models, where they have been loaded already.
+        timed: also measure latency.
+        tables: also write the report files of its folders.
 
     Raises:
         MeteorBenchError: something the user can put right.
         KeyboardInterrupt: passed on; what was answered is kept and the same config goes on from there.
     """
     started = perf_counter()
-    say("loading libraries and weights")
+    detail("loading libraries and weights")
     job = job or prepare(config)
     main, unpruned = job.main, job.unpruned
     # Before any progress bar. (In a thread beside the building of the model it takes longer: both hold Python's lock.)
@@ -117,71 +124,58 @@ def execute(config: RunConfig, job: Job | None = None) -> Outcome:
 
     load_evaluator()
     main.seconds["load"] = perf_counter() - started
+    main.get_ready()
     with ExitStack() as stack:
         new: list[tuple[Part, RunFolder]] = []
         for part in (unpruned, main):
             if part is None:
                 continue
             if part is unpruned and (found := find_complete(config.out, part.fingerprint)):
-                say(f"unpruned: taken from {found}")
+                detail(f"unpruned: taken from {found}")
                 continue
             folder = stack.enter_context(RunFolder.open(part.config, part.fingerprint))
             samples = part.answer(folder)
             if part is unpruned:
                 part.finish(folder)  # of use to others, whatever becomes of the method
             new.append((part, folder))
-        timings = _time(main, unpruned)
+        timings = _time(job) if timed else []
         for part, folder in new:
             part.finish(folder, timings if part is main else _alone(timings))
+            if tables:
+                _write_tables(folder)
     return _outcome(main, folder.path, samples)
 
 
-def build_session(config: RunConfig, device: str, like: Session | None = None) -> Session:
+def _write_tables(folder: RunFolder) -> None:
+    from meteor_bench.report.cells import load
+    from meteor_bench.report.render import FORMATS
+
+    cells = load(folder.path)
+    for suffix, name in (("md", "markdown"), ("csv", "csv"), ("json", "json")):
+        folder.write_text(f"report.{suffix}", FORMATS[name](cells))
+
+
+def build_session(config: RunConfig, device: str) -> Session:
     """The model with its method, ready to answer.
 
     Args:
         device: as in `RunConfig`.
-        like: a session whose model is taken where it is the same.
 
     Raises:
         MeteorBenchError: the checkpoint is broken, or method, model and ratio do not fit.
     """
-    from meteor_bench.core.build import build
-
-    resolved, dtype = _device_and_dtype(replace(config, device=device))
-    return build(
-        config.model,
-        config.method,
-        ratio=config.ratio,
-        parameters=config.parameters,
-        stages=config.stages,
-        positions=config.positions,
-        device=resolved,
-        dtype=dtype,
-        seed=config.seed,
-        source=config.source,
-        calibration=_calibration,
-        like=like,
-    )
+    return Shared().blueprint(replace(config, device=device)).session(calibration)
 
 
-def _calibration() -> Sequence[Request]:
-    from meteor_bench.core.session import Request
-
-    return [
-        Request(item.key, item.media_key, item.media, item.question, max_new_tokens=1)
-        for item in suites.calibration_requests()
-    ]
-
-
-def _time(main: Part, unpruned: Part | None) -> list[LatencySample]:
+def _time(job: Job) -> list[LatencySample]:
     """Both models in turn, request by request, so that a machine's moods hit both."""
     from meteor_bench.core.latency import measure
-    from meteor_bench.lmms.requests import spread
 
+    main, unpruned = job.main, job.unpruned
     sessions = {"run": main.session} if unpruned is None else {"unpruned": unpruned.session, "run": main.session}
     started = perf_counter()
-    requests = spread(main.session, [row.task for row in main.benchmarks], min(LATENCY_REQUESTS, main.questions))
+    tasks = tuple(row.task for row in main.benchmarks)
+    requests = job.shared.requests(main.session, tasks, min(LATENCY_REQUESTS, main.questions))
     done = 0
     with track("latency", len(requests)) as update:
 
@@ -206,30 +200,8 @@ def _alone(timings: Sequence[LatencySample]) -> list[LatencySample]:
 
 def _outcome(part: Part, path: Path, samples: Sequence[SampleRecord]) -> Outcome:
     missed = [s for s in samples if s.tokens["final"] != s.tokens["target"]]
-    if not missed or not part.session.pruner.exact:
+    if not missed or not part.blueprint.pruner.exact:
         return Outcome(path)
     first = missed[0]
     example = f"{first.task}/{first.doc_id}: {first.tokens['final']} tokens instead of {first.tokens['target']}"
     return Outcome(path, len(missed), example)
-
-
-def _device_and_dtype(config: RunConfig) -> tuple[str, str]:
-    """Both with "auto" resolved."""
-    from meteor_bench.core.build import resolve_device
-
-    device = resolve_device(config.device)
-    return device, ("float32" if device == "cpu" else "bfloat16") if config.dtype == "auto" else config.dtype
-
-
-def _quiet_libraries() -> None:
-    """Nothing is fetched and nobody is told, unless the user's environment says otherwise; read at import."""
-    for name, value in {
-        "HF_HUB_OFFLINE": "1",
-        "HF_DATASETS_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "DO_NOT_TRACK": "1",
-        "WANDB_MODE": "disabled",
-        "TOKENIZERS_PARALLELISM": "false",
-    }.items():
-        os.environ.setdefault(name, value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from meteor_bench.provenance import PACKAGE, fingerprint
-from meteor_bench.registry import METHODS, MODELS, Registry, parts_of
+from meteor_bench.registry import FAMILIES, METHODS, MODELS, parts_of
 
 __all__ = ["answering", "code_digest", "hashed"]
 
@@ -34,26 +34,24 @@ class _Source(NamedTuple):
     imports: tuple[str, ...]
 
 
-def code_digest(method: str, models: Iterable[str]) -> str:
-    """Hash of the source files that the answers of a method on some models depend on; 64 hex digits.
+def code_digest(method: str, modules: Iterable[str]) -> str:
+    """Hash of the source files that the answers of a method on a model depend on; 64 hex digits.
 
     Args:
         method: a name of the table, or a composition.
-        models: names in the model table: the one that was asked for, and its variant that runs.
+        modules: dotted names of the modules that the model's parts live in. Of those that are neither ours nor of a
+            distribution that adds rows to our tables (torch, transformers), versions are recorded instead.
     """
-    parts = parts_of(method)
-    ours = [COMPOSITION] if len(parts) > 1 else []
-    foreign: set[Path] = set()
-    for table, name in [*((METHODS, part) for part in parts), *((MODELS, model) for model in models)]:
-        if name in table.rows:
-            ours.append(table.rows[name].partition(":")[0])
-        else:
-            foreign.update(_distribution_files(table, name))
+    parts, table = parts_of(method), METHODS.table()
+    names = {*modules, *(table[part].partition(":")[0] for part in parts), *([COMPOSITION] if len(parts) > 1 else [])}
+    tops = {name.partition(".")[0] for name in names}
+    points = [point for registry in (METHODS, MODELS, FAMILIES) for point in entry_points(group=registry.group)]
+    foreign = {file for point in points if _top(point) in tops for file in _files_of_others(point)}
     outside = sorted(f"{file.name} {_source(file).digest}" for file in foreign)
-    return fingerprint({"inside": hashed(answering(ours, foreign), PACKAGE), "outside": outside})
+    return fingerprint({"inside": hashed(answering(names, foreign), PACKAGE), "outside": outside})
 
 
-def answering(modules: Sequence[str], others: Iterable[Path] = (), package: Path = PACKAGE) -> set[Path]:
+def answering(modules: Iterable[str], others: Iterable[Path] = (), package: Path = PACKAGE) -> set[Path]:
     """Files of a package that answers depend on.
 
     Args:
@@ -104,25 +102,18 @@ def _files_of(name: str, package: Path) -> Iterator[Path]:
         yield from (file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file())
 
 
-def _distribution_files(table: Registry, name: str) -> Iterator[Path]:
+def _top(point: EntryPoint) -> str:
+    return point.module.partition(".")[0]
+
+
+def _files_of_others(point: EntryPoint) -> Iterator[Path]:
     """Source files of the package that a third party's row lives in, and of the distribution that brought it."""
-    for point in entry_points(group=table.group):
-        if point.name == name:
-            yield from _package_files(point.module.partition(".")[0])
-            yield from _listed_files(point)
-
-
-def _package_files(top: str) -> Iterator[Path]:
-    spec = find_spec(top)
-    if spec is None:
-        return
-    for folder in spec.submodule_search_locations or ():
-        yield from (file.resolve() for file in Path(folder).rglob("*.py"))
-    if spec.origin and spec.origin.endswith(".py"):
-        yield Path(spec.origin).resolve()
-
-
-def _listed_files(point: EntryPoint) -> Iterator[Path]:
+    spec = find_spec(_top(point))
+    if spec is not None:
+        for folder in spec.submodule_search_locations or ():
+            yield from (file.resolve() for file in Path(folder).rglob("*.py"))
+        if spec.origin and spec.origin.endswith(".py"):
+            yield Path(spec.origin).resolve()
     listed = point.dist.files if point.dist is not None else None
     for entry in listed or ():
         if entry.suffix == ".py" and (file := Path(str(entry.locate()))).is_file():

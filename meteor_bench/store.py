@@ -28,7 +28,7 @@ from typing import IO, Any, TypeVar
 from meteor_bench.config import RunConfig
 from meteor_bench.errors import RecordError
 from meteor_bench.plain import PlainError, fit, plain
-from meteor_bench.records import SCHEMA, LatencySample, RunRecord, SampleRecord
+from meteor_bench.records import SCHEMA, LatencySample, RunRecord, SampleRecord, migrated
 from meteor_bench.scores import ScoreRecord, summarise
 
 __all__ = [
@@ -60,7 +60,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, config: RunConfig, fingerprint: str, now: datetime | None = None) -> RunFolder:
-        """The unfinished folder of this fingerprint that nobody holds, or a new one.
+        """The unfinished (or never timed) folder of this fingerprint that nobody holds, or a new one.
 
         Raises:
             RecordError: the folder cannot be made.
@@ -68,7 +68,9 @@ class RunFolder:
         now = now or datetime.now(UTC)
         for path in _named(config.out, fingerprint):
             record = _read_if_valid(path)
-            if record and record.status == "partial" and record.fingerprint == fingerprint and (lock := _lock(path)):
+            if record is None or record.fingerprint != fingerprint or (record.status == "complete" and _is_timed(path)):
+                continue
+            if lock := _lock(path):
                 return cls(path, lock, record.started, resumed=True)
         stem = f"{now:%Y%m%d-%H%M%S}-{config.method}-{config.ratio:g}-{fingerprint[:8]}"
         for attempt in range(1, 1000):
@@ -133,13 +135,11 @@ def check_writable(out: Path) -> None:
     Raises:
         RecordError: the folder cannot be made or written.
     """
-    new = [folder for folder in (out, *out.parents) if not folder.exists()]
+    # Making the folder and removing it again would pull it away from under another process.
+    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=out):
+        with TemporaryFile(dir=there):
             pass
-        for folder in new:
-            folder.rmdir()
     except OSError as error:
         raise RecordError(f"cannot write to {out}: {error.strerror}") from None
 
@@ -159,9 +159,10 @@ def read_run(folder: Path) -> RunRecord:
         raise RecordError(f"{file} is cut or no record: {error}") from None
     if not isinstance(data, dict) or "schema" not in data:
         raise RecordError(f"{file} is no meteor-bench record: it has no 'schema'")
-    if data["schema"] != SCHEMA:
-        raise RecordError(f"{file} has schema {data['schema']}; this version reads schema {SCHEMA}")
-    return _fit(data, RunRecord, str(file))
+    known = migrated(data)
+    if known is None:
+        raise RecordError(f"{file} has schema {data['schema']}; this version reads schemas 1 to {SCHEMA}")
+    return _fit(known, RunRecord, str(file))
 
 
 def read_samples(folder: Path) -> list[SampleRecord]:
@@ -223,6 +224,11 @@ def find_complete(out: Path, fingerprint: str) -> Path | None:
         if record and record.status == "complete" and record.fingerprint == fingerprint:
             return path
     return None
+
+
+def _is_timed(folder: Path) -> bool:
+    file = folder / "latency.jsonl"
+    return file.is_file() and file.stat().st_size > 0
 
 
 def _named(out: Path, fingerprint: str) -> list[Path]:

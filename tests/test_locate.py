@@ -116,13 +116,6 @@ def test_names_that_mean_nothing(flags: dict[str, object], message: str) -> None
         load(None, flags)
 
 
-def test_two_sessions_share_a_model_that_is_the_same() -> None:
-    first = build("pocket", "none")
-    assert build("pocket", "random", ratio=0.5, like=first).vlm is first.vlm
-    for other in ({"dtype": "bfloat16"}, {"random_weights": True}, {"source": str(WEIGHTS / "pocket")}):
-        assert build("pocket", "none", like=first, **other).vlm is not first.vlm  # type: ignore[arg-type]
-
-
 def test_a_checkpoint_takes_no_source(folder: Path) -> None:
     with pytest.raises(MeteorBenchError, match="is itself a checkpoint; leave --source out"):
         build(str(folder), "none", source="other")

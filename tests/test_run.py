@@ -19,15 +19,16 @@ from meteor_bench.lmms import harness
 from meteor_bench.lmms.evaluate import TaskResult
 from meteor_bench.part import Part
 from meteor_bench.records import LatencySample
-from meteor_bench.run import execute, prepare
+from meteor_bench.run import Job, execute, prepare
+from meteor_bench.shared import Shared
 from meteor_bench.store import find_runs, read_latency, read_run, read_samples
 from tests import synthetic
 
 FASTV = RunConfig(method="fastv", ratio=0.76, tasks=("pocket_gqa", "pocket_pope"), limit=6)
 
 
-def session(config: RunConfig, device: str = "cpu", like: Any = None) -> Any:
-    """What `core.build` gives, as far as a job looks at it."""
+def blueprint(shared: Shared, config: RunConfig) -> Any:
+    """What `Shared.blueprint` gives, as far as a job looks at it."""
     provenance = {
         "model": config.model,
         "variant": config.model,
@@ -37,14 +38,25 @@ def session(config: RunConfig, device: str = "cpu", like: Any = None) -> Any:
         "positions": "keep",
         "ratio": config.ratio,
         "exact": True,
-        "facts": {},
         "device": "cpu",
         "dtype": "float32",
         "seed": config.seed,
     }
-    return SimpleNamespace(
-        provenance=provenance, device=torch.device("cpu"), pruner=SimpleNamespace(exact=True), config=config
+    cpu = torch.device("cpu")
+    session = SimpleNamespace(
+        provenance={**provenance, "facts": {}}, device=cpu, engine=SimpleNamespace(facts={}), config=config
     )
+    return SimpleNamespace(
+        provenance=provenance,
+        modules=("meteor_bench.models.pocket",),
+        vlm=SimpleNamespace(device=cpu),
+        pruner=SimpleNamespace(exact=True, needs_calibration=False),
+        session=lambda calibration: session,
+    )
+
+
+def part(config: RunConfig) -> Part:
+    return Part(config, blueprint(Shared(), config))
 
 
 class Engine:
@@ -75,15 +87,15 @@ class Engine:
             results.append(TaskResult(task, {"m": score}, score, {}, "m", limit, limit, "d" * 64, own))
         return results
 
-    def time(self, main: Part, unpruned: Part | None) -> list[LatencySample]:
-        both = synthetic.times("unpruned", 1.0, n=3) if unpruned else []
+    def time(self, job: Job) -> list[LatencySample]:
+        both = synthetic.times("unpruned", 1.0, n=3) if job.unpruned else []
         return [*both, *synthetic.times("run", 0.5, n=3)]
 
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
     fake = Engine()
-    monkeypatch.setattr(run_module, "build_session", session)
+    monkeypatch.setattr(Shared, "blueprint", blueprint)
     monkeypatch.setattr(run_module, "_time", fake.time)
     monkeypatch.setattr(harness, "load_evaluator", lambda: None)
     monkeypatch.setattr(evaluate_module, "evaluate", fake.evaluate)
@@ -159,7 +171,7 @@ def test_what_was_done_before_an_interruption_is_kept(engine: Engine, tmp_path: 
 def test_a_run_that_was_not_timed_is_not_complete(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(main: Part, unpruned: Part | None) -> list[LatencySample]:
+    def stop(job: Job) -> list[LatencySample]:
         raise KeyboardInterrupt
 
     config = replace(FASTV, out=tmp_path)
@@ -170,7 +182,7 @@ def test_a_run_that_was_not_timed_is_not_complete(
 
 
 def test_the_fingerprint_knows_what_can_change_an_answer(engine: Engine) -> None:
-    base = Part(FASTV, session(FASTV)).fingerprint
+    base = part(FASTV).fingerprint
     same = [{"batch_size": 1}, {"out": Path("elsewhere")}, {"baseline": False}]
     other = [
         {"method": "random"},
@@ -182,8 +194,8 @@ def test_the_fingerprint_knows_what_can_change_an_answer(engine: Engine) -> None
     ]
     for change in same:
         config = replace(FASTV, **change)
-        assert Part(config, session(config)).fingerprint == base, change
-    prints = {Part(c, session(c)).fingerprint for c in (replace(FASTV, **change) for change in other)}
+        assert part(config).fingerprint == base, change
+    prints = {part(c).fingerprint for c in (replace(FASTV, **change) for change in other)}
     assert len(prints) == len(other) and base not in prints
 
 
@@ -194,3 +206,18 @@ def test_a_finished_job_is_known(engine: Engine, tmp_path: Path) -> None:
     assert prepare(config).finished() == path
     (path / "latency.jsonl").unlink()
     assert prepare(config).finished() is None, "it was not timed"
+    assert prepare(config).finished(timed=False) == path
+
+
+def test_a_run_without_timing_or_tables(engine: Engine, tmp_path: Path) -> None:
+    config = replace(FASTV, out=tmp_path)
+    path = execute(config, timed=False, tables=False).path
+    assert read_latency(path) == [] and not list(tmp_path.glob("*/report.*"))
+    assert read_run(path).status == "complete" and (read_run(path).peak_memory or 0) > 2**24
+
+
+def test_a_run_that_is_timed_later_goes_on_in_its_folder(engine: Engine, tmp_path: Path) -> None:
+    config = replace(FASTV, out=tmp_path)
+    path = execute(config, timed=False).path
+    assert execute(config).path == path and len(read_latency(path)) == 6
+    assert len(find_runs(tmp_path)) == 2

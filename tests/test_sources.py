@@ -55,13 +55,13 @@ def test_a_methods_helper_makes_its_records_stale(touch: Touch) -> None:
 @pytest.mark.parametrize(
     ("method", "covered", "free"),
     [
-        ("evoprune", ["evoprune", "_merging", "_common", "__init__"], ["tome", "_selection", "compose"]),
+        ("evoprune", ["evoprune", "_merging", "helpers", "__init__"], ["tome", "_selection", "compose"]),
         ("fastv", ["fastv", "__init__"], ["_merging", "evoprune", "compose"]),
         ("prumerge+", ["prumerge"], ["visionzip"]),
     ],
 )
 def test_a_method_covers_what_it_imports(method: str, covered: list[str], free: list[str]) -> None:
-    """Directly (evoprune its _merging) or not (_merging its _common), and what is run on the way."""
+    """Directly (evoprune its _merging) or not (_merging its helpers), and what is run on the way."""
     names = digests(method).keys()
     assert {f"methods/{name}.py" for name in covered} <= names
     assert not {f"methods/{name}.py" for name in free} & names

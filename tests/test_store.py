@@ -140,7 +140,7 @@ def test_nothing_is_half_written(tmp_path: Path) -> None:
         (lambda text: "", "is cut or no record"),
         (lambda text: "[]", "has no 'schema'"),
         (lambda text: "{}", "has no 'schema'"),
-        (lambda text: text.replace('"schema": 1', '"schema": 99'), "has schema 99; this version reads schema 1"),
+        (lambda text: text.replace('"schema": 2', '"schema": 99'), "has schema 99; this version reads schemas 1 to 2"),
         (lambda text: text.replace('"complete"', '"finished"'), "status: expected one of partial, complete"),
         (lambda text: text.replace('"checkpoint"', '"chekpoint"'), "did you mean 'checkpoint'?"),
         (lambda text: text.replace('"exact": true', '"exact": 3'), "exact: expected true or false, found 3"),
@@ -206,6 +206,47 @@ def test_a_summary_that_is_missing_damaged_or_of_other_samples_is_made_again(tmp
     (path / "samples.jsonl.gz").unlink()
     with pytest.raises(RecordError, match="samples.jsonl.gz is missing"):
         read_scores(path)
+
+
+def test_a_record_of_version_1_is_migrated(tmp_path: Path) -> None:
+    path = synthetic.write(RunConfig(out=tmp_path), n=2)
+    file = path / "run.json"
+    data = json.loads(file.read_text(encoding="utf-8"))
+    del data["peak_memory"]
+    file.write_text(json.dumps({**data, "schema": 1}), encoding="utf-8")
+    assert read_run(path) == synthetic.record(RunConfig(out=tmp_path), synthetic.samples(RunConfig(), n=2), None)
+
+
+def test_two_processes_writing_one_folder_lose_nothing(tmp_path: Path) -> None:
+    """Half of the runs are the same ones in both, started at the same time."""
+    script = (
+        "import sys; from pathlib import Path; from meteor_bench.config import RunConfig; from tests import synthetic\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "for seed in map(int, sys.argv[2:]):\n"
+        "    config = RunConfig(method='random', ratio=0.5, seed=seed, out=Path(sys.argv[1]))\n"
+        "    print(synthetic.write(config, n=3), flush=True)\n"
+    )
+    out = tmp_path / "runs"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(out), *map(str, seeds)],
+            cwd=Path(__file__).parents[1],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for seeds in ([0, 1, 2, 3, 4, 5], [3, 4, 5, 6, 7, 8])
+    ]
+    assert all(process.stdout is not None and process.stdout.readline() == "ready\n" for process in processes)
+    said = [process.communicate("go\n", timeout=60)[0].split() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    folders = [Path(line) for lines in said for line in lines]
+    assert len(set(folders)) == 12 and set(find_runs(out)) == set(folders), "each wrote where the other did not"
+    seeds = sorted(read_run(folder).config.seed for folder in folders)
+    assert seeds == sorted([0, 1, 2, 3, 4, 5, 3, 4, 5, 6, 7, 8])
+    for folder in folders:
+        assert read_samples(folder) == synthetic.samples(read_run(folder).config, n=3)
+        assert len(read_latency(folder)) == 16 and not list(folder.glob(".*.*"))
 
 
 def test_a_record_of_a_method_that_is_not_installed_can_be_read(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
-"""From names to a `Session`: model variant, method parameters, calibration."""
+"""From names to a `Session`: model variant, method parameters (a `Blueprint`), then calibration."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from meteor_bench.locate import family_of, is_location, locate, read_config, sho
 from meteor_bench.models.base import VLM, ModelCard
 from meteor_bench.registry import FAMILIES, METHODS, MODELS, parts_of
 
-__all__ = ["DTYPES", "build", "make_pruner", "resolve_device", "resolve_model"]
+__all__ = ["DTYPES", "Blueprint", "arrange", "build", "load_model", "make_pruner", "resolve_device", "resolve_model"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 STAGES = ("encode", "fuse", "decode")
@@ -134,7 +135,73 @@ def resolve_model(model: str, pruner: Pruner, source: str | None = None) -> Mode
     return card
 
 
-def build(
+Calibration = Callable[[], Sequence[Request]]
+Loader = Callable[[ModelCard, str, str, str | None], VLM]
+
+
+def load_model(card: ModelCard, device: str, dtype: str, source: str | None) -> VLM:
+    """A model with its weights.
+
+    Args:
+        device: as `resolve_device` gives it.
+        dtype: a name in `DTYPES`.
+        source: folder or hub id of other weights than the card's own.
+
+    Raises:
+        ModelError: the weights are not there or broken.
+    """
+    weights = source or card.weights
+    return card.build(device, DTYPES[dtype], None if weights is None else locate(weights))
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """A model under a method, not calibrated yet: enough to tell whether its run exists.
+
+    Attributes:
+        provenance: what records say about a session of it, but for the facts.
+        modules: dotted names of the Python modules that the model's parts live in.
+    """
+
+    vlm: VLM
+    pruner: Pruner
+    budget: TokenBudget
+    positions: str | None
+    seed: int
+    provenance: Mapping[str, Any]
+    modules: tuple[str, ...]
+
+    def session(self, calibration: Calibration | None = None) -> Session:
+        """Measure the method's constants, if it has any, and make it ready to answer.
+
+        Args:
+            calibration: gives the samples for a method that must be calibrated.
+
+        Raises:
+            BudgetError, UnsupportedError, ConfigError: the method cannot run on this model at this budget.
+        """
+        facts: Mapping[str, Any] = {}
+        if self.pruner.needs_calibration:
+            if calibration is None:
+                raise UnsupportedError(
+                    f"method '{self.provenance['method']}' needs calibration and model "
+                    f"'{self.provenance['variant']}' has no samples for it"
+                )
+            facts = calibrate(
+                self.vlm, self.pruner, self.budget, calibration(), positions=self.positions, seed=self.seed
+            )
+        return Session(
+            self.vlm,
+            self.pruner,
+            self.budget,
+            positions=self.positions,
+            seed=self.seed,
+            facts=facts,
+            provenance={**self.provenance, "facts": dict(facts)},
+        )
+
+
+def arrange(
     model: str,
     method: str,
     *,
@@ -147,20 +214,18 @@ def build(
     seed: int = 0,
     source: str | None = None,
     random_weights: bool = False,
-    calibration: Callable[[], Sequence[Request]] | None = None,
-    like: Session | None = None,
-) -> Session:
-    """A session for a model under a method.
+    load: Loader = load_model,
+) -> Blueprint:
+    """A model under a method, the model's weights loaded.
 
     Args:
         model: row of the model table, or a checkpoint's folder or hub id.
         source: folder or hub id of other weights than the row's own.
         random_weights: build a row of the table at its real size without any file, for counting and timing.
-        calibration: gives the samples for a method that must be calibrated.
-        like: a session whose model is taken where it is the same; no method changes a model.
+        load: gives the model, say one that was loaded before.
 
     Raises:
-        MeteorBenchError: anything that does not exist or does not fit together.
+        MeteorBenchError: anything that does not exist.
     """
     pruner = make_pruner(method, parameters, stages)
     budget = TokenBudget.from_ratio(ratio)
@@ -168,17 +233,7 @@ def build(
         raise UnknownNameError("dtype", dtype, DTYPES)
     card = resolve_model(model, pruner, source)
     where = resolve_device(device)
-    made = (card.name, "random" if random_weights else source or card.weights or "", where, dtype)
-    if like is not None and like.vlm.made == made:
-        vlm = like.vlm
-    else:
-        vlm = _random(card, where, DTYPES[dtype]) if random_weights else _trained(card, where, DTYPES[dtype], source)
-        vlm.made = made
-    facts: Mapping[str, Any] = {}
-    if pruner.needs_calibration:
-        if calibration is None:
-            raise UnsupportedError(f"method '{method}' needs calibration and model '{card.name}' has no samples for it")
-        facts = calibrate(vlm, pruner, budget, calibration(), positions=positions, seed=seed)
+    vlm = _random(card, where, DTYPES[dtype]) if random_weights else load(card, where, dtype, source)
     provenance = {
         "model": model,
         "variant": card.name,
@@ -189,17 +244,30 @@ def build(
         "positions": positions or pruner.positions,
         "ratio": ratio,
         "exact": pruner.exact,
-        "facts": dict(facts),
         "device": device,
         "dtype": dtype,
         "seed": seed,
     }
-    return Session(vlm, pruner, budget, positions=positions, seed=seed, facts=facts, provenance=provenance)
+    return Blueprint(vlm, pruner, budget, positions, seed, provenance, _modules(card, vlm))
 
 
-def _trained(card: ModelCard, device: str, dtype: torch.dtype, source: str | None) -> VLM:
-    weights = source or card.weights
-    return card.build(device, dtype, None if weights is None else locate(weights))
+def build(model: str, method: str, *, calibration: Calibration | None = None, **more: Any) -> Session:
+    """A session for a model under a method.
+
+    Args:
+        calibration: as for `Blueprint.session`.
+        more: as for `arrange`.
+
+    Raises:
+        MeteorBenchError: anything that does not exist or does not fit together.
+    """
+    return arrange(model, method, **more).session(calibration)
+
+
+def _modules(card: ModelCard, vlm: VLM) -> tuple[str, ...]:
+    parts = [vlm.fusion, vlm.decoder, vlm.processor, *vlm.towers.values()]
+    builder = card.build.func if isinstance(card.build, partial) else card.build
+    return tuple(sorted({builder.__module__, *(type(part).__module__ for part in parts)}))
 
 
 def _random(card: ModelCard, device: str, dtype: torch.dtype) -> VLM:

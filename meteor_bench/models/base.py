@@ -220,7 +220,6 @@ class VLM:
         reference: `grid` of a sample -> N, the visual tokens that the unpruned reference model feeds its LLM.
         native: height and width in pixels of an image as the processor delivers it.
         digest: hash of the checkpoint's bytes, for records.
-        made: what it was built from; equal for models that are the same.
         block: grid of the visual tokens -> how they stand in the language model; None: one after another.
         scenes: scene -> the fields (`fusion`, `reference`, `block`) that differ there from those of a single image;
             None where none does.
@@ -234,7 +233,6 @@ class VLM:
     reference: Callable[[Grid], int]
     native: tuple[int, int]
     digest: str = ""
-    made: tuple[str, ...] = ()
     block: Callable[[Grid], Block] | None = None
     scenes: Callable[[Scene], Mapping[str, Any]] | None = None
 
