@@ -267,6 +267,43 @@ def _tasks(json: Json = False) -> None:
 
 
 @app.command()
+def check(
+    baseline: Annotated[Path, typer.Option(help="The baseline file.")],
+    suite: Annotated[str | None, typer.Option(autocompletion=_complete_suites, help="Benchmarks by suite.")] = None,
+    model: Annotated[str | None, typer.Option(autocompletion=_complete_models, help="Row of `list models`.")] = None,
+    methods: Annotated[str | None, typer.Option(help="Methods, separated by commas.")] = None,
+    ratio: Annotated[float | None, typer.Option(help="Fraction of the visual tokens that all of them remove.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Questions per benchmark.")] = None,
+    device: Annotated[str | None, typer.Option(help="Where to run.")] = None,
+    update: Annotated[bool, typer.Option("--update", help="Accept: write the file, with these settings.")] = False,
+    junit: Annotated[Path | None, typer.Option(help="Also write the findings as JUnit XML.")] = None,
+) -> None:
+    """Compare a small run with a committed baseline: accuracy, tokens, FLOPs, latency. Exit status 1: a regression.
+
+    The file says what is run and how far each number may move; its settings are changed with --update only.
+    """
+    from meteor_bench.check.command import check as run_check
+    from meteor_bench.config import names
+
+    given: dict[str, Any] = {
+        "suite": suite,
+        "model": model,
+        "methods": names(methods) if methods is not None else None,
+        "ratio": ratio,
+        "limit": limit,
+        "device": device,
+    }
+    named = {name: value for name, value in given.items() if value is not None}
+    try:
+        regressed = run_check(baseline, named, sys.stdout, update=update, junit=junit)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        raise typer.Exit(130) from None
+    if regressed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def doctor(json: Json = False) -> None:
     """Check the environment, and say what would not work and why."""
     from meteor_bench.doctor import examine

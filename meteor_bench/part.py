@@ -20,11 +20,13 @@ from meteor_bench.sources import code_digest
 from meteor_bench.store import RunFolder
 
 if TYPE_CHECKING:
+    import torch
+
     from meteor_bench.core.build import Blueprint
     from meteor_bench.core.session import Session
     from meteor_bench.lmms.evaluate import TaskResult
 
-__all__ = ["Part"]
+__all__ = ["Part", "device_name"]
 
 
 @dataclass
@@ -159,7 +161,7 @@ class Part:
             exact=about["exact"],
             facts=about["facts"],
             environment=environment(
-                _device_name(self.blueprint), KERNEL, about["dtype"], torch.get_num_threads(), self._code
+                device_name(self.blueprint.vlm.device), KERNEL, about["dtype"], torch.get_num_threads(), self._code
             ),
         )
 
@@ -173,7 +175,7 @@ class Part:
         return {
             **{name: value for name, value in about.items() if name != "device"},
             "schema": SCHEMA,
-            "device": _device_name(self.blueprint),
+            "device": device_name(self.blueprint.vlm.device),
             "code": self._code,
             "versions": {name: package_version(name) for name in ("torch", "transformers", "lmms-eval")},
             "calibration": [suites.calibration_digest(), digest(PACKAGE / "suites.py")] if calibrated else None,
@@ -205,8 +207,8 @@ def _task_digest(task: str) -> str:
     return hash_files(files, root)
 
 
-def _device_name(blueprint: Blueprint) -> str:
+def device_name(device: torch.device) -> str:
+    """A GPU's name, or the kind of device."""
     import torch
 
-    device = blueprint.vlm.device
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -40,6 +40,7 @@ __all__ = [
     "read_run",
     "read_samples",
     "read_scores",
+    "replace_file",
 ]
 
 T = TypeVar("T")
@@ -116,17 +117,25 @@ class RunFolder:
         self._lock.close()
 
     def _replace(self, name: str, content: bytes) -> None:
-        """Write under another name, then rename: a reader (or a crash) never sees half a file."""
-        temporary = self.path / f".{name}.{os.getpid()}"
-        try:
-            with temporary.open("wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(self.path / name)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise RecordError(f"cannot write {self.path / name}: {error.strerror}") from None
+        replace_file(self.path / name, content)
+
+
+def replace_file(file: Path, content: bytes) -> None:
+    """Write under another name, then rename: a reader (or a crash) never sees half a file.
+
+    Raises:
+        RecordError: it cannot be written.
+    """
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RecordError(f"cannot write {file}: {error.strerror}") from None
 
 
 def check_writable(out: Path) -> None:
