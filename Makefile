@@ -5,7 +5,7 @@ STAMP := .venv/.setup-done
 # Two workers: the tests start threads and processes of their own.
 PYTEST := $(BIN)/python -m pytest -n 2
 
-.PHONY: setup run test test-all lint type fmt tables lock
+.PHONY: setup run check test test-all lint type fmt tables lock
 
 setup: $(STAMP)
 
@@ -24,6 +24,10 @@ test: $(STAMP)
 
 test-all: $(STAMP)
 	$(PYTEST)
+
+# Whether accuracy, tokens, FLOPs or times of a small subset moved; `--update` accepts what it finds.
+check: $(STAMP)
+	$(BIN)/meteor-bench check --baseline results/reference/check.yaml
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

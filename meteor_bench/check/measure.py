@@ -51,7 +51,8 @@ class Subject:
         self._unpruned = unpruned or self
         self._said: dict[str, str] = {}
         try:
-            self._session: Session = build_session(config.run(setting), config.device)
+            like = unpruned._session if unpruned else None
+            self._session: Session = build_session(config.run(setting), config.device, like)
         except MeteorBenchError as error:
             error.args = (f"{setting.label}: {error}",)
             raise
