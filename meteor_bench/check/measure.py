@@ -20,7 +20,7 @@ from meteor_bench.shared import Shared, calibration
 from meteor_bench.suites import resolve
 
 if TYPE_CHECKING:
-    from meteor_bench.core.session import Request, Session
+    from meteor_bench.core.session import Request
 
 __all__ = ["Subject"]
 
@@ -43,16 +43,13 @@ class Subject:
         MeteorBenchError: method, model and ratio do not fit.
     """
 
-    def __init__(
-        self, config: CheckConfig, setting: Setting, shared: Shared, unpruned: Subject | None = None
-    ) -> None:
+    def __init__(self, config: CheckConfig, setting: Setting, shared: Shared, unpruned: Subject | None = None) -> None:
         self.setting = setting
         self._config = config
         self._unpruned = unpruned or self
         self._said: dict[str, str] = {}
         try:
-            like = unpruned._session if unpruned else None
-            self._session: Session = build_session(config.run(setting), config.device, like)
+            self._session = shared.blueprint(config.run(setting)).session(calibration)
         except MeteorBenchError as error:
             error.args = (f"{setting.label}: {error}",)
             raise

@@ -15,9 +15,6 @@ from meteor_bench import cli
 from meteor_bench.check.command import check
 from meteor_bench.errors import RecordError
 from meteor_bench.registry import METHODS
-from tests.lmms.conftest import caches
-
-__all__ = ["caches"]
 
 NAME = "subject"
 pytestmark = pytest.mark.xdist_group("lmms_eval")
