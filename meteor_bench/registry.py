@@ -107,6 +107,7 @@ MODELS = Registry(
     {
         "pocket": "meteor_bench.models.pocket:POCKET",
         "pocket-independent": "meteor_bench.models.pocket:POCKET_INDEPENDENT",
+        "llava-1.5-7b": "meteor_bench.models.llava:LLAVA_7B",
     },
 )
 
@@ -116,5 +117,6 @@ FAMILIES = Registry(
     "meteor_bench.families",
     {
         "pocket": "meteor_bench.models.pocket:card_for",
+        "llava": "meteor_bench.models.llava:card_for",
     },
 )

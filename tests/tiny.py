@@ -3,6 +3,7 @@
 - ``shared``: the pocket architecture, three encoders on one grid, images of 64 pixels.
 - ``independent``: the same encoders, one projector each, sequences concatenated.
 - ``single``: one CLIP tower on a grid that is not square, an MLP and a decoder with grouped keys, like LLaVA.
+- the families of `tests.hubs`, from checkpoints that the library wrote.
 
 `build` wraps a fresh copy; `plain` gives the library's own modules with the same weights, run by the library's own
 forward, to compare with.
@@ -11,7 +12,7 @@ forward, to compare with.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
@@ -23,15 +24,16 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
-from meteor_bench.core import flops
 from meteor_bench.core.probe import register
 from meteor_bench.core.session import Request
-from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.models.base import VLM, Fusion, Processor, Prompt
+from meteor_bench.models.base import VLM, Clip, Processor, Prompt
 from meteor_bench.models.decoders import LlamaDecoder
+from meteor_bench.models.fusions import OneProjector
 from meteor_bench.models.pocket import assemble
 from meteor_bench.models.pocket_modules import PocketConfig, PocketVLM
 from meteor_bench.models.towers import VitTower
+from tests import hubs
+from tests.hubs import enliven
 
 __all__ = ["MODELS", "Plain", "build", "pixels", "plain", "prompts", "requests"]
 
@@ -71,48 +73,6 @@ class TinyProcessor(Processor):
         return Words().decode(list(ids))
 
 
-class OneProjector(Fusion):
-    """An MLP over the tokens of the only tower."""
-
-    kind = "independent"
-
-    def __init__(self, mlp: nn.Sequential) -> None:
-        super().__init__()
-        self.mlp = mlp
-
-    def common(self, grids: Mapping[str, Grid]) -> Grid:
-        raise TypeError("no common grid")
-
-    def align(self, towers: Mapping[str, Tensor], grids: Mapping[str, Grid]) -> Tensor:
-        raise TypeError("no common grid")
-
-    def partials(self, aligned: Tensor) -> dict[str, Tensor]:
-        raise TypeError("no shared projector")
-
-    def project(self, tokens: Tokens, tower: str | None = None) -> Tokens:
-        return tokens.with_x(self.mlp(tokens.x))
-
-    def place(self, tokens: Tokens, tower: str | None = None) -> Tokens:
-        return tokens
-
-    def flops(self, counts: Mapping[str, int]) -> int:
-        layers = [m for m in self.mlp if isinstance(m, nn.Linear)]
-        return sum(flops.linear(n, m.in_features, m.out_features) for n in counts.values() for m in layers)
-
-
-def _enliven(module: nn.Module, seed: int) -> nn.Module:
-    """Weights large enough that tokens, heads and answers differ."""
-    g = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, p in module.named_parameters():
-            if p.ndim > 1:
-                fan = p[0].numel() if "embed" not in name and "positions" not in name else 1
-                p.copy_(torch.randn(p.shape, generator=g) * (1.5 / fan**0.5 if fan > 1 else 0.5))
-            elif "norm" not in name.lower():
-                p.copy_(0.1 * torch.randn(p.shape, generator=g))
-    return module.eval()
-
-
 @cache
 def _modules(name: str, native: bool) -> nn.Module:
     if name in ("shared", "independent"):
@@ -125,7 +85,7 @@ def _modules(name: str, native: bool) -> nn.Module:
             tower_intermediate=48,
             image_size=128 if native else 64,
         )
-        return _enliven(PocketVLM(config), 1)
+        return enliven(PocketVLM(config), 1)
     tower = CLIPVisionConfig(
         hidden_size=32,
         intermediate_size=48,
@@ -147,7 +107,7 @@ def _modules(name: str, native: bool) -> nn.Module:
     )
     mlp = nn.Sequential(nn.Linear(32, 48), nn.GELU(), nn.Linear(48, 48))
     parts = {"tower": CLIPVisionModel(tower), "mlp": mlp, "decoder": LlamaForCausalLM(llama)}
-    return _enliven(nn.ModuleDict(parts), 2)
+    return enliven(nn.ModuleDict(parts), 2)
 
 
 def _single(modules: Any) -> VLM:
@@ -174,6 +134,8 @@ def build(name: str, *, native: bool = False) -> VLM:
             tables resized), and the reference of a budget is what this model itself feeds its decoder (on
             ``independent`` 2.25 times the lead tower's grid), so that keep = 1 keeps everything.
     """
+    if name in hubs.FAMILIES:
+        return hubs.build(name)
     modules = deepcopy(_modules(name, native)).requires_grad_(False)
     vlm = _single(modules) if name == "single" else assemble(name, modules, Words(), torch.float32, CPU)  # type: ignore[arg-type]
     if native and name == "independent":
@@ -208,7 +170,7 @@ def requests(count: int, frames: int = 1, new_tokens: int = 4, seed: int = 0) ->
     """Questions of different lengths about random images or clips, two about each."""
 
     def media(i: int) -> Sequence[Image.Image]:
-        return [picture(100 * (seed + i) + frame) for frame in range(frames)]
+        return Clip(picture(100 * (seed + i) + frame) for frame in range(frames))
 
     def request(i: int) -> Request:
         return Request(f"tiny/{i}", f"media{i // 2}", lambda: media(i // 2), QUESTIONS[i % 4], new_tokens)
@@ -236,18 +198,20 @@ class Plain:
     name: str
     modules: Any
 
-    def visual(self, pixels: Tensor) -> Tensor:
-        """[B, F, 3, H, W] -> visual tokens [B, N, D]."""
+    def visual(self, asked: Sequence[Request]) -> Tensor:
+        """Visual tokens [B, N, D]."""
+        seen = pixels(build(self.name, native=True), asked)
         if self.name != "single":
-            rows = pixels.permute(0, 1, 3, 4, 2)
-            asked = ((rows + 1) * 127.5).squeeze(1)  # PocketVLM normalises bytes itself
-            return self.modules.visual(asked)  # type: ignore[no-any-return]
-        rows = pixels.flatten(0, 1)
+            rows = seen.permute(0, 1, 3, 4, 2)
+            raw = ((rows + 1) * 127.5).squeeze(1)  # PocketVLM normalises bytes itself
+            return self.modules.visual(raw)  # type: ignore[no-any-return]
+        rows = seen.flatten(0, 1)
         features = self.modules["tower"](rows, interpolate_pos_encoding=True).last_hidden_state[:, 1:]
-        return self.modules["mlp"](features).unflatten(0, pixels.shape[:2]).flatten(1, 2)  # type: ignore[no-any-return]
+        return self.modules["mlp"](features).unflatten(0, seen.shape[:2]).flatten(1, 2)  # type: ignore[no-any-return]
 
-    def answer(self, visual: Tensor, prompt: Prompt, new_tokens: int) -> tuple[list[int], Tensor]:
+    def answer(self, request: Request, new_tokens: int) -> tuple[list[int], Tensor]:
         """Greedy ids, end token included, and the logits of each step, without any cache."""
+        visual, prompt = self.visual([request]), build(self.name).processor.prompt(request.question)
         model = self.modules["decoder"] if self.name == "single" else self.modules.decoder
         embed = model.get_input_embeddings()
         ids: list[int] = []
@@ -262,7 +226,9 @@ class Plain:
         return ids, torch.stack(logits)
 
 
-def plain(name: str) -> Plain:
+def plain(name: str) -> Plain | hubs.Reference:
     """The library's view of a tiny model."""
+    if name in hubs.FAMILIES:
+        return hubs.Reference(name)
     modules = deepcopy(_modules(name, True)).requires_grad_(False)
     return Plain(name, modules)

@@ -220,7 +220,8 @@ class VLM:
         reference: `grid` of a sample -> N, the visual tokens that the unpruned reference model feeds its LLM.
         native: height and width in pixels of an image as the processor delivers it.
         digest: hash of the checkpoint's bytes, for records.
-        block: grid of the visual tokens -> how they stand in the language model; None: one after another.
+        block: grid of the visual tokens -> how they stand in the language model; None in either place: one
+            after another.
         scenes: scene -> the fields (`fusion`, `reference`, `block`) that differ there from those of a single image;
             None where none does.
     """
@@ -233,7 +234,7 @@ class VLM:
     reference: Callable[[Grid], int]
     native: tuple[int, int]
     digest: str = ""
-    block: Callable[[Grid], Block] | None = None
+    block: Callable[[Grid], Block | None] | None = None
     scenes: Callable[[Scene], Mapping[str, Any]] | None = None
 
     def at(self, scene: Scene) -> VLM:

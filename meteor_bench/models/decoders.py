@@ -11,7 +11,16 @@ from meteor_bench.core import flops
 from meteor_bench.core.probe import Probe, probing
 from meteor_bench.models.base import Decoder, KVCache
 
-__all__ = ["LlamaDecoder", "cast"]
+__all__ = ["CausalLM", "LlamaDecoder", "cast"]
+
+
+class CausalLM(torch.nn.Module):
+    """A language model's body and head, where a library keeps them apart, in the shape of a `ForCausalLM`."""
+
+    def __init__(self, body: torch.nn.Module, head: torch.nn.Module) -> None:
+        super().__init__()
+        self.model, self.lm_head = body, head
+        self.config: Any = body.config
 
 
 class LlamaDecoder(Decoder):

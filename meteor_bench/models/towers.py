@@ -30,16 +30,20 @@ class VitTower(VisionTower):
         has_cls: whether the embedding puts a class token first.
         post_norm: whether the library's forward ends with `post_layernorm` (SigLIP does, CLIP does not).
         prepare: resizes the shared pixels [R, 3, H, W] to what this encoder sees.
+        depth: blocks to run, where the model uses the features of a layer before the last.
     """
 
     halves = True
 
-    def __init__(self, name: str, model: Any, *, has_cls: bool, post_norm: bool, prepare: Prepare) -> None:
+    def __init__(
+        self, name: str, model: Any, *, has_cls: bool, post_norm: bool, prepare: Prepare, depth: int | None = None
+    ) -> None:
         super().__init__()
         self.name, self.model, self.has_cls, self.post_norm = name, model, has_cls, post_norm
         self.prepare = prepare
         self.config = model.config
-        self.dim, self.depth = model.config.hidden_size, model.config.num_hidden_layers
+        self.dim = model.config.hidden_size
+        self.depth = model.config.num_hidden_layers if depth is None else depth
 
     def grid(self, height: int, width: int) -> Grid:
         import torch

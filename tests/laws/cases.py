@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +23,7 @@ from meteor_bench.core.session import Request
 from meteor_bench.errors import UnsupportedError
 from meteor_bench.models.base import VLM, Decoder, KVCache
 from meteor_bench.registry import METHODS
-from tests import tiny
+from tests import hubs, tiny
 
 torch.set_num_threads(1)
 
@@ -77,9 +78,16 @@ ALL = [
     Case(method, model, tuple(options.items()))
     for method in [*METHODS.names(), *COMPOSITIONS]
     for options in [{}, *VARIANTS.get(method, [])]
-    for model in tiny.MODELS
+    for model in (*tiny.MODELS, *hubs.FAMILIES)
 ]
 RUNNABLE = [case for case in ALL if case.supports()]
+QUICK = ("none", "divprune", "evoprune", "fastv", "meteor")  # on every family by default, the others are slow
+
+
+def param(case: Case, *more: object) -> object:
+    """A test's parameters; slow where a family runs a method that is not one of the quick ones."""
+    slow = case.model in hubs.FAMILIES and (case.method not in QUICK or (case.options and case.method != "meteor"))
+    return pytest.param(case, *more, marks=pytest.mark.slow) if slow else pytest.param(case, *more)
 
 
 @cache
@@ -102,7 +110,9 @@ def engine(case: Case, keep: float, *, count: int = 4, frames: int = 1, native: 
 def visual_of(engine: Engine, asked: Sequence[Request]) -> Visual:
     """Visual tokens of the requests' images, one row each."""
     text = embed_questions(engine, tiny.prompts(engine.vlm, asked))
-    return fuse(engine, encode(engine, tiny.pixels(engine.vlm, asked), [r.key for r in asked]), text=text)
+    looks = [engine.vlm.processor.look(r.media()) for r in asked]
+    pixels = torch.stack([look.pixels for look in looks])
+    return fuse(engine, encode(engine, pixels, [r.key for r in asked], looks[0].scene), text=text)
 
 
 def generate(engine: Engine, asked: Sequence[Request], new_tokens: int = 3) -> list[Generation]:

@@ -1,0 +1,67 @@
+"""Fusions and visual blocks that several families share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from meteor_bench.core import flops
+from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.core.weave import Block
+from meteor_bench.models.base import Decoder, Fusion
+
+__all__ = ["OneProjector", "linear_flops", "separated"]
+
+
+def linear_flops(module: nn.Module, tokens: int) -> int:
+    """FLOPs of all linear layers of a module on that many tokens."""
+    layers = [m for m in module.modules() if isinstance(m, nn.Linear)]
+    return sum(flops.linear(tokens, m.in_features, m.out_features) for m in layers)
+
+
+class OneProjector(Fusion):
+    """A module applied to each token of the only tower."""
+
+    kind = "independent"
+
+    def __init__(self, projector: nn.Module) -> None:
+        super().__init__()
+        self.projector = projector
+
+    def common(self, grids: Mapping[str, Grid]) -> Grid:
+        raise TypeError("an independent fusion has no common grid")
+
+    def align(self, towers: Mapping[str, Tensor], grids: Mapping[str, Grid]) -> Tensor:
+        raise TypeError("an independent fusion has no common grid")
+
+    def partials(self, aligned: Tensor) -> dict[str, Tensor]:
+        raise TypeError("an independent fusion has no shared projector")
+
+    def project(self, tokens: Tokens, tower: str | None = None) -> Tokens:
+        return tokens.with_x(self.projector(tokens.x))
+
+    def flops(self, counts: Mapping[str, int]) -> int:
+        return sum(linear_flops(self.projector, n) for n in counts.values())
+
+
+def separated(decoder: Decoder, images: Sequence[int], between: Sequence[Sequence[int]]) -> Block | None:
+    """A block of images one after another with text between them; None where that is nothing but the images.
+
+    Args:
+        images: number of visual tokens of each image.
+        between: ids between each two.
+    """
+    if not any(between):
+        return None
+    slots: list[int] = []
+    special: list[int] = []
+    for i, tokens in enumerate(images):
+        start = len(slots) + len(special)
+        slots += range(start, start + tokens)
+        if i + 1 < len(images):
+            special += range(start + tokens, start + tokens + len(between[i]))
+    device = next(decoder.parameters()).device
+    ids = torch.tensor([i for piece in between for i in piece], device=device)
+    return Block(torch.tensor(slots, device=device), decoder.embed(ids), torch.tensor(special, device=device))

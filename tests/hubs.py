@@ -1,0 +1,207 @@
+"""Tiny random checkpoints of the families that transformers ships, written by the library's own `save_pretrained`.
+
+`folder(family)` is such a folder; `library(family)` the library's own model and processor, read back from it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable
+from collections.abc import Sequence as SequenceOf
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+import transformers
+from tokenizers import Regex, Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Sequence, Split
+from tokenizers.processors import TemplateProcessing
+from torch import Tensor, nn
+
+from meteor_bench.core.build import resolve_model
+from meteor_bench.core.session import Request
+from meteor_bench.methods.none import NoPruning
+from meteor_bench.models.base import VLM, Clip
+
+__all__ = ["FAMILIES", "Library", "Reference", "build", "enliven", "folder", "library"]
+
+VOCABULARY = 96
+BOS, EOS, UNKNOWN, IMAGE, VIDEO = 1, 2, 3, 4, 5
+WORDS = "USER: ASSISTANT: what is it there a red thing in the middle of why count blue ones please \n"
+
+
+class Library(NamedTuple):
+    """The library's own view of a checkpoint."""
+
+    model: Any
+    processor: Any
+
+
+def enliven(module: nn.Module, seed: int) -> nn.Module:
+    """Weights large enough that tokens, heads and answers differ."""
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, p in module.named_parameters():
+            if p.ndim > 1:
+                fan = p[0].numel() if "embed" not in name and "position" not in name else 1
+                p.copy_(torch.randn(p.shape, generator=g) * (1.5 / fan**0.5 if fan > 1 else 0.5))
+            elif "norm" not in name.lower() and "ln_q" not in name:
+                p.copy_(0.1 * torch.randn(p.shape, generator=g))
+    return module.eval()
+
+
+def tokenizer(*special: str, begin: bool = True) -> Any:
+    """One id per word, a newline is a word; ``special`` are ids of their own from `IMAGE` on."""
+    named = ["<pad>", "<s>", "</s>", "<unk>", *special]
+    words = [w for w in WORDS.split(" ") if w]
+    vocabulary = {word: i for i, word in enumerate([*named, *words])}
+    made = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    made.pre_tokenizer = Sequence([Split(Regex("\n"), "isolated"), Split(Regex(" "), "removed")])
+    if begin:
+        made.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", BOS)])
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=made,
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        additional_special_tokens=list(special),
+    )
+
+
+def llama(**more: Any) -> dict[str, Any]:
+    """The language model of most families here."""
+    return {
+        "model_type": "llama",
+        "vocab_size": VOCABULARY,
+        "hidden_size": 48,
+        "intermediate_size": 64,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "eos_token_id": EOS,
+        "bos_token_id": BOS,
+        "pad_token_id": 0,
+        **more,
+    }
+
+
+def clip(**more: Any) -> dict[str, Any]:
+    """A CLIP tower of 4 x 4 patches."""
+    return {
+        "model_type": "clip_vision_model",
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+        "projection_dim": 16,
+        **more,
+    }
+
+
+def _llava() -> Library:
+    config = transformers.LlavaConfig(vision_config=clip(), text_config=llama(), image_token_index=IMAGE)
+    images = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    processor = transformers.LlavaProcessor(
+        images,
+        tokenizer("<image>"),
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=(
+            "{% for m in messages %}USER: {% for c in m['content'] %}"
+            "{% if c['type'] == 'image' %}<image>\n{% else %}{{ c['text'] }}{% endif %}"
+            "{% endfor %} {% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+        ),
+    )
+    return Library(enliven(transformers.LlavaForConditionalGeneration(config), 3), processor)
+
+
+FAMILIES: dict[str, Callable[[], Library]] = {"llava": _llava}
+
+_KEPT = tempfile.TemporaryDirectory(prefix="meteor-bench-tests-")
+
+
+@cache
+def folder(family: str) -> Path:
+    """The family's checkpoint; read-only for tests."""
+    path = Path(_KEPT.name) / f"tiny-{family}"
+    made = FAMILIES[family]()
+    quiet(made.model.save_pretrained, path)
+    quiet(made.processor.save_pretrained, path)
+    return path
+
+
+@cache
+def library(family: str) -> Library:
+    """The checkpoint as the library itself reads it."""
+    made = FAMILIES[family]()
+    path = folder(family)
+    model = quiet(type(made.model).from_pretrained, path, dtype=torch.float32).eval().requires_grad_(False)
+    return Library(model, quiet(type(made.processor).from_pretrained, path))
+
+
+def build(family: str) -> VLM:
+    """A fresh model from the folder, as `--model` takes it."""
+    return cast(VLM, quiet(resolve_model(str(folder(family)), NoPruning()).build, "cpu", torch.float32, folder(family)))
+
+
+class Reference:
+    """The library's own processor, forward and `generate` on a request."""
+
+    def __init__(self, family: str) -> None:
+        self.model, self.processor = library(family)
+
+    def inputs(self, request: Request) -> Any:
+        """What the library's processor makes of the request: a `Clip` of several frames is a video if it has any."""
+        media = request.media()
+        clip = isinstance(media, Clip) and len(media) > 1 and getattr(self.processor, "video_processor", None)
+        kind = "video" if clip else "image"
+        content = [{"type": kind} for _ in (media[:1] if clip else media)]
+        message = {"role": "user", "content": [*content, {"type": "text", "text": request.question}]}
+        text = self.processor.apply_chat_template([message], add_generation_prompt=True)
+        shown = {"videos": [list(media)], "do_sample_frames": False} if clip else {"images": list(media)}
+        return quiet(self.processor, text=text, return_tensors="pt", **shown)
+
+    def visual(self, asked: SequenceOf[Request]) -> Tensor:
+        """What the library puts in the place of images, from the first placeholder to the last: [B, N, D]."""
+        seen: list[Tensor] = []
+        body = self.model.model.language_model
+        for request in asked:
+            inputs = self.inputs(request)
+            hook = body.register_forward_pre_hook(
+                lambda _, args, more: seen.append(more["inputs_embeds"]), with_kwargs=True
+            )
+            self.model(**inputs)
+            hook.remove()
+            config = self.model.config
+            tokens = [config.image_token_id, getattr(config, "video_token_id", None)]
+            at = [i for i, token in enumerate(inputs["input_ids"][0].tolist()) if token in tokens]
+            seen[-1] = seen[-1][0, at[0] : at[-1] + 1]
+        return torch.stack(seen)
+
+    def answer(self, request: Request, new_tokens: int) -> tuple[list[int], Tensor]:
+        """Greedy ids, end token included, and the logits of each step."""
+        inputs = self.inputs(request)
+        out = quiet(
+            self.model.generate,
+            **inputs,
+            max_new_tokens=new_tokens,
+            do_sample=False,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+        return out.sequences[0, inputs["input_ids"].shape[1] :].tolist(), torch.cat(out.logits)
+
+
+def quiet(call: Callable[..., Any], *args: Any, **more: Any) -> Any:
+    """A call into the library without its progress bars and deprecation warnings."""
+    transformers.utils.logging.disable_progress_bar()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return call(*args, **more)
