@@ -26,12 +26,13 @@ app.add_typer(listing, name="list")
 
 
 class Format(StrEnum):
-    """How `report` prints."""
+    """How tables are printed."""
 
     TERMINAL = "terminal"
     JSON = "json"
     MARKDOWN = "markdown"
     CSV = "csv"
+    LATEX = "latex"
 
 
 def main() -> None:
@@ -167,7 +168,7 @@ def _run(settings: Any, *, dry_run: bool) -> None:
     except KeyboardInterrupt:
         typer.echo("interrupted: what was answered is kept; the same command goes on from there", err=True)
         raise typer.Exit(130) from None
-    _print_report(outcome.path, Format.TERMINAL)
+    _print_report([outcome.path], Format.TERMINAL)
     if outcome.missed:
         typer.echo(f"error: the budget was missed on {outcome.missed} samples, say {outcome.example}", err=True)
     typer.echo(str(outcome.path))
@@ -177,18 +178,18 @@ def _run(settings: Any, *, dry_run: bool) -> None:
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder, or a folder of runs.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Folders of a run, or of runs.")],
     format: Annotated[Format, typer.Option(help="How to print.")] = Format.TERMINAL,
 ) -> None:
-    """Print the tables of a run, or of several, again."""
-    _print_report(folder, format)
+    """Print the tables of a run, or of several together."""
+    _print_report(runs, format)
 
 
-def _print_report(folder: Path, format: Format) -> None:
+def _print_report(runs: list[Path], format: Format) -> None:
     from meteor_bench.report import render
     from meteor_bench.report.cells import load
 
-    cells = load(folder)
+    cells = load(*runs)
     if format is Format.TERMINAL:
         render.as_terminal(cells, sys.stdout)
     else:

@@ -115,6 +115,8 @@ def record(config: RunConfig, rows: list[SampleRecord], baseline: str | None, **
     tasks = []
     for task, group in GROUPS.items():
         scores = [s.score for s in rows if s.task == task]
+        if not scores:
+            continue
         mean = 100 * float(np.mean(scores))
         tasks.append(
             TaskRecord(task, group, "exact_match,none", mean, {}, "exact_match", {}, len(scores), len(scores), "d" * 64)
@@ -144,12 +146,23 @@ def record(config: RunConfig, rows: list[SampleRecord], baseline: str | None, **
 
 def key(config: RunConfig) -> str:
     """A fingerprint that depends on what a test changes."""
-    return fingerprint({"method": config.method, "ratio": config.ratio, "seed": config.seed, "stages": config.stages})
+    named = {
+        name: getattr(config, name) for name in ("method", "ratio", "seed", "stages", "parameters", "dtype", "model")
+    }
+    return fingerprint(named)
 
 
-def write(config: RunConfig, *, share_right: float = 0.9, n: int = 40, note: str = "", **changes: Any) -> Path:
-    """A complete run's folder in ``config.out``."""
-    rows = [replace(s, notes=(note,) if note else ()) for s in samples(config, share_right, n)]
+def write(
+    config: RunConfig,
+    *,
+    share_right: float = 0.9,
+    n: int = 40,
+    note: str = "",
+    rows: list[SampleRecord] | None = None,
+    **changes: Any,
+) -> Path:
+    """A complete run's folder in ``config.out``, of made-up samples or of those given."""
+    rows = rows or [replace(s, notes=(note,) if note else ()) for s in samples(config, share_right, n)]
     baseline = None if config.method == "none" else key(config.unpruned())
     timed = times("run", 1 - config.ratio / 2)
     with RunFolder.open(config, key(config)) as folder:

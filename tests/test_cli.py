@@ -59,7 +59,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
         ("run --config no.yaml", "cannot read no.yaml: No such file or directory"),
         ("report no-such-folder", "no-such-folder is not there; expected a folder of runs"),
         ("report . --format pdf", "Invalid value for '--format'"),
-        ("report", "Missing argument 'DIR'"),
+        ("report", "Missing argument 'RUNS...'"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_2(call, arguments: str, message: str) -> None:
@@ -169,14 +169,27 @@ def test_ctrl_c_is_exit_130(call, monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.code == 130 and result.err.startswith("interrupted: ") and result.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("form", ["terminal", "json", "markdown", "csv"])
+@pytest.mark.parametrize("form", ["terminal", "json", "markdown", "csv", "latex"])
 def test_report(call, tmp_path: Path, form: str) -> None:
     synthetic.reference(tmp_path / "runs")
     result = call("report", "runs", "--format", form)
     assert result.code == 0 and result.err == ""
-    assert {"terminal": "Accuracy", "json": '"tables"', "markdown": "### Accuracy", "csv": "table,model,method"}[
-        form
-    ] in result.out
+    start = {"json": '{\n "schema"', "markdown": "### Accuracy", "csv": "table,model,benchmarks,method,ratio,seeds"}
+    assert result.out.startswith({"terminal": "Accuracy: pocket", "latex": "% \\usepackage{booktabs}", **start}[form])
+
+
+def test_report_of_what_cannot_be_compared_is_one_line_that_names_both(call, tmp_path: Path) -> None:
+    one = synthetic.write(RunConfig(method="fastv", ratio=0.5, out=tmp_path / "a"), n=8)
+    other = synthetic.write(RunConfig(method="random", ratio=0.5, out=tmp_path / "b"), n=4)
+    result = call("report", str(one), str(other))
+    assert result.code == 2 and result.out == "" and result.err.count("\n") == 1
+    assert one.name in result.err and other.name in result.err and "answered different questions" in result.err
+
+
+def test_report_of_nothing(call, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = call("report", "empty")
+    assert (result.code, result.out) == (2, "") and "empty holds no run" in result.err
 
 
 def test_a_broken_record_is_one_line(call, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The printed tables: they fit, they agree with the records, and programs can read them."""
+"""The printed tables: they fit, they agree with the records, programs can read them, every column is explained."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import csv
 import io
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from meteor_bench.config import RunConfig
-from meteor_bench.report import render
+from meteor_bench.report import formats, render
 from meteor_bench.report.cells import Cell, load
+from meteor_bench.report.layout import lay_out
 from meteor_bench.report.rows import print_rows
+from meteor_bench.report.table import Table
 from tests import synthetic
 
-
-@pytest.fixture
-def runs(tmp_path: Path) -> dict[str, Path]:
-    return dict(synthetic.reference(tmp_path))
+EXPLAINED = Path(__file__).parents[2] / "results" / "README.md"
 
 
 def terminal(cells: list[Cell], width: int) -> str:
@@ -29,16 +30,33 @@ def terminal(cells: list[Cell], width: int) -> str:
 
 
 @pytest.mark.parametrize("width", [80, 200])
-def test_the_terminal_is_not_overrun(runs: dict[str, Path], tmp_path: Path, width: int) -> None:
-    synthetic.write(RunConfig(method="meteor", ratio=0.889, stages=("encode", "fuse"), out=tmp_path))
-    for path in (runs["none"], runs["meteor0.76"], tmp_path):
+def test_the_terminal_is_not_overrun(runs: Mapping[str, Path], tmp_path: Path, width: int) -> None:
+    config = RunConfig(
+        method="meteor", ratio=0.889, stages=("encode", "fuse"), parameters={"heads": "all"}, out=tmp_path
+    )
+    synthetic.write(config)
+    synthetic.write(replace(config, method="prumerge++sparsevlm"))
+    for path in (runs["none"], runs["meteor0.76"], runs["none"].parent, tmp_path):
         text = terminal(load(path), width)
         assert max(map(len, text.splitlines())) <= width
         assert "…" not in text, "a cell was cut"
 
 
-def test_one_setting_is_shown_beside_the_unpruned_run(runs: dict[str, Path]) -> None:
+def test_a_table_too_wide_is_continued(runs: Mapping[str, Path]) -> None:
+    cells = load(runs["none"].parent)
+    narrow, wide = terminal(cells, 80), terminal(cells, 200)
+    assert "Latency: pocket (continued)" in narrow and "(continued)" not in wide
+    for text in (narrow, wide):
+        heads = [line.split() for line in text.splitlines()]
+        assert sum("fused" in words for words in heads) == sum("faster" in words for words in heads) == 1
+    assert "Difference to the unpruned model" in wide
+    least = " ".join(terminal(cells, 60).split())
+    assert "left out: Difference to the unpruned model per benchmark: pocket" in least
+
+
+def test_one_setting_is_shown_beside_the_unpruned_run(runs: Mapping[str, Path]) -> None:
     text = terminal(load(runs["meteor0.76"]), 80)
+    said_in = " ".join(text.split())
     score = next(t.score for t in load(runs["meteor0.76"])[0].record.tasks if t.task == "pocket_gqa")
     line = next(line for line in text.splitlines() if line.strip().startswith("pocket_gqa"))
     assert f"{score:.1f}" in line.split()
@@ -49,30 +67,57 @@ def test_one_setting_is_shown_beside_the_unpruned_run(runs: dict[str, Path]) -> 
         "unpruned",
         "95 % interval",
         "METEOR average",
+        "relative, %",
         "Ratio requested 0.7600",
     ):
-        assert said in text
-    assert "adaptive: met on average" in text
-    assert "meteor runs on pocket-independent; unpruned is pocket." in text
+        assert said in said_in
+    assert "adaptive: met on average" in said_in
+    assert "meteor runs on pocket-independent; unpruned is pocket." in said_in
 
 
 def test_what_was_measured_or_substituted_is_said(tmp_path: Path) -> None:
     facts = {"meteor.lambda": 31.5, "meteor.ranks": [{"a": 3.0}]}
     synthetic.write(RunConfig(method="meteor", ratio=0.5, out=tmp_path), facts=facts, note="tower 'c' is different")
     text = " ".join(terminal(load(tmp_path), 80).split())
-    assert "meteor 0.5: tower 'c' is different." in text
+    assert "meteor: tower 'c' is different." in text
     assert "which are never evaluated: meteor.lambda 31.5." in text
 
 
-def test_several_settings_are_shown_a_row_each(runs: dict[str, Path], tmp_path: Path) -> None:
-    lines = [line.split() for line in terminal(load(tmp_path), 80).splitlines()]
+def test_a_substitution_names_its_method_once_or_its_ratios(tmp_path: Path) -> None:
+    for method, ratio, note in [("fastv", 0.5, "n"), ("fastv", 0.76, "n"), ("trim", 0.5, "n"), ("trim", 0.76, "")]:
+        synthetic.write(RunConfig(method=method, ratio=ratio, out=tmp_path), note=note)
+    assert "fastv, trim 0.5: n." in terminal(load(tmp_path), 80)
+
+
+def test_an_adaptation_is_marked_in_every_table(tmp_path: Path) -> None:
+    synthetic.write(RunConfig(out=tmp_path))
+    for ratio in (0.5, 0.76):
+        config = RunConfig(method="meteor", ratio=ratio, out=tmp_path)
+        synthetic.write(config, note="shared fusion: training-free adaptation")
+    text = terminal(load(tmp_path), 200)
+    assert text.count("meteor† 0.5 ") == 5, "averages, benchmarks, differences, tokens, latency"
+    assert "†: training-free adaptation" in text
+
+
+def test_several_settings_are_shown_a_row_each(runs: Mapping[str, Path]) -> None:
+    lines = [line.split() for line in terminal(load(runs["none"].parent), 200).splitlines()]
     heads = [line[:2] for line in lines if line and line[0] in ("unpruned", "meteor", "random")]
-    assert heads.count(["meteor", "0.5"]) == 3, "one row in each of the three tables"
-    assert heads.count(["random", "0.76"]) == 3
+    assert heads.count(["meteor", "0.5"]) == 5, "averages, benchmarks, differences, tokens, latency"
+    assert heads.count(["random", "0.76"]) == 5
+    averages = next(line for line in lines if line[:2] == ["random", "0.76"])
+    assert averages[3].startswith("±"), "mean and standard deviation over the seeds"
 
 
-def test_markdown_has_one_cell_per_column(runs: dict[str, Path], tmp_path: Path) -> None:
-    for path in (runs["meteor0.5"], tmp_path):
+def test_only_the_best_is_bold(runs: Mapping[str, Path]) -> None:
+    averages = lay_out(load(runs["none"].parent))[0]
+    names = {averages.rows[i][0] for i, _ in averages.bold}
+    assert names == {"meteor 0.76"}, "far ahead of random; at 0.5 it is alone"
+    text = render.as_markdown(load(runs["none"].parent))
+    assert re.search(r"^\| meteor 0\.76 \| \*\*\d", text, flags=re.M)
+
+
+def test_markdown_has_one_cell_per_column(runs: Mapping[str, Path]) -> None:
+    for path in (runs["meteor0.5"], runs["none"].parent):
         tables = re.split(r"^### ", render.as_markdown(load(path)), flags=re.M)[1:]
         assert len(tables) >= 3
         for table in tables:
@@ -80,29 +125,92 @@ def test_markdown_has_one_cell_per_column(runs: dict[str, Path], tmp_path: Path)
             assert len({row.count("|") for row in rows}) == 1 and len(rows) > 2
 
 
-def test_csv_and_json_agree(tmp_path: Path, runs: dict[str, Path]) -> None:
-    cells = load(tmp_path)
+def test_markdown_takes_text_as_text() -> None:
+    table = Table("t", ["", "a|b"], [["meteor[encode](layer=3)", "<b>x</b>\ny"]])
+    assert formats.markdown([table]).splitlines()[2:] == [
+        "|  | a\\|b |",
+        "| --- | ---: |",
+        "| meteor[encode]\\(layer=3) | &lt;b>x&lt;/b> y |",
+    ]
+
+
+def test_latex_is_balanced_and_escaped(runs: Mapping[str, Path]) -> None:
+    text = render.as_latex(load(runs["none"].parent))
+    for name in ("table", "tabular"):
+        assert text.count(f"\\begin{{{name}}}") == text.count(f"\\end{{{name}}}") == 5
+    assert text.count("{") == text.count("}")
+    assert text.count("\\toprule") == text.count("\\bottomrule") == 5 <= text.count("\\midrule")
+    for table in text.split("\\begin{tabular}")[1:]:
+        spec = re.match(r"\{(l+r+)\}", table)
+        rows = [line for line in table.split("\\end{tabular}")[0].splitlines() if line.endswith("\\\\")]
+        assert spec and {len(re.findall(r"(?<!\\)&", row)) + 1 for row in rows} == {len(spec[1])}
+    # In the text nothing is left that TeX would take for a command of its own.
+    body = re.sub(r"^%.*$|\$[^$]*\$", "", text, flags=re.M)
+    assert not re.search(r"(?<!\\)[_%#^~$]", body.replace("\\resizebox{\\textwidth}{!}{%", ""))
+    assert "\\textbf{" in text and "$\\pm$" in text and "95 \\%" in text
+
+
+def test_latex_takes_text_as_text() -> None:
+    text = formats.latex([Table("a_b", ["", "50 %"], [["x & y {z} \\ ~", "-0.5 ±0.1"]])])
+    assert "\\caption{a\\_b}" in text
+    assert "x \\& y \\{z\\} \\textbackslash{} \\textasciitilde{} & $-$0.5 $\\pm$0.1 \\\\" in text
+
+
+def test_csv_and_json_agree(runs: Mapping[str, Path]) -> None:
+    cells = load(runs["none"].parent)
     document = json.loads(render.as_json(cells))
     assert len(document["runs"]) == len(runs)
     rows = list(csv.DictReader(io.StringIO(render.as_csv(cells))))
-    flat = {(r["table"], r["method"], float(r["ratio"]), r["name"], r["column"]): float(r["value"]) for r in rows}
-    assert len(flat) == len(rows), "no line is given twice"
+    about = ("table", "model", "method", "ratio", "seeds", "name", "unit")
+    lines = {tuple(r[key] for key in about): r for r in rows}
+    assert len(lines) == len(rows), "no line is given twice"
+    assert len(rows) == sum(map(len, document["tables"].values()))
     for table, content in document["tables"].items():
         for entry in content:
-            name = f"{entry['name']}, {entry['unit']}" if "unit" in entry else entry["name"]
+            text = {key: str(entry.get(key, "")) for key in about} | {"table": table, "ratio": f"{entry['ratio']:g}"}
+            line = lines[tuple(text[key] for key in about)]
             for column, value in entry.items():
-                if column in ("score", "difference_low", "mean", "p50", "speedup"):
-                    assert flat[table, entry["method"], entry["ratio"], name, column] == pytest.approx(value)
+                if isinstance(value, float):
+                    assert float(line[column]) == pytest.approx(value)
 
 
-def test_no_path_of_this_machine_is_in_a_report(tmp_path: Path, runs: dict[str, Path]) -> None:
+def test_no_path_of_this_machine_is_in_a_report(runs: Mapping[str, Path]) -> None:
     cells = load(runs["meteor0.5"])
     for form, make in render.FORMATS.items():
         text = make(cells)
         if form == "json":
             # The folder of runs is what the user gave with --out.
-            text = text.replace(json.dumps(str(tmp_path))[1:-1], "")
-        assert "/" not in text.replace("arXiv", ""), form
+            text = text.replace(json.dumps(str(runs["none"].parent))[1:-1], "")
+        assert "/" not in text.replace("unpruned / pruned", ""), form
+
+
+def explained() -> set[str]:
+    """What the tables of results/README.md explain: the words in code type of their first column."""
+    lines = [line for line in EXPLAINED.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    return set(re.findall(r"`([^`]+)`", " ".join(line.split("|")[1] for line in lines)))
+
+
+def test_every_column_is_explained(runs: Mapping[str, Path], tmp_path: Path) -> None:
+    """Headings and rows' names of the printed tables, and the columns of CSV and JSON."""
+    synthetic.write(RunConfig(method="meteor", ratio=0.5, out=tmp_path / "alone"), peak_memory=2**30)
+    synthetic.write(RunConfig(method="random", ratio=0.5, out=tmp_path / "alone"), peak_memory=2**30)
+    printed: set[str] = set()
+    for path in (runs["none"], runs["meteor0.76"], runs["none"].parent, tmp_path / "alone"):
+        cells = load(path)
+        for table in lay_out(cells):
+            printed |= set(table.columns)
+            if table.title.startswith(("Tokens: pocket-", "Latency: pocket-")) or len(cells) == 1:
+                printed |= {row[0] for row in table.rows}
+        for frame in render.frames(cells).values():
+            printed |= {"table", *frame.columns}
+            if "unit" in frame or "mean" in frame:
+                printed |= set(frame["name"])
+    groups = set(synthetic.GROUPS.values())
+    benchmarks = {name for task in synthetic.GROUPS for name in (task, task.removeprefix("pocket_"))}
+    shown = {re.sub(r", (ms|GFLOPs‡?|MiB)$", "", name) for name in printed} - groups - benchmarks - {""}
+    shown = {re.sub(r"^encode(r?) [abc]$", r"encode\1", name) for name in shown} - {"a", "b", "c"}
+    shown = {"(mean)" if name.endswith(" (mean)") else name for name in shown}
+    assert shown - explained() == set()
 
 
 def test_rows() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from meteor_bench.report.statistics import Stratum, mean, mean_of_means, t_quantile
+from meteor_bench.report.statistics import CORRELATION, Design, Stratum, mean, mean_of_means, t_quantile
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 7, 29, 100, 999, 25_000])
@@ -102,3 +102,82 @@ def test_too_little_to_say() -> None:
     assert mean([1.0, 1.0], ["x", "y"]) == (1.0, 1.0, 1.0)
     with pytest.raises(ValueError, match="needs samples"):
         mean([], [])
+
+
+@pytest.mark.parametrize("n", [12, 300, 5000])
+def test_nothing_differs_is_not_certainty(n: int) -> None:
+    """The floor is Clopper and Pearson's bound on a share of which nothing was seen."""
+    estimate = mean(np.zeros(n), range(n), span=1)
+    bound = stats.beta.ppf(0.975, 1, n)
+    assert estimate == pytest.approx((0, -bound, bound))
+    assert mean(np.zeros(n), range(n), span=100).high == pytest.approx(100 * bound)
+
+
+def test_the_floor_where_questions_share_an_image() -> None:
+    estimate = mean(np.zeros(300), np.repeat(np.arange(15), 20).tolist(), span=1)
+    assert estimate.high == pytest.approx(stats.beta.ppf(0.975, 1, 300 / (1 + 19 * CORRELATION)))
+    # Clusters of 1 and 3: a sample's cluster has (1 + 3·3)/4 samples on average.
+    uneven = mean(np.zeros(4), ["p", "q", "q", "q"], span=1)
+    assert uneven.high == pytest.approx(stats.beta.ppf(0.975, 1, 4 / (1 + 1.5 * CORRELATION)))
+
+
+def test_a_wide_interval_is_left_as_it_is() -> None:
+    y = np.random.default_rng(8).integers(0, 2, 200).astype(float)
+    assert mean(y, range(200), span=1) == mean(y, range(200))
+
+
+def test_the_floor_of_an_average_is_its_worst_case() -> None:
+    """No split of unseen changes over two benchmarks, unseen 2.5 % of the time, gives (much) more."""
+    sizes, shares = np.array([200, 300]), np.array([0.5, 0.5])
+    estimate = mean_of_means([Stratum(np.zeros(200), range(200)), Stratum(np.zeros(300), range(200, 500))], span=1)
+    worst = 0.0
+    for spent in np.linspace(0, 1, 501):
+        budget = -math.log(0.025) * np.array([spent, 1 - spent])
+        worst = max(worst, float(shares @ (1 - np.exp(-budget / sizes))))
+    assert estimate.high == pytest.approx(worst, rel=1e-6)
+
+
+@pytest.mark.parametrize(("clusters", "size"), [(300, 1), (50, 6)])
+@pytest.mark.parametrize("lost", [0.002, 0.005, 0.02])
+def test_coverage_where_few_answers_differ(clusters: int, size: int, lost: float) -> None:
+    rng = np.random.default_rng(9)
+    design = Design([np.repeat(np.arange(clusters), size).tolist()])
+    y = -(rng.random((3000, clusters * size)) < lost).astype(float)
+    center, spread = design.means(y)[:, 0], design.deviations(y)
+    plain = np.abs(center + lost) <= design.half_width(spread, [1.0])
+    honest = np.abs(center + lost) <= design.half_width(spread, [1.0], span=1)
+    assert honest.mean() > 0.92
+    assert lost > 0.01 or plain.mean() < 0.85, "what the floor is there for"
+
+
+def test_many_rows_at_once_are_each_row_alone() -> None:
+    rng = np.random.default_rng(10)
+    labels = [
+        [int(i) for i in rng.integers(0, 12, 40)],
+        [int(i) for i in rng.integers(6, 30, 55)],
+        list(range(99, 109)),
+    ]
+    y = rng.normal(size=(4, 105))
+    design = Design(labels)
+    for shares in ([0.5, 0.3, 0.2], [0.4, 0.6, 0.0]):
+        half = design.half_width(design.deviations(y), shares)
+        for row, width in zip(y, half, strict=True):
+            parts = np.split(row, [40, 95])
+            used = [i for i in range(3) if shares[i]]
+            alone = mean_of_means([Stratum(parts[i], labels[i]) for i in used], weights=[shares[i] for i in used])
+            assert width == pytest.approx(alone.high - alone.value, rel=1e-12)
+            assert design.means(row) @ shares == pytest.approx(alone.value)
+
+
+def test_deviations_are_linear() -> None:
+    rng = np.random.default_rng(11)
+    design = Design([[int(i) for i in rng.integers(0, 5, 20)], list(range(3, 15))])
+    a, b = rng.normal(size=(2, 32))
+    np.testing.assert_allclose(
+        design.deviations(a - 2 * b), design.deviations(a) - 2 * design.deviations(b), atol=1e-15
+    )
+
+
+def test_totals_of_clusters() -> None:
+    design = Design([["p", "q", "p"], ["q", "r"]])
+    assert sorted(design.cluster_totals([1.0, 2.0, 4.0, 8.0, 16.0])) == [5.0, 10.0, 16.0]
