@@ -248,7 +248,7 @@ def _methods(json: Json = False) -> None:
     """Pruning methods: where they act and what they need."""
     from meteor_bench.catalogue import methods
 
-    _print_rows(methods(), json, aside=("paper", "parameters"))
+    _print_rows(methods(), json, aside=("paper", "substitutes", "parameters"))
 
 
 @listing.command("models")

@@ -87,7 +87,7 @@ def _models() -> Said:
         else:
             yield "ok", f"{name}: weights read"
     if elsewhere:
-        yield "ok", f"without shipped weights: {', '.join(elsewhere)}"
+        yield "note", f"optional, their weights are not shipped: {', '.join(elsewhere)}"
 
 
 def _float32() -> object:

@@ -94,6 +94,7 @@ METHODS = Registry(
         "fastervlm": "meteor_bench.methods.fastervlm:FasterVLM",
         "vispruner": "meteor_bench.methods.vispruner:VisPruner",
         "holov": "meteor_bench.methods.holov:HoloV",
+        "oc-vtp": "meteor_bench.methods.oc_vtp:OCVTP",
         "comp-token": "meteor_bench.methods.comp_token:CompToken",
         "svdprune": "meteor_bench.methods.svdprune:SVDPrune",
         "e-adaprune": "meteor_bench.methods.e_adaprune:EAdaPrune",

@@ -3,6 +3,7 @@
 - ``shared``: the pocket architecture, three encoders on one grid, images of 64 pixels.
 - ``independent``: the same encoders, one projector each, sequences concatenated.
 - ``single``: one CLIP tower on a grid that is not square, an MLP and a decoder with grouped keys, like LLaVA.
+- ``bare``: the same with a SigLIP tower, so no class token; the laws leave it out.
 - the families of `tests.hubs`, from checkpoints that the library wrote.
 
 `build` wraps a fresh copy; `plain` gives the library's own modules with the same weights, run by the library's own
@@ -22,7 +23,14 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
 
 from meteor_bench.core.probe import register
 from meteor_bench.core.session import Request
@@ -86,14 +94,17 @@ def _modules(name: str, native: bool) -> nn.Module:
             image_size=128 if native else 64,
         )
         return enliven(PocketVLM(config), 1)
-    tower = CLIPVisionConfig(
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=5,
-        num_attention_heads=2,
-        image_size=64,
-        patch_size=8,
-    )
+    vit = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 5,
+        "num_attention_heads": 2,
+        "image_size": 64,
+        "patch_size": 8,
+    }
+    tower: Any = CLIPVisionModel(CLIPVisionConfig(**vit))
+    if name == "bare":
+        tower = SiglipVisionModel(SiglipVisionConfig(**vit, vision_use_head=False))
     llama = LlamaConfig(
         vocab_size=VOCABULARY,
         hidden_size=48,
@@ -106,17 +117,17 @@ def _modules(name: str, native: bool) -> nn.Module:
         bos_token_id=1,
     )
     mlp = nn.Sequential(nn.Linear(32, 48), nn.GELU(), nn.Linear(48, 48))
-    parts = {"tower": CLIPVisionModel(tower), "mlp": mlp, "decoder": LlamaForCausalLM(llama)}
+    parts = {"tower": tower, "mlp": mlp, "decoder": LlamaForCausalLM(llama)}
     return enliven(nn.ModuleDict(parts), 2)
 
 
-def _single(modules: Any) -> VLM:
-    kernel = register()
+def _single(name: str, modules: Any) -> VLM:
+    kernel, cls = register(), name == "single"
     for part in ("tower", "decoder"):
         modules[part].set_attn_implementation(kernel)
-    tower = VitTower("eye", modules["tower"], has_cls=True, post_norm=False, prepare=lambda pixels: pixels)
+    tower = VitTower("eye", modules["tower"], has_cls=cls, post_norm=not cls, prepare=lambda pixels: pixels)
     return VLM(
-        name="single",
+        name=name,
         towers={"eye": tower},
         fusion=OneProjector(modules["mlp"]),
         decoder=LlamaDecoder(modules["decoder"]),
@@ -137,7 +148,9 @@ def build(name: str, *, native: bool = False) -> VLM:
     if name in hubs.FAMILIES:
         return hubs.build(name)
     modules = deepcopy(_modules(name, native)).requires_grad_(False)
-    vlm = _single(modules) if name == "single" else assemble(name, modules, Words(), torch.float32, CPU)  # type: ignore[arg-type]
+    if name in ("single", "bare"):
+        return _single(name, modules)
+    vlm = assemble(name, modules, Words(), torch.float32, CPU)  # type: ignore[arg-type]
     if native and name == "independent":
         vlm.reference = lambda grid: grid.n * 9 // 4
     return vlm

@@ -151,7 +151,10 @@ def load_model(card: ModelCard, device: str, dtype: str, source: str | None) -> 
         ModelError: the weights are not there or broken.
     """
     weights = source or card.weights
-    return card.build(device, DTYPES[dtype], None if weights is None else locate(weights))
+    folder = None if weights is None else locate(weights)
+    vlm = card.build(device, DTYPES[dtype], folder)
+    vlm.folder = vlm.folder or folder
+    return vlm
 
 
 @dataclass(frozen=True)
@@ -240,7 +243,7 @@ def arrange(
         "fusion": card.fusion,
         "checkpoint": vlm.digest,
         "method": method,
-        "parameters": pruner.parameters(),
+        "parameters": pruner.bind(vlm, budget).parameters(),
         "positions": positions or pruner.positions,
         "ratio": ratio,
         "exact": pruner.exact,

@@ -92,10 +92,10 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str], scene: Scene = P
     for name, tower in engine.vlm.towers.items():
         with engine.clock.stage(f"encode.{name}"):
             runs[name] = _TowerRun(tower, tower.embed(rows))
-    notes: set[str] = set()
+    notes = set(engine.pruner.substitutes(engine.vlm))
     memo: dict[str, Tensor] = {}
     for index, point in enumerate(engine.points.encode):
-        memo |= _encode_point(engine, runs, index, point, grid, reference, keys, notes)
+        memo |= _encode_point(engine, runs, index, point, grid, reference, keys, notes, memo)
     tokens: dict[str, Tokens] = {}
     for name, run in runs.items():
         with engine.clock.stage(f"encode.{name}"):
@@ -124,6 +124,7 @@ def _encode_point(
     reference: int,
     keys: Sequence[str],
     notes: set[str],
+    memo: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
     """Bring the named towers to the point, ask the method, apply; what the method wants to remember."""
     target = engine.frame_share(engine.budget.tokens(reference), grid.t, len(keys))
@@ -149,6 +150,7 @@ def _encode_point(
             layout=engine.layout({other: r.tokens.grid for other, r in runs.items()}),
             inside=point.inside,
             layers=tuple(step.after[name] for step in engine.points.encode if name in step.after),
+            memo=dict(memo),
         )
     decisions = engine.ask("encode", views, engine.pruner.encode)
     for name in views:

@@ -45,7 +45,7 @@ class Fact:
     """A row of `list methods`: where a method comes from and what it needs.
 
     Attributes:
-        substitutes: what stands in for something published that the models here lack.
+        substitutes: what stands in, on every model, for something published that no model here has; a clause.
     """
 
     year: int
@@ -94,6 +94,13 @@ class Pruner:
     def needs_calibration(self) -> bool:
         """Whether `View.facts` must be measured before the method can run."""
         return bool(self.calibration)
+
+    def substitutes(self, vlm: VLM) -> tuple[str, ...]:
+        """What stands in on this model for something published that it lacks; recorded with every sample.
+
+        What replaces a class token's attention, the engine notes by itself.
+        """
+        return self.fact.substitutes
 
     def bind(self, vlm: VLM, budget: TokenBudget) -> Pruner:
         """The method that the engine asks on this model at this budget: itself, unless it must know them (plain data

@@ -59,8 +59,8 @@ class View:
         text_keys: decode points: [B, T, Dk], where keys were asked for.
         rope: decode points: [L] at each distance between a query and a key, the sum over frequencies of
             2·cos(distance·frequency) / sqrt(head dimension), where asked for.
-        memo: decode points: what the method's decisions at earlier points left for this one (`Decision.memo`); what
-            encode points left comes as [B, frames, ...].
+        memo: encode and decode points: what the method's decisions at earlier points left for this one
+            (`Decision.memo`), all towers' together; what encode points left comes to decode points as [B, frames, ...].
         partials: tower -> [B, N, D'] partial first projections on a shared fusion, where asked for.
         generators: one seeded torch.Generator per row, the same for a sample in whatever batch it comes.
         tower: the tower's name, "fused" for a joined sequence, "llm" at a decode point.
@@ -112,7 +112,7 @@ class Decision:
             point gets it (`View.scores`).
         order: [B, N] non-negative sort keys: kept tokens stand in their ascending order (ties: sequence order),
             special tokens first. None: sequence order.
-        memo: encode and decode points: name -> [B, ...], handed to the method's later decode points.
+        memo: encode and decode points: name -> [B, ...], handed to the method's later encode and decode points.
     """
 
     keep: Tensor

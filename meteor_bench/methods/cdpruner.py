@@ -27,7 +27,7 @@ from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.pruner import Decision, Fact, FusePoint, Points, Pruner, View
-from meteor_bench.methods.helpers import mean_text, per_tower
+from meteor_bench.methods.helpers import NO_CLIP_TEXT, mean_text, per_tower
 
 if TYPE_CHECKING:
     from meteor_bench.models.base import VLM
@@ -111,7 +111,11 @@ class CDPruner(Pruner):
     negate: bool = True
 
     fact: ClassVar[Fact] = Fact(
-        year=2025, paper="arXiv 2506.10967", stages=("fuse",), needs=("text",), substitutes=("LLM text embeddings",)
+        year=2025,
+        paper="arXiv 2506.10967",
+        stages=("fuse",),
+        needs=("text",),
+        substitutes=(NO_CLIP_TEXT,),
     )
     positions: ClassVar[Literal["keep", "renumber"]] = "renumber"
 

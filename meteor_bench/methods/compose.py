@@ -85,6 +85,10 @@ class Composed(Pruner):
         """What any part must measure."""
         return tuple(stage for stage in STAGES if any(stage in part.pruner.calibration for part in self.parts))
 
+    def substitutes(self, vlm: VLM) -> tuple[str, ...]:
+        """All parts'."""
+        return tuple(dict.fromkeys(said for part in self.parts for said in part.pruner.substitutes(vlm)))
+
     def parameters(self) -> dict[str, Any]:
         """Every part's share and hyperparameters as ``part.name``."""
         out: dict[str, Any] = {}

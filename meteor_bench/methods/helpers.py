@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from meteor_bench.models.base import VLM
 
 __all__ = [
+    "NO_CLIP_TEXT",
     "absorb",
     "check_choice",
     "frame_shares",
@@ -40,6 +41,9 @@ __all__ = [
     "strided",
     "unit",
 ]
+
+
+NO_CLIP_TEXT = "the mean of the question's embeddings in the language model takes the place of CLIP's text tower"
 
 
 def check_choice(method: str, name: str, value: object, allowed: Iterable[object]) -> None:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.pruner import Decision, Fact, FusePoint, Points, Pruner, View, keep_top
-from meteor_bench.methods.helpers import mean_text, per_tower
+from meteor_bench.methods.helpers import NO_CLIP_TEXT, mean_text, per_tower
 
 if TYPE_CHECKING:
     from meteor_bench.models.base import VLM
@@ -41,7 +41,11 @@ class Trim(Pruner):
     negate: bool = True
 
     fact: ClassVar[Fact] = Fact(
-        year=2024, paper="arXiv 2409.10994", stages=("fuse",), needs=("text",), substitutes=("LLM text embeddings",)
+        year=2024,
+        paper="arXiv 2409.10994",
+        stages=("fuse",),
+        needs=("text",),
+        substitutes=(NO_CLIP_TEXT,),
     )
     positions: ClassVar[Literal["keep", "renumber"]] = "renumber"
     ordered: ClassVar[bool] = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
@@ -220,6 +221,7 @@ class VLM:
         reference: `grid` of a sample -> N, the visual tokens that the unpruned reference model feeds its LLM.
         native: height and width in pixels of an image as the processor delivers it.
         digest: hash of the checkpoint's bytes, for records.
+        folder: of the checkpoint; a method's trained parts for this model lie in folders of their own in there.
         block: grid of the visual tokens -> how they stand in the language model; None in either place: one
             after another.
         scenes: scene -> the fields (`fusion`, `reference`, `block`) that differ there from those of a single image;
@@ -234,6 +236,7 @@ class VLM:
     reference: Callable[[Grid], int]
     native: tuple[int, int]
     digest: str = ""
+    folder: Path | None = None
     block: Callable[[Grid], Block | None] | None = None
     scenes: Callable[[Scene], Mapping[str, Any]] | None = None
 

@@ -216,7 +216,7 @@ def load(name: str, device: str, dtype: torch.dtype, source: Path | None = None)
         model = PocketVLM(config)
     load_weights(model, folder, ties={"decoder.lm_head.weight": "decoder.model.embed_tokens.weight"})
     vlm = assemble(name, model, tokenizer, dtype, device)
-    vlm.digest = digest(folder)
+    vlm.digest, vlm.folder = digest(folder), folder
     return vlm
 
 

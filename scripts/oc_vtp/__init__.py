@@ -1,0 +1,1 @@
+"""What `scripts/train_oc_vtp.py` is made of."""
