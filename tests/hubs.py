@@ -68,7 +68,7 @@ def tokenizer(*special: str, begin: bool = True) -> Any:
         eos_token="</s>",
         unk_token="<unk>",
         pad_token="<pad>",
-        additional_special_tokens=list(special),
+        extra_special_tokens={f"{name.strip('<>')}_token": name for name in special},
     )
 
 
@@ -104,6 +104,21 @@ def clip(**more: Any) -> dict[str, Any]:
     }
 
 
+def siglip(**more: Any) -> dict[str, Any]:
+    """A SigLIP tower of 4 x 4 patches."""
+    return {
+        "model_type": "siglip_vision_model",
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 5,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+        "vision_use_head": False,
+        **more,
+    }
+
+
 def _llava() -> Library:
     config = transformers.LlavaConfig(vision_config=clip(), text_config=llama(), image_token_index=IMAGE)
     images = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
@@ -122,7 +137,45 @@ def _llava() -> Library:
     return Library(enliven(transformers.LlavaForConditionalGeneration(config), 3), processor)
 
 
-FAMILIES: dict[str, Callable[[], Library]] = {"llava": _llava}
+def _deepseek() -> Library:
+    config = transformers.DeepseekVLHybridConfig(
+        vision_config=siglip(),
+        high_res_vision_config={
+            "model_type": "sam_vision_model",
+            "hidden_size": 32,
+            "mlp_dim": 48,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 2,
+            "image_size": 64,
+            "patch_size": 8,
+            "window_size": 3,
+            "global_attn_indexes": [1, 3],
+            "output_channels": 8,
+        },
+        text_config=llama(),
+        image_token_id=IMAGE,
+        tie_word_embeddings=False,
+    )
+    images = transformers.DeepseekVLHybridImageProcessor(
+        size={"height": 32, "width": 32},
+        high_res_size={"height": 64, "width": 64},
+        image_mean=(0.5, 0.5, 0.5),
+        image_std=(0.5, 0.5, 0.5),
+    )
+    processor = transformers.DeepseekVLHybridProcessor(
+        images,
+        tokenizer("<image>"),
+        chat_template=(
+            "{% for m in messages %}USER: {% for c in m['content'] %}"
+            "{% if c['type'] == 'image' %}<image>{% else %}{{ c['text'] }}{% endif %}"
+            "{% endfor %}\n\n{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+        ),
+        num_image_tokens=16,
+    )
+    return Library(enliven(transformers.DeepseekVLHybridForConditionalGeneration(config), 4), processor)
+
+
+FAMILIES: dict[str, Callable[[], Library]] = {"llava": _llava, "deepseek_vl_hybrid": _deepseek}
 
 _KEPT = tempfile.TemporaryDirectory(prefix="meteor-bench-tests-")
 

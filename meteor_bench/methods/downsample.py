@@ -18,6 +18,7 @@ from torch import Tensor
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.pruner import Decision, Fact, FusePoint, Points, Pruner, View
 from meteor_bench.core.tokens import Grid
+from meteor_bench.errors import UnsupportedError
 from meteor_bench.methods.helpers import per_tower, strided
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Downsample(Pruner):
 
     def points(self, vlm: VLM, budget: TokenBudget) -> Points:
         """The trim before the language model."""
+        if not vlm.resizable:
+            raise UnsupportedError(f"downsample shrinks the image; the encoders of '{vlm.name}' take one size only")
         return Points(fuse=FusePoint())
 
     def input_grid(self, vlm: VLM, budget: TokenBudget, grid: Grid) -> Grid | None:

@@ -222,6 +222,7 @@ class VLM:
         native: height and width in pixels of an image as the processor delivers it.
         digest: hash of the checkpoint's bytes, for records.
         folder: of the checkpoint; a method's trained parts for this model lie in folders of their own in there.
+        resizable: whether the encoders also take smaller images than the processor delivers, with smaller grids.
         block: grid of the visual tokens -> how they stand in the language model; None in either place: one
             after another.
         scenes: scene -> the fields (`fusion`, `reference`, `block`) that differ there from those of a single image;
@@ -237,6 +238,7 @@ class VLM:
     native: tuple[int, int]
     digest: str = ""
     folder: Path | None = None
+    resizable: bool = True
     block: Callable[[Grid], Block | None] | None = None
     scenes: Callable[[Scene], Mapping[str, Any]] | None = None
 

@@ -67,12 +67,14 @@ def make(
     """
     with skeleton():
         model = kind(config)
+    tied = bool(getattr(config, "tie_word_embeddings", False))
     if folder is None:
         randomise(model, device, dtype)
     else:
-        tied = bool(getattr(config, "tie_word_embeddings", False))
         ties = {"lm_head.weight": "model.language_model.embed_tokens.weight"} if tied else {}
         load_weights(model, folder, device=device, dtype=dtype, rename=rename, ties=ties)
+    if tied:
+        model.tie_weights()
     model.eval().requires_grad_(False)
     model.set_attn_implementation(register())
     return model
@@ -80,7 +82,7 @@ def make(
 
 def seal(vlm: VLM, folder: Path | None) -> VLM:
     """Say what the model was built from."""
-    vlm.digest = "random" if folder is None else digest(folder)
+    vlm.digest, vlm.folder = "random" if folder is None else digest(folder), folder
     return vlm
 
 

@@ -137,13 +137,8 @@ def load(config: Mapping[str, Any], name: str, device: str, dtype: torch.dtype, 
     return seal(assemble(name, model, described, processor), folder)
 
 
-def card_for(config: Mapping[str, Any], name: str) -> ModelCard:
+def card_for(config: Mapping[str, Any], name: str, **more: Any) -> ModelCard:
     """The card of a folder of this family."""
-    return card(config, name)
-
-
-def card(config: Mapping[str, Any], name: str, **more: Any) -> ModelCard:
-    """A row of the model table."""
     vision, text = config.get("vision_config", {}), config.get("text_config", {})
     side, patch = vision.get("image_size", 336), vision.get("patch_size", 14)
     cells = side // patch
@@ -160,6 +155,6 @@ def card(config: Mapping[str, Any], name: str, **more: Any) -> ModelCard:
     )
 
 
-LLAVA_7B = card(
+LLAVA_7B = card_for(
     LLAVA_7B_CONFIG, "llava-1.5-7b", licence="LLAMA 2 Community License", weights="llava-hf/llava-1.5-7b-hf"
 )
