@@ -197,6 +197,22 @@ def _print_report(runs: list[Path], format: Format) -> None:
 
 
 @app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A run's folder, or that of its seeds.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The run that it is compared with, on the same questions.")],
+    samples: Annotated[bool, typer.Option("--samples", help="List the questions answered differently well.")] = False,
+    pictures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Draw the patches kept for each of them into this folder.")
+    ] = None,
+    format: Annotated[Format, typer.Option(help="How to print.")] = Format.TERMINAL,
+) -> None:
+    """Compare two runs question by question: differences, tests, flips."""
+    from meteor_bench.compare_command import run
+
+    run(a, b, sys.stdout, format=format.value, samples=samples, pictures=pictures)
+
+
+@app.command()
 def show(
     sample: Annotated[str, typer.Argument(help="<benchmark>/<document>, say pocket_gqa/12.")],
     method: Annotated[

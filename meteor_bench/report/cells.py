@@ -103,6 +103,11 @@ class Cell:
         return self.record.config.method != "none"
 
     @property
+    def name(self) -> str:
+        """The label with its ratio: "fastv 0.76"."""
+        return f"{self.label} {self.ratio:g}" if self.pruned else self.label
+
+    @property
     def ratio(self) -> float:
         """The fraction of the visual tokens that was asked to be removed."""
         return self.record.config.ratio

@@ -155,6 +155,8 @@ class Design:
         total = np.zeros((draws, len(weights)))
         count = np.zeros((draws, len(weights)))
         for strata, group in alike.items():
+            if not weights[list(strata)].any():
+                continue
             table, chance = np.array(group), np.full(len(group), 1 / len(group))
             step = max(1, _NUMBERS_AT_ONCE // len(group))
             for rows in (slice(at, min(at + step, draws)) for at in range(0, draws, step)):

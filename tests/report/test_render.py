@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from meteor_bench import compare, compare_samples
 from meteor_bench.config import RunConfig
 from meteor_bench.report import formats, render
 from meteor_bench.report.cells import Cell, load
@@ -205,6 +206,11 @@ def test_every_column_is_explained(runs: Mapping[str, Path], tmp_path: Path) -> 
             printed |= {"table", *frame.columns}
             if "unit" in frame or "mean" in frame:
                 printed |= set(frame["name"])
+    pair = compare.pair(runs["meteor0.5"], runs["meteor0.76"])
+    frame = compare.comparison(pair)
+    found = compare_samples.flips(pair)
+    printed |= {*compare.lay_out(pair, frame).columns, *frame.columns}
+    printed |= {*compare_samples.table(found).columns, *compare_samples.rows(found)[0]}
     groups = set(synthetic.GROUPS.values())
     benchmarks = {name for task in synthetic.GROUPS for name in (task, task.removeprefix("pocket_"))}
     shown = {re.sub(r", (ms|GFLOPs‡?|MiB)$", "", name) for name in printed} - groups - benchmarks - {""}

@@ -1,0 +1,52 @@
+"""What `meteor-bench compare` does: read, compare, print, draw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import pandas as pd
+
+from meteor_bench.compare import Pair, comparison, described, lay_out, pair
+from meteor_bench.compare_samples import Flip, draw, flips, print_flips, rows, table
+from meteor_bench.progress import say
+from meteor_bench.report import formats
+
+__all__ = ["run"]
+
+
+def run(a: Path, b: Path, stream: IO[str], *, format: str, samples: bool = False, pictures: Path | None = None) -> None:
+    """Print the comparison of two runs.
+
+    Args:
+        format: "terminal" or a name of `report.render.FORMATS`.
+        samples: list the flips too.
+        pictures: folder to draw the flips into.
+
+    Raises:
+        MeteorBenchError: the runs cannot be read or compared.
+    """
+    compared = pair(a, b)
+    found = flips(compared) if samples or pictures else []
+    frame = comparison(compared)
+    shown = found if samples else None
+    if format == "terminal":
+        formats.terminal([lay_out(compared, frame)], stream)
+        if shown:
+            print_flips(shown, stream)
+    else:
+        stream.write(_text(format, compared, frame, shown))
+    if pictures:
+        say(f"{draw(compared, found, pictures)} of {len(found)} pictures drawn into {pictures}")
+
+
+def _text(format: str, compared: Pair, frame: pd.DataFrame, found: Sequence[Flip] | None) -> str:
+    frames = {"comparison": frame} | ({} if found is None else {"samples": pd.DataFrame(rows(found))})
+    if format == "csv":
+        return formats.csv(frames, ("kind", "name", "sample"))
+    if format == "json":
+        tables = {name: formats.json_rows(part) for name, part in frames.items()}
+        return formats.dump({**described(compared), "tables": tables})
+    tables_of_text = [lay_out(compared, frame), *([table(found)] if found is not None else [])]
+    return formats.markdown(tables_of_text) if format == "markdown" else formats.latex(tables_of_text)
