@@ -5,6 +5,7 @@ Measured on calibration samples that are never evaluated, stage by stage, each w
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,9 @@ class _Watch:
 
     def __init__(self, pruner: Pruner, stage: str, step: int | None) -> None:
         self.pruner, self.stage, self.step = pruner, stage, step
+        self.requests = 1
         self.seen: dict[str, list[Tensor]] = {}
+        self.weight: dict[str, list[Tensor]] = {}
 
     def __call__(self, kind: str, view: View) -> bool:
         if kind == self.stage and self.step is not None and view.point < self.step:
@@ -36,11 +39,15 @@ class _Watch:
         if kind == self.stage and self.step in (None, view.point):
             for name, values in self.pruner.observe(view).items():
                 self.seen.setdefault(name, []).append(values)
+                self.weight.setdefault(name, []).append(torch.full((len(values),), self.requests))
         return ORDER.index(kind) >= ORDER.index(self.stage)
 
     def gathered(self) -> dict[str, Tensor]:
-        """name -> all rows of all batches."""
-        return {name: _stacked(parts) for name, parts in self.seen.items()}
+        """name -> all rows of all batches; "requests", how many share each row's image."""
+        found = {name: _stacked(parts) for name, parts in self.seen.items()}
+        if found:
+            found["requests"] = torch.cat(next(iter(self.weight.values())))
+        return found
 
 
 def _stacked(parts: list[Tensor]) -> Tensor:
@@ -75,7 +82,7 @@ def calibrate(
             if stage == "decode":
                 session.answer([_short(r) for r in requests], lambda _request, _answer: None, batch_size)
             else:
-                _encode_only(session, requests, fuse=stage == "fuse")
+                _encode_only(session, requests, watch, fuse=stage == "fuse")
             facts |= pruner.fit(stage, watch.gathered())
     return facts
 
@@ -86,10 +93,11 @@ def _short(request: Request) -> Request:
 
 
 @torch.inference_mode()
-def _encode_only(session: Session, requests: Sequence[Request], *, fuse: bool) -> None:
+def _encode_only(session: Session, requests: Sequence[Request], watch: _Watch, *, fuse: bool) -> None:
     """Each distinct image once, no further than the stage needs."""
-    vlm = session.vlm
+    vlm, sharing = session.vlm, Counter(r.media_key for r in requests)
     for request in {r.media_key: r for r in requests}.values():
+        watch.requests = sharing[request.media_key]
         look = vlm.processor.look(request.media())
         pixels = look.pixels[None].to(vlm.device, vlm.dtype)
         towered = encode(session.engine, pixels, [request.media_key], look.scene)

@@ -135,7 +135,11 @@ class Pruner:
         return {}
 
     def fit(self, stage: Stage, observed: Mapping[str, Tensor]) -> Mapping[str, Any]:
-        """Facts (plain data: numbers, strings, lists, dicts) from all rows that `observe` gave for a stage."""
+        """Facts (plain data: numbers, strings, lists, dicts) from all rows that `observe` gave for a stage.
+
+        ``observed["requests"]`` says for each row how many of the samples share its image: encode and fuse points see
+        an image once.
+        """
         return {}
 
     def parameters(self) -> dict[str, Any]:

@@ -79,6 +79,7 @@ class AdaptiveSelector(AttentionSelector):
         towers = [name.removeprefix("share.") for name in observed if name.startswith("share.")]
         if not towers:
             return {}
+        weight = observed["requests"].cpu()
         found: dict[str, float] = {}
         kept: list[Tensor] = []
         wanted: list[Tensor] = []
@@ -89,8 +90,9 @@ class AdaptiveSelector(AttentionSelector):
             found[tower] = 0.0
             if bool(open_.any()):
                 table = self.counts(values[open_], tokens[open_])
-                owed = sum(int((w - k).sum()) for w, k in zip(wanted, kept, strict=True))  # by the towers before
-                found[tower], count[open_] = fit_threshold(values[open_], table, share[open_], owed)
+                # Tokens that the towers before owe.
+                owed = sum(int((weight * (w - k)).sum()) for w, k in zip(wanted, kept, strict=True))
+                found[tower], count[open_] = fit_threshold(values[open_], table, share[open_], weight[open_], owed)
             kept.append(count)
             wanted.append(share)
         total = torch.stack(kept).sum(0)
@@ -98,15 +100,21 @@ class AdaptiveSelector(AttentionSelector):
             f"{self.title}.threshold": found,
             f"{self.title}.calibrated": {
                 "samples": len(total),
-                "target": float(torch.stack(wanted).sum(0).double().mean()),
-                "mean": float(total.double().mean()),
+                "target": _mean(torch.stack(wanted).sum(0), weight),
+                "mean": _mean(total, weight),
                 "min": int(total.min()),
                 "max": int(total.max()),
             },
         }
 
 
-def fit_threshold(values: Tensor, counts: Tensor, shares: Tensor, owed: int = 0) -> tuple[float, Tensor]:
+def _mean(values: Tensor, weight: Tensor) -> float:
+    return float((values.double() * weight).sum() / weight.sum())
+
+
+def fit_threshold(
+    values: Tensor, counts: Tensor, shares: Tensor, weight: Tensor, owed: int = 0
+) -> tuple[float, Tensor]:
     """The threshold c for which rows keep what ``shares`` says on average.
 
     A row with m values above c keeps ``counts[row, m]`` tokens. The mean of what all rows keep is brought as near to
@@ -116,6 +124,7 @@ def fit_threshold(values: Tensor, counts: Tensor, shares: Tensor, owed: int = 0)
         values: [S, M] float64, NaN where a row has fewer.
         counts: [S, M + 1] tokens kept.
         shares: [S] tokens wanted.
+        weight: [S] long, how often each row counts.
         owed: tokens wanted besides, of all rows together.
 
     Returns:
@@ -124,15 +133,17 @@ def fit_threshold(values: Tensor, counts: Tensor, shares: Tensor, owed: int = 0)
     rows, width = values.shape
     values = values.nan_to_num(nan=-torch.inf)
     ranked = values.sort(dim=1, descending=True).values
-    gain = (counts[:, 1:] - counts[:, :-1]).double()  # what the m-th value adds
+    gain = (weight[:, None] * (counts[:, 1:] - counts[:, :-1])).double()  # what the m-th value adds
     pooled, order = ranked.flatten().sort(descending=True, stable=True)
     real = pooled > -torch.inf
     pooled, order = pooled[real], order[real]
-    total = counts[:, 0].double().sum() + torch.cat([gain.new_zeros(1), gain.flatten()[order].cumsum(0)])  # [P + 1]
+    total = (weight * counts[:, 0]).double().sum() + torch.cat(
+        [gain.new_zeros(1), gain.flatten()[order].cumsum(0)]
+    )  # [P + 1]
     above = torch.cat([pooled[:1] + 1, (pooled[:-1] + pooled[1:]) / 2, pooled[-1:] - 1])
     apart = torch.ones_like(total, dtype=torch.bool)
     apart[1:-1] = pooled[:-1] > pooled[1:]
-    error = (total - shares.double().sum() - owed).abs().masked_fill(~apart, torch.inf)
+    error = (total - (weight * shares).double().sum() - owed).abs().masked_fill(~apart, torch.inf)
     c = float(above[int(error.argmin())])
     m = (values > c).sum(1, keepdim=True)
     return c, counts.gather(1, m)[:, 0]

@@ -72,6 +72,8 @@ def mean_ranks(observed: Mapping[str, Tensor]) -> Sequence[Mapping[str, float]]:
     """[point] -> {tower: mean rank}."""
     table: dict[int, dict[str, float]] = {}
     for key, ranks in observed.items():
+        if not key.startswith("rank."):
+            continue
         _, point, tower = key.split(".", 2)
         table.setdefault(int(point), {})[tower] = float(ranks.double().mean())
     return [table[point] for point in sorted(table)]

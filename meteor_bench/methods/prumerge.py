@@ -7,9 +7,10 @@ sum of the dropped ones weighted by a. "+" also keeps a uniform sample of three 
 
 Deviations:
 
-- The authors' c is 1.5, and the count follows from the image alone. Here c is calibrated, so that the mean count meets
-  the budget, per encoder in proportion to its tokens; `whisker` = 1.5 restores the published rule, whose count ignores
-  the budget.
+- The authors' c is 1.5, and the count follows from the image alone. Here the mean count is calibrated to meet the
+  budget, per encoder in proportion to its tokens: prumerge by c; prumerge+ by the number of uniform tokens for each
+  outlier (published: 3) with c as published, and where outliers alone are too many, by a higher c and no uniform ones.
+  `whisker` = 1.5 restores the published rule, whose count ignores the budget.
 - Where an image keeps everything, nothing is merged into it.
 - The extra token stands where the dropped token with the highest attention was, and all are in spatial order (the
   authors': in order of attention, the extra one last).
@@ -36,6 +37,9 @@ from meteor_bench.methods._adaptive import AdaptiveSelector
 from meteor_bench.methods.helpers import rank_of, strided, unit
 
 __all__ = ["PruMerge", "PruMergePlus", "outlyingness"]
+
+WHISKER, SAMPLES = 1.5, 3  # as published
+NEVER = -1e9  # evidence of a token that is no outlier
 
 
 def outlyingness(attention: Tensor, visual: Tensor) -> Tensor:
@@ -82,31 +86,30 @@ class PruMerge(AdaptiveSelector):
 
     def counts(self, values: Tensor, tokens: Tensor) -> Tensor:
         """Outliers, what is kept besides them, and the extra token."""
-        # Calibration only: a row at a time, as each takes [n, n].
+        # Calibration only: a row at a time, as each takes [M, n].
         return torch.stack([self._left(row) for row in values])
 
     def _left(self, values: Tensor) -> Tensor:
-        """[M + 1] tokens left for each number of outliers among a row's values [M]."""
+        """[M + 1] tokens left when 0, 1, … M of a row's values [M] lie above the threshold."""
         real = values[~values.isnan()]
         n = len(real)
-        rank = torch.empty_like(real, dtype=torch.long)
-        rank[real.argsort(descending=True, stable=True)] = torch.arange(n)
-        m = torch.arange(n + 1)
-        kept = (rank < m[:, None]) | self.uniform(torch.ones(n + 1, n, dtype=torch.bool), m)
-        count = kept.sum(1)
-        count = count + (count < n).long()
-        return torch.cat([count, count[-1:].expand(len(values) - n)])
+        kept = _first(real, torch.arange(n + 1))
+        return _with_extra(kept, len(values) + 1)
 
-    def uniform(self, visual: Tensor, outliers: Tensor) -> Tensor:
-        """[B, N] bool, tokens kept besides the ``outliers`` [B]."""
-        return torch.zeros_like(visual)
+    def wanted(self, view: View, score: Tensor) -> tuple[Tensor, Tensor]:
+        """[B] outliers, and [B] uniform samples."""
+        m = (self.evidence(view, score) > (self.whisker or self.threshold(view))).sum(1)
+        return m, torch.zeros_like(m)
+
+    def uniform(self, visual: Tensor, samples: Tensor) -> Tensor:
+        """[B, N] bool, ``samples`` [B] tokens spread evenly over the sequence."""
+        return strided(visual, samples)
 
     def choose(self, view: View, score: Tensor, share: Tensor) -> Decision:
         """Outliers, each with its neighbours, and one token for the rest."""
         visual, count = view.tokens.visual, view.tokens.counts()
-        bar = self.whisker if self.whisker > 0 else self.threshold(view)
-        m = (self.evidence(view, score) > bar).sum(1)
-        kept = keep_top(score, m, visual) | (self.uniform(visual, m) & visual)
+        m, samples = self.wanted(view, score)
+        kept = keep_top(score, m, visual) | (self.uniform(visual, samples) & visual)
         kept = torch.where((share >= count)[:, None], visual, kept & (share > 0)[:, None])
         dropped = visual & ~kept & (share > 0)[:, None]
         extra = keep_top(score, torch.ones_like(count), dropped)
@@ -138,19 +141,63 @@ class PruMerge(AdaptiveSelector):
         return torch.where(extra.gather(1, row)[..., None], rest, whole)
 
 
+def _first(values: Tensor, count: Tensor) -> Tensor:
+    """[K, n] bool, for each ``count`` [K] that many of the highest values [n]."""
+    rank = torch.empty_like(values, dtype=torch.long)
+    rank[values.argsort(descending=True, stable=True)] = torch.arange(len(values))
+    return rank < count[:, None]
+
+
+def _with_extra(kept: Tensor, width: int) -> Tensor:
+    """[width] tokens left where ``kept`` [K, n] are, the one for the rest included; the last count repeats."""
+    count = kept.sum(1)
+    count = count + (count < kept.shape[1]).long()
+    return torch.cat([count, count[-1:].expand(width - len(count))])
+
+
 @dataclass(frozen=True)
 class PruMergePlus(PruMerge):
-    """Attributes: official_quirks: the authors' step between uniform samples; and see `PruMerge`."""
+    """Attributes: official_quirks: the authors' step between uniform samples; and see `PruMerge`.
+
+    What is calibrated are the samples for each outlier, u: the s-th sample comes once u > (s - 1/2) / m, m the row's
+    outliers. A row's evidence holds for each token, side by side, its outlyingness and one such step as a negative
+    number, so that one threshold raises u from 0 once all outliers are in.
+    """
 
     official_quirks: bool = False
 
     title: ClassVar[str] = "prumerge+"
 
-    def uniform(self, visual: Tensor, outliers: Tensor) -> Tensor:
-        """Three for each outlier, evenly spread."""
-        n = visual.sum(1)
+    def evidence(self, view: View, score: Tensor) -> Tensor:
+        """[R, 2·N] outlyingness above the whisker, and the steps of the samples."""
+        visual = view.tokens.visual
+        outlying = outlyingness(score, visual)
+        m = (outlying > WHISKER).sum(1, keepdim=True).clamp(min=1)
+        outlying = torch.where(outlying > WHISKER, outlying, NEVER).masked_fill(~visual, -torch.inf)
+        step = (-(rank_of(visual).double() + 0.5) / m).masked_fill(~visual, -torch.inf)
+        return torch.stack([outlying, step], -1).flatten(1)
+
+    def wanted(self, view: View, score: Tensor) -> tuple[Tensor, Tensor]:
+        """As published with a given whisker, else what lies above the threshold."""
+        if self.whisker > 0:
+            m = (outlyingness(score, view.tokens.visual) > self.whisker).sum(1)
+            return m, torch.minimum(SAMPLES * m, view.tokens.counts())
+        above = self.evidence(view, score) > self.threshold(view)
+        return above[:, 0::2].sum(1), above[:, 1::2].sum(1)
+
+    def _left(self, values: Tensor) -> Tensor:
+        outlying, step = values[0::2], values[1::2]
+        outlying = outlying[~outlying.isnan()]
+        m, n = int((outlying > 0).sum()), int((~step.isnan()).sum())
+        above = torch.arange(m + n + 1)
+        samples = self.uniform(torch.ones(len(above), n, dtype=torch.bool), (above - m).clamp(min=0))
+        return _with_extra(_first(outlying, above.clamp(max=m)) | samples, len(values) + 1)
+
+    def uniform(self, visual: Tensor, samples: Tensor) -> Tensor:
+        """Evenly spread, or every so many-th but the last."""
         if not self.official_quirks:
-            return strided(visual, torch.minimum(3 * outliers, n))
-        step = (n // outliers.clamp(min=1) // 3).clamp(min=1)[:, None]
+            return super().uniform(visual, samples)
+        n = visual.sum(1)
+        step = (n // samples.clamp(min=1)).clamp(min=1)[:, None]
         place = rank_of(visual)
-        return visual & (place % step == 0) & (place < n[:, None] - 1) & (outliers > 0)[:, None]
+        return visual & (place % step == 0) & (place < n[:, None] - 1) & (samples > 0)[:, None]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import apply
+from meteor_bench.core.pruner import View
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.errors import ConfigError
 from meteor_bench.methods.e_adaprune import BASES, EAdaPrune
@@ -44,13 +47,18 @@ def test_the_budget_is_the_rank_that_holds_the_energy(dim: int, cls: bool) -> No
             assert {int(i) for i in keep[b].nonzero()[:, 0]} == set(best)
 
 
+def fitted(method: EAdaPrune, seen: View) -> Mapping[str, Any]:
+    """What is measured where each row's image has one question."""
+    return method.fit("encode", {**method.observe(seen), "requests": torch.ones(len(seen.target), dtype=torch.long)})
+
+
 @pytest.mark.parametrize("base", list(BASES))
 def test_any_base_meets_the_budget_on_average(base: str) -> None:
     method = EAdaPrune(base=base)
     tokens = Tokens.dense(clustered(10, 65, 96, 3), Grid(1, 8, 8), specials=1)
     for target in (4, 15, 32, 64):
         seen = view(tokens, target)
-        facts = method.fit("encode", method.observe(seen))
+        facts = fitted(method, seen)
         counts = apply(tokens, method.encode({"t": replace(seen, facts=facts)})["t"]).counts()
         assert abs(float(counts.double().mean()) - target) <= 0.5
         assert facts["e-adaprune.calibrated"]["mean"] == float(counts.double().mean())
@@ -63,7 +71,7 @@ def test_simple_images_get_fewer_tokens() -> None:
     rich = torch.randn(1, 64, 80, generator=g)
     tokens = Tokens.dense(torch.cat([simple, rich]), Grid(1, 8, 8))
     method, seen = EAdaPrune(), view(tokens, 20)
-    facts = method.fit("encode", method.observe(seen))
+    facts = fitted(method, seen)
     few, many = method.encode({"t": replace(seen, facts=facts)})["t"].keep.sum(1).tolist()
     assert few + many == 40 and few < 5
 

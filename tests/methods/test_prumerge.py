@@ -31,15 +31,15 @@ def percentile(values: list[float], q: float) -> float:
     return ordered[low] + (at - low) * (ordered[high] - ordered[low])
 
 
-def reference(x: Tensor, keys: Tensor, a: list[float], c: float, uniform: str) -> Sum:
-    """{place: features} of what is left of one image."""
+def reference(x: Tensor, keys: Tensor, a: list[float], c: float, uniform: str, each: float | None = None) -> Sum:
+    """{place: features} of what is left of one image; ``each`` uniform samples for an outlier, or three."""
     n, x = len(a), x.double()
     low, high = percentile(a, 0.25), percentile(a, 0.75)
     outliers = [i for i in range(n) if (a[i] - high) / (high - low) > c]
     m = len(outliers)
     kept = set(outliers)
     if uniform == "spread":
-        u = min(3 * m, n)
+        u = min(3 * m if each is None else math.ceil(each * max(m, 1) - 0.5), n)
         kept |= {math.floor((i + 0.5) * n / u) for i in range(u)}
     if uniform == "step" and m > 0:
         kept |= set(range(0, n - 1, max(1, int(int(n / m) / 3))))
@@ -95,8 +95,24 @@ def test_outliers_neighbours_and_the_extra_token(method: PruMerge, uniform: str,
             assert int(out.size[b, slots].sum()) == int(tokens.size[b, at].sum())
 
 
+@pytest.mark.parametrize("each", [0.0, 0.4, 1.7])
+@pytest.mark.parametrize("side", [5, 8])
+def test_the_calibrated_number_of_samples_for_an_outlier(side: int, each: float) -> None:
+    n = side * side
+    tokens = ragged([n, n - 4, 9], Grid(1, side, side), seed=side)
+    attention = attention_for(tokens, side)
+    threshold = 0.5 if each == 0 else -each
+    seen = view(tokens, 5, attention=attention, facts={"prumerge+.threshold": {"t": threshold}})
+    out = apply(tokens, PruMergePlus().encode({"t": seen})["t"])
+    for b in range(3):
+        at = visual_indices(tokens, b)
+        a = [float(v) for v in attention[b, at].double()]
+        want = reference(tokens.x[b, at], tokens.x[b, at], a, 1.5, "spread" if each else "none", each)
+        assert out.origin[b, visual_indices(out, b)].tolist() == [int(tokens.origin[b, at[p]]) for p in sorted(want)]
+
+
 def facts_of(method: PruMerge, views: list[View]) -> Mapping[str, Any]:
-    seen = [method.observe(v) for v in views]
+    seen = [{**method.observe(v), "requests": torch.ones(len(v.target), dtype=torch.long)} for v in views]
     return method.fit("encode", {name: torch.cat([s[name] for s in seen]) for name in seen[0]})
 
 
@@ -143,15 +159,16 @@ def test_fit_threshold_is_the_best_there_is() -> None:
         values[2, 5:] = torch.nan
         counts = torch.randint(0, 3, (4, 10), generator=g).cumsum(1)
         shares = torch.randint(1, 12, (4,), generator=g)
-        c, kept = fit_threshold(values, counts, shares)
+        weight = torch.randint(1, 5, (4,), generator=g)
+        c, kept = fit_threshold(values, counts, shares, weight)
         m = (values.nan_to_num(-9.0) > c).sum(1)
         assert kept.tolist() == [int(counts[i, m[i]]) for i in range(4)]
         errors = []
         pool = sorted(v for v in values.flatten().tolist() if not math.isnan(v))
         for bar in [pool[0] - 1, *[(a + b) / 2 for a, b in zip(pool, pool[1:], strict=False)], pool[-1] + 1]:
-            total = sum(int(counts[i, int((values[i] > bar).sum())]) for i in range(4))
-            errors.append(abs(total - int(shares.sum())))
-        assert abs(int(kept.sum()) - int(shares.sum())) == min(errors)
+            total = sum(int(weight[i]) * int(counts[i, int((values[i] > bar).sum())]) for i in range(4))
+            errors.append(abs(total - int((weight * shares).sum())))
+        assert abs(int((weight * kept).sum()) - int((weight * shares).sum())) == min(errors)
 
 
 def test_all_heads_as_one() -> None:
