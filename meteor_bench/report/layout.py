@@ -12,12 +12,13 @@ from dataclasses import replace
 
 import pandas as pd
 
+from meteor_bench.records import RunRecord
 from meteor_bench.report import many, one
 from meteor_bench.report.accuracy import accuracy
 from meteor_bench.report.cells import ADAPTATION, Cell
 from meteor_bench.report.counts import tokens
 from meteor_bench.report.sections import Section, sections
-from meteor_bench.report.table import INFERRED, Table
+from meteor_bench.report.table import INFERRED, MARKS, Table
 from meteor_bench.report.times import latency
 
 __all__ = ["lay_out"]
@@ -71,31 +72,51 @@ def _of(frame: pd.DataFrame, row: int) -> pd.DataFrame:
 def _notes(section: Section, cells: Sequence[Cell]) -> list[str]:
     """What holds for all numbers of a report."""
     record = cells[-1].record
-    env = record.environment
-    device = env.device if env.device != "cpu" else env.processor
     notes = [
-        f"Measured here, nothing copied: lmms-eval {env.lmms_eval}, torch {env.torch}, "
-        f"transformers {env.transformers}, {env.dtype}, {device}, {env.threads} thread(s).",
+        *_environments(section, cells),
         "Intervals: 95 %, clustered by image, never narrower than if no answer had differed; differences are paired, "
         "in points of 100.",
+        *_rescaled(record),
     ]
     for model in sorted({cell.record.model for cell in cells if cell.pruned} - {record.config.model}):
         methods = sorted({cell.label for cell in cells if cell.record.model == model})
         notes.append(f"{', '.join(methods)} runs on {model}; unpruned is {record.config.model}.")
     if any(cell.adapted for cell in cells):
         notes.append(f"†: {ADAPTATION} of a method that is published with training.")
-    return notes + [f"{', '.join(_who(section, cells, note))}: {note}." for note in _all_notes(cells)]
+    for note in dict.fromkeys(note for cell in cells for note in cell.notes):
+        about = [cell for cell in cells if note in cell.notes]
+        notes.append(f"{', '.join(_names(section, about, cells))}: {note}.")
+    return notes
 
 
-def _all_notes(cells: Sequence[Cell]) -> list[str]:
-    return list(dict.fromkeys(note for cell in cells for note in cell.notes))
+def _environments(section: Section, cells: Sequence[Cell]) -> list[str]:
+    """What the numbers were measured with; where that is not the same for all, whose it is."""
+    about: dict[str, list[Cell]] = {}
+    for cell in cells:
+        env = cell.record.environment
+        device = env.device if env.device != "cpu" else env.processor
+        libraries = f"lmms-eval {env.lmms_eval}, torch {env.torch}, transformers {env.transformers}"
+        about.setdefault(f"{libraries}, {env.dtype}, {device}, {env.threads} thread(s)", []).append(cell)
+    if len(about) == 1:
+        return [f"Measured here, nothing copied: {text}." for text in about]
+    return [f"Measured here, nothing copied: {', '.join(_names(section, c, cells))}: {t}." for t, c in about.items()]
 
 
-def _who(section: Section, cells: Sequence[Cell], note: str) -> list[str]:
-    """Those that a note is about: a method by its name alone where it is about all of its ratios."""
+def _rescaled(record: RunRecord) -> list[str]:
+    """Benchmarks whose own scale is neither 0 to 1 nor 0 to 100."""
+    natives = [(t, t.metrics[t.metric]) for t in record.tasks if t.metric in t.metrics]
+    return [
+        f"{t.task} is rescaled: {native:g} of {t.metric.partition(',')[0]} enters as {t.score:.1f}."
+        for t, native in natives
+        if not any(math.isclose(native * scale, t.score, rel_tol=1e-4, abs_tol=1e-6) for scale in (1, 100))
+    ]
+
+
+def _names(section: Section, about: Sequence[Cell], cells: Sequence[Cell]) -> list[str]:
+    """Some of the cells: a method by its name alone where all of its ratios are among them."""
     names = dict(zip(map(id, section.cells), many.row_names(section), strict=True))
-    about = [cell for cell in cells if note in cell.notes]
-    whole = {cell.label for cell in about} - {cell.label for cell in cells if note not in cell.notes}
+    chosen = {id(cell) for cell in about}
+    whole = {cell.label for cell in about} - {cell.label for cell in cells if id(cell) not in chosen}
     return list(dict.fromkeys(cell.label if cell.label in whole else names[id(cell)] for cell in about))
 
 
@@ -105,7 +126,7 @@ def _latency_notes(frame: pd.DataFrame) -> list[str]:
     n = int(frame["n"].max())
     notes = [
         f"{n} requests, batch 1, nothing reused, both models in turn in one process. 1 multiply-add = 2 FLOPs.",
-        f"{INFERRED} inferred from closed forms; everything else is measured.",
+        f"{INFERRED} {MARKS[INFERRED]}; everything else is measured.",
     ]
     noisy = frame[(frame["name"] == "end to end") & (frame["iqr"] > 0.1)]
     if len(noisy) and not math.isnan(noisy["iqr"].max()):

@@ -9,11 +9,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["INFERRED", "MISSING", "REPORTED", "Table", "fixed", "interval", "signed", "with_half"]
+__all__ = ["INFERRED", "MARKS", "MISSING", "REPORTED", "Table", "fixed", "interval", "signed", "with_half"]
 
 MISSING = "–"
-# Where a number comes from: measured here has no mark.
+# Where a number comes from; what was measured here has no mark.
 INFERRED, REPORTED = "‡", "§"
+MARKS = {INFERRED: "inferred from closed forms", REPORTED: "reported by its source, not measured here"}
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from meteor_bench.config import RunConfig
 from meteor_bench.report.accuracy import accuracy
 from meteor_bench.report.cells import Cell, load
 from meteor_bench.report.sections import Section, sections
-from meteor_bench.report.statistics import Stratum, mean, mean_of_means
 from tests import synthetic
+from tests.estimates import Stratum, mean, mean_of_means
 
 Pick = Callable[..., dict[str, Any]]
 

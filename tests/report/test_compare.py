@@ -24,9 +24,9 @@ from meteor_bench.compare_command import run
 from meteor_bench.compare_samples import draw, flips
 from meteor_bench.config import RunConfig
 from meteor_bench.errors import ConfigError, RecordError
-from meteor_bench.report.statistics import mean
 from meteor_bench.store import find_runs, read_run
 from tests import synthetic
+from tests.estimates import mean
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference" / "pocket"
 

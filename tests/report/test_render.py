@@ -90,6 +90,25 @@ def test_a_substitution_names_its_method_once_or_its_ratios(tmp_path: Path) -> N
     assert "fastv, trim 0.5: n." in terminal(load(tmp_path), 80)
 
 
+def test_what_differs_between_runs_is_said_of_each(tmp_path: Path) -> None:
+    synthetic.write(RunConfig(method="fastv", ratio=0.5, out=tmp_path))
+    faster = replace(synthetic.ENVIRONMENT, device="GPU X", torch="2.16.0")
+    synthetic.write(RunConfig(method="trim", ratio=0.5, out=tmp_path), environment=faster)
+    text = " ".join(terminal(load(tmp_path), 80).split())
+    assert "copied: fastv: lmms-eval 0.7.3, torch 2.15.0, transformers 5.23.0, float32, Test CPU, 1 thread(s)." in text
+    assert "copied: trim: lmms-eval 0.7.3, torch 2.16.0, transformers 5.23.0, float32, GPU X, 1 thread(s)." in text
+
+
+def test_a_rescaled_benchmark_is_said_to_be(tmp_path: Path) -> None:
+    config = RunConfig(out=tmp_path)
+    tasks = synthetic.record(config, synthetic.samples(config), None).tasks
+    mme = replace(tasks[0], metric="mme_perception_score,none", score=75.4, metrics={"mme_perception_score,none": 1508})
+    synthetic.write(config, tasks=(mme, replace(tasks[1], metrics={tasks[1].metric: tasks[1].score / 100}), *tasks[2:]))
+    text = " ".join(terminal(load(tmp_path), 80).split())
+    assert "pocket_scienceqa is rescaled: 1508 of mme_perception_score enters as 75.4." in text
+    assert text.count("is rescaled") == 1
+
+
 def test_an_adaptation_is_marked_in_every_table(tmp_path: Path) -> None:
     synthetic.write(RunConfig(out=tmp_path))
     for ratio in (0.5, 0.76):

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from meteor_bench.report.statistics import CORRELATION, Design, Stratum, mean, mean_of_means, t_quantile
+from meteor_bench.report.statistics import CORRELATION, Design
+from meteor_bench.report.student import t_quantile
+from tests.estimates import Stratum, mean, mean_of_means
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 7, 29, 100, 999, 25_000])

@@ -1,0 +1,34 @@
+"""Tables of the committed records need no model and little more time than their libraries need to load."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = """
+import sys
+from meteor_bench import cli
+sys.argv[1:] = ["report", "results/reference/pocket"]
+try:
+    cli.main()
+except SystemExit as exit:
+    assert not exit.code
+heavy = {"torch", "transformers", "datasets", "lmms_eval"} & set(sys.modules)
+sys.exit(f"imported {heavy}" if heavy else 0)
+"""
+
+
+def seconds(script: str) -> float:
+    """CPU time of a Python process, which other processes on the machine change little."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, cwd=ROOT)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_the_reference_is_printed_without_torch_and_soon() -> None:
+    """At most three times what importing pandas takes; it is twice that at eighty runs."""
+    assert seconds(SCRIPT) <= 3 * seconds("import pandas")
