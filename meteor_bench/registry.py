@@ -109,6 +109,7 @@ MODELS = Registry(
         "pocket": "meteor_bench.models.pocket:POCKET",
         "pocket-independent": "meteor_bench.models.pocket:POCKET_INDEPENDENT",
         "llava-1.5-7b": "meteor_bench.models.llava:LLAVA_7B",
+        "llava-next-7b": "meteor_bench.models.llava_next:LLAVA_NEXT_7B",
         "deepseek-vl-hybrid-7b": "meteor_bench.models.deepseek_vl_hybrid:DEEPSEEK_VL_7B",
     },
 )
@@ -120,6 +121,7 @@ FAMILIES = Registry(
     {
         "pocket": "meteor_bench.models.pocket:card_for",
         "llava": "meteor_bench.models.llava:card_for",
+        "llava_next": "meteor_bench.models.llava_next:card_for",
         "deepseek_vl_hybrid": "meteor_bench.models.deepseek_vl_hybrid:card_for",
     },
 )

@@ -33,6 +33,13 @@ BOS, EOS, UNKNOWN, IMAGE, VIDEO = 1, 2, 3, 4, 5
 WORDS = "USER: ASSISTANT: what is it there a red thing in the middle of why count blue ones please \n"
 
 
+CHAT = (
+    "{% for m in messages %}USER: {% for c in m['content'] %}"
+    "{% if c['type'] == 'image' %}<image>\n{% elif c['type'] == 'video' %}<video>\n{% else %}{{ c['text'] }}{% endif %}"
+    "{% endfor %} {% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+
+
 class Library(NamedTuple):
     """The library's own view of a checkpoint."""
 
@@ -128,11 +135,7 @@ def _llava() -> Library:
         patch_size=8,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
-        chat_template=(
-            "{% for m in messages %}USER: {% for c in m['content'] %}"
-            "{% if c['type'] == 'image' %}<image>\n{% else %}{{ c['text'] }}{% endif %}"
-            "{% endfor %} {% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
-        ),
+        chat_template=CHAT,
     )
     return Library(enliven(transformers.LlavaForConditionalGeneration(config), 3), processor)
 
@@ -175,7 +178,32 @@ def _deepseek() -> Library:
     return Library(enliven(transformers.DeepseekVLHybridForConditionalGeneration(config), 4), processor)
 
 
-FAMILIES: dict[str, Callable[[], Library]] = {"llava": _llava, "deepseek_vl_hybrid": _deepseek}
+PINPOINTS = [[32, 64], [64, 32], [64, 64]]
+
+
+def _llava_next() -> Library:
+    config = transformers.LlavaNextConfig(
+        vision_config=clip(), text_config=llama(), image_token_index=IMAGE, image_grid_pinpoints=PINPOINTS
+    )
+    images = transformers.LlavaNextImageProcessor(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}, image_grid_pinpoints=PINPOINTS
+    )
+    processor = transformers.LlavaNextProcessor(
+        images,
+        tokenizer("<image>"),
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=CHAT,
+    )
+    return Library(enliven(transformers.LlavaNextForConditionalGeneration(config), 5), processor)
+
+
+FAMILIES: dict[str, Callable[[], Library]] = {
+    "llava": _llava,
+    "deepseek_vl_hybrid": _deepseek,
+    "llava_next": _llava_next,
+}
 
 _KEPT = tempfile.TemporaryDirectory(prefix="meteor-bench-tests-")
 

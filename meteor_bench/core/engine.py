@@ -96,10 +96,10 @@ class Engine:
             self._input_grids[grid] = self.pruner.input_grid(self.vlm, self.budget, grid)
         return self._input_grids[grid]
 
-    def layout(self, grids: Mapping[str, Grid]) -> Layout:
+    def layout(self, grids: Mapping[str, Grid], cells: Mapping[str, Tensor] | None = None) -> Layout:
         """The model around a view."""
         depths = {name: tower.depth for name, tower in self.vlm.towers.items()}
-        return Layout(self.vlm.fusion.kind, grids, depths)
+        return Layout(self.vlm.fusion.kind, grids, depths, cells or {})
 
     def frame_share(self, total: int, frames: int, batch: int) -> Tensor:
         """[B·F] the frames' shares of a sample's tokens; the first frames take the remainder."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from meteor_bench.core.encode import Towered
 from meteor_bench.core.engine import Engine, seeded
 from meteor_bench.core.pruner import Layout, View
 from meteor_bench.core.stream import pad
-from meteor_bench.core.tokens import Tokens
+from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.core.trace import SampleTrace
 from meteor_bench.core.weave import arrange
 from meteor_bench.models.base import VLM, Prompt
@@ -103,7 +103,7 @@ def fuse(engine: Engine, towered: Towered, rows: Sequence[int] | None = None, te
     return Visual(
         tokens=tokens if block is None else arrange(tokens, block),
         layout=tokens.grid.n if block is None else block.span or block.length,
-        shape=engine.layout(grids),
+        shape=engine.layout(grids, _cells(vlm, grids)),
         target=torch.full((len(towered.keys),), total, device=engine.vlm.device),
         keys=towered.keys,
         traces=traces,
@@ -113,17 +113,21 @@ def fuse(engine: Engine, towered: Towered, rows: Sequence[int] | None = None, te
     )
 
 
+def _cells(vlm: VLM, grids: Mapping[str, Grid]) -> Mapping[str, Tensor]:
+    return vlm.fusion.cells(grids) if vlm.fusion.kind == "shared" else {}
+
+
 def _fuse_view(
     engine: Engine, vlm: VLM, towered: Towered, tokens: Tokens, tower: str, text: Tensor | None, **more: Any
 ) -> View:
-    reference = vlm.reference(towered.grid)
+    reference, grids = vlm.reference(towered.grid), {name: t.grid for name, t in towered.tokens.items()}
     rows = (len(towered.keys),)
     return View(
         tokens=tokens,
         target=torch.full(rows, engine.budget.tokens(reference), device=engine.vlm.device),
         reference=torch.full(rows, reference, device=engine.vlm.device),
         keep=engine.budget.keep,
-        layout=engine.layout({name: t.grid for name, t in towered.tokens.items()}),
+        layout=engine.layout(grids, _cells(vlm, grids)),
         text=text,
         generators=tuple(seeded(engine.seed, key, f"fuse.{tower}") for key in towered.keys),
         tower=tower,

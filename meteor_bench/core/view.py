@@ -22,11 +22,14 @@ class Layout:
         fusion: "independent" or "shared".
         grids: tower -> its unpruned grid per row (tower points: of a frame; fuse and decode points: of a sample).
         depths: tower -> number of blocks, 0 for an opaque tower.
+        cells: shared fusion, fuse and decode points: tower -> [N] the cell of its grid that is nearest to each cell of
+            the common grid, where that is no resampling of whole frames (tiles put together); others are missing.
     """
 
     fusion: Literal["independent", "shared"]
     grids: Mapping[str, Grid]
     depths: Mapping[str, int]
+    cells: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -257,7 +257,7 @@ class InsideMerger(Pruner):
         for name, view in views.items():
             assert view.layout is not None
             lead = self._lead(view.layout)
-            group = on_grid(view.groups[lead], view.layout.grids[lead], view.tokens.grid)
+            group = on_grid(view.groups[lead], view.layout, lead, view.tokens.grid)
             into = split_groups(view.tokens.x, leaders(group), view.target)
             own = torch.arange(into.shape[1], device=into.device)
             decisions[name] = Decision(keep=into == own, merge_into=into)

@@ -32,6 +32,7 @@ from meteor_bench.core.pruner import (
     Decision,
     EncodePoint,
     FusePoint,
+    Layout,
     Points,
     Pruner,
     TowerAttention,
@@ -49,10 +50,13 @@ if TYPE_CHECKING:
 __all__ = ["AttentionSelector", "Selector", "resample", "scale"]
 
 
-def resample(score: Tensor, source: Grid, grid: Grid) -> Tensor:
-    """[B, source.n] scores -> [B, grid.n]; cells that had been dropped (-inf) count as the lowest of their sample."""
+def resample(score: Tensor, layout: Layout, tower: str, grid: Grid) -> Tensor:
+    """A tower's [B, G] scores -> [B, grid.n]; cells that were dropped (-inf) count as the lowest of their sample."""
+    source = layout.grids[tower]
     lowest = score.masked_fill(score == -torch.inf, torch.inf).amin(1, keepdim=True)
     score = torch.where(score == -torch.inf, lowest, score)
+    if tower in layout.cells:
+        return score[:, layout.cells[tower]]
     if source == grid:
         return score
     planes = score.reshape(-1, 1, *source)
@@ -168,8 +172,7 @@ class Selector(Pruner):
         if view.tower in view.scores:
             return view.scores[view.tower].gather(1, origin)
         each = [
-            scale(resample(score, view.layout.grids[name], grid), grid.t, self.scaling)
-            for name, score in view.scores.items()
+            scale(resample(score, view.layout, name, grid), grid.t, self.scaling) for name, score in view.scores.items()
         ]
         return torch.stack(each).mean(0).gather(1, origin)
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from meteor_bench.core.pruner import Decision, View, keep_top
+from meteor_bench.core.pruner import Decision, Layout, View, keep_top
 from meteor_bench.core.tokens import Grid
 from meteor_bench.errors import ConfigError, UnsupportedError
 
@@ -219,8 +219,11 @@ def frame_shares(view: View) -> dict[str, Tensor]:
     return split_total(view.target, {name: n.double() for name, n in sizes.items()}, sizes)
 
 
-def on_grid(group: Tensor, source: Grid, grid: Grid) -> Tensor:
-    """[B, G] group of each cell of ``source`` -> [B, N] group of the nearest cell, for each cell of ``grid``."""
+def on_grid(group: Tensor, layout: Layout, tower: str, grid: Grid) -> Tensor:
+    """[B, G] group of each cell of a tower -> [B, N] group of the nearest cell, for each cell of ``grid``."""
+    source = layout.grids[tower]
+    if tower in layout.cells:
+        return group[:, layout.cells[tower]]
     if source == grid:
         return group
     t, h, w = grid

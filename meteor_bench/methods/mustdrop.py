@@ -191,7 +191,9 @@ class MustDrop(Pruner):
         else:
             cells = torch.zeros(rows, full.n, dtype=torch.bool, device=device)
             for name, grid in view.layout.grids.items():
-                if KEYS + name in view.memo:
+                if KEYS + name in view.memo and name in view.layout.cells:
+                    cells |= view.memo[KEYS + name].flatten(1)[:, view.layout.cells[name]]
+                elif KEYS + name in view.memo:
                     planes = view.memo[KEYS + name].float().reshape(rows, -1, grid.h, grid.w)  # [B, t, h, w]
                     cells |= interpolate(planes, size=(full.h, full.w), mode="nearest").flatten(1) > 0
         return cells.gather(1, view.tokens.origin.clamp(min=0)) & view.tokens.visual

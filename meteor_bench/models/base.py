@@ -123,6 +123,10 @@ class Fusion(nn.Module, ABC):
     def common(self, grids: Mapping[str, Grid]) -> Grid:
         """Shared only: the grid that the towers are resampled to."""
 
+    def cells(self, grids: Mapping[str, Grid]) -> Mapping[str, Tensor]:
+        """Shared only: see `Layout.cells`."""
+        return {}
+
     @abstractmethod
     def project(self, tokens: Tokens, tower: str | None = None) -> Tokens:
         """Features -> [B, N, D_llm]. ``tower`` names the projector of an independent fusion."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.build import build, resolve_model
@@ -21,9 +22,21 @@ NEW_TOKENS = 6
 families = pytest.mark.parametrize("family", hubs.FAMILIES)
 
 
-def images(count: int, name: str) -> Request:
-    """A question about several images."""
-    return Request(name, name, lambda: [tiny.picture(7 * i + count) for i in range(count)], tiny.QUESTIONS[count], 6)
+def images(*sizes: tuple[int, int]) -> Request:
+    """A question about images of that width and height."""
+
+    def media() -> list[Image.Image]:
+        return [tiny.picture(7 * i + size[0]).resize(size) for i, size in enumerate(sizes)]
+
+    return Request("", "", media, tiny.QUESTIONS[len(sizes)], NEW_TOKENS)
+
+
+def alike(family: str) -> list[Request]:
+    """Single images of several shapes, several images, a clip."""
+    shapes = [images((128, 128)), images((100, 40)), images((30, 90)), images((64, 64), (64, 64))]
+    mixed = [images((128, 128), (30, 90), (90, 41))]
+    asked = [*shapes, *mixed, *tiny.requests(1, 4, NEW_TOKENS, seed=5)]
+    return [Request(f"{i}", f"{i}", r.media, r.question, r.max_new_tokens) for i, r in enumerate(asked)]
 
 
 def answered(session: Session, asked: list[Request], **more: object) -> dict[str, Answer]:
@@ -36,8 +49,7 @@ def answered(session: Session, asked: list[Request], **more: object) -> dict[str
 @families
 def test_answers_are_those_of_generate(family: str) -> None:
     session, reference = build(str(hubs.folder(family)), "none"), hubs.Reference(family)
-    asked = [*tiny.requests(2, new_tokens=NEW_TOKENS), *tiny.requests(1, 4, NEW_TOKENS, seed=5), images(2, "two")]
-    asked = [Request(f"{i}", f"{i}", r.media, r.question, r.max_new_tokens) for i, r in enumerate(asked)]
+    asked = alike(family)
     got = answered(session, asked, batch_size=3)
     for request in asked:
         ids, _ = reference.answer(request, NEW_TOKENS)
