@@ -5,7 +5,7 @@ STAMP := .venv/.setup-done
 # Two workers: the tests start threads and processes of their own.
 PYTEST := $(BIN)/python -m pytest -n 2
 
-.PHONY: setup run check test test-all lint type fmt tables lock
+.PHONY: setup setup-browser run check test test-all test-browser lint type fmt tables lock
 
 setup: $(STAMP)
 
@@ -16,14 +16,25 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable .
 	touch $@
 
+# Debian's Chromium and a font to measure with; any Chromium or Chrome that is there already will do.
+ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+setup-browser: $(STAMP)
+	command -v chromium chromium-browser google-chrome > /dev/null || { $(ROOT) apt-get update --quiet && \
+	  $(ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends \
+	  chromium fonts-dejavu-core; }
+
 run: $(STAMP)
 	$(BIN)/meteor-bench run --method meteor --ratio 0.76
 
 test: $(STAMP)
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not browser"
 
 test-all: $(STAMP)
-	$(PYTEST)
+	$(PYTEST) -m "not browser"
+
+# The HTML report in Chromium.
+test-browser: setup-browser
+	$(BIN)/python -m pytest -m browser
 
 # Whether accuracy, tokens, FLOPs or times of a small subset moved; `--update` accepts what it finds.
 check: $(STAMP)

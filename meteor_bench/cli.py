@@ -180,9 +180,26 @@ def _run(settings: Any, *, dry_run: bool) -> None:
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Folders of a run, or of runs.")],
     format: Annotated[Format, typer.Option(help="How to print.")] = Format.TERMINAL,
+    html: Annotated[Path | None, typer.Option(help="Write one file with tables, charts and questions instead.")] = None,
+    pictures: Annotated[
+        int, typer.Option(min=0, help="With --html: draw the kept patches of so many questions; runs the models.")
+    ] = 0,
 ) -> None:
     """Print the tables of a run, or of several together."""
-    _print_report(runs, format)
+    if html is not None:
+        _write_html(runs, html, pictures)
+    elif pictures:
+        raise typer.BadParameter("pictures are drawn into a file; add --html FILE", param_hint="--pictures")
+    else:
+        _print_report(runs, format)
+
+
+def _write_html(runs: list[Path], path: Path, pictures: int) -> None:
+    from meteor_bench.report.cells import load
+    from meteor_bench.report.html.build import write
+
+    write(load(*runs), path, pictures)
+    typer.echo(str(path))
 
 
 def _print_report(runs: list[Path], format: Format) -> None:

@@ -24,11 +24,17 @@ __all__ = [
     "TaskRecord",
     "TokenRecord",
     "migrated",
+    "worded",
 ]
 
 SCHEMA = 2
 SessionName = Literal["unpruned", "run"]
 SESSIONS: tuple[SessionName, ...] = ("unpruned", "run")
+
+
+def worded(value: Any) -> str:
+    """A target or an answer as people read it: the alternatives of a list side by side."""
+    return " / ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 @dataclass(frozen=True)

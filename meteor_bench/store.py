@@ -20,6 +20,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -121,20 +122,22 @@ class RunFolder:
 
 
 def replace_file(file: Path, content: bytes) -> None:
-    """Write under another name, then rename: a reader (or a crash) never sees half a file.
+    """Write under another name, then rename: a reader (or a crash) never sees half a file. Makes its folder.
 
     Raises:
         RecordError: it cannot be written.
     """
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(file)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise RecordError(f"cannot write {file}: {error.strerror}") from None
 
 

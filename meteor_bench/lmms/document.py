@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from meteor_bench.errors import ConfigError, UnknownNameError, UnsupportedError
 from meteor_bench.lmms.evaluate import sample_score
 from meteor_bench.lmms.harness import Quiet, task_manager
+from meteor_bench.records import worded
 from meteor_bench.suites import Benchmark, benchmark, tasks_dir
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Document:
                 ensemble.apply([instance], [self.row])
             answer = instance.filtered_resps[self.benchmark.metric.partition(",")[2]]
             results = self.task.process_results(self.row, [answer])
-        return Scored(str(answer), sample_score(self.benchmark, results))
+        return Scored(worded(answer), sample_score(self.benchmark, results))
 
 
 def parse(sample: str) -> tuple[Benchmark, int]:
@@ -102,4 +103,4 @@ def find(sample: str, session: Session) -> Document:
         raise UnsupportedError(f"{sample} asks for something other than one generated answer; show draws only those")
     (request,) = model.requests(task.instances)
     doc = task.task_docs[number]
-    return Document(sample, request, str(task.doc_to_target(doc)), row, task, doc)
+    return Document(sample, request, worded(task.doc_to_target(doc)), row, task, doc)

@@ -21,7 +21,7 @@ from meteor_bench.report.sections import Section, sections
 from meteor_bench.report.table import INFERRED, MARKS, Table
 from meteor_bench.report.times import latency
 
-__all__ = ["lay_out"]
+__all__ = ["latency_notes", "lay_out", "notes"]
 
 
 def lay_out(cells: Sequence[Cell]) -> list[Table]:
@@ -47,11 +47,11 @@ def lay_out(cells: Sequence[Cell]) -> list[Table]:
 def _single(section: Section, row: int) -> list[Table]:
     cell = section.cells[row]
     frames = [_of(frame, row) for frame in (accuracy(section), tokens(section), latency(section))]
-    notes = _notes(section, [cell])
+    said = notes(section, [cell])
     return [
-        one.accuracy_table(cell, frames[0], notes),
+        one.accuracy_table(cell, frames[0], said),
         one.tokens_table(cell, frames[1]),
-        one.latency_table(cell, frames[2], _latency_notes(frames[2])),
+        one.latency_table(cell, frames[2], latency_notes(frames[2])),
     ]
 
 
@@ -59,9 +59,9 @@ def _several(section: Section) -> list[Table]:
     times = latency(section)
     faster = "faster: end to end, median over the requests of unpruned / pruned, timed in turn, ± its 95 % interval."
     return [
-        *many.accuracy_tables(section, accuracy(section), _notes(section, section.cells)),
+        *many.accuracy_tables(section, accuracy(section), notes(section, section.cells)),
         many.tokens_table(section, tokens(section)),
-        many.latency_table(section, times, [*_latency_notes(times), f"{faster} GFLOPs: to the first token."]),
+        many.latency_table(section, times, [*latency_notes(times), f"{faster} GFLOPs: to the first token."]),
     ]
 
 
@@ -69,8 +69,8 @@ def _of(frame: pd.DataFrame, row: int) -> pd.DataFrame:
     return frame[frame["row"] == row] if len(frame) else frame
 
 
-def _notes(section: Section, cells: Sequence[Cell]) -> list[str]:
-    """What holds for all numbers of a report."""
+def notes(section: Section, cells: Sequence[Cell]) -> list[str]:
+    """What holds for all numbers of some of a section's cells."""
     record = cells[-1].record
     notes = [
         *_environments(section, cells),
@@ -120,7 +120,8 @@ def _names(section: Section, about: Sequence[Cell], cells: Sequence[Cell]) -> li
     return list(dict.fromkeys(cell.label if cell.label in whole else names[id(cell)] for cell in about))
 
 
-def _latency_notes(frame: pd.DataFrame) -> list[str]:
+def latency_notes(frame: pd.DataFrame) -> list[str]:
+    """How the times of a frame were taken, and how steady they were."""
     if frame.empty:
         return []
     n = int(frame["n"].max())

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meteor_bench.config import RunConfig, load, parameter
-from meteor_bench.errors import ConfigError, RecordError
+from meteor_bench.errors import ConfigError
 from meteor_bench.progress import say
-from meteor_bench.store import check_writable
+from meteor_bench.store import check_writable, replace_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -76,15 +76,17 @@ def show(sample: str, configs: Sequence[RunConfig], out: Path | None) -> Watched
     check_writable(path.parent)
     say("loading libraries and weights")
     from meteor_bench.lmms.document import find, parse
-    from meteor_bench.run import build_session
+    from meteor_bench.shared import Shared, calibration, quiet_libraries
     from meteor_bench.show.sheet import sheet
     from meteor_bench.show.watch import watch
 
+    quiet_libraries()
     parse(sample)
     shown: list[Shown] = []
+    models = Shared()
     document: Document | None = None
     for config in (configs[0].unpruned(), *configs):
-        session = build_session(config, config.device)
+        session = models.blueprint(config).session(calibration)
         document = document or find(sample, session)
         shown.append(watch(session, document, named(config)))
     assert document is not None
@@ -109,15 +111,11 @@ def told(watched: Watched) -> list[str]:
 
 
 def write_png(picture: Image, path: Path) -> None:
-    """Write under another name, then rename.
+    """Write a picture; never half of it.
 
     Raises:
-        RecordError: the folder cannot be written.
+        RecordError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        picture.save(temporary, format="PNG", optimize=True)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise RecordError(f"cannot write {path}: {error.strerror}") from None
+    stream = io.BytesIO()
+    picture.save(stream, format="PNG", optimize=True)
+    replace_file(path, stream.getvalue())

@@ -1,0 +1,13 @@
+"""The report as one HTML file that needs nothing else: no network, no folder beside it.
+
+data.py      a section in plain data, and who is on a Pareto front
+samples.py   questions and answers as columns, those that pruning changed first
+pictures.py  kept patches of a few questions, by running the models again
+markup.py    elements whose texts are escaped
+tables.py    the sortable tables
+head.py      the top of the page
+parts.py     its parts
+page.py      all of it in one file, under a policy that lets nothing be loaded and no foreign script run
+build.py     from cells to the file
+static/      style and scripts
+"""

@@ -1,0 +1,111 @@
+"""From cells to the file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from meteor_bench.records import worded
+from meteor_bench.report.cells import Cell
+from meteor_bench.report.html.data import settings
+from meteor_bench.report.html.page import Chapter, page
+from meteor_bench.report.html.pictures import choose, draw
+from meteor_bench.report.html.samples import MOST, questions
+from meteor_bench.report.layout import latency_notes, notes
+from meteor_bench.report.sections import Section, sections
+from meteor_bench.report.times import latency
+from meteor_bench.store import check_writable, read_samples, replace_file
+
+__all__ = ["as_html", "chapters", "write"]
+
+NO_PICTURES = (
+    "No pictures of kept patches: this report was made from records alone. With the model and the data at hand, "
+    "“meteor-bench report … --html FILE --pictures 12” draws them for twelve questions."
+)
+
+
+def write(cells: Sequence[Cell], path: Path, pictures: int = 0) -> None:
+    """Write the report; never half of it.
+
+    Args:
+        pictures: questions to draw the kept patches of, by running the models; 0 needs records alone.
+
+    Raises:
+        RecordError: it cannot be written, or a record is broken.
+        MeteorBenchError: with pictures: a model or its data are not here.
+    """
+    check_writable(path.parent)
+    replace_file(path, as_html(cells, pictures).encode())
+
+
+def as_html(cells: Sequence[Cell], pictures: int = 0) -> str:
+    """The report as text."""
+    return page(chapters(cells, pictures))
+
+
+def chapters(cells: Sequence[Cell], pictures: int = 0, most: int = MOST) -> list[Chapter]:
+    """What the page holds, a chapter for each model and set of benchmarks.
+
+    Args:
+        most: questions in a chapter.
+    """
+    return [_chapter(section, pictures, most) for section in sections(cells)]
+
+
+def _chapter(section: Section, pictures: int, most: int) -> Chapter:
+    answered = [read_samples(cell.runs[0].path) for cell in section.cells]
+    asked = questions(answered, most)
+    drawn: list[dict[str, Any]] = []
+    if pictures:
+        rows = {(s.task, s.doc_id): s for s in answered[0]}
+        chosen = [rows[asked.task[i], asked.doc[i]] for i in choose(asked, pictures)]
+        drawn = draw([cell.record for cell in section.cells], chosen)
+    return Chapter(
+        model=section.model,
+        settings=settings(section),
+        tasks={t.task: t.group for t in section.cells[0].record.tasks},
+        facts=_facts(section.cells),
+        notes=[*notes(section, section.cells), *latency_notes(latency(section))],
+        runs=[_run(cell, label) for cell, label in zip(section.cells, section.labels, strict=True)],
+        questions=asked,
+        pictures=drawn,
+        why_no_pictures="" if drawn else NO_PICTURES,
+    )
+
+
+def _facts(cells: Sequence[Cell]) -> Mapping[str, str]:
+    """Where it was measured; several values where runs differ."""
+    records = [cell.record for cell in cells]
+    environments = [record.environment for record in records]
+    found = {
+        "device": [e.processor if e.device == "cpu" else e.device for e in environments],
+        "threads": [str(e.threads) for e in environments],
+        "dtype": [e.dtype for e in environments],
+        "attention kernel": [e.kernel for e in environments],
+        "system": [e.system for e in environments],
+        "Python": [e.python for e in environments],
+        "torch": [e.torch for e in environments],
+        "transformers": [e.transformers for e in environments],
+        "lmms-eval": [e.lmms_eval for e in environments],
+        "meteor-bench": [e.meteor_bench for e in environments],
+        "commit": [(e.commit or "unknown")[:12] for e in environments],
+        "measured": [record.started[:10] for record in records],
+    }
+    return {name: ", ".join(dict.fromkeys(values)) for name, values in found.items()}
+
+
+def _run(cell: Cell, label: str) -> Mapping[str, str]:
+    """Where a setting's records are, and what it ran with."""
+    record = cell.record
+    given = ", ".join(f"{name}: {worded(value)}" for name, value in record.parameters.items())
+    return {
+        "setting": f"{label} {100 * cell.ratio:g} %" if cell.pruned else label,
+        "ran on": record.model,
+        "seeds": ", ".join(map(str, cell.seeds)),
+        "positions": record.positions,
+        "checkpoint": record.checkpoint[:12],
+        "fingerprint": record.fingerprint[:12],
+        "parameters": given or "–",
+        "records": ", ".join(run.path.name for run in cell.runs),
+    }

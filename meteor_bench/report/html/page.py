@@ -1,0 +1,192 @@
+"""The page: chapters of settings, the scripts that draw them, and a policy that lets nothing else in."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from meteor_bench import __version__
+from meteor_bench.report.html import head, parts
+from meteor_bench.report.html.data import Setting, known_costs, pareto
+from meteor_bench.report.html.markup import Html, tag
+from meteor_bench.report.html.samples import Questions
+from meteor_bench.report.sections import CONTROLS
+
+__all__ = ["Chapter", "page"]
+
+# Okabe and Ito's colours, darkened for paper and lightened for a dark screen in style.css; more methods than colours
+# go round again with other shapes. Controls are grey, the unpruned model has the text's colour.
+COLOURS = 8
+FLOW = {"encoders": None, "after fusion": "fused", "LLM input": "llm input", "after last prune": "final"}
+PARTS = ("encode", "fuse", "prune", "prefill")
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """Settings that may be compared: one model, the same questions.
+
+    Attributes:
+        settings: the unpruned one first.
+        tasks: benchmark -> its group, in order.
+        facts: what is said of the measurement: name -> text.
+        notes: sentences about it.
+        runs: a row for each setting: heading -> text.
+        pictures: as `pictures.draw` gives them.
+        why_no_pictures: said where there are none.
+    """
+
+    model: str
+    settings: Sequence[Setting]
+    tasks: Mapping[str, str]
+    facts: Mapping[str, str]
+    notes: Sequence[str]
+    runs: Sequence[Mapping[str, str]]
+    questions: Questions
+    pictures: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    why_no_pictures: str = ""
+
+    @property
+    def towers(self) -> list[str]:
+        """Names of the encoders."""
+        names = (key for s in self.settings for key in s.tokens if key.startswith("encoder "))
+        return [name.removeprefix("encoder ") for name in dict.fromkeys(names)]
+
+    @property
+    def ratios(self) -> list[float]:
+        """Ratios that were asked for, ascending."""
+        return sorted({s.ratio for s in self.settings if s.pruned})
+
+    @property
+    def middle(self) -> float:
+        """The ratio that is looked at first."""
+        return self.ratios[len(self.ratios) // 2] if self.ratios else 0.0
+
+
+def page(chapters: Sequence[Chapter]) -> str:
+    """The whole file."""
+    scripts = "\n".join(_static(name) for name in ("app.js", "plot.js", "charts.js", "questions.js", "patches.js"))
+    app = f"(() => {{\n{scripts}\nstart();\n}})();\n"
+    library = _library()
+    policy = (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+        f"script-src {_hash(app)} {_hash(library)}"
+    )
+    data = json.dumps({"sections": [_plain(s) for s in chapters]}, ensure_ascii=False, allow_nan=False)
+    about = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", name="generator", content=f"meteor-bench {__version__}"),
+        tag("title", f"Visual-token pruning: {', '.join(dict.fromkeys(s.model for s in chapters))}"),
+        tag("style", Html(_static("style.css"))),
+    )
+    body = tag(
+        "body",
+        head.bar(),
+        tag(
+            "div",
+            head.head(chapters),
+            *(parts.section(s, i, colours(s)) for i, s in enumerate(chapters)),
+            class_="page",
+        ),
+        # Not of a script's type: the browser leaves both alone until they are unpacked. Base64 holds no markup.
+        tag("script", Html(_packed(data)), id="data", type="text/plain"),
+        tag("script", Html(_packed(library)), id="charts", type="text/plain"),
+        tag("script", Html(app)),
+    )
+    licences = _static("licences.txt")
+    return f"<!doctype html>\n<!--\n{licences}-->\n{tag('html', about, body, lang='en')}\n"
+
+
+def colours(section: Chapter) -> dict[str, str]:
+    """Label -> name of its colour in the style sheet."""
+    found: dict[str, str] = {}
+    turn = 0
+    for s in section.settings:
+        if s.label in found:
+            continue
+        if not s.pruned:
+            found[s.label] = "ink"
+        elif s.method in CONTROLS:
+            found[s.label] = f"g{CONTROLS.index(s.method)}"
+        else:
+            found[s.label] = f"c{turn % COLOURS}"
+            turn += 1
+    return found
+
+
+def _plain(section: Chapter) -> dict[str, Any]:
+    """What the scripts read."""
+    settings = section.settings
+    known = known_costs(settings)
+    fronts = {}
+    for name in known:
+        rated = [(s, cost) for s in settings if (cost := s.cost(name)) is not None]
+        fronts[name] = {
+            score: [rated[i][0].name for i in sorted(pareto([(cost, s.scores[score]["score"]) for s, cost in rated]))]
+            for score in settings[0].scores
+        }
+    colour = colours(section)
+    shapes = {label: i for i, label in enumerate(colour)}
+    return {
+        "model": section.model,
+        "tasks": [{"task": task, "short": short} for task, short in parts.shortened(section.tasks).items()],
+        "stages": list(FLOW),
+        "parts": list(PARTS),
+        "ratio": section.middle,
+        "shown": parts.first_costs(known),
+        "fronts": fronts,
+        "settings": [
+            _plain_setting(s, colour[s.label], shapes[s.label], {n: s.cost(n) for n in known}) for s in settings
+        ],
+        "questions": asdict(section.questions),
+        "pictures": list(section.pictures),
+    }
+
+
+def _plain_setting(s: Setting, colour: str, shape: int, costs: Mapping[str, float | None]) -> dict[str, Any]:
+    wanted = ("score", "low", "high", "unpruned", "n")
+    encoders = [count for name, count in s.tokens.items() if name.startswith("encoder ")]
+    flow = {stage: sum(encoders) if row is None else s.tokens.get(row) for stage, row in FLOW.items()}
+    return {
+        "label": s.label,
+        "name": s.name,
+        "ratio": s.ratio,
+        "pruned": s.pruned,
+        "colour": colour,
+        "shape": shape,
+        "scores": {name: {k: row[k] for k in wanted if k in row} for name, row in s.scores.items()},
+        "costs": costs,
+        "flow": flow if encoders else {},
+        "parts": {name: s.ms[name]["p50"] for name in PARTS if name in s.ms} or None,
+    }
+
+
+@cache
+def _static(name: str) -> str:
+    return files(__package__).joinpath("static", name).read_text(encoding="utf-8")
+
+
+@cache
+def _library() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script, from the installed package; nothing is fetched."""
+    import vl_convert
+
+    # In a function of its own: the bundle fills the top level with short names.
+    return f"(() => {{{vl_convert.javascript_bundle('window.vegaEmbed = vegaEmbed;')}}})();"
+
+
+def _packed(text: str) -> str:
+    return base64.b64encode(gzip.compress(text.encode(), compresslevel=9, mtime=0)).decode()
+
+
+def _hash(script: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

@@ -1,0 +1,213 @@
+"""The three tables of a section as HTML: sortable, the settings in a column that stays in view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from meteor_bench.report import table as text
+from meteor_bench.report.html.data import Setting
+from meteor_bench.report.html.markup import Html, tag
+
+__all__ = ["accuracy", "latency", "numbers", "tokens"]
+
+
+class Column(NamedTuple):
+    """A column of numbers.
+
+    Attributes:
+        cell: setting -> its cell.
+        starts: whether a group of columns starts here.
+    """
+
+    title: str
+    hint: str
+    cell: Callable[[Setting], Html]
+    starts: bool = False
+
+
+def numbers(value: float | None, digits: int = 1, *, signed: bool = False) -> str:
+    """A number as people write it, with a true minus."""
+    return (text.signed if signed else text.fixed)(value, digits).replace("-", "−")
+
+
+def accuracy(
+    settings: Sequence[Setting], colours: Mapping[str, str], columns: Sequence[tuple[str, str, bool]], name: str
+) -> Html:
+    """Scores and, behind a switch, differences to the unpruned model.
+
+    Args:
+        columns: (row of the accuracy table, its heading, whether a group starts there).
+        name: id of the table.
+    """
+
+    def scored(key: str, starts: bool) -> Callable[[Setting], Html]:
+        return lambda s: _score_cell(s, key, starts)
+
+    made = [Column(title, _HINTS.get(key, key), scored(key, starts), starts) for key, title, starts in columns]
+    return _table(settings, colours, made, name, "score")
+
+
+_HINTS = {
+    "average": "mean of all benchmarks",
+    "METEOR average": "mean of the means of knowledge, general and OCR, as METEOR averages",
+}
+
+
+def _score_cell(s: Setting, key: str, starts: bool) -> Html:
+    row = s.scores.get(key)
+    edge = " group-start" if starts else ""
+    if row is None:
+        return tag("td", text.MISSING, data_v="", class_=edge.strip() or None)
+    interval = f"95 % interval {numbers(row['low'])} to {numbers(row['high'])}, {row['n']} questions"
+    if "sd" in row:
+        interval += f", ± {numbers(row['sd'])} over {len(s.seeds)} seeds"
+    score = tag("span", numbers(row["score"]), class_="score best" if row["best"] else "score")
+    if "difference" not in row:
+        shown = tag("span", text.MISSING, class_="difference")
+        return tag("td", score, shown, data_v=row["score"], class_=edge.strip() or None, title=interval)
+    noise = row["difference_low"] <= 0 <= row["difference_high"]
+    half = row["difference_high"] - row["difference"]
+    shown = tag(
+        "span",
+        numbers(row["difference"], signed=True),
+        tag("span", f" ±{numbers(half)}", class_="pm"),
+        class_="difference noise" if noise else "difference",
+    )
+    interval += (
+        f"; unpruned {numbers(row['unpruned'])}, difference {numbers(row['difference'], signed=True)} "
+        f"({numbers(row['difference_low'], signed=True)} to {numbers(row['difference_high'], signed=True)}), "
+        f"{row['gained']:.0f} questions gained, {row['lost']:.0f} lost"
+    )
+    loss = min(1.0, max(0.0, -row["difference"] / 50))
+    return tag(
+        "td", score, shown, data_v=row["score"], class_=f"heat{edge}", style=f"--loss:{loss:.3f}", title=interval
+    )
+
+
+def tokens(settings: Sequence[Setting], colours: Mapping[str, str], towers: Sequence[str]) -> Html:
+    """Visual tokens along their way, with a bar that shows each number's share of the column's largest."""
+    rows = [*((f"encoder {t}", t, "tokens that leave this encoder") for t in towers), *_TOKEN_COLUMNS]
+    most = {key: max((s.tokens.get(key, 0.0) for s in settings), default=0.0) for key, _, _ in rows}
+
+    def counted(key: str) -> Callable[[Setting], Html]:
+        return lambda s: _token_cell(s, key, most[key])
+
+    columns = [Column(title, hint, counted(key), key == "fused") for key, title, hint in rows]
+    columns.append(
+        Column("asked for", "share of the tokens to be removed", lambda s: _ratio(s, "requested ratio"), True)
+    )
+    columns.append(Column("removed", "share that was, after the last prune", lambda s: _ratio(s, "realised ratio")))
+    columns.append(Column("missed", "questions whose final count is not the budget's", _missed))
+    return _table(settings, colours, columns)
+
+
+_TOKEN_COLUMNS = (
+    ("fused", "after fusion", "tokens after fusion"),
+    ("llm input", "LLM input", "tokens at the language model's first layer"),
+    ("final", "after last prune", "tokens after the last pruning point; the ratio is measured here"),
+    ("layer mean", "layer mean", "mean over the language model's layers"),
+    ("kv mean", "KV mean", "mean over the layers' key/value caches"),
+)
+
+
+def _token_cell(s: Setting, key: str, most: float) -> Html:
+    value = s.tokens.get(key)
+    starts = "group-start" if key == "fused" else None
+    if value is None:
+        return tag("td", text.MISSING, data_v="", class_=starts)
+    part = value / most if most else 0.0
+    bar = tag("span", numbers(value).removesuffix(".0"), class_="inline-bar", style=f"--part:{part:.3f}")
+    low, high = s.spread.get(key, (value, value))
+    return tag("td", bar, data_v=value, class_=starts, title=f"{low:g} to {high:g} on single questions")
+
+
+def _ratio(s: Setting, key: str) -> Html:
+    value = s.tokens.get(key)
+    starts = "group-start" if key.startswith("requested") else None
+    if value is None or not s.pruned:
+        return tag("td", text.MISSING, data_v="", class_=starts)
+    return tag("td", f"{100 * value:.2f} %", data_v=value, class_=starts)
+
+
+def _missed(s: Setting) -> Html:
+    value = s.tokens.get("missed")
+    if value is None or not s.pruned:
+        return tag("td", text.MISSING, data_v="")
+    if s.exact:
+        return tag("td", f"{value:.0f}", data_v=value)
+    return tag("td", "adaptive", data_v=value, class_="noise", title="met on average, as published")
+
+
+def latency(settings: Sequence[Setting], colours: Mapping[str, str]) -> Html:
+    """Medians at batch 1, and the speed-up over the unpruned model timed in the same process."""
+    known = [column for column in _TIME_COLUMNS if any(column[1] in getattr(s, column[0]) for s in settings)]
+
+    def timed(table: str, key: str, digits: int) -> Callable[[Setting], Html]:
+        return lambda s: _time_cell(getattr(s, table).get(key), digits)
+
+    columns = [Column(title, hint, timed(table, key, digits)) for table, key, title, hint, digits in known]
+    columns.append(Column("speed-up", "end to end, against the unpruned model timed in turn with it", _speedup, True))
+    return _table(settings, colours, columns)
+
+
+_TIME_COLUMNS = (
+    ("ms", "preprocess", "preprocess", "ms, median", 2),
+    ("ms", "encode", "encode", "ms, median, all encoders", 2),
+    ("ms", "fuse", "fuse", "ms, median", 2),
+    ("ms", "prune", "prune", "ms, median: choosing and removing tokens", 2),
+    ("ms", "prefill", "prefill", "ms, median", 2),
+    ("ms", "ttft", "first token", "ms to the first token, median", 1),
+    ("ms", "decode per token", "per token", "ms for each further token, median", 2),
+    ("ms", "end to end", "end to end", "ms, median; hover for the 90th percentile", 1),
+    ("gflops", "to first token", "GFLOPs ‡", "to the first token; inferred from closed forms", 2),
+)
+
+
+def _time_cell(row: Mapping[str, Any] | None, digits: int) -> Html:
+    if row is None:
+        return tag("td", text.MISSING, data_v="")
+    hint = f"median of {row['n']}; 90th percentile {numbers(row['p90'], digits)}"
+    if "iqr" in row:
+        hint += f", the middle half spans {row['iqr']:.0%} of the median"
+    return tag("td", numbers(row["p50"], digits), data_v=row["p50"], title=hint)
+
+
+def _speedup(s: Setting) -> Html:
+    value = s.ms.get("end to end", {}).get("speedup")
+    if value is None:
+        return tag("td", text.MISSING, data_v="", class_="group-start")
+    return tag("td", f"{value:.2f}×", data_v=value, class_="group-start")
+
+
+def _table(
+    settings: Sequence[Setting],
+    colours: Mapping[str, str],
+    columns: Sequence[Column],
+    name: str | None = None,
+    show: str | None = None,
+) -> Html:
+    head = [tag("th", tag("button", "setting", type="button"), scope="col", data_kind="text")]
+    head += [
+        tag(
+            "th",
+            tag("button", column.title, type="button", title=column.hint),
+            scope="col",
+            data_kind="number",
+            class_="group-start" if column.starts else None,
+        )
+        for column in columns
+    ]
+    rows = []
+    for s in settings:
+        colour = f"--dot:var(--{colours[s.label]})"
+        ratio = tag("span", f"{100 * s.ratio:g}\N{NO-BREAK SPACE}%", class_="at") if s.pruned else None
+        title = f"{s.model}, {len(s.seeds)} seeds" if len(s.seeds) > 1 else s.model
+        first = tag(
+            "th", tag("span", class_="dot"), s.label, ratio, scope="row", data_v=s.name, title=title, style=colour
+        )
+        cells = "".join(column.cell(s) for column in columns)
+        rows.append(tag("tr", first, Html(cells), class_=None if s.pruned else "baseline", style=colour))
+    body = tag("tbody", *rows)
+    made = tag("table", tag("thead", tag("tr", *head)), body, id=name, data_show=show)
+    return tag("div", made, class_="scroll", tabindex="0")

@@ -1,0 +1,236 @@
+"""The HTML report without a browser: what it says, that every text is escaped, that nothing outside is needed."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from meteor_bench.config import RunConfig
+from meteor_bench.errors import DataError, MeteorBenchError
+from meteor_bench.records import SampleRecord
+from meteor_bench.report import render
+from meteor_bench.report.cells import load
+from meteor_bench.report.html.build import chapters, write
+from meteor_bench.report.html.data import pareto
+from meteor_bench.report.html.markup import Html, tag
+from meteor_bench.report.html.page import Chapter, page
+from meteor_bench.report.html.pictures import choose, draw
+from meteor_bench.report.html.samples import questions
+from meteor_bench.store import find_runs, read_run, read_samples
+from tests import synthetic
+
+ROOT = Path(__file__).parents[2]
+EVIL = "</script><b onclick='x'>&amp;"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    synthetic.reference(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def chapter(runs: Path) -> Chapter:
+    (made,) = chapters(load(runs))
+    return made
+
+
+@pytest.fixture(scope="module")
+def text(chapter: Chapter) -> str:
+    return page([chapter])
+
+
+class Tables(HTMLParser):
+    """Tables as lists of rows of (text, data-v), and every element that was met."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tables: list[list[list[tuple[str, str | None]]]] = []
+        self.met: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self._inside = False
+        self.feed(text)
+
+    def handle_starttag(self, name: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.met.append((name, dict(attrs)))
+        if name == "table":
+            self.tables.append([])
+        elif name == "tr" and self.tables:
+            self.tables[-1].append([])
+        elif name in ("td", "th"):
+            self.tables[-1][-1].append(("", dict(attrs).get("data-v")))
+        self._inside = name in ("td", "th") or (self._inside and name in ("span", "button"))
+        if name == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, name: str) -> None:
+        self._inside = self._inside and name not in ("td", "th")
+
+    def handle_data(self, data: str) -> None:
+        if self._inside:
+            said, value = self.tables[-1][-1][-1]
+            self.tables[-1][-1][-1] = (said + data, value)
+        elif self.scripts and self.cdata_elem == "script":
+            self.scripts[-1] += data
+
+
+def packed(text: str, name: str) -> str:
+    found = re.search(rf'<script id="{name}" type="text/plain">([A-Za-z0-9+/=]+)</script>', text)
+    assert found
+    return gzip.decompress(base64.b64decode(found[1])).decode()
+
+
+def test_the_page_says_what_the_other_formats_say(text: str, runs: Path) -> None:
+    """Against the JSON report: the same scores and medians, in the same order."""
+    told = json.loads(render.as_json(load(runs)))["tables"]
+    accuracy, tokens, latency, _ = Tables(text).tables
+    head = [said for said, _ in accuracy[0]]
+    wanted = [row["score"] for row in told["accuracy"] if row["name"] == "average"]
+    shown = [float(str(row[head.index("average")][1])) for row in accuracy[1:]]
+    assert shown == pytest.approx(wanted, rel=1e-5)
+    head = [said for said, _ in tokens[0]]
+    wanted = [row["mean"] for row in told["tokens"] if row["name"] == "kv mean"]
+    assert [float(str(row[head.index("KV mean")][1])) for row in tokens[1:]] == pytest.approx(wanted, rel=1e-5)
+    head = [said for said, _ in latency[0]]
+    wanted = [row["p50"] for row in told["latency"] if (row["name"], row["unit"]) == ("end to end", "ms")]
+    assert [float(str(row[head.index("end to end")][1])) for row in latency[1:]] == pytest.approx(wanted, rel=1e-5)
+
+
+def test_nothing_is_loaded_and_only_its_own_scripts_run(text: str) -> None:
+    parsed = Tables(text)
+    (policy,) = (a["content"] for _, a in parsed.met if a.get("http-equiv") == "Content-Security-Policy")
+    rules = dict(rule.strip().split(" ", 1) for rule in str(policy).split(";"))
+    assert rules["default-src"] == "'none'" and rules["img-src"] == "data:"
+    allowed = rules["script-src"].split()
+    running = [*(s for s in parsed.scripts if s and not re.fullmatch(r"[A-Za-z0-9+/=]+", s)), packed(text, "charts")]
+    digests = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in running]
+    assert sorted(allowed) == sorted(f"'sha256-{digest}'" for digest in digests) and len(digests) == 2
+    for _, attributes in parsed.met:
+        assert not {"src", "srcset", "onclick", "onload", "action"} & attributes.keys()
+        assert str(attributes.get("href", "#")).startswith("#")
+    assert "url(" not in text and "@import" not in text
+
+
+def test_it_is_small_and_the_same_each_time(text: str, chapter: Chapter) -> None:
+    assert len(text) < 700_000
+    assert page([chapter]) == text
+
+
+@pytest.mark.parametrize("field", ["model", "notes", "facts", "runs", "labels", "tasks"])
+def test_texts_are_escaped(chapter: Chapter, field: str) -> None:
+    evil: dict[str, Any] = {
+        "model": {"model": EVIL},
+        "notes": {"notes": [EVIL]},
+        "facts": {"facts": {EVIL: EVIL}},
+        "runs": {"runs": [{EVIL: EVIL}]},
+        "labels": {"settings": [replace(s, label=s.label + EVIL, model=EVIL) for s in chapter.settings]},
+        "tasks": {
+            "tasks": {f"{t}{EVIL}": g for t, g in chapter.tasks.items()},
+            "settings": [
+                replace(s, scores={**s.scores, **{f"{t}{EVIL}": s.scores[t] for t in chapter.tasks}})
+                for s in chapter.settings
+            ],
+        },
+    }
+    text = page([replace(chapter, **evil[field])])
+    assert "onclick='x'" not in text and "&lt;/script&gt;&lt;b onclick=&#x27;x&#x27;&gt;&amp;amp;" in text
+    assert text.count("<script") == text.count("</script>") == 3
+
+
+def test_elements_escape_children_and_attributes() -> None:
+    made = tag("p", "<i>", Html("<i></i>"), None, class_="a", title='"<', hidden=True, data_v=None, aria_x=False)
+    assert made == '<p class="a" title="&quot;&lt;" hidden>&lt;i&gt;<i></i></p>'
+
+
+def test_the_front_is_what_nobody_beats() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        points = [(float(c), float(s)) for c, s in rng.integers(0, 5, (8, 2))]
+        beaten = {
+            i
+            for (i, p), q in product(enumerate(points), points)
+            if q[0] <= p[0] and q[1] >= p[1] and q != p  # as cheap and as good, and better in one
+        }
+        assert pareto(points) == set(range(8)) - beaten
+
+
+def sample(task: str, doc: int, score: float, **changes: Any) -> SampleRecord:
+    row = synthetic.samples(read_config(), n=1)[0]
+    return replace(row, task=task, doc_id=doc, score=score, **changes)
+
+
+def read_config() -> RunConfig:
+    return RunConfig()
+
+
+def test_questions_become_columns() -> None:
+    before = [sample("t", 0, 1.0, answer="red"), sample("t", 1, 0.0, target=["a", "b"], question="q" * 2000)]
+    after = [sample("t", 1, 0.5, answer="blue", tokens={"final": 7})]
+    made = questions([before, after])
+    assert (list(made.task), list(made.doc)) == (["t", "t"], [0, 1])
+    assert [made.texts[i] for i in made.target] == ["red", "a / b"]
+    assert len(made.texts[made.question[1]]) < 1300
+    assert made.score == [[1.0, 0.0], [None, 0.5]] and made.tokens == [[256, 256], [None, 7]]
+    assert made.answer[1][0] is None and made.texts[made.answer[1][1] or 0] == "blue"
+    assert len(set(made.texts)) == len(made.texts) and made.left_out == 0
+
+
+def test_flipped_questions_find_room_first() -> None:
+    before = [sample("t", doc, 1.0) for doc in range(10)]
+    after = [sample("t", doc, float(doc not in (4, 8))) for doc in range(10)]
+    made = questions([before, after], most=4)
+    assert list(made.doc) == [0, 1, 4, 8] and made.left_out == 6
+
+
+def test_pictures_are_of_questions_that_tell_settings_apart() -> None:
+    docs = {"a": [0, 0, 0, 0], "b": [1, 1, 1, 1], "c": [1, 1, 0, 0], "d": [1, 0, 0, 0]}
+    before = [sample(task, doc, 1.0) for task in ("x", "y") for doc in range(4)]
+    after = [
+        [sample(task, doc, float(scores[at])) for task in ("x", "y") for doc, scores in enumerate(docs.values())]
+        for at in range(4)
+    ]
+    made = questions([before, *after])
+    chosen = [(made.task[i], made.doc[i]) for i in choose(made, 5)]
+    assert chosen == [("x", 2), ("y", 2), ("x", 3), ("y", 3), ("x", 0)]
+    assert len(choose(made, 100)) == 8
+
+
+def test_pictures_from_the_committed_records() -> None:
+    """Two settings of one question run again: the recorded answers, the frames, and as many patches as recorded."""
+    folder = ROOT / "results/reference/pocket"
+    found = {(r.config.method, r.config.ratio): f for f in find_runs(folder) if (r := read_run(f))}
+    folders = [found["none", 0.0], found["fastv", 0.76]]
+    wanted = [[s for s in read_samples(f) if (s.task, s.doc_id) == ("pocket_gqa", 12)] for f in folders]
+    (picture,) = draw([read_run(f) for f in folders], wanted[0])
+    assert (picture["task"], picture["doc"]) == ("pocket_gqa", 12)
+    assert [uri[:23] for uri in picture["frames"]] == ["data:image/webp;base64,"]
+    for at, (recorded,) in enumerate(wanted):
+        shown = picture["settings"][at]
+        assert shown["answer"] == recorded.answer
+        last = shown["points"][-1]["panels"]
+        assert sum(panel["kept"] for panel in last) == recorded.tokens["final"]
+    json.dumps(picture)
+    with pytest.raises(DataError, match="pocket_gqa/12: the data here are not those"):
+        draw([read_run(folders[0])], [replace(wanted[0][0], media_key="other")])
+
+
+def test_the_file_is_written_whole(runs: Path, tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "report.html"
+    write(load(runs), file)
+    assert [p.name for p in file.parent.iterdir()] == ["report.html"]
+    assert "No pictures of kept patches: this report was made from records alone" in file.read_text(encoding="utf-8")
+    (tmp_path / "file").touch()
+    with pytest.raises(MeteorBenchError, match="cannot write to"):
+        write(load(runs), tmp_path / "file" / "report.html")
