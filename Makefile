@@ -29,7 +29,11 @@ run: $(STAMP)
 test: $(STAMP)
 	$(PYTEST) -m "not slow and not browser"
 
-test-all: $(STAMP)
+# What `sweep --engine ray` needs besides, and its tests.
+setup-ray: $(STAMP)
+	$(BIN)/uv pip install --python $(BIN)/python --editable ".[ray]"
+
+test-all: setup-ray
 	$(PYTEST) -m "not browser"
 
 # The HTML report in Chromium.

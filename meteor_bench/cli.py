@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -159,21 +161,82 @@ def run(
 def _run(settings: Any, *, dry_run: bool) -> None:
     from meteor_bench.run import execute, plan
 
-    try:
+    with _resumable():
         if dry_run:
             for line in plan(settings):
                 typer.echo(line)
             return
         outcome = execute(settings)
-    except KeyboardInterrupt:
-        typer.echo("interrupted: what was answered is kept; the same command goes on from there", err=True)
-        raise typer.Exit(130) from None
     _print_report([outcome.path], Format.TERMINAL)
     if outcome.missed:
         typer.echo(f"error: the budget was missed on {outcome.missed} samples, say {outcome.example}", err=True)
     typer.echo(str(outcome.path))
     if outcome.missed:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Ctrl-C is one line and exit status 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("interrupted: what was answered is kept; the same command goes on from there", err=True)
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def sweep(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", help="YAML file with these settings; flags win.")
+    ] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Rows of `list methods` separated by commas; all for the whole table.")
+    ] = None,
+    ratios: Annotated[str | None, typer.Option(help="Fractions of the visual tokens to remove: 0.5,0.76.")] = None,
+    models: Annotated[str | None, typer.Option(help="Rows of `list models`, folders or hub ids. [pocket]")] = None,
+    source: Annotated[str | None, typer.Option(help="Folder or hub id of other weights for a row.")] = None,
+    suite: Annotated[str | None, typer.Option(help="Benchmarks by suite, or several suites. [pocket]")] = None,
+    tasks: Annotated[str | None, typer.Option(help="Benchmarks by name, separated by commas.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Of methods that draw; the others take the first. [0,1,2]")] = None,
+    limit: Annotated[int | None, typer.Option(help="Questions per benchmark. [all]")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Questions answered together. [64]")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. [auto]")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16, float16. [auto]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of runs. [results/runs]")] = None,
+    latency: Annotated[bool | None, typer.Option("--latency/--no-latency", help="Also time each run. [yes]")] = None,
+    engine: Annotated[str | None, typer.Option(help="sequential or ray. [sequential]")] = None,
+    address: Annotated[str | None, typer.Option(help="Of a running Ray cluster. [a local one is started]")] = None,
+    gpu_share: Annotated[float | None, typer.Option(help="GPUs that a cell holds under Ray. [1]")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells with time and memory, and stop.")] = False,
+    online: Annotated[bool, typer.Option("--online", help="Let models and data be fetched from the hub.")] = False,
+) -> None:
+    """Run methods x ratios x models x suites x seeds, and print one table of all.
+
+    Cells that are finished are not run again, and one that fails does not stop the others: it is listed at the end,
+    with exit status 1. A sweep that was interrupted goes on where it stopped when the same command is given again.
+    """
+    from meteor_bench.locate import go_online
+    from meteor_bench.sweep import command
+
+    if online:
+        go_online()
+    lists = {"methods": methods, "ratios": ratios, "models": models, "suites": suite, "tasks": tasks, "seeds": seeds}
+    single: dict[str, Any] = {
+        "source": source,
+        "limit": limit,
+        "batch_size": batch_size,
+        "device": device,
+        "dtype": dtype,
+        "out": out,
+        "latency": latency,
+        "engine": engine,
+        "address": address,
+        "gpu_share": gpu_share,
+    }
+    with _resumable():
+        code = command.sweep(file, lists, single, dry_run=dry_run)
+    raise typer.Exit(code)
 
 
 @app.command()

@@ -6,7 +6,7 @@ A YAML file holds the same keys as the flags (``batch_size: 64`` for ``--batch-s
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_type_hints
@@ -18,7 +18,7 @@ from meteor_bench.locate import check_model, is_location
 from meteor_bench.plain import Place, PlainError, fit
 from meteor_bench.registry import METHODS, MODELS, parts_of
 
-__all__ = ["Parameter", "RunConfig", "check", "load", "names", "parameter", "scalar"]
+__all__ = ["Parameter", "RunConfig", "Stage", "check", "fit_flags", "load", "names", "parameter", "read_file", "scalar"]
 
 Stage = Literal["encode", "fuse", "decode"]
 
@@ -172,21 +172,29 @@ def load(file: Path | None, flags: Mapping[str, Any]) -> RunConfig:
     Raises:
         ConfigError: naming the flag, or the file with line and key.
     """
-    values = {} if file is None else _read(file)
+    values = {} if file is None else read_file(file, RunConfig, check, ("tasks", "stages"))
     given = dict(flags)
     if "parameters" in given:
         given["parameters"] = {**values.get("parameters", {}), **given["parameters"]}
-    hints = get_type_hints(RunConfig)
-    for name, value in given.items():
-        try:
-            given[name] = fit(value, hints[name], (name,))
-        except PlainError as error:
-            raise ConfigError(str(error)) from None
+    given = fit_flags(given, RunConfig)
     config = RunConfig(**{**values, **given})
     config.validate()
     if config.method != "none" and "ratio" not in {**values, **given}:
         raise ConfigError(f"method '{config.method}' needs --ratio, the fraction of the visual tokens to remove")
     return config
+
+
+def fit_flags(flags: Mapping[str, Any], kind: type) -> dict[str, Any]:
+    """Flags with the types of a dataclass's fields of the same names.
+
+    Raises:
+        ConfigError: naming the flag.
+    """
+    hints = get_type_hints(kind)
+    try:
+        return {name: fit(value, hints[name], (name,)) for name, value in flags.items()}
+    except PlainError as error:
+        raise ConfigError(str(error)) from None
 
 
 def names(text: str) -> list[str]:
@@ -234,8 +242,41 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _read(file: Path) -> dict[str, Any]:
-    """The checked values of a YAML file, by the names of `RunConfig`."""
+def read_file(file: Path, kind: type, check: Callable[[str, Any], None], lists: Collection[str]) -> dict[str, Any]:
+    """The checked values of a YAML file.
+
+    Args:
+        kind: a dataclass; its fields are the keys.
+        check: raises ConfigError for a key's value that is out of range, or PlainError to say where in it.
+        lists: keys that may also be one text with commas.
+
+    Raises:
+        ConfigError: naming file, line and key.
+    """
+    top, data = _parsed(file)
+    if top is None:
+        return {}
+    hints = get_type_hints(kind)
+    known = {f.name: hints[f.name] for f in fields(kind)}
+    values = {}
+    for key, value in data.items():
+        try:
+            if key not in known:
+                raise UnknownNameError("key", str(key), known)
+            if key in lists and isinstance(value, str):
+                value = [scalar(part) for part in names(value)]
+            values[key] = fit(value, known[key])
+            check(key, values[key])
+        except PlainError as error:
+            place = (key, *error.place)
+            raise ConfigError(f"{file}:{_line(top, place)}: {PlainError(place, error.reason)}") from None
+        except ConfigError as error:
+            raise ConfigError(f"{file}:{_line(top, (key,))}: {key}: {error}") from None
+    return values
+
+
+def _parsed(file: Path) -> tuple[yaml.Node | None, dict[Any, Any]]:
+    """A YAML file's nodes, which know their lines, and its data; None and nothing for an empty one."""
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
@@ -251,27 +292,11 @@ def _read(file: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{file}: not valid YAML: {_first_line(error)}") from None
     if top is None:
-        return {}
+        return None, {}
     if not isinstance(top, yaml.MappingNode):
         raise ConfigError(f"{file}:{top.start_mark.line + 1}: expected keys and values, one 'key: value' a line")
     _refuse_repeated(file, top)
-    hints = get_type_hints(RunConfig)
-    known = {f.name: hints[f.name] for f in fields(RunConfig)}
-    values = {}
-    for key, value in data.items():
-        try:
-            if key not in known:
-                raise UnknownNameError("key", str(key), known)
-            if key in ("tasks", "stages") and isinstance(value, str):
-                value = names(value)
-            values[key] = fit(value, known[key])
-            check(key, values[key])
-        except PlainError as error:
-            place = (key, *error.place)
-            raise ConfigError(f"{file}:{_line(top, place)}: {PlainError(place, error.reason)}") from None
-        except ConfigError as error:
-            raise ConfigError(f"{file}:{_line(top, (key,))}: {key}: {error}") from None
-    return values
+    return top, data
 
 
 def _refuse_repeated(file: Path, node: yaml.Node) -> None:

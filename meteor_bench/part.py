@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,15 @@ from meteor_bench import suites
 from meteor_bench.config import RunConfig
 from meteor_bench.memory import Peak
 from meteor_bench.progress import detail, track
-from meteor_bench.provenance import PACKAGE, digest, environment, fingerprint, hash_files, package_version
+from meteor_bench.provenance import (
+    PACKAGE,
+    Environment,
+    digest,
+    environment,
+    fingerprint,
+    hash_files,
+    package_version,
+)
 from meteor_bench.records import SCHEMA, LatencySample, RunRecord, SampleRecord, TaskRecord
 from meteor_bench.shared import calibration
 from meteor_bench.sources import code_digest
@@ -140,12 +148,18 @@ class Part:
         seconds = {name: round(value, 3) for name, value in self.seconds.items()}
         folder.write(replace(self._scored, status="complete", finished=finished, seconds=seconds))
 
-    def _record(self, folder: RunFolder) -> RunRecord:
-        """What is known of a run before it has answered anything."""
+    @cached_property
+    def environment(self) -> Environment:
+        """What runs it."""
         import torch
 
         from meteor_bench.core.probe import KERNEL
 
+        dtype = self.blueprint.provenance["dtype"]
+        return environment(device_name(self.blueprint.vlm.device), KERNEL, dtype, torch.get_num_threads(), self._code)
+
+    def _record(self, folder: RunFolder) -> RunRecord:
+        """What is known of a run before it has answered anything."""
         about = self.session.provenance
         return RunRecord(
             schema=SCHEMA,
@@ -160,9 +174,7 @@ class Part:
             positions=about["positions"],
             exact=about["exact"],
             facts=about["facts"],
-            environment=environment(
-                device_name(self.blueprint.vlm.device), KERNEL, about["dtype"], torch.get_num_threads(), self._code
-            ),
+            environment=self.environment,
         )
 
     def _identity(self) -> dict[str, Any]:
@@ -199,6 +211,7 @@ def _task(row: suites.Benchmark, result: TaskResult) -> TaskRecord:
     )
 
 
+@cache
 def _task_digest(task: str) -> str:
     """Hash of a benchmark's folder (questions, pictures, metric) and of what all of them share."""
     root = suites.tasks_dir()

@@ -73,6 +73,7 @@ def track(title: str, total: int) -> Iterator[Callable[[int], None]]:
 def overall(title: str, total: int) -> Iterator[Callable[[int, str], None]]:
     """Show many runs; the block is given a function that takes the number done and what to say of the time left."""
     if not sys.stderr.isatty():
+        say(f"{title}: {total} to do")
         token = _shown.set(_Overall(None))
         try:
             yield lambda done, left: None

@@ -40,8 +40,8 @@ class Registry:
         """Our names in the order of the table, then third parties'."""
         return [*self.rows, *sorted(set(self.table()) - set(self.rows))]
 
-    def load(self, name: str) -> Any:
-        """Import and return the object called ``name``.
+    def target(self, name: str) -> str:
+        """The "module:attribute" of a row.
 
         Raises:
             UnknownNameError: no such row.
@@ -49,7 +49,15 @@ class Registry:
         target = self.rows.get(name) or self.table().get(name)
         if target is None:
             raise UnknownNameError(self.kind, name, self.names())
-        module, _, attribute = target.partition(":")
+        return target
+
+    def load(self, name: str) -> Any:
+        """Import and return the object called ``name``.
+
+        Raises:
+            UnknownNameError: no such row.
+        """
+        module, _, attribute = self.target(name).partition(":")
         return getattr(import_module(module), attribute)
 
 
@@ -58,7 +66,7 @@ def parts_of(method: str) -> list[str]:
 
     A method's own name may end in "+" ("prumerge++fastv" is prumerge+ and fastv).
     """
-    if method in METHODS.table():
+    if method in METHODS.rows or method in METHODS.table():
         return [method]
     parts: list[str] = []
     for piece in method.split("+"):

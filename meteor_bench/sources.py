@@ -42,11 +42,11 @@ def code_digest(method: str, modules: Iterable[str]) -> str:
         modules: dotted names of the modules that the model's parts live in. Of those that are neither ours nor of a
             distribution that adds rows to our tables (torch, transformers), versions are recorded instead.
     """
-    parts, table = parts_of(method), METHODS.table()
-    names = {*modules, *(table[part].partition(":")[0] for part in parts), *([COMPOSITION] if len(parts) > 1 else [])}
-    tops = {name.partition(".")[0] for name in names}
-    points = [point for registry in (METHODS, MODELS, FAMILIES) for point in entry_points(group=registry.group)]
-    foreign = {file for point in points if _top(point) in tops for file in _files_of_others(point)}
+    parts = parts_of(method)
+    names = {*modules, *(METHODS.target(part).partition(":")[0] for part in parts)}
+    names |= {COMPOSITION} if len(parts) > 1 else set()
+    tops = {name.partition(".")[0] for name in names} - {PACKAGE.name}
+    foreign = {file for top in tops for file in _files_of_others(top)}
     outside = sorted(f"{file.name} {_source(file).digest}" for file in foreign)
     return fingerprint({"inside": hashed(answering(names, foreign), PACKAGE), "outside": outside})
 
@@ -102,18 +102,28 @@ def _files_of(name: str, package: Path) -> Iterator[Path]:
         yield from (file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file())
 
 
-def _top(point: EntryPoint) -> str:
-    return point.module.partition(".")[0]
+@cache
+def _files_of_others(top: str) -> tuple[Path, ...]:
+    """Source files of a package that a third party's row lives in, and of the distribution that brought it."""
+    points = (point for registry in (METHODS, MODELS, FAMILIES) for point in entry_points(group=registry.group))
+    found: set[Path] = set()
+    for point in points:
+        if point.module.partition(".")[0] == top:
+            found.update(_package_files(top), _listed_files(point))
+    return tuple(sorted(found))
 
 
-def _files_of_others(point: EntryPoint) -> Iterator[Path]:
-    """Source files of the package that a third party's row lives in, and of the distribution that brought it."""
-    spec = find_spec(_top(point))
-    if spec is not None:
-        for folder in spec.submodule_search_locations or ():
-            yield from (file.resolve() for file in Path(folder).rglob("*.py"))
-        if spec.origin and spec.origin.endswith(".py"):
-            yield Path(spec.origin).resolve()
+def _package_files(top: str) -> Iterator[Path]:
+    spec = find_spec(top)
+    if spec is None:
+        return
+    for folder in spec.submodule_search_locations or ():
+        yield from (file.resolve() for file in Path(folder).rglob("*.py"))
+    if spec.origin and spec.origin.endswith(".py"):
+        yield Path(spec.origin).resolve()
+
+
+def _listed_files(point: EntryPoint) -> Iterator[Path]:
     listed = point.dist.files if point.dist is not None else None
     for entry in listed or ():
         if entry.suffix == ".py" and (file := Path(str(entry.locate()))).is_file():

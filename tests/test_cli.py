@@ -57,6 +57,10 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
         ("run --dtype float8", "dtype: expected one of auto, float32, bfloat16, float16"),
         ("run --param layer --method fastv --ratio 0.5", "--param takes name=value, not 'layer'"),
         ("run --config no.yaml", "cannot read no.yaml: No such file or directory"),
+        ("sweep --ratios 0.5", "a sweep needs methods; say --methods"),
+        ("sweep --methods fastv,metor --ratios 0.5", "unknown method 'metor'; did you mean 'meteor'?"),
+        ("sweep --methods all --ratios 0.5,half", "ratios[1]: expected a number, found 'half'"),
+        ("sweep no.yaml", "cannot read no.yaml: No such file or directory"),
         ("report no-such-folder", "no-such-folder is not there; expected a folder of runs"),
         ("report . --format pdf", "Invalid value for '--format'"),
         ("report", "Missing argument 'RUNS...'"),
@@ -148,6 +152,57 @@ def test_every_flag_reaches_the_run(call, executed: list[RunConfig]) -> None:
             baseline=False,
         )
     ]
+
+
+def test_every_flag_reaches_the_sweep(call, monkeypatch: pytest.MonkeyPatch) -> None:
+    from meteor_bench.sweep import course
+    from meteor_bench.sweep.grid import SweepConfig
+
+    configs: list[SweepConfig] = []
+    monkeypatch.setattr(course, "sweep", lambda config: configs.append(config) or [])
+    result = call(
+        *"sweep --methods fastv,evoprune+fastv --ratios 0.5,0.76 --models pocket,pocket-independent --suite ci,pocket "
+        "--seeds 3,4 --limit 2 --batch-size 8 --device cpu --dtype float32 --out there --no-latency --engine ray "
+        "--address there:1 --gpu-share 0.5 --source weights".split()
+    )
+    assert result.code == 0 and result.out == "there\n"
+    assert configs == [
+        SweepConfig(
+            methods=("fastv", "evoprune+fastv"),
+            ratios=(0.5, 0.76),
+            models=("pocket", "pocket-independent"),
+            suites=("ci", "pocket"),
+            seeds=(3, 4),
+            source="weights",
+            limit=2,
+            batch_size=8,
+            device="cpu",
+            dtype="float32",
+            out=Path("there"),
+            latency=False,
+            engine="ray",
+            address="there:1",
+            gpu_share=0.5,
+        )
+    ]
+
+
+def test_a_sweep_that_is_interrupted_is_exit_130(call, monkeypatch: pytest.MonkeyPatch) -> None:
+    from meteor_bench.sweep import course
+
+    def interrupted(config: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(course, "sweep", interrupted)
+    result = call("sweep", "--methods", "all", "--ratios", "0.5")
+    assert result.code == 130 and result.err.startswith("interrupted: ") and result.err.count("\n") == 1
+
+
+def test_ray_that_is_not_installed_is_one_line(call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = call("sweep", "--methods", "fastv", "--ratios", "0.5", "--engine", "ray")
+    assert result.code == 2 and result.out == ""
+    assert result.err == "error: engine ray needs the extra 'ray': pip install 'meteor-bench[ray]'\n"
 
 
 def test_a_missed_budget_is_exit_1(call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,10 +303,10 @@ def test_help_is_as_quick_as_typer_itself() -> None:
     assert best("-m", "meteor_bench", "--help") <= 2 * best("-c", "import typer")
 
 
-@pytest.mark.parametrize("command", [["--help"], ["run", "--method", "metor"], ["list", "tasks"]])
-def test_what_is_not_imported(command: list[str]) -> None:
+@pytest.mark.parametrize("command", ["--help", "run --method metor", "sweep --methods metor", "list tasks"])
+def test_what_is_not_imported(command: str) -> None:
     script = (
-        "import sys; from meteor_bench import cli; sys.argv[1:] = " + repr(command) + "\n"
+        "import sys; from meteor_bench import cli; sys.argv[1:] = " + repr(command.split()) + "\n"
         "try: cli.main()\nexcept SystemExit: pass\n"
         "heavy = {'torch', 'transformers', 'datasets', 'pandas', 'lmms_eval'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"

@@ -2,104 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 
 from meteor_bench import run as run_module
 from meteor_bench.config import RunConfig
 from meteor_bench.errors import BudgetError
-from meteor_bench.lmms import evaluate as evaluate_module
-from meteor_bench.lmms import harness
-from meteor_bench.lmms.evaluate import TaskResult
 from meteor_bench.part import Part
 from meteor_bench.records import LatencySample
 from meteor_bench.run import Job, execute, prepare
 from meteor_bench.shared import Shared
 from meteor_bench.store import find_runs, read_latency, read_run, read_samples
-from tests import synthetic
+from tests import fake_job
+from tests.fake_job import Engine
 
 FASTV = RunConfig(method="fastv", ratio=0.76, tasks=("pocket_gqa", "pocket_pope"), limit=6)
 
 
-def blueprint(shared: Shared, config: RunConfig) -> Any:
-    """What `Shared.blueprint` gives, as far as a job looks at it."""
-    provenance = {
-        "model": config.model,
-        "variant": config.model,
-        "checkpoint": "w" * 64,
-        "method": config.method,
-        "parameters": dict(config.parameters),
-        "positions": "keep",
-        "ratio": config.ratio,
-        "exact": True,
-        "device": "cpu",
-        "dtype": "float32",
-        "seed": config.seed,
-    }
-    cpu = torch.device("cpu")
-    session = SimpleNamespace(
-        provenance={**provenance, "facts": {}}, device=cpu, engine=SimpleNamespace(facts={}), config=config
-    )
-    return SimpleNamespace(
-        provenance=provenance,
-        modules=("meteor_bench.models.pocket",),
-        vlm=SimpleNamespace(device=cpu),
-        pruner=SimpleNamespace(exact=True, needs_calibration=False),
-        session=lambda calibration: session,
-    )
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
+    return fake_job.install(monkeypatch)
 
 
 def part(config: RunConfig) -> Part:
-    return Part(config, blueprint(Shared(), config))
-
-
-class Engine:
-    """Stands for lmms-eval and the models; answers are synthetic.
-
-    Attributes:
-        asked: methods in the order in which they were evaluated.
-        before: called with the method before it answers.
-        change: applied to each sample.
-    """
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.before: Callable[[str], None] = lambda method: None
-        self.change: Callable[[dict[str, Any]], None] = lambda sample: None
-
-    def evaluate(self, fake: Any, tasks: Sequence[str], *, journal: Path, limit: int, **rest: Any) -> list[TaskResult]:
-        self.asked.append(fake.config.method)
-        self.before(fake.config.method)
-        journal.write_text("answers", encoding="utf-8")
-        rows = [vars(s) for s in synthetic.samples(fake.config, n=limit)]
-        for row in rows:
-            self.change(row)
-        results = []
-        for task in tasks:
-            own = [row for row in rows if row["task"] == task]
-            score = 100 * sum(row["score"] for row in own) / limit
-            results.append(TaskResult(task, {"m": score}, score, {}, "m", limit, limit, "d" * 64, own))
-        return results
-
-    def time(self, job: Job) -> list[LatencySample]:
-        both = synthetic.times("unpruned", 1.0, n=3) if job.unpruned else []
-        return [*both, *synthetic.times("run", 0.5, n=3)]
-
-
-@pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
-    fake = Engine()
-    monkeypatch.setattr(Shared, "blueprint", blueprint)
-    monkeypatch.setattr(run_module, "_time", fake.time)
-    monkeypatch.setattr(harness, "load_evaluator", lambda: None)
-    monkeypatch.setattr(evaluate_module, "evaluate", fake.evaluate)
-    return fake
+    return Part(config, fake_job.blueprint(Shared(), config))
 
 
 def test_both_runs_leave_complete_records(engine: Engine, tmp_path: Path) -> None:

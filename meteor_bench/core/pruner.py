@@ -82,6 +82,11 @@ class Pruner:
         return True
 
     @property
+    def draws(self) -> bool:
+        """Whether what is kept depends on the run's seed: such a method is judged over several seeds."""
+        return False
+
+    @property
     def calibration(self) -> tuple[Stage, ...]:
         """Stages whose constants (`View.facts`) are measured on calibration samples, in this order; () for none.
 

@@ -81,6 +81,11 @@ class Composed(Pruner):
         return self.parts[-1].pruner.exact
 
     @property
+    def draws(self) -> bool:
+        """Whether any part does."""
+        return any(part.pruner.draws for part in self.parts)
+
+    @property
     def calibration(self) -> tuple[Stage, ...]:
         """What any part must measure."""
         return tuple(stage for stage in STAGES if any(stage in part.pruner.calibration for part in self.parts))

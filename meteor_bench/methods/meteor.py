@@ -149,6 +149,11 @@ class Meteor(Pruner):
         return not ("decode" in self.stages and self.stage3 == "adaptive")
 
     @property
+    def draws(self) -> bool:
+        """The ablation of stage 2 that chooses by chance."""
+        return "fuse" in self.stages and self.fusion == "random"
+
+    @property
     def calibration(self) -> tuple[Stage, ...]:
         """Ranks for stage 1, lambda for stage 3."""
         ranks = "encode" in self.stages and self.budgets == "rank"

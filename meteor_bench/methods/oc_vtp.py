@@ -96,6 +96,11 @@ class _Base(AttentionSelector):
     title: ClassVar[str] = "oc-vtp"
     statistic: ClassVar[TowerAttention | None] = "received"
 
+    @property
+    def draws(self) -> bool:
+        """The slots start at random."""
+        return True
+
 
 @dataclass(frozen=True)
 class OCVTP(_Base):

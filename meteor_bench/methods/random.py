@@ -30,6 +30,11 @@ class Random(Pruner):
 
     fact: ClassVar[Fact] = Fact(year=0, paper="control", stages=("fuse",))
 
+    @property
+    def draws(self) -> bool:
+        """All that it does."""
+        return True
+
     def points(self, vlm: VLM, budget: TokenBudget) -> Points:
         """Before the language model."""
         return Points(fuse=FusePoint())

@@ -21,7 +21,7 @@ from meteor_bench.report.sections import Section, sections
 from meteor_bench.report.table import INFERRED, MARKS, Table
 from meteor_bench.report.times import latency
 
-__all__ = ["latency_notes", "lay_out", "notes"]
+__all__ = ["latency_notes", "lay_out", "notes", "overview"]
 
 
 def lay_out(cells: Sequence[Cell]) -> list[Table]:
@@ -42,6 +42,19 @@ def lay_out(cells: Sequence[Cell]) -> list[Table]:
             where = f"{section.model}, {len(section.tasks)} benchmarks" if several else section.model
             tables += [replace(table, title=f"{table.title}: {where}") for table in made]
     return [table for table in tables if table.rows]
+
+
+def overview(cells: Sequence[Cell]) -> list[Table]:
+    """One table for each model and set of benchmarks: every setting by every benchmark.
+
+    Raises:
+        RecordError: as for `lay_out`.
+    """
+    tables = []
+    for section in sections(cells):
+        made = many.overview_table(section, accuracy(section), tokens(section), notes(section, section.cells))
+        tables.append(replace(made, title=f"{section.model}, {len(section.tasks)} benchmarks"))
+    return tables
 
 
 def _single(section: Section, row: int) -> list[Table]:

@@ -12,7 +12,7 @@ from meteor_bench.report.cells import ADAPTATION, Cell
 from meteor_bench.report.sections import Section
 from meteor_bench.report.table import INFERRED, Table, fixed, interval, with_half
 
-__all__ = ["accuracy_tables", "breaks", "latency_table", "row_names", "tokens_table"]
+__all__ = ["accuracy_tables", "breaks", "latency_table", "overview_table", "row_names", "tokens_table"]
 
 # Heading, name in the frame, unit, digits.
 _TIMES = (
@@ -43,6 +43,27 @@ def accuracy_tables(section: Section, frame: pd.DataFrame, notes: Sequence[str])
         _benchmarks(section, rows, [*names["benchmark"], *names["group"]]),
         _differences(section, rows, names["benchmark"]),
     ]
+
+
+def overview_table(section: Section, scores: pd.DataFrame, counts: pd.DataFrame, notes: Sequence[str]) -> Table:
+    """All settings by all benchmarks, the average and the visual tokens in front."""
+    names = list(dict.fromkeys(scores.loc[scores["kind"] == "benchmark", "name"]))
+    rows, tokens = _by_row(scores), _by_row(counts) if len(counts) else {}
+    body, bold = [], set()
+    for i, name in enumerate(row_names(section)):
+        r = rows[i]["average"]
+        difference = with_half(r["difference"], r["difference_low"], r["difference_high"])
+        kept = fixed(_get(tokens.get(i, {}), "final", "mean")).removesuffix(".0")
+        body.append([name, _score(r), difference, kept, *(_score(rows[i][column]) for column in names)])
+        bold |= {(i, 1)} if r["best"] else set()
+        bold |= {(i, 4 + at) for at, column in enumerate(names) if rows[i][column]["best"]}
+    heads = ["", "average", "difference", "tokens", *_short(names)]
+    said = [
+        "tokens: visual tokens after the last prune, mean. Bold: ahead of all others of its ratio beyond the noise."
+    ]
+    several = max(len(cell.runs) for cell in section.cells)
+    said += [f"±: of an average, the standard deviation over {several} seeds."] if several > 1 else []
+    return Table("Overview", heads, body, breaks(section.cells), [*notes, *said], frozenset(bold))
 
 
 def _averages(

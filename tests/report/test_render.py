@@ -16,7 +16,7 @@ from meteor_bench import compare, compare_samples
 from meteor_bench.config import RunConfig
 from meteor_bench.report import formats, render
 from meteor_bench.report.cells import Cell, load
-from meteor_bench.report.layout import lay_out
+from meteor_bench.report.layout import lay_out, overview
 from meteor_bench.report.rows import print_rows
 from meteor_bench.report.table import Table
 from tests import synthetic
@@ -53,6 +53,19 @@ def test_a_table_too_wide_is_continued(runs: Mapping[str, Path]) -> None:
     assert "Difference to the unpruned model" in wide
     least = " ".join(terminal(cells, 60).split())
     assert "left out: Difference to the unpruned model per benchmark: pocket" in least
+
+
+def test_the_overview_has_every_setting_and_benchmark(runs: Mapping[str, Path]) -> None:
+    cells = load(runs["none"].parent)
+    (table,) = overview(cells)
+    assert list(table.columns[4:]) == [t.task.removeprefix("pocket_") for t in cells[0].record.tasks]
+    rows = {row[0]: row for row in table.rows}
+    assert set(rows) == {"unpruned", "random 0.76", "meteor 0.5", "meteor 0.76"}
+    (meteor,) = (cell for cell in cells if (cell.label, cell.ratio) == ("meteor", 0.76))
+    scores = [task.score for task in meteor.record.tasks]
+    assert rows["meteor 0.76"][1] == f"{sum(scores) / len(scores):.1f}" and rows["meteor 0.76"][3] == "61"
+    assert list(rows["meteor 0.76"][4:]) == [f"{score:.1f}" for score in scores]
+    assert "±" in rows["random 0.76"][1] and len(table.breaks) == 2
 
 
 def test_one_setting_is_shown_beside_the_unpruned_run(runs: Mapping[str, Path]) -> None:
