@@ -7,6 +7,8 @@ nodes must see the results folder. Nobody is told of it: no usage statistics, no
 from __future__ import annotations
 
 import os
+import re
+import socket
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -71,8 +73,11 @@ def _connect(ray: Any, address: str | None) -> None:
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     here = {"include_dashboard": False} if address == "local" else {}
     try:
+        # Ray itself would try for many minutes.
+        if place := re.fullmatch(r"(?:ray://)?([^/:]+|\[.+\]):(\d+)", address):
+            socket.create_connection((place[1].strip("[]"), int(place[2])), timeout=10).close()
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **here)
-    except ConnectionError as error:
+    except (OSError, RuntimeError) as error:
         raise ConfigError(f"no Ray cluster at '{address}': {' '.join(str(error).split())}") from None
 
 
