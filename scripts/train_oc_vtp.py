@@ -43,7 +43,7 @@ SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # of the tokens, as many slots; drawn an
 class Recipe:
     """A batch is 12 images and the learning rate 1e-3 with warm-up and cosine, as published."""
 
-    steps: int = 900
+    steps: int = 2000
     batch: int = 12
     rate: float = 1e-3
     warm_up: int = 60
