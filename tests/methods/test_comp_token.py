@@ -44,3 +44,16 @@ def test_the_highest_scores_stay_and_lie_between_0_and_1(cls: bool) -> None:
             for p, i in enumerate(at):
                 want = (raw[p] - min(raw)) / (max(raw) - min(raw))
                 assert abs(float(decision.score[b, i]) - want) < 1e-5
+
+
+def test_what_one_head_alone_attends_to_is_not_averaged_away() -> None:
+    """What the maximum over heads is for: the mean would take the token that all heads attend to a little."""
+    attention = torch.full((1, 4, 9, 9), 0.05)  # [B, H, queries, keys]
+    attention[..., 2] = 0.2
+    attention[:, 1, :, 5] = 0.6
+    attention = attention / attention.sum(-1, keepdim=True)
+    mean, peak = attention.mean((1, 2)), attention.amax(1).mean(1)
+    assert int(mean[0].argmax()) == 2
+    tokens = ragged([9], Grid(1, 3, 3))
+    keep = CompToken().encode({"t": view(tokens, 1, attention=peak)})["t"].keep
+    assert keep[0].nonzero()[:, 0].tolist() == [5]

@@ -82,16 +82,20 @@ def test_pool_weighs_by_size_on_a_sequence_that_is_no_grid() -> None:
         assert torch.allclose(out.x[0, r].double(), want, atol=1e-5)
 
 
-def test_fastv_keeps_what_the_last_token_attends_to() -> None:
-    tokens = ragged([16, 9, 12], Grid(1, 4, 4), seed=1)
-    attention = torch.rand(3, 3, 1, tokens.x.shape[1])
+@pytest.mark.parametrize("heads", [1, 3])
+@pytest.mark.parametrize("side", [4, 7])
+def test_fastv_keeps_what_the_last_token_attends_to(side: int, heads: int) -> None:
+    tokens = ragged([side * side, 9, 12], Grid(1, side, side), seed=1)
+    attention = torch.rand(3, heads, 1, tokens.x.shape[1])
     targets = [4, 20, 5]
     keep = FastV().decode(view(tokens, targets, attention=attention)).keep
     for b in range(3):
         at = visual_indices(tokens, b)
-        mean = {i: sum(float(attention[b, h, 0, i]) for h in range(3)) / 3 for i in at}
+        mean = {i: sum(float(attention[b, h, 0, i]) for h in range(heads)) / heads for i in at}
         want = sorted(sorted(at, key=lambda i: (-mean[i], i))[: targets[b]])
         assert [int(i) for i in keep[b].nonzero()[:, 0]] == want
+        left = [mean[i] for i in at if i not in want]
+        assert not left or max(left) <= min(mean[i] for i in want)
 
 
 def test_fastv_needs_a_layer_before_and_after() -> None:

@@ -36,6 +36,18 @@ def test_the_highest_class_attention_stays(side: int, cls: bool) -> None:
                 assert {int(i) for i in keep[b].nonzero()[:, 0]} == {at[p] for p in want}
 
 
+def test_no_other_choice_holds_more_of_the_class_tokens_attention() -> None:
+    tokens = ragged([49, 40], Grid(1, 7, 7), cls=True)
+    seen = view(tokens, 12)
+    assert seen.attention is not None
+    attention = seen.attention.masked_fill(~tokens.visual, 0.0)
+    held = (attention * FasterVLM().encode({"t": seen})["t"].keep).sum(1)
+    g = torch.Generator().manual_seed(0)
+    for _ in range(1000):
+        order = torch.rand(2, 50, generator=g).masked_fill(~tokens.visual, -1.0).argsort(1, descending=True)
+        assert bool((attention.gather(1, order[:, :12]).sum(1) <= held + 1e-6).all())
+
+
 def test_without_attention_the_least_typical_tokens_stay() -> None:
     tokens = ragged([16, 9], Grid(1, 4, 4))
     keep = FasterVLM().encode({"t": view(tokens, 4, attention=None)})["t"].keep

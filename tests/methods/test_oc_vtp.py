@@ -11,15 +11,20 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.build import build
 from meteor_bench.core.engine import seeded
 from meteor_bench.core.pruner import Layout, View
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.errors import ModelError, UnsupportedError
-from meteor_bench.methods._slots import SlotPruner, SlotTower, feature_block, load_slots
+from meteor_bench.methods._slots import SlotPruner, SlotTower, feature_block, load_slots, read_towers
 from meteor_bench.methods.oc_vtp import OCVTP, BoundOCVTP, taken
+from meteor_bench.models.checkpoint import digest
+from meteor_bench.models.pocket import WEIGHTS
+from scripts.oc_vtp.pictures import features, pocket_pictures
 from tests import tiny
 from tests.methods.views import clustered, ragged, view, visual_indices
 
+SHIPPED = ("pocket",)
 DIM = 8
 TOWERS = (SlotTower("t", DIM, 2),)
 METHOD = BoundOCVTP(towers=TOWERS, digest="random")
@@ -170,6 +175,52 @@ def test_several_encoders_on_one_grid_propose_each_with_its_own_slots() -> None:
     score = {n: decisions[n].score for n in grids}
     assert all(bool(d.keep.all()) for d in decisions.values())  # chosen where they meet
     assert score["a"] is not None and torch.equal(score["a"] >= 1, memo["oc-vtp.a"])
+
+
+# ---------------------------------------------------------------- the shipped weights
+
+
+@pytest.mark.parametrize("model", SHIPPED)
+def test_shipped_weights_belong_to_the_shipped_model(model: str) -> None:
+    folder = WEIGHTS / model / "oc-vtp"
+    about = json.loads((folder / "config.json").read_text())
+    assert about["checkpoint"] == digest(WEIGHTS / model)
+    assert (folder / "model.safetensors").stat().st_size < 1_000_000
+    assert [(t.name, t.after) for t in read_towers(folder)] == [("a", 2), ("b", 0), ("c", 1)]
+    assert "calibration split" in (folder / "README.md").read_text()
+
+
+def test_records_say_whose_weights_they_were() -> None:
+    session = build("pocket", "oc-vtp", ratio=0.5)
+    folder = WEIGHTS / "pocket" / "oc-vtp"
+    assert session.provenance["parameters"] == {
+        "average": "all",
+        "block": -1,
+        "weights": "",
+        "digest": digest(folder),
+    }
+
+
+@pytest.mark.parametrize("model", SHIPPED)
+@torch.inference_mode()
+def test_trained_slots_let_features_be_told_better_than_untrained_ones(model: str) -> None:
+    """The paper's aim: little is lost when features are put together from the slots, by attention."""
+    folder = WEIGHTS / model / "oc-vtp"
+    towers = read_towers(folder)
+    trained, untrained = load_slots(str(folder), "shipped", towers, "cpu"), load_slots("", "random", towers, "cpu")
+    samples = pocket_pictures(1, "calib")(0, 6)
+    for name, (x, _) in features(build(model, "none").vlm, samples, {t.name: t.after for t in towers}).items():
+        rows, n, _ = x.shape
+        spread = float((x - x.mean(1, keepdim=True)).square().sum())
+        for slots in (n // 2, n // 4, n // 8):
+            noise = torch.randn(rows, slots, x.shape[2] // 2, generator=torch.Generator().manual_seed(slots))
+            left = []
+            for pruner in (trained[name], untrained[name]):
+                every = torch.ones(rows, n, dtype=torch.bool)
+                attention = pruner(x, every, noise, every[:, :slots]).attention  # [R, K, N]
+                means = torch.einsum("rkn,rnd->rkd", attention, x) / attention.sum(-1, keepdim=True)
+                left.append(float((x - torch.einsum("rkn,rkd->rnd", attention, means)).square().sum()) / spread)
+            assert left[0] < left[1] - 0.02
 
 
 # ---------------------------------------------------------------- without weights, or with wrong ones

@@ -78,6 +78,20 @@ def test_the_published_splits(total: int, few: int) -> None:
     assert top <= kept and len(kept - top) == few
 
 
+def test_every_token_left_out_is_in_a_contextual_one() -> None:
+    """What the paper claims over plain selection: what is dropped is merged, once each, not lost."""
+    tokens = ragged([64, 50], Grid(1, 8, 8), cls=True)
+    seen = view(tokens, 20)
+    assert seen.attention is not None
+    decision = VisionZip().encode({"t": seen})["t"]
+    out = apply(tokens, decision)
+    for b, n in enumerate((64, 50)):
+        assert int((out.group[b] >= 0).sum()) == n
+        top = seen.attention[b].masked_fill(~tokens.visual[b], -1.0).argsort(descending=True)[:17]
+        dominant = set(tokens.origin[b, top].tolist())
+        assert all(int((out.group[b] == cell).sum()) == 1 for cell in dominant)
+
+
 def test_wrong_share() -> None:
     with pytest.raises(ConfigError, match="contextual=2"):
         VisionZip(contextual=2.0)

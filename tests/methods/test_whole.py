@@ -191,3 +191,20 @@ def test_downsample_takes_the_smallest_grid_that_is_enough(name: str) -> None:
                 tower.grid(*vlm.native).n for tower in vlm.towers.values()
             )
             assert int(fuse(engine, left).tokens.counts()[0]) == target
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.24, 0.1])
+@torch.inference_mode()
+def test_downsample_is_the_library_on_a_smaller_image(keep: float) -> None:
+    """The paper's baseline: nothing but a smaller picture, the surplus over the budget pooled away."""
+    vlm, budget = tiny.build("single"), TokenBudget(keep)
+    pixels = tiny.pixels(vlm, tiny.requests(4)[::2])
+    full = vlm.grid(1, *vlm.native)
+    grid = Downsample().input_grid(vlm, budget, full)
+    assert grid is not None and grid.n < full.n
+    got = encode(Engine(vlm, Downsample(), budget), pixels, ["0", "1"]).tokens["eye"]
+    size = (vlm.native[0] * grid.h // full.h, vlm.native[1] * grid.w // full.w)
+    smaller = F.interpolate(pixels[:, 0], size=size, mode="bilinear", antialias=True)
+    tower = tiny.small("single")["tower"]
+    want = tower(smaller, interpolate_pos_encoding=True).last_hidden_state[:, 1:]
+    assert torch.allclose(got.x, want, atol=1e-5)
