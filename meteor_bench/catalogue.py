@@ -52,8 +52,16 @@ def models() -> list[dict[str, Any]]:
     return rows
 
 
-def tasks() -> list[dict[str, Any]]:
-    """A row per benchmark, in the order of the table."""
+def tasks(suite: str | None = None) -> list[dict[str, Any]]:
+    """A row per benchmark, in the order of the table.
+
+    Args:
+        suite: only its benchmarks.
+
+    Raises:
+        UnknownNameError: no such suite.
+    """
+    named = suites.task_names() if suite is None else suites.suite_tasks(suite)
     return [
         {
             "name": row.task,
@@ -62,6 +70,9 @@ def tasks() -> list[dict[str, Any]]:
             "questions": row.n,
             "mirrors": row.mirrors,
             "suites": [suite for suite in suites.suite_names() if row.task in suites.suite_tasks(suite)],
+            "dataset": " ".join(part for part in (row.dataset, row.config, row.split) if part),
+            "reported": row.reported,
+            "note": row.note,
         }
-        for row in suites.benchmarks().values()
+        for row in map(suites.benchmark, named)
     ]

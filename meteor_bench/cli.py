@@ -356,11 +356,14 @@ def _models(json: Json = False) -> None:
 
 
 @listing.command("tasks")
-def _tasks(json: Json = False) -> None:
-    """Benchmarks: group, metric, number of questions, suites."""
+def _tasks(
+    json: Json = False,
+    suite: Annotated[str | None, typer.Option(autocompletion=_complete_suites, help="Only those of a suite.")] = None,
+) -> None:
+    """Benchmarks: group, metric, number of questions, suites, data, what to know."""
     from meteor_bench.catalogue import tasks
 
-    _print_rows(tasks(), json, aside=("metric", "suites"))
+    _print_rows(tasks(suite), json, aside=("metric", "suites", "dataset", "reported", "note"))
 
 
 @app.command()

@@ -47,10 +47,16 @@ class Benchmark:
         group: the skill it belongs to.
         metric: key of lmms-eval's results that is its headline, "exact_match,none".
         scale: factor that brings the headline to 0-100.
-        dataset, split: where its documents come from.
+        dataset, config, split: where its documents come from; a repository of the hub, or "pocket".
         n: documents in the split.
-        mirrors: lmms-eval's task whose metric it has.
-        per_sample: metric of the single answers that intervals are made of; None for the headline's own.
+        mirrors: lmms-eval's task whose metric it has; "" for lmms-eval's own tasks.
+        per_sample: metric of the single answers that intervals are made of; None for the headline's own. With "a|b",
+            the first that a document has.
+        family: column of the documents, or of what the metric collects of them, whose values have scores of their own.
+        also: what else the task reads, as "repository:config".
+        videos: folder under the data root that holds its videos.
+        reported: papers that give numbers on it.
+        note: what to know about its prompt or metric.
         task: its name, as lmms-eval knows it.
     """
 
@@ -60,9 +66,20 @@ class Benchmark:
     dataset: str
     split: str
     n: int
-    mirrors: str
+    mirrors: str = ""
+    config: str | None = None
     per_sample: str | None = None
+    family: str = "family"
+    also: tuple[str, ...] = ()
+    videos: str | None = None
+    reported: str = ""
+    note: str = ""
     task: str = ""
+
+    @property
+    def stock(self) -> bool:
+        """Whether it is lmms-eval's own task, with data from the hub."""
+        return "/" in self.dataset
 
     @property
     def sample_metric(self) -> str:

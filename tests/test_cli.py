@@ -268,6 +268,12 @@ def test_list(call, what: str) -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
+def test_tasks_of_one_suite(call) -> None:
+    rows = json.loads(call("list", "tasks", "--suite", "meteor11", "--json").out)
+    assert len(rows) == 11 and {row["name"]: row["questions"] for row in rows}["pope"] == 9000
+    assert "did you mean 'meteor11'" in call("list", "tasks", "--suite", "meteor").err
+
+
 def test_dry_run_builds_and_writes_nothing(call, tmp_path: Path) -> None:
     result = call("run", "--method", "meteor", "--ratio", "0.76", "--limit", "4", "--dry-run")
     assert result.code == 0 and list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ import pyarrow.parquet as parquet
 import torch
 
 from meteor_bench.core.session import Answer, Request
-from meteor_bench.suites import task_names, tasks_dir
+from meteor_bench.suites import suite_tasks, tasks_dir
 
 TOKENS = {
     "towers": {"a": 256, "b": 256, "c": 256},
@@ -65,7 +65,7 @@ def truths() -> Mapping[str, str]:
     """Request key -> what a perfect model says, chain included."""
     return {
         f"{task}/{doc['index']}": f"{doc['chain']} {doc['answer']}".strip()
-        for task in task_names()
+        for task in suite_tasks("pocket")
         for doc in documents(task)
     }
 

@@ -17,7 +17,7 @@ from meteor_bench.errors import DataError, UnknownNameError
 from meteor_bench.lmms.evaluate import TaskResult, _digest, evaluate
 from tests.lmms.fakes import TOKENS, FakeSession, constant, documents, oracle
 
-ALL = suites.task_names()
+ALL = list(suites.suite_tasks("pocket"))
 
 
 def run(session: FakeSession, tasks: list[str], folder: Path, **options: Any) -> list[TaskResult]:

@@ -16,7 +16,7 @@ from PIL import Image
 from meteor_bench import suites
 from scripts import make_pocket_tasks as script
 
-TASKS = suites.task_names()
+TASKS = suites.suite_tasks("pocket")
 
 
 class Loader(yaml.SafeLoader):

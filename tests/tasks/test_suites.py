@@ -14,7 +14,9 @@ from meteor_bench.errors import DataError, UnknownNameError
 
 
 def test_the_suites_are_the_ones_promised() -> None:
-    assert suites.suite_names() == ["pocket11", "pocket", "ci"]
+    assert suites.suite_names() == [
+        *("pocket11", "pocket", "ci", "meteor11", "videomme", "evoprune-image", "evoprune-video", "llava10", "lite")
+    ]
     pocket = suites.resolve("pocket")
     assert len(pocket) == 12
     assert [row.task for row in pocket[:11]] == list(suites.suite_tasks("pocket11"))
@@ -24,6 +26,23 @@ def test_the_suites_are_the_ones_promised() -> None:
         "general": ["pocket_gqa", "pocket_vqa", "pocket_pope", "pocket_seed", "pocket_mmbench"],
         "ocr": ["pocket_textvqa", "pocket_chartqa", "pocket_docvqa", "pocket_ocrbench"],
     }
+
+
+def test_meteors_eleven_are_in_its_three_groups() -> None:
+    rows = suites.resolve("meteor11")
+    groups = {group: [row.task for row in rows if row.group == group] for group in ("knowledge", "general", "ocr")}
+    assert groups == {
+        "knowledge": ["scienceqa_img", "ai2d", "mmmu_val"],
+        "general": ["gqa", "pope", "seedbench", "mmbench_en_dev_static"],
+        "ocr": ["textvqa_val", "chartqa", "docvqa_val", "ocrbench"],
+    }
+    assert {row.task for row in rows if "our choice" in row.reported} == {"mmmu_val", "mmbench_en_dev_static"}
+
+
+def test_a_default_suite_needs_no_data_of_others() -> None:
+    assert not any(row.stock for suite in ("pocket", "pocket11", "ci") for row in suites.resolve(suite))
+    assert {row.n for row in suites.resolve("lite")} == {500}
+    assert len(suites.resolve("evoprune-video")) == 22 and len(suites.resolve("llava10")) == 10
 
 
 def test_rows_know_their_name_and_the_metric_of_single_answers() -> None:
@@ -85,12 +104,12 @@ def test_calibration_covers_every_benchmark_and_shares_no_picture_with_any() -> 
     import pyarrow.parquet as parquet
 
     items = suites.calibration_requests()
-    assert {item.task for item in items} == set(suites.task_names())
+    assert {item.task for item in items} == set(suites.suite_tasks("pocket"))
     assert len({item.key for item in items}) == len(items) >= 220
     assert len({item.media_key for item in items}) == 64
     evaluated = {
         key
-        for task in suites.task_names()
+        for task in suites.suite_tasks("pocket")
         for file in (suites.tasks_dir() / task / "data").glob("*.parquet")
         for key in parquet.read_table(file, columns=["media_key"])["media_key"].to_pylist()
     }
