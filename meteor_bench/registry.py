@@ -118,6 +118,8 @@ MODELS = Registry(
         "pocket-independent": "meteor_bench.models.pocket:POCKET_INDEPENDENT",
         "llava-1.5-7b": "meteor_bench.models.llava:LLAVA_7B",
         "llava-next-7b": "meteor_bench.models.llava_next:LLAVA_NEXT_7B",
+        "llava-onevision-7b": "meteor_bench.models.llava_onevision:LLAVA_ONEVISION_7B",
+        "llava-video-7b": "meteor_bench.models.llava_onevision:LLAVA_VIDEO_7B",
         "deepseek-vl-hybrid-7b": "meteor_bench.models.deepseek_vl_hybrid:DEEPSEEK_VL_7B",
     },
 )
@@ -130,6 +132,7 @@ FAMILIES = Registry(
         "pocket": "meteor_bench.models.pocket:card_for",
         "llava": "meteor_bench.models.llava:card_for",
         "llava_next": "meteor_bench.models.llava_next:card_for",
+        "llava_onevision": "meteor_bench.models.llava_onevision:card_for",
         "deepseek_vl_hybrid": "meteor_bench.models.deepseek_vl_hybrid:card_for",
     },
 )

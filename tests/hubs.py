@@ -199,10 +199,34 @@ def _llava_next() -> Library:
     return Library(enliven(transformers.LlavaNextForConditionalGeneration(config), 5), processor)
 
 
+def _llava_onevision() -> Library:
+    pinpoints = [[32, 64], [64, 64]]
+    config = transformers.LlavaOnevisionConfig(
+        vision_config=siglip(),
+        text_config=llama(model_type="qwen2"),
+        image_token_index=IMAGE,
+        video_token_index=VIDEO,
+        image_grid_pinpoints=pinpoints,
+        vision_aspect_ratio="anyres_max_1",
+    )
+    size = {"height": 32, "width": 32}
+    processor = transformers.LlavaOnevisionProcessor(
+        transformers.LlavaOnevisionImageProcessor(size=size, image_grid_pinpoints=pinpoints),
+        tokenizer("<image>", "<video>", begin=False),
+        transformers.LlavaOnevisionVideoProcessor(size=size),
+        num_image_tokens=16,
+        vision_feature_select_strategy="full",
+        chat_template=CHAT,
+        vision_aspect_ratio="anyres_max_1",
+    )
+    return Library(enliven(transformers.LlavaOnevisionForConditionalGeneration(config), 6), processor)
+
+
 FAMILIES: dict[str, Callable[[], Library]] = {
     "llava": _llava,
     "deepseek_vl_hybrid": _deepseek,
     "llava_next": _llava_next,
+    "llava_onevision": _llava_onevision,
 }
 
 _KEPT = tempfile.TemporaryDirectory(prefix="meteor-bench-tests-")
@@ -246,7 +270,7 @@ class Reference:
         content = [{"type": kind} for _ in (media[:1] if clip else media)]
         message = {"role": "user", "content": [*content, {"type": "text", "text": request.question}]}
         text = self.processor.apply_chat_template([message], add_generation_prompt=True)
-        shown = {"videos": [list(media)], "do_sample_frames": False} if clip else {"images": list(media)}
+        shown = {"videos": [list(media)], "do_sample_frames": False} if clip else {"images": [list(media)]}
         return quiet(self.processor, text=text, return_tensors="pt", **shown)
 
     def visual(self, asked: SequenceOf[Request]) -> Tensor:

@@ -182,14 +182,17 @@ class _Documents:
         self._keys = list(dataset["media_key"]) if "media_key" in dataset.features else None
 
     def media(self, doc_id: int, to_visual: Callable[..., Any]) -> list[Image]:
-        """The pictures or frames of a document, RGB."""
+        """The pictures of a document, RGB. Several are images of their own; in our own tasks the frames of a clip."""
         from PIL.Image import Image
+
+        from meteor_bench.models.processing import Clip
 
         visuals = to_visual(self._dataset[doc_id]) or []
         if not visuals or not all(isinstance(visual, Image) for visual in visuals):
             kind = type(visuals[0]).__name__ if visuals else "nothing"
             raise UnsupportedError(f"task {self._task} shows the model {kind} where this model needs pictures")
-        return [visual.convert("RGB") for visual in visuals]
+        pictures = [visual.convert("RGB") for visual in visuals]
+        return pictures if self._keys is None else Clip(pictures)
 
     def media_key(self, doc_id: int, to_visual: Callable[..., Any]) -> str:
         """The same for documents that show the same pixels. A task may crop or draw by question, so pixels decide."""

@@ -185,6 +185,8 @@ class InsideMerger(Pruner):
         if view.layout.fusion == "independent":
             return frame_shares(view)
         sizes = {name: torch.full_like(view.target, grid.n) for name, grid in view.layout.grids.items()}
+        if view.keep >= 1:  # a model that pools its towers' grids feeds less than a tower has
+            return sizes
         if bool((view.target < 1).any()):
             raise BudgetError(
                 f"{self.title} keeps at least one token of each frame; take a smaller ratio or fewer frames"

@@ -26,6 +26,7 @@ __all__ = [
     "Clip",
     "Decoder",
     "Fusion",
+    "FusionKind",
     "KVCache",
     "Look",
     "ModelCard",

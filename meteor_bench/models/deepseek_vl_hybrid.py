@@ -11,7 +11,6 @@ large image, below it the small one at the left, zeros beside it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from meteor_bench.core.weave import Block
 from meteor_bench.models.base import VLM, Fusion, ModelCard, VisionTower
 from meteor_bench.models.decoders import CausalLM, LlamaDecoder
 from meteor_bench.models.fusions import linear_flops, separated
-from meteor_bench.models.hub import HubProcessor, HubText, NoText, hub_config, make, parts, read_eos, seal
+from meteor_bench.models.hub import HubProcessor, HubText, NoText, card, hub_config, make, parts, read_eos, seal
 from meteor_bench.models.towers import VitTower
 
 __all__ = ["DEEPSEEK_VL_7B", "AlignerFusion", "HighResTower", "HybridProcessor", "card_for"]
@@ -242,22 +241,12 @@ def load(config: Mapping[str, Any], name: str, device: str, dtype: torch.dtype, 
 def card_for(config: Mapping[str, Any], name: str, **more: Any) -> ModelCard:
     """The card of a folder of this family."""
     low, high = config.get("vision_config", {}), config.get("high_res_vision_config", {})
-    text = config.get("text_config", {})
     side = low.get("image_size", 384) // low.get("patch_size", 16)
-    return ModelCard(
-        name=name,
-        fusion="shared",
-        towers={
-            "siglip": f"SigLIP ViT, {low.get('image_size', 384)} px, {side}x{side} tokens",
-            "sam": f"SAM ViT, {high.get('image_size', 1024)} px, convolved to {side}x{side} tokens",
-        },
-        llm=f"{text.get('model_type', 'llama')}, {text.get('num_hidden_layers', 30)} layers, "
-        f"width {text.get('hidden_size', 4096)}",
-        tokens=side**2,
-        build=partial(load, config, name),
-        random=lambda device, dtype: load(config, name, device, dtype, None),
-        **{"licence": "see the checkpoint's card", **more},
-    )
+    towers = {
+        "siglip": f"SigLIP ViT, {low.get('image_size', 384)} px, {side}x{side} tokens",
+        "sam": f"SAM ViT, {high.get('image_size', 1024)} px, convolved to {side}x{side} tokens",
+    }
+    return card(load, config, name, "shared", towers, side**2, **more)
 
 
 DEEPSEEK_VL_7B = card_for(

@@ -9,7 +9,8 @@ import json
 import re
 import zlib
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,10 +19,22 @@ import torch
 from meteor_bench.core.probe import register
 from meteor_bench.errors import ModelError
 from meteor_bench.locate import read_config
-from meteor_bench.models.base import VLM, Processor, Prompt
+from meteor_bench.models.base import VLM, FusionKind, ModelCard, Processor, Prompt
 from meteor_bench.models.checkpoint import digest, load_weights, randomise, skeleton
 
-__all__ = ["HubProcessor", "HubText", "NoText", "Text", "hub_config", "hub_key", "make", "parts", "read_eos", "seal"]
+__all__ = [
+    "HubProcessor",
+    "HubText",
+    "NoText",
+    "Text",
+    "card",
+    "hub_config",
+    "hub_key",
+    "make",
+    "parts",
+    "read_eos",
+    "seal",
+]
 
 _OLD = (
     (re.compile(r"^language_model\.lm_head\."), "lm_head."),
@@ -109,6 +122,51 @@ def read_eos(config: Any, folder: Path | None) -> frozenset[int]:
         except ValueError as error:
             raise ModelError(f"cannot read {file}: {error}") from error
     return frozenset([] if found is None else [found] if isinstance(found, int) else found)
+
+
+Load = Callable[[Mapping[str, Any], str, str, torch.dtype, Path | None], VLM]
+
+
+def card(
+    load: Load,
+    config: Mapping[str, Any],
+    name: str,
+    fusion: FusionKind,
+    towers: Mapping[str, str],
+    tokens: int,
+    *,
+    licence: str = "see the checkpoint's card",
+    weights: str | None = None,
+    note: str = "",
+) -> ModelCard:
+    """A row of the model table, or the card of a folder.
+
+    Args:
+        load: a family's, with (configuration, name, device, dtype, folder or None for random weights).
+        weights: hub id of the row's weights.
+    """
+    text = config.get("text_config", {})
+    return ModelCard(
+        name=name,
+        fusion=fusion,
+        towers=towers,
+        llm=f"{text.get('model_type', 'llama')}, {text.get('num_hidden_layers', 32)} layers, "
+        f"width {text.get('hidden_size', 4096)}",
+        tokens=tokens,
+        licence=licence,
+        build=partial(_trained, load, config, name),
+        note=note,
+        weights=weights,
+        random=lambda device, dtype: load(config, name, device, dtype, None),
+    )
+
+
+def _trained(
+    load: Load, config: Mapping[str, Any], name: str, device: str, dtype: torch.dtype, folder: Path | None
+) -> VLM:
+    if folder is None:
+        raise ModelError(f"no weights of '{name}' are known; give a folder with --source, or --random-weights")
+    return load(config, name, device, dtype, folder)
 
 
 class Text(Protocol):

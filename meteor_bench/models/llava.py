@@ -8,7 +8,6 @@ of a clip are images.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from meteor_bench.errors import ModelError
 from meteor_bench.models.base import VLM, ModelCard
 from meteor_bench.models.decoders import CausalLM, LlamaDecoder
 from meteor_bench.models.fusions import OneProjector, separated
-from meteor_bench.models.hub import HubProcessor, HubText, NoText, hub_config, make, parts, read_eos, seal
+from meteor_bench.models.hub import HubProcessor, HubText, NoText, card, hub_config, make, parts, read_eos, seal
 from meteor_bench.models.towers import VitTower
 
 __all__ = ["LLAVA_7B", "LlavaProcessor", "card_for", "check_features", "tower_of"]
@@ -139,20 +138,11 @@ def load(config: Mapping[str, Any], name: str, device: str, dtype: torch.dtype, 
 
 def card_for(config: Mapping[str, Any], name: str, **more: Any) -> ModelCard:
     """The card of a folder of this family."""
-    vision, text = config.get("vision_config", {}), config.get("text_config", {})
-    side, patch = vision.get("image_size", 336), vision.get("patch_size", 14)
-    cells = side // patch
-    return ModelCard(
-        name=name,
-        fusion="independent",
-        towers={"clip": f"CLIP ViT, {side} px, {cells}x{cells} tokens and a class token"},
-        llm=f"{text.get('model_type', 'llama')}, {text.get('num_hidden_layers', 32)} layers, "
-        f"width {text.get('hidden_size', 4096)}",
-        tokens=cells**2,
-        build=partial(load, config, name),
-        random=lambda device, dtype: load(config, name, device, dtype, None),
-        **{"licence": "see the checkpoint's card", **more},
-    )
+    vision = config.get("vision_config", {})
+    side = vision.get("image_size", 336)
+    cells = side // vision.get("patch_size", 14)
+    towers = {"clip": f"CLIP ViT, {side} px, {cells}x{cells} tokens and a class token"}
+    return card(load, config, name, "independent", towers, cells**2, **more)
 
 
 LLAVA_7B = card_for(

@@ -6,7 +6,6 @@ See `models.anyres` for what becomes of the tiles. It has no video, so the frame
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor
 from meteor_bench.models.anyres import TileFusion, Tiling, newline_block
 from meteor_bench.models.base import VLM, ModelCard, Scene
 from meteor_bench.models.decoders import CausalLM, LlamaDecoder
-from meteor_bench.models.hub import HubProcessor, HubText, NoText, hub_config, make, parts, read_eos, seal
+from meteor_bench.models.hub import HubProcessor, HubText, NoText, card, hub_config, make, parts, read_eos, seal
 from meteor_bench.models.llava import LLAVA_7B_CONFIG, TEMPLATE, check_features, tower_of
 
 __all__ = ["LLAVA_NEXT_7B", "TileProcessor", "card_for", "sizes_of"]
@@ -115,23 +114,12 @@ def load(config: Mapping[str, Any], name: str, device: str, dtype: torch.dtype, 
 
 def card_for(config: Mapping[str, Any], name: str, **more: Any) -> ModelCard:
     """The card of a folder of this family."""
-    vision, text = config.get("vision_config", {}), config.get("text_config", {})
+    vision = config.get("vision_config", {})
     side = vision.get("image_size", 336)
     cells = side // vision.get("patch_size", 14)
-    most = max((h // side) * (w // side) for h, w in config.get("image_grid_pinpoints") or [[672, 672]])
-    return ModelCard(
-        name=name,
-        fusion="shared",
-        towers={
-            "clip": f"CLIP ViT, {side} px, {cells}x{cells} tokens and a class token, for each of up to {most + 1} rows"
-        },
-        llm=f"{text.get('model_type', 'llama')}, {text.get('num_hidden_layers', 32)} layers, "
-        f"width {text.get('hidden_size', 4096)}",
-        tokens=(most + 1) * cells**2,
-        build=partial(load, config, name),
-        random=lambda device, dtype: load(config, name, device, dtype, None),
-        **{"licence": "see the checkpoint's card", **more},
-    )
+    rows = 1 + max((h // side) * (w // side) for h, w in config.get("image_grid_pinpoints") or [[2 * side, 2 * side]])
+    towers = {"clip": f"CLIP ViT, {side} px, {cells}x{cells} tokens and a class token for each of up to {rows} rows"}
+    return card(load, config, name, "shared", towers, rows * cells**2, **more)
 
 
 LLAVA_NEXT_7B = card_for(

@@ -1,0 +1,257 @@
+"""LLaVA-OneVision (arXiv 2408.03326) as transformers has it, and LLaVA-Video (arXiv 2410.02713), its sibling.
+
+One SigLIP tower, an MLP, a Qwen2. An image comes as a small copy and tiles (`models.anyres`); of several images each is
+its small copy; the frames of a video are projected, then pooled to a quarter of their cells.
+
+transformers pools bilinearly, 27 x 27 to 14 x 14, and puts one newline behind the last frame. LLaVA-Video has no form
+of its own there; two keys of its original configuration, read here from config.json as well, tell it apart:
+`mm_spatial_pool_mode` "average" (27 x 27 to 13 x 13 = 169) and `mm_newline_position` "grid" (a newline behind each row
+of each frame).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate
+
+from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.core.weave import Block
+from meteor_bench.errors import ModelError
+from meteor_bench.models.anyres import TileFusion, Tiling, newline_block
+from meteor_bench.models.base import VLM, Clip, Fusion, ModelCard, Scene
+from meteor_bench.models.decoders import CausalLM, LlamaDecoder
+from meteor_bench.models.fusions import linear_flops
+from meteor_bench.models.hub import HubProcessor, HubText, NoText, card, hub_config, make, parts, read_eos, seal
+from meteor_bench.models.llava import check_features, tower_of
+from meteor_bench.models.llava_next import sizes_of
+
+__all__ = ["LLAVA_ONEVISION_7B", "LLAVA_VIDEO_7B", "FrameProcessor", "PooledFusion", "card_for"]
+
+TEMPLATE = "<|im_start|>user {images}{question}<|im_end|><|im_start|>assistant\n"
+POOLS = ("bilinear", "average")
+NEWLINES = ("one_token", "grid")
+
+LLAVA_ONEVISION_7B_CONFIG: Mapping[str, Any] = {
+    "model_type": "llava_onevision",
+    "image_token_index": 151646,
+    "video_token_index": 151647,
+    "vision_aspect_ratio": "anyres_max_9",
+    "tie_word_embeddings": False,
+    "vision_config": {
+        "model_type": "siglip_vision_model",
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "num_hidden_layers": 26,
+        "num_attention_heads": 16,
+        "image_size": 384,
+        "patch_size": 14,
+        "vision_use_head": False,
+    },
+    "text_config": {
+        "model_type": "qwen2",
+        "hidden_size": 3584,
+        "intermediate_size": 18944,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 32768,
+        "rope_theta": 1e6,
+        "rms_norm_eps": 1e-6,
+        "vocab_size": 152064,
+    },
+}
+
+
+class PooledFusion(Fusion):
+    """One projector over all cells of all frames, then each frame's map pooled.
+
+    Args:
+        mode: bilinear (sides halved, rounded up) or average (rounded down).
+    """
+
+    kind = "shared"
+
+    def __init__(self, projector: nn.Module, tower: str, mode: str) -> None:
+        super().__init__()
+        self.projector, self.tower, self.mode = projector, tower, mode
+
+    def common(self, grids: Mapping[str, Grid]) -> Grid:
+        t, h, w = grids[self.tower]
+        return Grid(t, ceil(h / 2), ceil(w / 2)) if self.mode == "bilinear" else Grid(t, h // 2, w // 2)
+
+    def align(self, towers: Mapping[str, Tensor], grids: Mapping[str, Grid]) -> Tensor:
+        x, (_, h, w), common = self.projector(towers[self.tower]), grids[self.tower], self.common(grids)
+        planes = x.reshape(-1, h, w, x.shape[-1]).permute(0, 3, 1, 2)  # [B·t, D, h, w]
+        if self.mode == "bilinear":
+            planes = interpolate(planes, (common.h, common.w), mode="bilinear")
+        else:
+            planes = avg_pool2d(planes, 2)
+        return planes.permute(0, 2, 3, 1).reshape(len(x), common.n, -1)
+
+    def project(self, tokens: Tokens, tower: str | None = None) -> Tokens:
+        return tokens
+
+    def partials(self, aligned: Tensor) -> dict[str, Tensor]:
+        return {self.tower: aligned}
+
+    def flops_align(self, grids: Mapping[str, Grid]) -> int:
+        return linear_flops(self.projector, grids[self.tower].n)
+
+    def flops(self, counts: Mapping[str, int]) -> int:
+        return 0
+
+
+def is_video(media: Sequence[Any]) -> bool:
+    """Frames of a clip; a single one is an image."""
+    return isinstance(media, Clip) and len(media) > 1
+
+
+class FrameProcessor(HubProcessor):
+    """The library's image and video processors: tiles, images or frames are rows.
+
+    Args:
+        images, videos: the library's.
+        tiling: how the model cuts a single image.
+    """
+
+    def __init__(self, images: Any, videos: Any, tiling: Tiling, *more: Any) -> None:
+        super().__init__(*more)
+        self.images, self.videos, self.tiling = images, videos, tiling
+
+    def pixels(self, media: Sequence[Any]) -> Tensor:
+        pixels: Tensor
+        if is_video(media):
+            made = self.videos(videos=[list(media)], do_sample_frames=False, return_tensors="pt")
+            pixels = made["pixel_values_videos"][0]
+        else:
+            pixels = self.images(images=[list(media)], return_tensors="pt")["pixel_values"]  # [n, rows, 3, H, W]
+            pixels = pixels[0, : self.tiling.rows(sizes_of(media)[0])] if len(media) == 1 else pixels[:, 0]
+        return pixels
+
+    def scene(self, media: Sequence[Any]) -> Scene:
+        if is_video(media):
+            return Scene(clip=True)
+        return Scene(sizes=sizes_of(media) if len(media) == 1 else ((0, 0),) * len(media))
+
+
+def frame_block(grid: Grid, newline: Tensor, where: str) -> Block:
+    """Frames one after another, with one newline behind the last or one behind each row of each."""
+    rows, width = (grid.t * grid.h, grid.w) if where == "grid" else (1, grid.n)
+    cells = torch.arange(rows * width, device=newline.device)
+    ends = torch.arange(rows, device=newline.device) * (width + 1) + width
+    return Block(cells + cells // width, newline.expand(rows, -1), ends)
+
+
+def assemble(name: str, model: Any, config: Any, processor: HubProcessor, tiling: Tiling) -> VLM:
+    """The library's modules in the engine's terms."""
+    body = model.model
+    decoder = LlamaDecoder(CausalLM(body.language_model, model.lm_head))
+    pool, where = _variant(config)
+
+    def scenes(scene: Scene) -> Mapping[str, Any]:
+        if scene.clip:
+            fusion = PooledFusion(body.multi_modal_projector, "siglip", pool)
+            return {
+                "fusion": fusion,
+                "reference": lambda grid: fusion.common({"siglip": grid}).n,
+                "block": lambda grid: frame_block(grid, body.image_newline, where),
+            }
+        pictures = tiling.pictures(scene.sizes, tiled=len(scene.sizes) == 1)
+        between = processor.between(len(pictures))
+        return {
+            "fusion": TileFusion(body.multi_modal_projector, "siglip", pictures, tiling.side),
+            "reference": lambda grid: sum(p.count for p in pictures),
+            "block": lambda grid: newline_block(decoder, pictures, body.image_newline, between),
+        }
+
+    side = config.vision_config.image_size
+    return VLM(
+        name=name,
+        towers={"siglip": tower_of("siglip", body.vision_tower, config)},
+        fusion=TileFusion(body.multi_modal_projector, "siglip", (), tiling.side),
+        decoder=decoder,
+        processor=processor,
+        reference=lambda grid: grid.n,
+        native=(side, side),
+        resizable=False,
+        scenes=scenes,
+    )
+
+
+def _variant(config: Any) -> tuple[str, str]:
+    """How frames are pooled, and where newlines stand."""
+    found = []
+    for key, known in (("mm_spatial_pool_mode", POOLS), ("mm_newline_position", NEWLINES)):
+        found.append(getattr(config, key, known[0]))
+        if found[-1] not in known:
+            raise ModelError(f"config.json has {key}={found[-1]!r}; known: {', '.join(known)}")
+    return found[0], found[1]
+
+
+def load(config: Mapping[str, Any], name: str, device: str, dtype: torch.dtype, folder: Path | None) -> VLM:
+    """Build the model of a folder, or of a configuration with random weights.
+
+    Raises:
+        ModelError: the folder does not hold what its configuration says.
+    """
+    from transformers import (
+        LlavaOnevisionConfig,
+        LlavaOnevisionForConditionalGeneration,
+        LlavaOnevisionImageProcessor,
+        LlavaOnevisionVideoProcessor,
+    )
+    from transformers import LlavaOnevisionProcessor as Library
+
+    described = hub_config(LlavaOnevisionConfig, config, name, folder)
+    check_features(described, name)
+    _variant(described)
+    vision, eos = described.vision_config, read_eos(described, folder)
+    tokens = [described.image_token_id, described.video_token_id]
+    most = str(described.vision_aspect_ratio).removeprefix("anyres_max_")
+    if not most.isdecimal():
+        raise ModelError(f"'{name}' has vision_aspect_ratio '{described.vision_aspect_ratio}'; known: 'anyres_max_<n>'")
+    pinpoints = [list(size) for size in described.image_grid_pinpoints]
+    tiling = Tiling(pinpoints, vision.image_size, vision.image_size // vision.patch_size, int(most))
+    if folder is None:
+        size = dict.fromkeys(("height", "width"), vision.image_size)
+        images: Any = LlavaOnevisionImageProcessor(size=size, image_grid_pinpoints=pinpoints)
+        videos: Any = LlavaOnevisionVideoProcessor(size=size)
+        text: Any = NoText(tokens[0], described.text_config.vocab_size)
+    else:
+        own = parts(Library, folder)
+        images, videos = own.image_processor, own.video_processor
+        text = HubText(own, TEMPLATE, own.image_token, own.video_token)
+    processor = FrameProcessor(images, videos, tiling, text, tokens, eos)
+    model = make(LlavaOnevisionForConditionalGeneration, described, device, dtype, folder)
+    return seal(assemble(name, model, described, processor, tiling), folder)
+
+
+def card_for(config: Mapping[str, Any], name: str, **more: Any) -> ModelCard:
+    """The card of a folder of this family."""
+    vision = config.get("vision_config", {})
+    side = vision.get("image_size", 384)
+    cells = side // vision.get("patch_size", 14)
+    most = int(str(config.get("vision_aspect_ratio", "9")).rpartition("_")[2] or 9)
+    towers = {"siglip": f"SigLIP ViT, {side} px, {cells}x{cells} tokens for each tile or frame"}
+    return card(load, config, name, "shared", towers, (most + 1) * cells**2, **more)
+
+
+LLAVA_ONEVISION_7B = card_for(
+    LLAVA_ONEVISION_7B_CONFIG,
+    "llava-onevision-7b",
+    licence="Apache-2.0",
+    weights="llava-hf/llava-onevision-qwen2-7b-ov-hf",
+    note="at most that many tokens for an image, about; 196 for a frame",
+)
+LLAVA_VIDEO_7B = card_for(
+    {**LLAVA_ONEVISION_7B_CONFIG, "mm_spatial_pool_mode": "average", "mm_newline_position": "grid"},
+    "llava-video-7b",
+    licence="Apache-2.0",
+    note="169 tokens for a frame; no weights in transformers' format were published",
+)
