@@ -187,9 +187,9 @@ def _time(job: Job) -> list[LatencySample]:
         raw = measure(sessions, requests, on_step=on_step)
     main.seconds["latency"] = perf_counter() - started
     return [
-        LatencySample(session, times["request"], {k: v for k, v in times.items() if k != "request"})
+        LatencySample(session, times["request"], {k: v for k, v in times.items() if k not in ("request", "tokens")})
         for session in SESSIONS
-        for times in raw.get(session, ())
+        for times in (raw[session].samples if session in raw else ())
     ]
 
 

@@ -21,9 +21,14 @@ _MODELS = 2
 
 
 class Shared:
-    """Models that were loaded, the latest ones kept, and the requests that latency runs were made of."""
+    """Models that were loaded, the latest ones kept, and the requests that latency runs were made of.
 
-    def __init__(self) -> None:
+    Args:
+        random_weights: build rows of the model table at their real size without any file.
+    """
+
+    def __init__(self, *, random_weights: bool = False) -> None:
+        self._random_weights = random_weights
         self._models: dict[tuple[str | None, ...], VLM] = {}
         self._requests: dict[tuple[tuple[str, ...], int], list[Request]] = {}
 
@@ -59,14 +64,15 @@ class Shared:
         return self._requests[tasks, count]
 
     def _model(self, card: ModelCard, device: str, dtype: str, source: str | None) -> VLM:
-        from meteor_bench.core.build import load_model
+        from meteor_bench.core.build import load_model, random_model
 
         key = (card.name, card.weights, device, dtype, source)
         vlm = self._models.pop(key, None)
         if vlm is None:
             while len(self._models) >= _MODELS:
                 del self._models[next(iter(self._models))]
-            vlm = load_model(card, device, dtype, source)
+            make = random_model if self._random_weights else load_model
+            vlm = make(card, device, dtype, source)
         self._models[key] = vlm  # last: used last
         return vlm
 
@@ -99,5 +105,6 @@ def quiet_libraries() -> None:
         "DO_NOT_TRACK": "1",
         "WANDB_MODE": "disabled",
         "TOKENIZERS_PARALLELISM": "false",
+        "KINETO_LOG_LEVEL": "99",  # torch's profiler, which measures memory on a CPU
     }.items():
         os.environ.setdefault(name, value)

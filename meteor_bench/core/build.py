@@ -18,7 +18,17 @@ from meteor_bench.locate import family_of, is_location, locate, read_config, sho
 from meteor_bench.models.base import VLM, ModelCard
 from meteor_bench.registry import FAMILIES, METHODS, MODELS, parts_of
 
-__all__ = ["DTYPES", "Blueprint", "arrange", "build", "load_model", "make_pruner", "resolve_device", "resolve_model"]
+__all__ = [
+    "DTYPES",
+    "Blueprint",
+    "arrange",
+    "build",
+    "load_model",
+    "make_pruner",
+    "random_model",
+    "resolve_device",
+    "resolve_model",
+]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 STAGES = ("encode", "fuse", "decode")
@@ -157,6 +167,20 @@ def load_model(card: ModelCard, device: str, dtype: str, source: str | None) -> 
     return vlm
 
 
+def random_model(card: ModelCard, device: str, dtype: str, source: str | None) -> VLM:
+    """A model at its real size with random weights; arguments as for `load_model`.
+
+    Raises:
+        UnsupportedError: the model cannot be built so.
+        ConfigError: a source of weights was named.
+    """
+    if source is not None:
+        raise ConfigError(f"random weights take no --source; '{source}' was given")
+    if card.random is None:
+        raise UnsupportedError(f"model '{card.name}' cannot be built with random weights")
+    return card.random(device, DTYPES[dtype])
+
+
 @dataclass(frozen=True)
 class Blueprint:
     """A model under a method, not calibrated yet: enough to tell whether its run exists.
@@ -217,7 +241,7 @@ def arrange(
     seed: int = 0,
     source: str | None = None,
     random_weights: bool = False,
-    load: Loader = load_model,
+    load: Loader | None = None,
 ) -> Blueprint:
     """A model under a method, the model's weights loaded.
 
@@ -225,7 +249,7 @@ def arrange(
         model: row of the model table, or a checkpoint's folder or hub id.
         source: folder or hub id of other weights than the row's own.
         random_weights: build a row of the table at its real size without any file, for counting and timing.
-        load: gives the model, say one that was loaded before.
+        load: gives the model, say one that was loaded before; None: `random_model` or `load_model`.
 
     Raises:
         MeteorBenchError: anything that does not exist.
@@ -236,7 +260,8 @@ def arrange(
         raise UnknownNameError("dtype", dtype, DTYPES)
     card = resolve_model(model, pruner, source)
     where = resolve_device(device)
-    vlm = _random(card, where, DTYPES[dtype]) if random_weights else load(card, where, dtype, source)
+    load = load or (random_model if random_weights else load_model)
+    vlm = load(card, where, dtype, source)
     provenance = {
         "model": model,
         "variant": card.name,
@@ -271,12 +296,6 @@ def _modules(card: ModelCard, vlm: VLM) -> tuple[str, ...]:
     parts = [vlm.fusion, vlm.decoder, vlm.processor, *vlm.towers.values()]
     builder = card.build.func if isinstance(card.build, partial) else card.build
     return tuple(sorted({builder.__module__, *(type(part).__module__ for part in parts)}))
-
-
-def _random(card: ModelCard, device: str, dtype: torch.dtype) -> VLM:
-    if card.random is None:
-        raise UnsupportedError(f"model '{card.name}' cannot be built with random weights")
-    return card.random(device, dtype)
 
 
 def resolve_device(name: str) -> str:

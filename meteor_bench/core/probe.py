@@ -8,6 +8,7 @@ arguments before they reach the kernel.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
@@ -16,10 +17,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from meteor_bench.core.clock import Clock
 
-__all__ = ["KERNEL", "Probe", "probing", "register"]
+__all__ = ["KERNEL", "Probe", "plainly", "probing", "register"]
 
 KERNEL = "meteor_bench_sdpa"
 _CHUNK = 1 << 26  # attention entries held at once when all rows are needed
@@ -107,6 +109,7 @@ def _softmax_rows(
 
 
 _active: ContextVar[Probe | None] = ContextVar("meteor_bench_probe", default=None)
+_plain: ContextVar[bool] = ContextVar("meteor_bench_plain", default=False)
 
 
 @contextmanager
@@ -122,6 +125,19 @@ def probing(probe: Probe | None) -> Iterator[None]:
         _active.reset(token)
 
 
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Inside the block attention is the library's eager one, which writes out every weight, instead of the fast kernel.
+
+    What a method costs that needs those weights; for timing only, the results are the same up to rounding.
+    """
+    token = _plain.set(True)
+    try:
+        yield
+    finally:
+        _plain.reset(token)
+
+
 def _attention(
     module: nn.Module,
     query: Tensor,
@@ -134,19 +150,32 @@ def _attention(
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     probe = _active.get()
+    asked = kwargs.get("is_causal")
+    causal = bool(getattr(module, "is_causal", False) if asked is None else asked)
     if probe is not None:
-        causal = kwargs.get("is_causal")
+        groups = int(getattr(module, "num_key_value_groups", 1))
         with nullcontext() if probe.clock is None else probe.clock.stage("prune"):
-            probe.read(
-                query,
-                key,
-                attention_mask,
-                kwargs.get("scaling"),
-                bool(getattr(module, "is_causal", False) if causal is None else causal),
-                int(getattr(module, "num_key_value_groups", 1)),
-            )
-    out, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+            probe.read(query, key, attention_mask, kwargs.get("scaling"), causal, groups)
+    if not _plain.get():
+        out, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        return out, None
+    eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    if eager is None:  # a module of ours: torch's unfused attention does the same work
+        with sdpa_kernel(SDPBackend.MATH):
+            out, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        return out, None
+    out, _ = eager(module, query, key, value, _additive(query, key, attention_mask, causal), **kwargs)
     return out, None
+
+
+def _additive(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool) -> Tensor | None:
+    """The mask as eager attention wants it: what is added to the logits."""
+    if mask is None and causal and query.shape[2] > 1:
+        mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()[None, None]
+    if mask is None or mask.dtype != torch.bool:
+        return mask
+    lowest = torch.finfo(query.dtype).min
+    return torch.zeros(mask.shape, dtype=query.dtype, device=query.device).masked_fill_(~mask, lowest)
 
 
 def register() -> str:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
-from meteor_bench.core.probe import KERNEL, Probe, probing, register
+from meteor_bench.core.probe import KERNEL, Probe, plainly, probing, register
 
 
 def llama(kv_heads: int = 2) -> LlamaForCausalLM:
@@ -99,3 +99,23 @@ def test_a_probe_ends_with_its_block_even_after_an_error() -> None:
 
 def test_registering_twice_is_harmless() -> None:
     assert register() == register() == KERNEL
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@torch.no_grad()
+def test_plain_attention_is_the_librarys_eager_one(padded: bool) -> None:
+    model = llama()
+    ids = torch.randint(0, 40, (2, 9), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    if padded:
+        mask[1, :4] = 0
+    model.set_attn_implementation("eager")
+    eager = model(ids, attention_mask=mask).logits
+    model.set_attn_implementation(register())
+    fast = model(ids, attention_mask=mask).logits
+    with plainly():
+        plain = model(ids, attention_mask=mask).logits
+    seen = mask.bool()
+    assert torch.equal(plain[seen], eager[seen])
+    assert torch.allclose(plain[seen], fast[seen], atol=1e-5)
+    assert torch.equal(model(ids, attention_mask=mask).logits, fast)  # and is over with the block

@@ -100,23 +100,6 @@ def test_shares_of_the_batchs_time_add_up() -> None:
         assert answer.latency_ms["prefill"] > 0 and answer.latency_ms["encode"] > 0
 
 
-def test_latency_runs_interleave_sessions_and_count_what_pruning_costs() -> None:
-    sessions = {"none": session(), "evoprune": session("evoprune", 0.5)}
-    asked = tiny.requests(3)
-    steps: list[int] = []
-    raw = measure(sessions, asked, repeats=2, on_step=lambda: steps.append(1))
-    assert len(steps) == 6
-    for name, samples in raw.items():
-        assert [s["request"] for s in samples] == [r.key for r in asked] * 2
-        for sample in samples:
-            assert set(sample["encode_ms"]) == {"a", "b", "c"}
-            assert sample["decode_ms_per_token"] > 0 and sample["prefill_ms"] > 0
-            stages = sum(sample["encode_ms"].values()) + sample["fuse_ms"] + sample["prune_ms"] + sample["prefill_ms"]
-            assert sample["ttft_ms"] == pytest.approx(stages)
-            assert (sample["flops"]["prune"] > 0) == (name == "evoprune")
-    assert sum(s["flops"]["prefill"] for s in raw["evoprune"]) < sum(s["flops"]["prefill"] for s in raw["none"])
-
-
 def test_the_sessions_clock_is_its_own_again_after_a_latency_run() -> None:
     of = session()
     clock = of.engine.clock
