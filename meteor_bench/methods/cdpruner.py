@@ -77,7 +77,8 @@ def greedy_map(x: Tensor, quality: Tensor, k: Tensor, allowed: Tensor) -> Chosen
     """
     v = torch.nn.functional.normalize(x.double(), dim=-1, eps=1e-12) * quality[..., None]
     v = v.masked_fill(~allowed[..., None], 0.0)
-    gain = v.square().sum(-1)  # [B, N], diagonal of the kernel
+    kernel = v @ v.transpose(1, 2)  # [B, N, N], once: a row at a time would read all features in every step
+    gain = v.square().sum(-1)  # [B, N], its diagonal
     floor = EXHAUSTED * gain.amax(1)
     k = torch.minimum(k, allowed.sum(1))
     partial = k < allowed.sum(1)
@@ -96,7 +97,7 @@ def greedy_map(x: Tensor, quality: Tensor, k: Tensor, allowed: Tensor) -> Chosen
         gains[:, step] = torch.where(live & ~spent, most, gains[:, step])
         chosen[rows, best] |= live
         free[rows, best] &= ~live
-        row = torch.einsum("bnd,bd->bn", v, v[rows, best])
+        row = kernel[rows, best]
         row = row - torch.einsum("bt,btn->bn", basis[rows, :step, best], basis[:, :step])
         row = torch.where(spent[:, None], torch.zeros_like(row), row / most.clamp(min=1e-300).sqrt()[:, None])
         basis[:, step] = row
