@@ -336,6 +336,82 @@ def show(
     typer.echo(str(watched.path))
 
 
+@app.command()
+def latency(
+    model: Annotated[
+        str, typer.Option(autocompletion=_complete_models, help="Row of `list models`, or a checkpoint.")
+    ] = "pocket",
+    source: Annotated[str | None, typer.Option(help="Folder or hub id of other weights for the model.")] = None,
+    methods: Annotated[str, typer.Option(help="Rows of `list methods`, separated by commas, or all.")] = "all",
+    param: Annotated[list[str] | None, typer.Option(help="method:name=value; may be repeated.")] = None,
+    ratio: Annotated[str, typer.Option(help="Fractions of the visual tokens to remove, separated by commas.")] = "0.76",
+    batch: Annotated[str, typer.Option(help="Batch sizes, separated by commas.")] = "1",
+    frames: Annotated[int, typer.Option(help="Pictures of a sample; above 1 a clip.")] = 1,
+    new_tokens: Annotated[int, typer.Option(help="Tokens generated, end tokens ignored.")] = 8,
+    passes: Annotated[int, typer.Option(help="Timed passes of each method.")] = 20,
+    warmup: Annotated[int, typer.Option(help="Passes before them that are thrown away.")] = 3,
+    seconds: Annotated[float | None, typer.Option(help="Begin no new round after that time, per cell.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of everything that a method draws.")] = 0,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="The model at its real size, without its weights.")
+    ] = False,
+    selection: Annotated[
+        bool, typer.Option("--selection", help="Only what choosing costs, beside a ViT-L that encodes as many tokens.")
+    ] = False,
+    tokens: Annotated[int, typer.Option(help="For --selection: visual tokens of a picture.")] = 1024,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder; what is finished there is kept. [results/runs/latency/<time>-<model>]")
+    ] = None,
+    format: Annotated[Format, typer.Option(help="How to print.")] = Format.TERMINAL,
+) -> None:
+    """Time methods beside the unpruned model, interleaved in one process.
+
+    Stage by stage, with percentiles, memory and FLOPs, for each ratio and batch size; ends with tables and the folder
+    of the records. The unpruned model is timed twice, with fast and with eager attention.
+    """
+    from meteor_bench.latency import options as bench
+
+    shared = {"model": model, "source": source, "device": device, "dtype": dtype, "seed": seed}
+    ratios, untrained = bench.numbers("--ratio", ratio, float), random_weights or selection
+    chosen = bench.configs(methods, ratios, param or [], shared, untrained=untrained)
+    folder = out or bench.new_folder("selection" if selection else model)
+    sizes = bench.numbers("--batch", batch, int)
+    if selection:
+        from meteor_bench.latency import selection_tables
+        from meteor_bench.latency.selection import time_selection
+
+        _print_tables(selection_tables, time_selection(chosen, tokens, sizes, passes, folder), format)
+    else:
+        from meteor_bench.latency import tables
+        from meteor_bench.latency.command import time_cells
+
+        settings = bench.Settings(
+            chosen,
+            folder,
+            skip=methods.strip() == bench.ALL,
+            batches=tuple(sizes),
+            frames=frames,
+            new_tokens=new_tokens,
+            passes=passes,
+            warmup=warmup,
+            seconds=seconds,
+            random_weights=random_weights,
+        )
+        _print_tables(tables, time_cells(settings), format)
+    if format is Format.TERMINAL:
+        typer.echo(str(folder))
+
+
+def _print_tables(tables: Any, found: Any, format: Format) -> None:
+    """By a module that has `as_terminal` and `FORMATS`."""
+    if format is Format.TERMINAL:
+        tables.as_terminal(found, sys.stdout)
+    else:
+        typer.echo(tables.FORMATS[format.value](found), nl=False)
+
+
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 
