@@ -12,9 +12,10 @@ paired (`InsideMerger._round`); everything else is here.
   alone; a share of nothing drops them all.
 - Several encoders, shared fusion: each sequence encoder merges inside to save compute, to the same share of its
   tokens. The groups of the lead (`lead`, default: the sequence encoder with the most tokens) decide: all encoders'
-  features are averaged within a group before the projector, so that the language model gets exactly T tokens. Where
-  the lead's grid is finer than the common one and groups vanish, the cells least like their group become tokens of
-  their own again. With one encoder this is the published method.
+  features are averaged within a group before the projector, so that the language model gets exactly T tokens. A lead
+  whose grid is finer than the common one keeps its share T/N of its own tokens, not T; its groups are carried over to
+  the common grid by the nearest cell and merged on in rounds. Where groups vanish on the way, the cells least like
+  their group become tokens of their own again. With one encoder this is the published method.
 """
 
 from __future__ import annotations
@@ -141,7 +142,9 @@ class InsideMerger(Pruner):
         if layout.fusion == "independent":
             return _Native(n, target * n // sum(grid.n for grid in grids.values()), True)
         lead = self._lead(layout)
-        return _Native(n, max(1, min(target, grids[lead].n) * n // grids[lead].n), name == lead)
+        most, common = grids[lead].n, vlm.reference(vlm.grid(1, *vlm.native))
+        kept = min(most, max(target, target * most // common))
+        return _Native(n, max(1, kept * n // most), name == lead)
 
     def _layers(self, tower: str, depth: int, n: int, target: int, counts: bool) -> list[int]:
         """Blocks to stop at; all of them when the schedule's own do not reach the target."""
@@ -181,7 +184,7 @@ class InsideMerger(Pruner):
 
     def _shares(self, view: View) -> dict[str, Tensor]:
         """[R] tokens that each tower is to keep of a frame."""
-        assert view.layout is not None
+        assert view.layout is not None and view.reference is not None
         if view.layout.fusion == "independent":
             return frame_shares(view)
         sizes = {name: torch.full_like(view.target, grid.n) for name, grid in view.layout.grids.items()}
@@ -192,7 +195,7 @@ class InsideMerger(Pruner):
                 f"{self.title} keeps at least one token of each frame; take a smaller ratio or fewer frames"
             )
         lead = sizes[self._lead(view.layout)]
-        kept = torch.minimum(view.target, lead).double()
+        kept = torch.minimum(torch.maximum(view.target, view.target * lead // view.reference), lead).double()
         return {name: round_half_up(kept * n / lead).clamp(min=1) for name, n in sizes.items()}
 
     def _lead(self, layout: Layout) -> str:
@@ -234,22 +237,24 @@ class InsideMerger(Pruner):
 
     def _merge_rounds(self, view: View, target: Tensor) -> Decision:
         """Rounds of at most half, by the features alone, until the target is met."""
-        tokens = view.tokens
-        x, alive = tokens.x.float(), tokens.visual
+        alive = view.tokens.visual
         own = torch.arange(alive.shape[1], device=alive.device).expand_as(alive)
-        into = torch.where(alive, own, -torch.ones_like(own))
-        weight = torch.ones_like(tokens.size) if self.merge == "mean" else tokens.size
-        empty = (target < 1)[:, None]
-        target = target.clamp(min=1)
+        weight = torch.ones_like(view.tokens.size) if self.merge == "mean" else view.tokens.size
+        into = self._merge_on(view, torch.where(alive, own, -torch.ones_like(own)), weight, target.clamp(min=1))
+        into = into.masked_fill((target < 1)[:, None], -1)
+        return Decision(keep=into == own, merge_into=into, weight=weight if self.merge == "mean" else None)
+
+    def _merge_on(self, view: View, into: Tensor, weight: Tensor, target: Tensor) -> Tensor:
+        """[R, N] the partition ``into`` merged on until each row has at most ``target`` [R] groups."""
+        own = torch.arange(into.shape[1], device=into.device)
+        alive = into == own
         while bool((alive.sum(1) > target).any()):
             count = alive.sum(1)
             r = torch.minimum(count - target, count // 2).clamp(min=0)
-            step = self.pair(view, x, alive, r, None)
+            step = self.pair(view, absorb(view.tokens.x, weight, into), alive, r, None)
             into = torch.where(into >= 0, step.gather(1, into.clamp(min=0)), into)
-            x = absorb(tokens.x, weight, into)
             alive = alive & (step == own)
-        alive, into = alive & ~empty, into.masked_fill(empty, -1)
-        return Decision(keep=alive, merge_into=into, weight=weight if self.merge == "mean" else None)
+        return into
 
     # ------------------------------------------------------------ shared fusion
 
@@ -260,7 +265,8 @@ class InsideMerger(Pruner):
             assert view.layout is not None
             lead = self._lead(view.layout)
             group = on_grid(view.groups[lead], view.layout, lead, view.tokens.grid)
-            into = split_groups(view.tokens.x, leaders(group), view.target)
+            into = self._merge_on(view, leaders(group), torch.ones_like(view.tokens.size), view.target)
+            into = split_groups(view.tokens.x, into, view.target)
             own = torch.arange(into.shape[1], device=into.device)
             decisions[name] = Decision(keep=into == own, merge_into=into)
         return decisions
