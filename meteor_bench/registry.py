@@ -121,6 +121,12 @@ MODELS = Registry(
         "llava-onevision-7b": "meteor_bench.models.llava_onevision:LLAVA_ONEVISION_7B",
         "llava-video-7b": "meteor_bench.models.llava_onevision:LLAVA_VIDEO_7B",
         "deepseek-vl-hybrid-7b": "meteor_bench.models.deepseek_vl_hybrid:DEEPSEEK_VL_7B",
+        "eagle-x2-7b": "meteor_bench.models.eagle:EAGLE_X2_7B",
+        "eagle-x4-7b": "meteor_bench.models.eagle:EAGLE_X4_7B",
+        "eagle-x4-8b-plus": "meteor_bench.models.eagle:EAGLE_X4_8B_PLUS",
+        "eagle-x5-7b": "meteor_bench.models.eagle:EAGLE_X5_7B",
+        "eagle-x5-13b": "meteor_bench.models.eagle:EAGLE_X5_13B",
+        "eagle-x5-34b": "meteor_bench.models.eagle:EAGLE_X5_34B",
     },
 )
 
@@ -134,5 +140,6 @@ FAMILIES = Registry(
         "llava_next": "meteor_bench.models.llava_next:card_for",
         "llava_onevision": "meteor_bench.models.llava_onevision:card_for",
         "deepseek_vl_hybrid": "meteor_bench.models.deepseek_vl_hybrid:card_for",
+        "eagle_llama": "meteor_bench.models.eagle:card_for",
     },
 )

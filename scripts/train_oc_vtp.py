@@ -62,7 +62,7 @@ class Training:
         self.vlm, self.recipe, self.checkpoint = vlm, recipe, checkpoint
         self.after = {name: feature_block(tower.depth) for name, tower in vlm.towers.items()}
         grids = {name: Grid(1, *tower.grid(*vlm.native)[1:]) for name, tower in vlm.towers.items()}
-        self.models = nn.ModuleDict({name: Reconstructor(t.dim, grids[name]) for name, t in vlm.towers.items()})
+        self.models = nn.ModuleDict({name: Reconstructor(t.inside, grids[name]) for name, t in vlm.towers.items()})
         self.models.to(vlm.device)
         self.optimiser = torch.optim.AdamW(self.models.parameters(), lr=recipe.rate)
         self.step, self.seconds = 0, 0.0
@@ -138,7 +138,7 @@ def export(training: Training, target: Path) -> None:
         "model_type": "oc-vtp",
         "model": vlm.name,
         "checkpoint": vlm.digest,
-        "towers": {n: {"dim": t.dim, "after": training.after[n]} for n, t in vlm.towers.items()},
+        "towers": {n: {"dim": t.inside, "after": training.after[n]} for n, t in vlm.towers.items()},
         "recipe": asdict(training.recipe),
     }
     (target / "config.json").write_text(json.dumps(config, indent=2) + "\n")

@@ -40,10 +40,10 @@ from meteor_bench.models.fusions import OneProjector
 from meteor_bench.models.pocket import assemble
 from meteor_bench.models.pocket_modules import PocketConfig, PocketVLM
 from meteor_bench.models.towers import VitTower
-from tests import hubs
+from tests import eagle, hubs
 from tests.hubs import enliven
 
-__all__ = ["MODELS", "Plain", "build", "pixels", "plain", "prompts", "requests"]
+__all__ = ["FAMILIES", "MODELS", "Plain", "build", "pixels", "plain", "prompts", "requests"]
 
 EOS = 2
 VOCABULARY = 64
@@ -147,6 +147,8 @@ def build(name: str, *, native: bool = False) -> VLM:
     """
     if name in hubs.FAMILIES:
         return hubs.build(name)
+    if name == "eagle":
+        return eagle.build()
     modules = deepcopy(_modules(name, native)).requires_grad_(False)
     if name in ("single", "bare"):
         return _single(name, modules)
@@ -157,6 +159,7 @@ def build(name: str, *, native: bool = False) -> VLM:
 
 
 MODELS = ("shared", "independent", "single")
+FAMILIES = (*hubs.FAMILIES, "eagle")  # of real models
 
 
 def small(name: str) -> Any:
@@ -239,9 +242,11 @@ class Plain:
         return ids, torch.stack(logits)
 
 
-def plain(name: str) -> Plain | hubs.Reference:
+def plain(name: str) -> Plain | hubs.Reference | eagle.Reference:
     """The library's view of a tiny model."""
     if name in hubs.FAMILIES:
         return hubs.Reference(name)
+    if name == "eagle":
+        return eagle.Reference()
     modules = deepcopy(_modules(name, True)).requires_grad_(False)
     return Plain(name, modules)

@@ -71,6 +71,18 @@ class _TowerRun:
     blocks: list[_Ran] = field(default_factory=list)
     score: Tensor | None = None  # [R, cells of a frame]
 
+    def flops(self, height: int, width: int) -> list[int]:
+        """[R] on the lengths that its blocks really had."""
+        visual = self.tokens.counts().tolist()
+        embed = self.tower.flops_embed(height, width)
+        total = [embed + self.tower.flops_finish(n) for n in visual]
+        for ran in self.blocks:
+            pairs = [None] * len(total) if ran.pairs is None else ran.pairs.tolist()
+            lengths = zip(ran.attention.tolist(), ran.mlp.tolist(), pairs, strict=True)
+            for row, (attention, mlp, own) in enumerate(lengths):
+                total[row] += ran.times * self.tower.flops_block(attention, mlp, own)
+        return total
+
 
 def encode(engine: Engine, pixels: Tensor, keys: Sequence[str], scene: Scene = PLAIN) -> Towered:
     """Run all towers in lock-step to each encode point.
@@ -107,7 +119,7 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str], scene: Scene = P
         counts={name: t.counts() for name, t in tokens.items()},
         grid=grid,
         keys=tuple(keys),
-        flops=_encode_flops(runs, batch, frames, rows.shape[-2], rows.shape[-1]),
+        flops=_encode_flops(runs, frames, rows.shape[-2], rows.shape[-1]),
         notes=tuple(sorted(notes)),
         scores={n: run.score.reshape(batch, -1) for n, run in runs.items() if run.score is not None},
         memo={name: value.reshape(batch, frames, *value.shape[1:]) for name, value in memo.items()},
@@ -149,6 +161,7 @@ def _encode_point(
             keep=engine.budget.keep,
             layout=engine.layout({other: r.tokens.grid for other, r in runs.items()}),
             inside=point.inside,
+            windows=run.tower.windows(run.tokens),
             layers=tuple(step.after[name] for step in engine.points.encode if name in step.after),
             memo=dict(memo),
         )
@@ -260,21 +273,8 @@ def _tower_mask(tokens: Tokens, proportional: bool) -> Tensor | None:
     return bias if seen is None else bias.masked_fill(~seen, -torch.inf)
 
 
-def _encode_flops(
-    runs: Mapping[str, _TowerRun], batch: int, frames: int, height: int, width: int
-) -> list[dict[str, int]]:
-    """Per sample, the FLOPs of each tower on the lengths its blocks really had."""
-    out: list[dict[str, int]] = [{} for _ in range(batch)]
-    for name, run in runs.items():
-        embed = run.tower.flops_embed(height, width) * frames
-        rows = batch * frames
-        blocks = [
-            (r.times, r.attention.tolist(), r.mlp.tolist(), [None] * rows if r.pairs is None else r.pairs.tolist())
-            for r in run.blocks
-        ]
-        for i in range(batch):
-            total = embed
-            for row in range(i * frames, (i + 1) * frames):
-                total += sum(times * run.tower.flops_block(a[row], m[row], p[row]) for times, a, m, p in blocks)
-            out[i][f"encode.{name}"] = total
-    return out
+def _encode_flops(runs: Mapping[str, _TowerRun], frames: int, height: int, width: int) -> list[dict[str, int]]:
+    """Per sample, the FLOPs of each tower."""
+    rows = {f"encode.{name}": run.flops(height, width) for name, run in runs.items()}
+    samples = len(next(iter(rows.values()))) // frames
+    return [{name: sum(own[i * frames : (i + 1) * frames]) for name, own in rows.items()} for i in range(samples)]

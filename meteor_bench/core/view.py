@@ -48,6 +48,8 @@ class View:
         layout: the model's towers, also those that are not asked here.
         layers: this tower's (or the decoder's) `layer` at each of the method's points of this kind that name it.
         inside: whether the point lies between the attention and the MLP of a block.
+        windows: tower points: [B, N] long, index of the window in which most blocks of the tower see a token, -1 for
+            padding; None where all see everything. A tower is fastest with equally many tokens in every window.
         groups: fuse points: tower -> [B, G] long, the tower's `Tokens.group` for the whole sample (frames one after
             another, origins counted through).
         scores: fuse points: tower -> [B, G] float, the `Decision.score` of the method's last encode point for the token
@@ -90,6 +92,7 @@ class View:
     layout: Layout | None = None
     layers: tuple[int, ...] = ()
     inside: bool = False
+    windows: Tensor | None = None
     groups: Mapping[str, Tensor] = field(default_factory=dict)
     scores: Mapping[str, Tensor] = field(default_factory=dict)
     text_valid: Tensor | None = None

@@ -12,7 +12,7 @@ from torch import Tensor
 from meteor_bench.core.pruner import View, keep_top
 from meteor_bench.methods.helpers import noise, similarity_to_mean, unit
 
-__all__ = ["Attended", "attended", "effective_rank", "fusion_scores", "redundancy", "stage1_total"]
+__all__ = ["Attended", "attended", "effective_rank", "fusion_scores", "keep_in_windows", "redundancy", "stage1_total"]
 
 PAPER_STAGE1 = 1193 / 1024  # tokens after stage 1, as a share of N, at ...
 PAPER_KEEP = 0.236  # ... 242 of 1024
@@ -74,6 +74,36 @@ def stage1_total(entering: int, reference: Tensor, keep: float, end: Tensor) -> 
     milestone = PAPER_STAGE1 * reference.double()
     power = (torch.log(entering / milestone) / -math.log(PAPER_KEEP)).clamp(min=0.2)
     return torch.maximum(entering * torch.pow(keep, power), end.double())
+
+
+def keep_in_windows(score: Tensor, k: Tensor, window: Tensor, allowed: Tensor) -> Tensor:
+    """The highest scores of each window, equally many in all so that windows stay dense, ties to the lower index.
+
+    As many as keep at most ``k`` of the row, one at least; a window with fewer tokens keeps them all.
+
+    Args:
+        score: [B, N].
+        k: [B] long.
+        window: [B, N] long, index of the window that a token is in.
+        allowed: [B, N] bool, tokens that may be chosen.
+
+    Returns:
+        [B, N] bool.
+    """
+    windows = int(window.max()) + 1
+    place = torch.where(allowed, window, windows)
+    counts = torch.zeros(len(score), windows + 1, dtype=torch.long, device=score.device)
+    counts = counts.scatter_add_(1, place, torch.ones_like(place))[:, :windows]  # [B, W]
+    each = torch.arange(1, int(counts.max()) + 1, device=score.device)
+    kept = torch.minimum(counts[..., None], each).sum(1)  # [B, Q] tokens that stay if each window keeps Q
+    quota = (kept <= k[:, None]).sum(1).clamp(min=1)
+    by_score = score.float().argsort(dim=1, descending=True, stable=True)
+    order = by_score.gather(1, place.gather(1, by_score).argsort(dim=1, stable=True))  # by window, then by score
+    start = counts.cumsum(1) - counts
+    sorted_place = place.gather(1, order).clamp(max=windows - 1)
+    rank = torch.arange(score.shape[1], device=score.device) - start.gather(1, sorted_place)
+    chosen = torch.zeros_like(allowed).scatter(1, order, rank < quota[:, None])
+    return chosen & allowed
 
 
 def fusion_scores(views: Mapping[str, View], valid: Mapping[str, Tensor], fusion: str) -> dict[str, Tensor]:

@@ -32,7 +32,8 @@ Deviations. No code or weights are public; these are our choices where the paper
   the two inner points only, as at the output nothing would be saved; dropped positions take their nearest kept
   neighbour's features. Stage 2 splits the first projector matrix by encoder and keeps the grid positions with the
   lowest sum of its partial projections' redundancies. Stage 3 as published.
-- Not offered: a resampler instead of stage 2, scoring before the projection, windowed encoders.
+- In a windowed encoder every window keeps equally many tokens, rounded down, so that windows stay dense.
+- Not offered: a resampler instead of stage 2, scoring before the projection.
 """
 
 from __future__ import annotations
@@ -59,7 +60,14 @@ from meteor_bench.core.pruner import (
 )
 from meteor_bench.errors import ConfigError, UnsupportedError
 from meteor_bench.methods._meteor_calibration import adaptive_count, fit_lambda, mean_ranks
-from meteor_bench.methods._meteor_stages import Attended, attended, effective_rank, fusion_scores, stage1_total
+from meteor_bench.methods._meteor_stages import (
+    Attended,
+    attended,
+    effective_rank,
+    fusion_scores,
+    keep_in_windows,
+    stage1_total,
+)
 from meteor_bench.methods.helpers import check_choice, round_half_up, similarity_to_mean, split_total
 
 if TYPE_CHECKING:
@@ -160,6 +168,12 @@ class Meteor(Pruner):
         wanted: dict[Stage, bool] = {"encode": ranks, "decode": not self.exact}
         return tuple(stage for stage, needed in wanted.items() if needed)
 
+    def substitutes(self, vlm: VLM) -> tuple[str, ...]:
+        """On a shared fusion stages 1 and 2 cannot be what was published."""
+        if vlm.fusion.kind == "shared" and {"encode", "fuse"} & set(self.stages):
+            return (f"training-free adaptation: '{vlm.name}' joins its encoders along channels",)
+        return ()
+
     def points(self, vlm: VLM, budget: TokenBudget) -> Points:
         """Segment ends of the towers, the fusion, and one language-model layer."""
         shared = vlm.fusion.kind == "shared"
@@ -206,7 +220,13 @@ class Meteor(Pruner):
         share = split_total(total, self._weights(views), caps)
         # A tower that has not run a block yet is waiting for its output.
         asked = {name: v for name, v in views.items() if last or v.layer > 0}
-        return {name: self._drop(v, share[name]) for name, v in asked.items()}
+        least = int(not last or self._shared(view))  # an encoder on its way needs a token, a shared grid one of each
+        return {name: self._drop(v, share[name].clamp(min=least)) for name, v in asked.items()}
+
+    @staticmethod
+    def _shared(view: View) -> bool:
+        assert view.layout is not None
+        return view.layout.fusion == "shared"
 
     def _stage1_budget(self, view: View, views: Mapping[str, View]) -> Tensor:
         """[R] tokens that all towers together keep at this point."""
@@ -243,7 +263,9 @@ class Meteor(Pruner):
             score = view.attention.float()
         else:
             score = -similarity_to_mean(view.tokens.x, visual)
-        return Decision(keep=keep_top(score, k, visual), score=score)
+        if view.windows is None:
+            return Decision(keep=keep_top(score, k, visual), score=score)
+        return Decision(keep=keep_in_windows(score, k, view.windows, visual), score=score)
 
     # ------------------------------------------------------------ stage 2
 

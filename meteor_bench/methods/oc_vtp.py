@@ -114,7 +114,7 @@ class OCVTP(_Base):
     def bind(self, vlm: VLM, budget: TokenBudget) -> BoundOCVTP:
         """With the pruner that it takes on this model."""
         if self.weights == RANDOM:
-            towers = tuple(SlotTower(n, t.dim, feature_block(t.depth)) for n, t in vlm.towers.items())
+            towers = tuple(SlotTower(n, t.inside, feature_block(t.depth)) for n, t in vlm.towers.items())
             return self._with("", RANDOM, towers)
         beside = None if vlm.folder is None else vlm.folder / FOLDER
         folder = Path(self.weights) if self.weights else beside

@@ -58,6 +58,11 @@ class VisionTower(nn.Module, ABC):
     halves: bool
     weighable: bool = True
 
+    @property
+    def inside(self) -> int:
+        """Width of the sequence between two blocks."""
+        return self.dim
+
     @abstractmethod
     def grid(self, height: int, width: int) -> Grid:
         """Token grid (t = 1) of one frame of that many pixels, as the processor delivers it."""
@@ -93,8 +98,13 @@ class VisionTower(nn.Module, ABC):
     def flops_embed(self, height: int, width: int) -> int:
         """FLOPs of `embed` for one frame."""
 
+    def windows(self, tokens: Tokens) -> Tensor | None:
+        """[R, N] index of the window in which most blocks see a token, -1 for padding; None: all see everything."""
+        return None
+
     def pairs(self, block: int, where: Any) -> Tensor | None:
-        """[R] query-key pairs that a block's attention computes; None: every token with every token."""
+        """[R] query-key pairs that a block's attention computes, or whatever else `flops_block` can tell its FLOPs
+        from; None: every token with every token."""
         return None
 
     @abstractmethod
@@ -102,8 +112,12 @@ class VisionTower(nn.Module, ABC):
         """FLOPs of one block for one frame, given the sequence lengths of its two halves, specials included.
 
         Args:
-            pairs: query-key pairs of its attention; None: ``attention`` squared.
+            pairs: query-key pairs of its attention (see `pairs`); None: ``attention`` squared.
         """
+
+    def flops_finish(self, tokens: int) -> int:
+        """FLOPs of `finish` for that many tokens of one frame; a norm alone counts nothing."""
+        return 0
 
 
 class Fusion(nn.Module, ABC):

@@ -102,6 +102,7 @@ def load_weights(
     dtype: torch.dtype = torch.float32,
     rename: Rename = lambda key: key,
     ties: Mapping[str, str] | None = None,
+    called: Callable[[str], str] = lambda key: key,
 ) -> None:
     """Put a checkpoint into a `skeleton`; every missing, unexpected or misfitting key is an error that names it.
 
@@ -109,6 +110,7 @@ def load_weights(
         device, dtype: where and as what the weights end; buffers that no checkpoint holds are moved, not cast.
         rename: key of the file -> key of ``module``, None for one that the format carries and nothing uses.
         ties: key that a checkpoint may leave out -> key whose weight it shares.
+        called: key of ``module`` -> key of the file, for the message about missing ones.
 
     Raises:
         ModelError: a corrupted shard, a missing or unexpected key, a wrong shape, a value that is not finite, too
@@ -136,7 +138,7 @@ def load_weights(
             seen.add(key)
     missing = sorted(set(wanted) - seen)
     if missing:
-        raise ModelError(f"{folder}: {len(missing)} weights are missing, the first is '{missing[0]}'")
+        raise ModelError(f"{folder}: {len(missing)} weights are missing, the first is '{called(missing[0])}'")
     place_buffers(module, device)
 
 

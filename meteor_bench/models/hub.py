@@ -99,14 +99,17 @@ def seal(vlm: VLM, folder: Path | None) -> VLM:
     return vlm
 
 
-def parts(kind: Any, folder: Path) -> Any:
-    """The library's processor (tokenizer, image processor, template) of a checkpoint.
+def parts(kind: Any, folder: Path, **more: Any) -> Any:
+    """The library's processor (tokenizer, image processor, template) of a checkpoint; no code of it is run.
+
+    Args:
+        more: other arguments of the library's `from_pretrained`.
 
     Raises:
         ModelError: a file of it is missing or broken.
     """
     try:
-        return kind.from_pretrained(folder, local_files_only=True)
+        return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **more)
     except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
         raise ModelError(f"{folder} holds no {kind.__name__}: {' '.join(str(error).split())[:300]}") from error
 

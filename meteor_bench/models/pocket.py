@@ -33,7 +33,7 @@ from meteor_bench.models.pocket_modules import (
 )
 from meteor_bench.models.pocket_tokenizer import PocketTokenizer
 from meteor_bench.models.positions import add_positions, resize_table
-from meteor_bench.models.towers import ConvNextTower, VitTower
+from meteor_bench.models.towers import ConvNextTower, ConvShape, VitTower
 
 __all__ = ["POCKET", "POCKET_INDEPENDENT", "PocketProcessor", "assemble", "card_for", "load"]
 
@@ -141,7 +141,7 @@ def _table(image: Tensor, video: Tensor, side: int, grid: Grid) -> tuple[Tensor,
 
 
 def _mlp_flops(mlp: Any, tokens: int) -> int:
-    return sum(flops.linear(tokens, mlp[i].in_features, mlp[i].out_features) for i in (0, 2))
+    return flops.mlp(tokens, (mlp[0].in_features, mlp[0].out_features, mlp[2].out_features))
 
 
 class PocketProcessor(Processor):
@@ -173,6 +173,14 @@ class PocketProcessor(Processor):
         return self.tokenizer.decode(list(ids))
 
 
+def _convnext(model: Any) -> ConvNextTower:
+    config = model.config
+    shape = ConvShape(tuple(config.hidden_sizes), tuple(config.depths), config.patch_size, config.num_channels)
+    return ConvNextTower(
+        "b", model, shape, prepare=_luminance, features=lambda module, pixels: module(pixels).last_hidden_state
+    )
+
+
 def assemble(name: str, model: PocketVLM, tokenizer: PocketTokenizer, dtype: torch.dtype, device: str) -> VLM:
     """Wrap the modules; the weights stay where they are, cast and moved once."""
     kernel = register()
@@ -181,7 +189,7 @@ def assemble(name: str, model: PocketVLM, tokenizer: PocketTokenizer, dtype: tor
         cast(Any, part).set_attn_implementation(kernel)
     towers: dict[str, VisionTower] = {
         "a": VitTower("a", model.towers["a"], has_cls=True, post_norm=False, prepare=_half),
-        "b": ConvNextTower("b", model.towers["b"], prepare=_luminance),
+        "b": _convnext(model.towers["b"]),
         "c": VitTower("c", model.towers["c"], has_cls=False, post_norm=True, prepare=_to_patches_of_16),
     }
     fusion: Fusion

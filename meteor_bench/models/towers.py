@@ -1,4 +1,4 @@
-"""Vision towers over transformers' own modules: the CLIP/SigLIP family of ViTs and ConvNeXt.
+"""Vision towers over the libraries' own modules: the CLIP/SigLIP family of ViTs and ConvNeXt.
 
 The library's layers are called from the engine's one loop; nothing is copied or patched.
 """
@@ -6,7 +6,7 @@ The library's layers are called from the engine's one loop; nothing is copied or
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -16,7 +16,7 @@ from meteor_bench.core.probe import Probe, probing
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.models.base import VisionTower
 
-__all__ = ["ConvNextTower", "VitTower"]
+__all__ = ["ConvNextTower", "ConvShape", "VitTower"]
 
 Prepare = Callable[[Tensor], Tensor]
 
@@ -90,31 +90,43 @@ class VitTower(VisionTower):
         )
 
 
+class ConvShape(NamedTuple):
+    """What a ConvNeXt is made of: a patch stem, then stages of blocks, each but the first halving the grid."""
+
+    channels: tuple[int, ...]
+    depths: tuple[int, ...]
+    patch: int = 4
+    inputs: int = 3
+
+
 class ConvNextTower(VisionTower):
-    """transformers' `ConvNextModel`, run whole: a convolution has no tokens to drop before its output.
+    """A ConvNeXt, run whole: a convolution has no tokens to drop before its output.
 
     Args:
         name: key of the tower in its model.
         model: the library's module.
+        shape: of ``model``.
         prepare: makes of the shared pixels [R, 3, H, W] what this encoder sees.
+        features: ``model`` and its pixels -> [R, D, h, w].
     """
 
     depth = 0
     has_cls = False
     halves = False
 
-    def __init__(self, name: str, model: Any, *, prepare: Prepare) -> None:
+    def __init__(
+        self, name: str, model: Any, shape: ConvShape, *, prepare: Prepare, features: Callable[[Any, Tensor], Tensor]
+    ) -> None:
         super().__init__()
-        self.name, self.model, self.prepare = name, model, prepare
-        self.config = model.config
-        self.dim = model.config.hidden_sizes[-1]
-        self.stride = model.config.patch_size * 2 ** (model.config.num_stages - 1)
+        self.name, self.model, self.shape, self.prepare, self.features = name, model, shape, prepare, features
+        self.dim = shape.channels[-1]
+        self.stride = shape.patch * 2 ** (len(shape.channels) - 1)
 
     def grid(self, height: int, width: int) -> Grid:
         return Grid(1, height // self.stride, width // self.stride)
 
     def embed(self, pixels: Tensor) -> Tokens:
-        features = self.model(self.prepare(pixels)).last_hidden_state  # [R, D, h, w]
+        features = self.features(self.model, self.prepare(pixels))
         grid = Grid(1, features.shape[-2], features.shape[-1])
         return Tokens.dense(features.flatten(2).transpose(1, 2), grid)
 
@@ -128,17 +140,8 @@ class ConvNextTower(VisionTower):
         return tokens
 
     def flops_embed(self, height: int, width: int) -> int:
-        total, patch = 0, self.config.patch_size
-        h, w = height // patch, width // patch
-        channels = self.config.hidden_sizes
-        total += flops.conv2d(h, w, self.config.num_channels, channels[0], patch)
-        for stage, (dim, depth) in enumerate(zip(channels, self.config.depths, strict=True)):
-            if stage > 0:
-                h, w = h // 2, w // 2
-                total += flops.conv2d(h, w, channels[stage - 1], dim, 2)
-            block = flops.conv2d(h, w, dim, dim, 7, groups=dim) + 2 * flops.linear(h * w, dim, 4 * dim)
-            total += depth * block
-        return total
+        shape = self.shape
+        return flops.convnext(height, width, shape.inputs, shape.patch, shape.channels, shape.depths)
 
     def flops_block(self, attention: int, mlp: int, pairs: int | None = None) -> int:
         return 0

@@ -23,7 +23,7 @@ from meteor_bench.core.session import Request
 from meteor_bench.errors import UnsupportedError
 from meteor_bench.models.base import VLM, Decoder, KVCache
 from meteor_bench.registry import METHODS
-from tests import hubs, tiny
+from tests import tiny
 
 torch.set_num_threads(1)
 
@@ -79,15 +79,18 @@ ALL = [
     Case(method, model, tuple(options.items()))
     for method in [*METHODS.names(), *COMPOSITIONS]
     for options in [{}, *VARIANTS.get(method, [])]
-    for model in (*tiny.MODELS, *hubs.FAMILIES)
+    for model in (*tiny.MODELS, *tiny.FAMILIES)
 ]
 RUNNABLE = [case for case in ALL if case.supports()]
 QUICK = ("none", "divprune", "evoprune", "fastv", "meteor")  # on every family by default, the others are slow
+QUICKEST = ("meteor",)  # on five encoders, windows among them
 
 
 def param(case: Case, *more: object) -> object:
     """A test's parameters; slow where a family runs a method that is not one of the quick ones."""
-    slow = case.model in hubs.FAMILIES and (case.method not in QUICK or (case.options and case.method != "meteor"))
+    slow = case.model in tiny.FAMILIES and (case.method not in QUICK or (case.options and case.method != "meteor"))
+    if case.model == "eagle":
+        slow = case.method not in QUICKEST or bool(case.options) or any(isinstance(m, int) and m > 1 for m in more)
     return pytest.param(case, *more, marks=pytest.mark.slow) if slow else pytest.param(case, *more)
 
 

@@ -1,0 +1,140 @@
+"""SAM ViT as a tower, over transformers' modules: windows in most blocks, decomposed relative positions in all.
+
+With nothing pruned its layers run as the library runs them. Pruned, the same weights work on the tokens that are left
+(`models.windows`); their relative positions follow their origins.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import SamVisionConfig
+from transformers.models.sam.modeling_sam import SamVisionEncoder
+
+from meteor_bench.core import flops
+from meteor_bench.core.probe import Probe
+from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.models.windows import WindowedTower, read_beside
+
+__all__ = ["SamTower", "sam"]
+
+
+class _Neck(nn.Module):
+    """The first half of the library's neck; the released models were trained without the second."""
+
+    def __init__(self, neck: Any) -> None:
+        super().__init__()
+        self.conv1, self.layer_norm1 = neck.conv1, neck.layer_norm1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[R, N, D] -> [R, N, channels]: both work on every token alone."""
+        out: Tensor = self.layer_norm1(self.conv1(x.transpose(1, 2)[..., None]))
+        return out[..., 0].transpose(1, 2)
+
+
+def sam(sizes: dict[str, Any]) -> SamVisionEncoder:
+    """SAM ViT-L with a neck of one convolution and one norm, or of other ``sizes``."""
+    large = {
+        "hidden_size": 1024,
+        "mlp_dim": 4096,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "global_attn_indexes": [5, 11, 17, 23],
+        "window_size": 14,
+        "image_size": 1024,
+        "output_channels": 256,
+    }
+    model = SamVisionEncoder(SamVisionConfig(**{**large, **sizes}))
+    model.neck = _Neck(model.neck)
+    return model
+
+
+class SamTower(WindowedTower):
+    """transformers' `SamVisionEncoder` up to its neck's first norm."""
+
+    def __init__(self, name: str, model: SamVisionEncoder) -> None:
+        super().__init__()
+        config = model.config
+        self.name, self.model = name, model
+        self.width, self.dim, self.depth = config.hidden_size, config.output_channels, config.num_hidden_layers
+        self.inner = config.mlp_dim
+        self.side, self.open = config.window_size, frozenset(config.global_attn_indexes)
+        self.patch, self.cells = config.patch_size, config.image_size // config.patch_size
+
+    def embed(self, pixels: Tensor) -> Tokens:
+        x = self.model.patch_embed(pixels) + self.model.pos_embed  # [R, h, w, D]
+        return Tokens.dense(x.flatten(1, 2), Grid(1, *x.shape[1:3]))
+
+    def attend(self, block: int, x: Tensor, mask: Tensor | None, probe: Probe | None, where: Any = None) -> Tensor:
+        layer = self.model.layers[block]
+        h = layer.layer_norm1(x)
+        inside = block not in self.open
+        if where.whole and probe is None:
+            return x + self._as_library(layer, h, inside)
+        attn, side = layer.attn, self.side if inside else self.cells
+        if inside:
+            h, cell, seen = where.gather(h), where.cell.flatten(0, 1), where.seen(mask, x.dtype)
+        else:
+            cell, seen = where.origin.clamp(min=0), mask
+        qkv = attn.qkv(h).reshape(*h.shape[:2], 3, attn.num_attention_heads, -1).permute(2, 0, 3, 1, 4)
+        query, key, value = qkv.unbind(0)  # [B, H, S, d]
+        bias = _relative(attn, query, cell, side)
+        if seen is not None:
+            bias = bias.masked_fill(~seen, -torch.inf) if seen.dtype == torch.bool else bias + seen
+        if probe is not None:
+            if inside:
+                where.read(probe, query, key, bias)
+            else:
+                read_beside(probe, query, key, bias)
+        out = scaled_dot_product_attention(query, key, value, attn_mask=bias).transpose(1, 2).flatten(2)
+        out = attn.proj(out)
+        mixed: Tensor = x + (where.scatter(out) if inside else out)
+        return mixed
+
+    def _as_library(self, layer: Any, h: Tensor, inside: bool) -> Tensor:
+        """[R, N, D] normed -> what the attention adds, with every cell in its place."""
+        h = h.reshape(len(h), self.cells, self.cells, -1)
+        if inside:
+            parts, padded = layer.window_partition(h, self.side)
+            parts, _ = layer.attn(parts)
+            out = layer.window_unpartition(parts, self.side, padded, (self.cells, self.cells))
+        else:
+            out, _ = layer.attn(h)
+        added: Tensor = out.flatten(1, 2)
+        return added
+
+    def feed(self, block: int, x: Tensor) -> Tensor:
+        layer = self.model.layers[block]
+        out: Tensor = x + layer.mlp(layer.layer_norm2(x))
+        return out
+
+    def finish(self, tokens: Tokens) -> Tokens:
+        return tokens.with_x(self.model.neck(tokens.x))
+
+    def flops_embed(self, height: int, width: int) -> int:
+        return flops.conv2d(self.cells, self.cells, 3, self.width, self.patch)
+
+    def flops_attention(self, length: int, count: int, side: int) -> int:
+        relative = 2 * flops.linear(count * length, self.width, side)  # rows and columns
+        return super().flops_attention(length, count, side) + relative
+
+    def flops_block(self, attention: int, mlp: int, pairs: int | None = None) -> int:
+        assert pairs is not None
+        return pairs + flops.mlp(mlp, (self.width, self.inner, self.width))
+
+    def flops_finish(self, tokens: int) -> int:
+        return flops.linear(tokens, self.width, self.dim)
+
+
+def _relative(attn: Any, query: Tensor, cell: Tensor, side: int) -> Tensor:
+    """[B, H, S, S] decomposed relative positions of the unscaled queries [B, H, S, d] in cells [B, S] of a window."""
+    shape = (*query.shape[:3], cell.shape[1])
+    parts = []
+    for place, table in ((cell // side, attn.rel_pos_h), (cell % side, attn.rel_pos_w)):
+        rows = attn.get_rel_pos(side, side, table)[place]  # [B, S, side, d]
+        towards = torch.einsum("bhsd,bskd->bhsk", query, rows)
+        parts.append(towards.gather(3, place[:, None, None].expand(shape)))
+    return parts[0] + parts[1]

@@ -1,0 +1,214 @@
+"""Windowed attention over whatever tokens are left: who is in which window, where in it, and the way back.
+
+A grid is cut into windows of ``side`` x ``side`` cells, the last ones filled up with padding cells behind the grid's
+edge, as the libraries do. Pruning takes tokens away: a window is then as wide as the fullest one of its row. One with
+fewer tokens is filled up with its own padding cells, which is what the unpruned encoder sees there, and what is still
+empty is masked. With the same number of tokens in every window nothing is empty and nothing is masked.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core import flops
+from meteor_bench.core.probe import Probe
+from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.models.base import VisionTower
+
+__all__ = ["WindowedTower", "Windows", "beside", "read_beside", "window_of"]
+
+
+def window_of(origin: Tensor, grid: Grid, side: int) -> Tensor:
+    """Index of the window of each token, from its origin; -1 for padding."""
+    across = -(-grid.w // side)
+    window = (origin // grid.w // side) * across + origin % grid.w // side
+    return torch.where(origin >= 0, window, -1)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """R sequences of N tokens in W windows of S places.
+
+    Attributes:
+        whole: whether every cell of the grid has its token: nothing was pruned.
+        solid: whether there is a token at every place.
+        origin: [R, N].
+        index: [R, W, S] the token at a place, 0 where there is none.
+        token: [R, W, S] bool, whether a token is there.
+        cell: [R, W, S] the place's cell in its window, raster order.
+        place: [R, N] a token's place in [W·S].
+        mask: [R·W, 1, S, S] bool, what a place may see; None where no place is empty.
+        size: [R, N] patches that a token stands for.
+        lengths, widths: R tokens, and S, of each row alone.
+    """
+
+    whole: bool
+    solid: bool
+    origin: Tensor
+    index: Tensor
+    token: Tensor
+    cell: Tensor
+    place: Tensor
+    mask: Tensor | None
+    size: Tensor
+    lengths: tuple[int, ...]
+    widths: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tokens: Tokens, side: int) -> Windows:
+        """Put tokens into windows of ``side`` x ``side`` cells."""
+        grid, origin = tokens.grid, tokens.origin
+        padding = _padding_cells(grid, side).to(origin.device)  # [W, P], -1 behind the last
+        windows = len(padding)
+        window = window_of(origin, grid, side)
+        window = torch.where(window < 0, windows, window)  # padding tokens have one of their own
+        cell = origin // grid.w % side * side + origin % grid.w % side
+        order = (window * side**2 + cell).argsort(dim=1, stable=True)  # by window, raster order within
+        counts = torch.zeros(len(origin), windows + 1, dtype=torch.long, device=origin.device)
+        counts.scatter_add_(1, window, torch.ones_like(window))
+        window, start = window.gather(1, order), counts.cumsum(1) - counts
+        rank = torch.arange(origin.shape[1], device=origin.device) - start.gather(1, window)
+        counts = counts[:, :windows]
+        lengths = counts.sum(1)
+        width = torch.where(lengths == grid.n, side**2, counts.amax(1))
+        widths = tuple(width.tolist())
+        s = max(widths)
+        place = torch.where(window < windows, window * s + rank, windows * s)
+        seat = torch.arange(s, device=origin.device)
+        token = seat < counts[..., None]  # [R, W, S]
+        beyond = seat - counts[..., None]  # the how manieth padding cell
+        filled = torch.minimum(width[:, None] - counts, (padding >= 0).sum(1))[..., None]
+        filler = ~token & (beyond < filled)
+        fill = padding.expand(len(origin), -1, -1).gather(2, beyond.clamp(0, padding.shape[1] - 1))
+        inner = _placed(place, cell.gather(1, order), windows, s)
+        taken = token | filler
+        full = bool(taken.all())
+        itself = torch.eye(s, dtype=torch.bool, device=origin.device)
+        return cls(
+            whole=origin.shape[1] == grid.n and not tokens.padded,
+            solid=full and bool(token.all()),
+            origin=origin,
+            index=_placed(place, order, windows, s),
+            token=token,
+            cell=torch.where(filler, fill, inner),
+            place=torch.zeros_like(order).scatter(1, order, place.clamp(max=windows * s - 1)),
+            mask=None if full else (taken.flatten(0, 1)[:, None] | itself)[:, None],
+            size=tokens.size,
+            lengths=tuple(lengths.tolist()),
+            widths=widths,
+        )
+
+    @property
+    def count(self) -> int:
+        """W."""
+        return self.index.shape[1]
+
+    def gather(self, x: Tensor) -> Tensor:
+        """[R, N, D] -> [R·W, S, D]; zeros where no token is."""
+        out = x.gather(1, self.index.flatten(1)[..., None].expand(-1, -1, x.shape[-1]))
+        out = out if self.solid else out * self.token.flatten(1)[..., None]
+        return out.reshape(-1, self.index.shape[2], x.shape[-1])
+
+    def scatter(self, x: Tensor) -> Tensor:
+        """[R·W, S, D] -> [R, N, D]."""
+        flat = x.reshape(len(self.index), -1, x.shape[-1])
+        return flat.gather(1, self.place[..., None].expand(-1, -1, x.shape[-1]))
+
+    def seen(self, mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+        """The mask of the windows' attention, given that of the whole sequence (see `VisionTower.attend`)."""
+        if mask is None or mask.dtype == torch.bool:
+            return self.mask
+        weight = self.gather(self.size.clamp(min=1).log()[..., None]).to(dtype)  # a padding cell's is 0
+        weight = weight.transpose(1, 2)[:, None].expand(-1, 1, weight.shape[1], -1)
+        return weight if self.mask is None else weight.masked_fill(~self.mask, -torch.inf)
+
+    def read(self, probe: Probe, query: Tensor, key: Tensor, mask: Tensor | None) -> None:
+        """Let a probe of the whole sequence read the windows' attention.
+
+        Args:
+            query, key: [R·W, H, S, d].
+            mask: as for the attention itself.
+        """
+        part = replace(probe, queries=self.token.flatten(0, 1))
+        read_beside(part, query, key, mask)
+        if part.attention is not None:  # the mean over all queries, of which a window holds its share
+            queries = self.token.sum(2)  # [R, W]
+            own = queries.gather(1, self.place // self.index.shape[2])
+            spread = self.scatter(part.attention[..., None])[..., 0]
+            probe.attention = spread * own / queries.sum(1, keepdim=True).clamp(min=1)
+        if part.keys is not None:
+            probe.keys = self.scatter(part.keys)
+
+
+def beside(probe: Probe) -> AbstractContextManager[None]:
+    """What runs inside is the probe's work, not the encoder's."""
+    return nullcontext() if probe.clock is None else probe.clock.stage("prune")
+
+
+def read_beside(probe: Probe, query: Tensor, key: Tensor, mask: Tensor | None) -> None:
+    """Let a probe read [B, H, N, d] queries and keys of an attention that does not run through our kernel."""
+    with beside(probe):
+        probe.read(query, key, mask, None, False, 1)
+
+
+def _placed(place: Tensor, values: Tensor, windows: int, width: int) -> Tensor:
+    """[R, windows, width] with ``values`` at ``place``, zeros elsewhere; what lies behind the last is dropped."""
+    out = torch.zeros(len(place), windows * width + 1, dtype=values.dtype, device=values.device)
+    return out.scatter(1, place, values)[:, :-1].reshape(-1, windows, width)
+
+
+def _padding_cells(grid: Grid, side: int) -> Tensor:
+    """[W, P] the cells of each window that lie behind the grid's edge, raster order, filled up with -1."""
+    down, across = -(-grid.h // side), -(-grid.w // side)
+    y, x = torch.arange(down * side), torch.arange(across * side)
+    outside = (y[:, None] >= grid.h) | (x[None] >= grid.w)
+    cells = outside.reshape(down, side, across, side).transpose(1, 2).reshape(-1, side**2)
+    most = max(1, int(cells.sum(1).max()))
+    order = (~cells).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
+    return torch.where(cells.gather(1, order), order, -1)
+
+
+class WindowedTower(VisionTower):
+    """A ViT of which some blocks attend within windows, the others to everything.
+
+    Attributes:
+        width: of the sequence inside.
+        side: of a window, in cells.
+        open: blocks that attend to everything.
+        cells: side of the grid.
+    """
+
+    has_cls = False
+    halves = True
+    width: int
+    side: int
+    open: frozenset[int]
+    cells: int
+
+    @property
+    def inside(self) -> int:
+        return self.width
+
+    def grid(self, height: int, width: int) -> Grid:
+        return Grid(1, self.cells, self.cells)
+
+    def where(self, tokens: Tokens) -> Windows:
+        return Windows.of(tokens, self.side)
+
+    def windows(self, tokens: Tokens) -> Tensor:
+        return window_of(tokens.origin, tokens.grid, self.side)
+
+    def pairs(self, block: int, where: Windows) -> Tensor:
+        """[R] FLOPs of the block's attention half."""
+        if block in self.open:
+            return torch.tensor([self.flops_attention(n, 1, self.cells) for n in where.lengths])
+        return torch.tensor([self.flops_attention(s, where.count, self.side) for s in where.widths])
+
+    def flops_attention(self, length: int, count: int, side: int) -> int:
+        """Attention half of a block on ``count`` windows of ``length`` tokens, cut from ``side`` x ``side`` cells."""
+        tokens = count * length
+        return 4 * flops.linear(tokens, self.width, self.width) + count * flops.attention(length, length, self.width)
