@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from meteor_bench import __version__, suites
 from meteor_bench.config import RunConfig
 from meteor_bench.errors import MeteorBenchError
+from meteor_bench.locate import locate
 from meteor_bench.provenance import commit, package_version, processor, total_memory
 from meteor_bench.registry import METHODS, MODELS
 
@@ -20,17 +21,21 @@ _PACKAGES = ("torch", "torchvision", "transformers", "lmms-eval", "datasets", "p
 _GIB = 2**30
 
 
+State = Literal["ok", "note", "optional", "fails"]
+
+
 class Finding(NamedTuple):
     """A line of `doctor`.
 
     Attributes:
         what: what was looked at.
-        state: "ok", "note" (works, but know this), "fails" (a run would not work).
+        state: "ok", "note" (works, but know this), "optional" (not here, and nothing else needs it), "fails" (a run
+            would not work).
         said: what was found, and what to do about it.
     """
 
     what: str
-    state: Literal["ok", "note", "fails"]
+    state: State
     said: str
 
 
@@ -45,7 +50,7 @@ def examine() -> list[Finding]:
     return findings
 
 
-Said = Iterator[tuple[Literal["ok", "note", "fails"], str]]
+Said = Iterator[tuple[State, str]]
 
 
 def _python() -> Said:
@@ -74,11 +79,14 @@ def _devices() -> Said:
 
 
 def _models() -> Said:
-    elsewhere = []
+    absent = []
     for name in MODELS.names():
         card = MODELS.load(name)
         if card.weights is not None:
-            elsewhere.append(name)
+            try:
+                yield "ok", f"{name}: weights in {locate(card.weights, fetch=False)}, not read"
+            except MeteorBenchError:
+                absent.append(name)
             continue
         try:
             card.build("cpu", _float32(), None)
@@ -86,8 +94,8 @@ def _models() -> Said:
             yield "fails", f"{name}: {error}"
         else:
             yield "ok", f"{name}: weights read"
-    if elsewhere:
-        yield "note", f"optional, their weights are not shipped: {', '.join(elsewhere)}"
+    if absent:
+        yield "optional", f"need weights that are not here (--source takes their folder): {', '.join(absent)}"
 
 
 def _float32() -> object:

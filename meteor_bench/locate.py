@@ -38,11 +38,12 @@ def go_online() -> None:
         os.environ[name] = "0"
 
 
-def locate(location: str) -> Path:
+def locate(location: str, *, fetch: bool = True) -> Path:
     """The folder of a checkpoint.
 
     Args:
         location: a folder, or a hub id that is looked up in the local hub cache.
+        fetch: whether what is not here may be fetched, where the hub may be asked at all.
 
     Raises:
         ModelError: neither exists here.
@@ -55,7 +56,7 @@ def locate(location: str) -> Path:
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    offline = os.environ.get("HF_HUB_OFFLINE", "1").lower() not in ("0", "false", "no", "off", "")
+    offline = not fetch or os.environ.get("HF_HUB_OFFLINE", "1").lower() not in ("0", "false", "no", "off", "")
     try:
         if offline:
             return Path(snapshot_download(location, local_files_only=True))

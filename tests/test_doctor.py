@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from meteor_bench import doctor
 from meteor_bench.doctor import Finding, examine
-from meteor_bench.errors import DataError
+from meteor_bench.errors import DataError, ModelError
 
 
 def only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
@@ -40,3 +41,19 @@ def test_missing_packages_and_broken_weights_fail(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(doctor, "package_version", lambda name: "missing" if name == "datasets" else "1")
     only(monkeypatch, "packages")
     assert examine()[0] == Finding("packages", "fails", "not installed: datasets; install meteor-bench again")
+
+
+def test_models_whose_weights_are_not_shipped_are_optional(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Card(SimpleNamespace):
+        def build(self, *_: object) -> None:
+            raise ModelError("shard 2 is corrupted")
+
+    rows = {"near": Card(weights=str(tmp_path)), "far": Card(weights="some/where"), "own": Card(weights=None)}
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setattr(doctor, "MODELS", SimpleNamespace(names=lambda: list(rows), load=rows.get))
+    only(monkeypatch, "models")
+    assert [(f.state, f.said) for f in examine()] == [
+        ("ok", f"near: weights in {tmp_path}, not read"),
+        ("fails", "own: shard 2 is corrupted"),
+        ("optional", "need weights that are not here (--source takes their folder): far"),
+    ]
