@@ -442,6 +442,49 @@ def _tasks(
     _print_rows(tasks(suite), json, aside=("metric", "suites", "dataset", "reported", "note"))
 
 
+def _complete_papers(incomplete: str) -> list[str]:
+    from meteor_bench.paper.numbers import papers
+
+    return [name for name in papers() if name.startswith(incomplete)]
+
+
+@app.command()
+def paper(
+    name: Annotated[str, typer.Argument(autocompletion=_complete_papers, help="meteor, evoprune, ...")],
+    table: Annotated[str | None, typer.Option(help="Only this table of it.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(autocompletion=_complete_models, help="Whose runs. [the paper's if there are any, else pocket]"),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("results/runs"),
+    format: Annotated[Format, typer.Option(help="How to print.")] = Format.TERMINAL,
+    plan: Annotated[bool, typer.Option("--plan", help="Say which runs are missing and what they take.")] = False,
+    run: Annotated[bool, typer.Option("--run", help="Do the missing runs first.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Questions per benchmark. [all]")] = None,
+    batch_size: Annotated[int, typer.Option(help="Questions answered together.")] = 64,
+    device: Annotated[str, typer.Option(help="Where to run.")] = "auto",
+) -> None:
+    """A paper's tables and ablations again: our number beside the reported one, its source and how sure it is.
+
+    Cells that were not measured stay empty. On another model than the paper's, the reported figures stand apart.
+    """
+    from meteor_bench.config import RunConfig
+    from meteor_bench.paper.command import Request
+
+    base = RunConfig(out=out, limit=limit, batch_size=batch_size, device=device)
+    base.validate()
+    request = Request(name, base, table, model)
+    try:
+        if plan:
+            raise typer.Exit(request.print_plan(sys.stdout))
+        code = request.run_missing() if run else 0
+    except KeyboardInterrupt:
+        typer.echo("interrupted: what was answered is kept; the same command goes on from there", err=True)
+        raise typer.Exit(130) from None
+    request.print_tables(sys.stdout, format.value)
+    raise typer.Exit(code)
+
+
 @app.command()
 def check(
     baseline: Annotated[Path, typer.Option(help="The baseline file.")],
