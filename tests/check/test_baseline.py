@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from meteor_bench import cli
 from meteor_bench.check.baseline import Setting, read, write
 from meteor_bench.check.command import METHODS, RATIO, check
 from meteor_bench.errors import ConfigError, MeteorBenchError, RecordError
@@ -150,3 +152,28 @@ def test_somebody_elses_file_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(MeteorBenchError, match="is no baseline"):
         check(file, {}, io.StringIO(), update=True)
     assert file.read_text(encoding="utf-8") == "shopping: [milk]\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("check", "Missing option '--baseline'"),
+        ("check --baseline no.yaml", "cannot read the baseline no.yaml: No such file or directory"),
+        (f"check --baseline {SHIPPED} --suite pocket", "is of suite ci, not pocket"),
+        ("check --baseline new.yaml --update --methods fastvv", "unknown method 'fastvv'; did you mean 'fastv'?"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(
+    arguments: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["meteor-bench", *arguments.split()])
+    with pytest.raises(SystemExit) as exit:
+        cli.main()
+    said = capsys.readouterr()
+    assert exit.value.code == 2 and said.out == ""
+    assert message in said.err and said.err.count("\n") == 1

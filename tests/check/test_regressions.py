@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from meteor_bench import cli
+from meteor_bench.check.baseline import read
 from meteor_bench.check.command import check
 from meteor_bench.errors import RecordError
 from meteor_bench.registry import METHODS
@@ -118,3 +119,21 @@ def test_other_data_or_weights(
     file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     with pytest.raises(RecordError, match=message):
         check(file, {}, io.StringIO(), update=False)
+
+
+@pytest.mark.slow
+def test_an_update_accepts_what_was_found_and_keeps_what_people_wrote(
+    accepted: Path, become: Callable[[str], None], tmp_path: Path
+) -> None:
+    content = yaml.safe_load(accepted.read_text(encoding="utf-8"))
+    content["tolerances"]["lost"] = 7.5
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    become("OneTokenTooMany")
+    out = io.StringIO()
+    assert not check(file, {}, out, update=True) and "tokens" in out.getvalue()
+    assert not told(file)[0]
+    after = read(file)
+    assert after.tolerances.lost == 7.5 and after.cells["subject 0.76"].tokens["final"] == 62
+    become("Good")
+    assert "tokens" in told(file)[0], "one token less is no less of a surprise"
