@@ -450,7 +450,9 @@ def _complete_papers(incomplete: str) -> list[str]:
 
 @app.command()
 def paper(
-    name: Annotated[str, typer.Argument(autocompletion=_complete_papers, help="meteor, evoprune, ...")],
+    name: Annotated[
+        str, typer.Argument(metavar="PAPER", autocompletion=_complete_papers, help="meteor, evoprune, ...")
+    ],
     table: Annotated[str | None, typer.Option(help="Only this table of it.")] = None,
     model: Annotated[
         str | None,

@@ -82,14 +82,15 @@ class Request:
     def run_missing(self) -> int:
         """Do the missing runs; one that fails does not stop the others. The exit status: 1 when one failed."""
         from meteor_bench.store import check_writable
-        from meteor_bench.sweep.course import do_all
+        from meteor_bench.sweep.course import follow, one_after_another
         from meteor_bench.sweep.ending import failures
 
         needs = self.missing()
         if not needs:
             return 0
         check_writable(self.base.out)
-        results = do_all(self._named, [need.run for need in needs])
+        runs = [need.run for need in needs]
+        results = follow(f"paper {self._named}", runs, one_after_another(runs, timed=True))
         failed = failures(results)
         for line in failed:
             say(line)

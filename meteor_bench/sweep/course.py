@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from statistics import median
 from time import perf_counter
 
@@ -13,9 +14,7 @@ from meteor_bench.store import check_writable, read_run
 from meteor_bench.sweep.cell import Result, attempt
 from meteor_bench.sweep.grid import SweepConfig, cells, title
 
-__all__ = ["sweep"]
-
-Engine = Callable[[SweepConfig, Sequence[RunConfig]], Iterator[Result]]
+__all__ = ["follow", "one_after_another", "sweep"]
 
 
 def sweep(config: SweepConfig) -> list[Result]:
@@ -27,33 +26,42 @@ def sweep(config: SweepConfig) -> list[Result]:
     """
     runs = cells(config)
     check_writable(config.out)
-    engine = _engine(config)
-    results: list[Result] = []
+    return follow("sweep", runs, _engine(config)(runs))
+
+
+def follow(name: str, runs: Sequence[RunConfig], results: Iterator[Result]) -> list[Result]:
+    """Say what becomes of each run as it ends, and how long the rest will take; the results in the order of the runs.
+
+    Args:
+        name: of the whole, for the bar.
+        results: of these runs, in whatever order; taking the next one does it.
+    """
+    ended: list[Result] = []
     started = perf_counter()
-    with overall("sweep", len(runs)) as update:
+    with overall(name, len(runs)) as update:
         update(0, "")
-        for result in engine(config, runs):
-            results.append(result)
-            left = _left(results, len(runs), perf_counter() - started)
-            update(len(results), left)
-            say(f"[{len(results):{len(str(len(runs)))}}/{len(runs)}] {_line(config, result)}{left and f' ({left})'}")
-    return sorted(results, key=lambda result: runs.index(result.run))
+        for result in results:
+            ended.append(result)
+            left = _left(ended, len(runs), perf_counter() - started)
+            update(len(ended), left)
+            say(f"[{len(ended):{len(str(len(runs)))}}/{len(runs)}] {_line(runs, result)}{left and f' ({left})'}")
+    return sorted(ended, key=lambda result: runs.index(result.run))
 
 
-def one_after_another(config: SweepConfig, runs: Sequence[RunConfig]) -> Iterator[Result]:
-    """The sequential engine: models, requests and the unpruned runs are shared by all cells."""
+def one_after_another(runs: Sequence[RunConfig], *, timed: bool) -> Iterator[Result]:
+    """Do runs in this process; models, requests and the unpruned runs are shared by all of them."""
     shared = Shared()
     for run in runs:
-        yield attempt(run, shared, timed=config.latency)
+        yield attempt(run, shared, timed=timed)
 
 
-def _engine(config: SweepConfig) -> Engine:
+def _engine(config: SweepConfig) -> Callable[[Sequence[RunConfig]], Iterator[Result]]:
     if config.engine == "ray":
         from meteor_bench.sweep.on_ray import load_ray, on_ray
 
         load_ray()
-        return on_ray
-    return one_after_another
+        return partial(on_ray, config)
+    return partial(one_after_another, timed=config.latency)
 
 
 def _left(results: Sequence[Result], total: int, elapsed: float) -> str:
@@ -66,11 +74,16 @@ def _left(results: Sequence[Result], total: int, elapsed: float) -> str:
     return f"about {duration(rest * min(median(paces), elapsed / len(paces)))} left"
 
 
-def _line(config: SweepConfig, result: Result) -> str:
-    several = [result.run.model] * (len(config.models) > 1) + [result.run.suite] * (len(config.suites) > 1)
+def _line(runs: Sequence[RunConfig], result: Result) -> str:
+    several = [result.run.model] * (len({run.model for run in runs}) > 1)
+    several += [_asked(result.run)] * (len({_asked(run) for run in runs}) > 1)
     name = ", ".join([title(result.run), *several])
     if result.reason or result.path is None:
         return f"{name}: FAILED: {result.reason}"
     scores = [task.score for task in read_run(result.path).tasks]
     how = "found finished" if result.kept else duration(result.seconds)
     return f"{name}: {sum(scores) / len(scores):.1f} on average, {how}"
+
+
+def _asked(run: RunConfig) -> str:
+    return ", ".join(run.tasks) or run.suite

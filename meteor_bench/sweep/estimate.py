@@ -22,7 +22,7 @@ from meteor_bench.shared import Shared
 from meteor_bench.store import find_runs, read_run
 from meteor_bench.sweep.grid import SweepConfig, cells
 
-__all__ = ["FINISHED", "TO_DO", "Planned", "plan"]
+__all__ = ["FINISHED", "TO_DO", "Planned", "plan", "plan_runs"]
 
 PROBE = 8  # questions of each benchmark
 TO_DO, FINISHED = "to do", "finished"
@@ -53,20 +53,29 @@ class Planned:
 
 
 def plan(config: SweepConfig) -> list[Planned]:
-    """All cells of a sweep in their order; loads the models, and probes them where no record tells.
+    """All cells of a sweep in their order; arguments and errors as for `plan_runs`."""
+    return plan_runs(cells(config), config.out, timed=config.latency)
+
+
+def plan_runs(runs: Sequence[RunConfig], out: Path, *, timed: bool) -> list[Planned]:
+    """What runs will take; loads the models, and probes them where no record tells.
+
+    Args:
+        out: folder of runs whose records tell.
+        timed: whether latency is measured too.
 
     Raises:
         MeteorBenchError: a wrong setting.
         KeyboardInterrupt: passed on.
     """
-    estimator = _Estimator(_records(config.out), timed=config.latency)
+    estimator = _Estimator(_records(out), timed=timed)
     shared = Shared()
     planned = []
-    for run in cells(config):
+    for run in runs:
         try:
             job = prepare(run, shared)
             _check(job)
-            finished = job.finished(timed=config.latency)
+            finished = job.finished(timed=timed)
             planned.append(Planned(run, FINISHED) if finished else estimator.planned(job))
         except MeteorBenchError as error:
             planned.append(Planned(run, " ".join(str(error).split())))

@@ -12,7 +12,7 @@ from meteor_bench.config import RunConfig
 from meteor_bench.paper import numbers
 from meteor_bench.paper.command import Request
 from meteor_bench.paper.layout import Filled
-from tests import synthetic
+from tests import fake_job, synthetic
 
 PAPER = """
 title: Made-up
@@ -69,3 +69,9 @@ def fill(
         return request, request.filled()
 
     return fill
+
+
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch) -> fake_job.Engine:
+    """Jobs without models."""
+    return fake_job.install(monkeypatch)
