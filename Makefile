@@ -19,9 +19,9 @@ $(STAMP): requirements.lock pyproject.toml
 # Debian's Chromium and a font to measure with; any Chromium or Chrome that is there already will do.
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 setup-browser: $(STAMP)
-	command -v chromium chromium-browser google-chrome > /dev/null || { $(ROOT) apt-get update --quiet && \
-	  $(ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends \
-	  chromium fonts-dejavu-core; }
+	for name in chromium chromium-browser google-chrome; do command -v $$name && exit; done; \
+	  $(ROOT) apt-get update --quiet && $(ROOT) env DEBIAN_FRONTEND=noninteractive \
+	  apt-get install --quiet --yes --no-install-recommends chromium fonts-dejavu-core
 
 run: $(STAMP)
 	$(BIN)/meteor-bench run --method meteor --ratio 0.76

@@ -21,6 +21,8 @@ __all__ = ["PAPER", "TINTS", "draw"]
 TINTS = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (213, 94, 0), (204, 121, 167), (86, 180, 233), (240, 228, 66))
 PAPER = (250, 250, 248)
 _INK = (28, 30, 33)
+_GREY, _PALE = (172, 176, 182), 190
+_APART = 6  # pixels between the lines over what was dropped
 
 
 def draw(panel: Panel, frames: Sequence[Image], width: int) -> Image:
@@ -56,7 +58,12 @@ def _frame(frame: Image, group: NDArray[np.int64], colour: NDArray[np.int64], ow
     of_pixel = np.ix_(y, x)
     state, member = colour[of_pixel], group[of_pixel]
     grey = pixels.mean(-1, keepdims=True)
-    faded = 0.16 * grey + 0.84 * np.array(PAPER, np.float32)
+    # Into the paper, or into a grey where the picture itself is as pale, say a page of a document.
+    veil = _GREY if grey.mean() > _PALE else PAPER
+    faded = 0.16 * grey + 0.84 * np.array(veil, np.float32)
+    # Slanting lines, so that it cannot be taken for a part of the picture.
+    slant = np.add.outer(np.arange(height), np.arange(width)) % _APART == 0
+    faded = np.where(slant[..., None], faded * 0.86, faded)
     tint = np.array(((0, 0, 0), *TINTS), np.float32)[np.clip(state, 0, len(TINTS))]
     mixed = 0.45 * pixels + 0.55 * tint
     out = np.where((state == DROPPED)[..., None], faded, np.where((state > ALONE)[..., None], mixed, pixels))

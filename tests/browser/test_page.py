@@ -194,7 +194,7 @@ def test_kept_patches_are_drawn_and_filtered_by_encoder(report: Path, visit: Vis
         )
         kept, dropped, merged = colours
         assert kept == [200, 0, 0, 255], "a kept patch is the picture itself"
-        assert min(dropped[:3]) > 200, "a dropped one is veiled"
+        assert min(dropped[:3]) > 170, "a dropped one is veiled"
         assert merged[2] > 80 and merged[0] < 120, "a merged one is tinted, the first group blue"
         form.locator("[name=tower]").select_option("b")
         assert view.locator(".q .panel").count() == 1

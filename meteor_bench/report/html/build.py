@@ -100,7 +100,7 @@ def _run(cell: Cell, label: str) -> Mapping[str, str]:
     record = cell.record
     given = ", ".join(f"{name}: {worded(value)}" for name, value in record.parameters.items())
     return {
-        "setting": f"{label} {100 * cell.ratio:g} %" if cell.pruned else label,
+        "setting": f"{label} {100 * cell.ratio:g}\N{NO-BREAK SPACE}%" if cell.pruned else label,
         "ran on": record.model,
         "seeds": ", ".join(map(str, cell.seeds)),
         "positions": record.positions,

@@ -25,21 +25,27 @@ SIDE = 320  # pixels of a frame's longer side on the page
 
 
 def choose(questions: Questions, count: int) -> list[int]:
-    """Rows of the questions that say most: those that about half of the settings lost or gained, from each benchmark
-    in turn."""
-    by_task: dict[str, list[int]] = {}
-    for i, task in enumerate(questions.task):
-        by_task.setdefault(task, []).append(i)
-    settings = max(1, len(questions.score) - 1)
-
-    def dullness(i: int) -> float:
-        changed = sum(column[i] is not None and column[i] != questions.score[0][i] for column in questions.score[1:])
-        return abs(changed / settings - 0.5) if changed else 1.0
-
-    ranked = [sorted(rows, key=lambda i: (dullness(i), i)) for rows in by_task.values()]
-    turns = [rows[turn] for turn in range(max(map(len, ranked), default=0)) for rows in ranked if turn < len(rows)]
-    flipped = [i for i in turns if dullness(i) < 1.0]
-    return [*flipped, *(i for i in turns if dullness(i) == 1.0)][:count]
+    """Rows of the questions that say most, from each benchmark in turn: next comes the one whose score changed under
+    the settings that have fewest such questions so far."""
+    before, settings = questions.score[0], questions.score[1:]
+    changed = [
+        [at for at, column in enumerate(settings) if column[i] is not None and column[i] != before[i]]
+        for i in range(len(questions.task))
+    ]
+    left = dict.fromkeys(range(len(changed)))
+    shown = [0] * len(settings)
+    asked = dict.fromkeys(questions.task, 0)
+    chosen: list[int] = []
+    while left and len(chosen) < count:
+        # A question that no setting changed comes after all that some did.
+        worth = {i: sum(1 / (1 + shown[at]) ** 2 for at in changed[i]) for i in left}
+        best = min(left, key=lambda i: (worth[i] == 0, asked[questions.task[i]], -worth[i], i))
+        chosen.append(best)
+        del left[best]
+        asked[questions.task[best]] += 1
+        for at in changed[best]:
+            shown[at] += 1
+    return chosen
 
 
 def draw(records: Sequence[RunRecord], samples: Sequence[SampleRecord]) -> list[dict[str, Any]]:

@@ -146,7 +146,7 @@ function bars(section, shown, ratio, narrow) {
   };
 }
 
-function flow(section, shown, ratio) {
+function flow(section, shown, ratio, narrow) {
   const settings = shown.filter((s) => !s.pruned || s.ratio === ratio);
   const rows = settings.flatMap((s) =>
     section.stages
@@ -160,7 +160,13 @@ function flow(section, shown, ratio) {
     sort: section.stages,
     title: null,
     scale: { padding: 0.2 },
-    axis: { labelAngle: 0, labelLimit: 90, labelExpr: "split(datum.label, ' ')", grid: true, labelLineHeight: 14 },
+    axis: {
+      labelAngle: 0,
+      labelLimit: narrow ? 90 : 200,
+      labelExpr: narrow ? "split(datum.label, ' ')" : "datum.label",
+      grid: true,
+      labelLineHeight: 14,
+    },
   };
   const y = {
     field: "tokens",

@@ -35,7 +35,7 @@ function paintPanel(canvas, panel, images) {
     "86, 180, 233",
     "240, 228, 66",
   ];
-  const veil = colour("card");
+  const veil = veilOver(images[0]);
   for (let frame = 0; frame < Math.min(t, images.length); frame++) {
     const left = (frame % across) * side;
     const top = Math.floor(frame / across) * tall;
@@ -50,11 +50,49 @@ function paintPanel(canvas, panel, images) {
         c.globalAlpha = state < 0 ? 0.86 : 0.58;
         c.fillStyle = state < 0 ? veil : `rgb(${tints[(state - 1) % tints.length]})`;
         c.fillRect(xs[column], ys[row], xs[column + 1] - xs[column], ys[row + 1] - ys[row]);
+        if (state < 0) hatch(c, xs[column], ys[row], xs[column + 1], ys[row + 1]);
       }
     }
     c.globalAlpha = 1;
     borders(c, panel, xs, ys, at);
   }
+}
+
+const brightness = new WeakMap();
+
+/** What dropped patches fade into: the page, or a grey where the picture itself is as pale or as dark as the page. */
+function veilOver(image) {
+  if (!brightness.has(image)) {
+    const small = el("canvas", { width: 1, height: 1 });
+    const c = small.getContext("2d", { willReadFrequently: true });
+    c.imageSmoothingQuality = "high";
+    c.drawImage(image, 0, 0, 1, 1);
+    const [red, green, blue] = c.getImageData(0, 0, 1, 1).data;
+    brightness.set(image, (red + green + blue) / 3);
+  }
+  const light = brightness.get(image);
+  if (document.documentElement.dataset.theme === "dark") return light < 90 ? "#8a919d" : colour("card");
+  return light > 190 ? "#a9adb4" : colour("card");
+}
+
+/** Slanting lines, so that it cannot be taken for a part of the picture. */
+function hatch(c, left, top, right, bottom) {
+  const apart = 10;
+  c.save();
+  c.beginPath();
+  c.rect(left, top, right - left, bottom - top);
+  c.clip();
+  c.globalAlpha = 0.3;
+  c.strokeStyle = colour("faint");
+  c.lineWidth = 1.5;
+  c.beginPath();
+  // Lines of x + y = a multiple of `apart`, so that they run on from cell to cell.
+  for (let sum = apart * Math.ceil((left + top) / apart); sum < right + bottom; sum += apart) {
+    c.moveTo(sum - top, top);
+    c.lineTo(sum - bottom, bottom);
+  }
+  c.stroke();
+  c.restore();
 }
 
 /** Lines between groups where one of the two is merged, and a dot on the patch that stands for its group. */

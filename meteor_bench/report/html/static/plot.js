@@ -101,7 +101,7 @@ function plot(section, root) {
         narrow ? 300 : 360,
       ]),
       ["bars", () => bars(section, shown, state.ratio, narrow)],
-      ["flow", () => flow(section, shown, state.ratio), narrow ? 280 : 320],
+      ["flow", () => flow(section, shown, state.ratio, narrow), narrow ? 280 : 320],
       ["times", () => times(section, shown, state.ratio, narrow)],
     ];
     for (const [name, spec, height] of jobs) {
