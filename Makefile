@@ -38,7 +38,7 @@ test-all: setup-ray
 
 # The HTML report in Chromium.
 test-browser: setup-browser
-	$(BIN)/python -m pytest -m browser
+	$(BIN)/python -m pytest -m browser tests/browser
 
 # Whether accuracy, tokens, FLOPs or times of a small subset moved; `--update` accepts what it finds.
 check: $(STAMP)

@@ -324,3 +324,27 @@ def test_completion_knows_the_tables() -> None:
     assert cli._complete_methods("meteo") == ["meteor"]
     assert cli._complete_models("pocket-") == ["pocket-independent"]
     assert "ci" in cli._complete_suites("")
+
+
+def test_report_as_html(call, tmp_path: Path) -> None:
+    synthetic.reference(tmp_path / "runs")
+    done = call("report", "runs", "--html", "report.html")
+    assert (done.code, done.out) == (0, "report.html\n")
+    assert Path("report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    for arguments, said in (
+        (("--pictures", "3"), "add --html FILE"),
+        (("--html", "r.html", "--pictures", "-1"), "than or equal to 0"),
+    ):
+        failed = call("report", "runs", *arguments)
+        assert failed.code == 2 and said in failed.err and failed.err.count("\n") == 1
+
+
+def test_show_says_what_is_wrong_in_one_line(call) -> None:
+    for arguments, said in (
+        (("pocket_gqa/999", "--method", "fastv", "--ratio", "0.5"), "documents 0 to 299"),
+        (("pocket_gqa/1", "--method", "fastv", "--ratio", "1.5"), "1.5"),
+        (("pocket_gqa/1", "--method", "fast", "--ratio", "0.5"), "did you mean 'fastv'"),
+        (("pocket_gqa/1", "--method", "fastv", "--ratio", "0.5", "--out", "x.gif"), "must end in .png"),
+    ):
+        failed = call("show", *arguments)
+        assert failed.code == 2 and said in failed.err and failed.err.strip().splitlines()[-1].startswith("error: ")

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 from meteor_bench.core.apply import join_frames
 from meteor_bench.core.engine import Engine
 from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.models.base import PLAIN, Scene
 
 __all__ = ["ALONE", "COLOURS", "DROPPED", "Film", "Panel", "Point"]
 
@@ -84,12 +85,12 @@ class Film:
             raise ValueError(f"a film is of one sample, not of {tokens.x.shape[0]}")
         self._seen[kind, point, tower] = tokens
 
-    def points(self, engine: Engine) -> list[Point]:
+    def points(self, engine: Engine, scene: Scene = PLAIN) -> list[Point]:
         """What was seen, in the order of the stages.
 
         Encoders that the method leaves alone stand beside the others' last point, at their output.
         """
-        return [*self._encoders(engine), *self._joined(engine)]
+        return [*self._encoders(engine), *self._joined(engine, scene)]
 
     def _encoders(self, engine: Engine) -> Iterator[Point]:
         towers, asked = engine.vlm.towers, engine.points.encode
@@ -109,14 +110,22 @@ class Film:
                 panels += _coloured([_part(self._seen[key], name, f"{name}, {where}")])
             yield Point("encode", title, tuple(panels))
 
-    def _joined(self, engine: Engine) -> Iterator[Point]:
-        grids: dict[str, Grid] = {}
-        if engine.vlm.fusion.kind == "independent":
-            grids = {name: self._seen["tower", 0, name].grid for name in engine.vlm.towers}
-        yield Point("fuse", "after fusion", _coloured(_split(self._seen["fuse", 0, "fused"], grids)))
+    def _joined(self, engine: Engine, scene: Scene) -> Iterator[Point]:
+        fusion = engine.vlm.at(scene).fusion
+        grids = {name: self._seen["tower", 0, name].grid for name in engine.vlm.towers}
+
+        def parts(tokens: Tokens) -> list[_Part]:
+            if fusion.kind == "independent":
+                return _split(tokens, grids)
+            if len(cells := fusion.cells(grids)) == 1:  # a sequence, made of the cells of the only tower
+                ((name, source),) = cells.items()
+                return [_laid_out(tokens, name, grids[name], source.tolist())]
+            return [_part(tokens, "fused", "all encoders")]
+
+        yield Point("fuse", "after fusion", _coloured(parts(self._seen["fuse", 0, "fused"])))
         for index, point in enumerate(engine.points.decode):
             title = f"before LLM layer {point.before} of {engine.vlm.decoder.depth}"
-            yield Point("decode", title, _coloured(_split(self._seen["decode", index, "llm"], grids)))
+            yield Point("decode", title, _coloured(parts(self._seen["decode", index, "llm"])))
 
 
 def _part(tokens: Tokens, tower: str, title: str, grid: Grid | None = None, start: int = 0) -> _Part:
@@ -128,14 +137,25 @@ def _part(tokens: Tokens, tower: str, title: str, grid: Grid | None = None, star
 
 
 def _split(tokens: Tokens, grids: Mapping[str, Grid]) -> list[_Part]:
-    """The joined sequence by the towers it was concatenated from; whole where they share a grid."""
-    if not grids:
-        return [_part(tokens, "fused", "all encoders")]
+    """The joined sequence by the towers it was concatenated from."""
     parts, start = [], 0
     for name, grid in grids.items():
         parts.append(_part(tokens, name, name, grid, start))
         start += grid.n
     return parts
+
+
+def _laid_out(tokens: Tokens, name: str, grid: Grid, source: Sequence[int]) -> _Part:
+    """A sequence back on the tower's grid; a cell that no token was made of (padding) counts as dropped.
+
+    Args:
+        source: for each place of the unpruned sequence the cell it was made of.
+    """
+    group = [DROPPED] * grid.n
+    for place, standing in enumerate(tokens.group[0].tolist()):
+        if standing >= 0:
+            group[source[place]] = source[standing]
+    return _Part(name, name, grid, 0, group, int(tokens.counts()[0]))
 
 
 def _coloured(parts: Sequence[_Part]) -> tuple[Panel, ...]:

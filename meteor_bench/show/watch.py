@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from meteor_bench.core.session import Answer, Session
 from meteor_bench.lmms.document import Document
 from meteor_bench.show.film import Film, Point
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
 __all__ = ["Shown", "frames_of", "watch"]
 
@@ -60,7 +59,8 @@ def watch(session: Session, document: Document, label: str) -> Shown:
     finally:
         session.engine.recorder = None
     (answer,) = answers
-    points = film.points(session.engine)
+    look = session.vlm.processor.look(list(document.request.media()))
+    points = film.points(session.engine, look.scene)
     scored = document.score(answer.text)
     return Shown(
         label=label,
@@ -72,22 +72,24 @@ def watch(session: Session, document: Document, label: str) -> Shown:
         notes=answer.notes,
         points=points,
         towers=tuple(session.vlm.towers),
-        frames=frames_of(session, document, max(panel.grid.t for point in points for panel in point.panels)),
+        frames=frames_of(list(document.request.media()), look.pixels),
     )
 
 
-def frames_of(session: Session, document: Document, count: int) -> list[Image]:
-    """The frames that ``count`` rows of cells lie on.
+def frames_of(media: Sequence[Image], pixels: Tensor) -> list[Image]:
+    """The pictures that the rows of cells lie on, one for each row of pixels.
 
-    The media themselves where there are that many; else (tiles of an image, frames sampled from a clip) what the
-    processor made of them, with its normalisation undone as far as brightness goes.
+    The media themselves where the model looks at them whole; where it crops, pads, stretches, samples or cuts into
+    tiles, what the processor made of them, with its normalisation undone as far as brightness goes.
+
+    Args:
+        pixels: [F, C, H, W].
     """
-    media = list(document.request.media())
-    if len(media) == count:
-        return media
+    height, width = pixels.shape[-2:]
+    if len(media) == len(pixels) and all(abs(m.width * height / (m.height * width) - 1) < 0.02 for m in media):
+        return list(media)
     from PIL import Image
 
-    pixels = session.vlm.processor.pixels(media).float().numpy()[:, :3]  # [F, 3, H, W]
-    low, high = float(pixels.min()), float(pixels.max())
-    scaled = ((pixels - low) / max(high - low, 1e-6) * 255).astype(np.uint8)
-    return [Image.fromarray(np.moveaxis(frame, 0, -1)) for frame in scaled]
+    seen = pixels[:, :3].float()
+    scaled = (seen - seen.min()) / (seen.max() - seen.min()).clamp(min=1e-6) * 255
+    return [Image.fromarray(frame.byte().permute(1, 2, 0).cpu().numpy()) for frame in scaled]

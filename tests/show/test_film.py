@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.build import make_pruner
 from meteor_bench.core.session import Answer, Session
-from meteor_bench.core.tokens import Grid
+from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.show.film import ALONE, DROPPED, Film, Panel, Point
 from meteor_bench.show.picture import PAPER, draw
+from meteor_bench.show.watch import frames_of
 from tests import tiny
 
 
@@ -19,8 +21,9 @@ def filmed(model: str, method: str, frames: int = 1) -> tuple[list[Point], Answe
     session = Session(tiny.build(model), make_pruner(method), TokenBudget.from_ratio(0.5))
     session.engine.recorder = film = Film()
     answers: list[Answer] = []
-    session.answer(tiny.requests(1, frames=frames), lambda _, answer: answers.append(answer))
-    return film.points(session.engine), answers[0]
+    asked = tiny.requests(1, frames=frames)
+    session.answer(asked, lambda _, answer: answers.append(answer))
+    return film.points(session.engine, session.vlm.processor.scene(asked[0].media())), answers[0]
 
 
 @pytest.mark.parametrize("model", tiny.MODELS)
@@ -46,6 +49,45 @@ def test_an_independent_fusion_is_split_by_encoder() -> None:
     assert [panel.grid.n for panel in points[-1].panels] == [64, 64, 16]
     assert [panel.start for panel in points[-1].panels] == [0, 64, 128]
     assert len(filmed("shared", "fastv")[0][-1].panels) == 1
+
+
+def test_tiles_are_put_back_where_they_came_from() -> None:
+    """LLaVA-NeXT feeds a sequence made of a small copy's and the tiles' cells, another order than the encoder's."""
+    session = Session(tiny.build("llava_next"), make_pruner("fastv"), TokenBudget.from_ratio(0.5))
+    asked = tiny.requests(1)[0]
+    pixels, scene = session.vlm.processor.look(asked.media())
+    seen: dict[str, Tokens] = {}
+    film = Film()
+
+    def both(kind: str, point: int, tower: str, tokens: Tokens) -> None:
+        film(kind, point, tower, tokens)
+        seen[kind] = tokens
+
+    session.engine.recorder = both
+    session.answer([asked], lambda *_: None)
+    last = film.points(session.engine, scene)[-1].panels[0]
+    source = session.vlm.at(scene).fusion.cells({"clip": last.grid})["clip"]
+    assert sorted(source.tolist()) == list(range(80)) != source.tolist()
+    kept = {int(source[place]) for place in seen["decode"].origin[0][seen["decode"].visual[0]]}
+    assert {cell for cell, colour in enumerate(last.colour) if colour == ALONE} == kept and len(kept) == last.kept == 40
+    frames = frames_of(asked.media(), pixels)
+    assert last.grid.t == len(frames) == 5
+    assert frames[0].size == tuple(pixels.shape[:1:-1])
+
+
+@pytest.mark.parametrize("model", tiny.FAMILIES)
+def test_every_family_is_shown(model: str) -> None:
+    points, answer = filmed(model, "fastv")
+    assert points[-1].kept == answer.tokens["final"]
+    assert {panel.tower for panel in points[0].panels} == set(answer.tokens["towers"])
+
+
+def test_frames_are_what_the_model_looks_at() -> None:
+    whole = [tiny.picture(1)]
+    assert frames_of(whole, torch.zeros(1, 3, 64, 64)) == whole
+    pixels = torch.stack([torch.full((1, 3, 8, 8), -2.0), torch.full((1, 3, 8, 8), 2.0)]).flatten(0, 1)
+    cropped = frames_of([tiny.picture(1).resize((128, 64))] * 2, pixels)
+    assert [np.asarray(frame).mean() for frame in cropped] == [0, 255] and cropped[0].size == (8, 8)
 
 
 @pytest.mark.parametrize("model", ["shared", "single"])
