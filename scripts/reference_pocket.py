@@ -1,71 +1,79 @@
-"""Bring results/reference/pocket up to date: the shipped model under each method, and the tables made of the records.
+"""Bring results/reference/pocket up to date: the sweep of its sweep.yaml, and the tables made of the records.
 
     python scripts/reference_pocket.py             # runs what is missing or stale (`make tables`)
     python scripts/reference_pocket.py --tables    # only the tables, from the records that are there
+    python scripts/reference_pocket.py --limit 4 --out /some/folder   # a trial of the same
+    python scripts/reference_pocket.py --engine ray   # cells side by side, each on one core
 
-Cells whose record has the fingerprint of what would be run now are kept, so an interrupted call can be repeated.
+Cells whose record has the fingerprint of what would be run now are kept, so an interrupted call can be repeated; with
+a failed cell nothing is removed and the exit status is 1.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Iterator
-from dataclasses import replace
+import sys
 from pathlib import Path
+from typing import Any
 
-from meteor_bench.config import RunConfig
 from meteor_bench.report.cells import load
 from meteor_bench.report.render import as_csv, as_markdown
-from meteor_bench.run import execute, prepare
+from meteor_bench.sweep import course, ending, grid
 
 FOLDER = Path("results/reference/pocket")
-METHODS = ("random", "fastv", "evoprune", "meteor")
-RATIOS = (0.5, 0.76, 0.889)
-SEEDS = {"random": (0, 1, 2)}
 INTRODUCTION = """# Reference: the pocket model
 
-Made by `make tables` (`python scripts/reference_pocket.py`) and checked by `tests/test_reference.py`: these tables are
-what `meteor-bench report results/reference/pocket --format markdown` gives for the records beside this file. Columns
-are explained in [results/README.md](../../README.md).
+Made by `make tables` (`python scripts/reference_pocket.py`, the sweep of [sweep.yaml](sweep.yaml)) and checked by
+`tests/test_reference.py`: these tables are what `meteor-bench report results/reference/pocket --format markdown` gives
+for the records beside this file. Columns are explained in [results/README.md](../../README.md).
 
 """
 
 
-def configs() -> Iterator[RunConfig]:
-    """The unpruned model first: the others then find its record."""
-    plain = RunConfig(out=FOLDER)
-    yield plain
-    for method in METHODS:
-        for ratio in RATIOS:
-            for seed in SEEDS.get(method, (0,)):
-                yield replace(plain, method=method, ratio=ratio, seed=seed)
+def config(**flags: Any) -> grid.SweepConfig:
+    """The reference's sweep, flags over it."""
+    return grid.load(FOLDER / "sweep.yaml", flags)
 
 
-def tables() -> str:
+def tables(folder: Path = FOLDER) -> str:
     """The text of the committed README.md."""
-    return INTRODUCTION + as_markdown(load(FOLDER))
+    return INTRODUCTION + as_markdown(load(folder))
 
 
-def main() -> None:
-    """Entry point."""
+def run(sweep: grid.SweepConfig) -> int:
+    """Run what is missing, then keep nothing but the runs of this sweep; the number of failed cells."""
+    results = course.sweep(sweep)
+    if failed := ending.failures(results):
+        sys.stderr.write("\n".join(failed) + "\n")
+        return len(failed)
+    current = {result.path for result in results}
+    for path in sweep.out.iterdir():
+        if path.is_dir() and path not in current:
+            shutil.rmtree(path)
+    return 0
+
+
+def main() -> int:
+    """Entry point; the exit status."""
     parser = argparse.ArgumentParser(description="Bring results/reference/pocket up to date.")
     parser.add_argument("--tables", action="store_true", help="only rewrite the tables from the records")
-    if not parser.parse_args().tables:
-        current = set()
-        for config in configs():
-            job = prepare(config)
-            current.add(job.finished() or execute(config, job).path)
-        for path in FOLDER.iterdir():
-            if path.is_dir() and path not in current:
-                shutil.rmtree(path)
-    for path in FOLDER.glob("*/*"):
+    parser.add_argument("--limit", type=int, help="questions per benchmark, for a trial")
+    parser.add_argument("--out", type=Path, help="another folder, for a trial")
+    parser.add_argument("--engine", help="sequential or ray")
+    given = vars(parser.parse_args())
+    only_tables = given.pop("tables")
+    sweep = config(**{name: value for name, value in given.items() if value is not None})
+    if not only_tables and run(sweep):
+        return 1
+    for path in sweep.out.glob("*/*"):
         # What the records are made of, or what is made of them, is not worth committing.
         if path.name in ("answers.jsonl", ".lock") or path.name.startswith("report."):
             path.unlink()
-    (FOLDER / "README.md").write_text(tables(), encoding="utf-8")
-    (FOLDER / "report.csv").write_text(as_csv(load(FOLDER)), encoding="utf-8")
+    (sweep.out / "README.md").write_text(tables(sweep.out), encoding="utf-8")
+    (sweep.out / "report.csv").write_text(as_csv(load(sweep.out)), encoding="utf-8")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
