@@ -14,7 +14,7 @@ from meteor_bench.run import execute, prepare
 from meteor_bench.shared import Shared
 from meteor_bench.store import read_run
 
-__all__ = ["Result", "attempt", "slug"]
+__all__ = ["Result", "attempt"]
 
 # What a broken method, somebody else's perhaps, raises (torch's errors are RuntimeErrors); an interruption is none.
 _BROKEN = (
@@ -23,6 +23,8 @@ _BROKEN = (
     AttributeError,
     ImportError,
     LookupError,
+    MemoryError,
+    OSError,
     RuntimeError,
     TypeError,
     ValueError,
@@ -72,11 +74,6 @@ def attempt(run: RunConfig, shared: Shared, *, timed: bool) -> Result:
         return Result(run, None, f"{said} (traceback: {_keep(run)})", seconds=perf_counter() - started)
 
 
-def slug(run: RunConfig) -> str:
-    """A cell's name for files."""
-    return f"{run.method}-{run.ratio:g}-seed{run.seed}"
-
-
 def _missed(path: Path) -> str:
     """What is wrong with a complete run, if anything."""
     record = read_run(path)
@@ -87,6 +84,6 @@ def _missed(path: Path) -> str:
 def _keep(run: RunConfig) -> Path:
     folder = run.out / "errors"
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{slug(run)}.txt"
+    file = folder / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{run.method}-{run.ratio:g}-seed{run.seed}.txt"
     file.write_text(traceback.format_exc(), encoding="utf-8")
     return file
