@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from meteor_bench import suites
 from meteor_bench.registry import METHODS, MODELS
 
-__all__ = ["methods", "models", "tasks"]
+if TYPE_CHECKING:
+    from meteor_bench.models.base import ModelCard
+
+__all__ = ["CARDS", "card_row", "methods", "models", "tasks"]
+
+CARDS = Path(__file__).parent / "models" / "cards.json"  # written by scripts/model_cards.py
 
 
 def methods() -> list[dict[str, Any]]:
@@ -34,22 +42,53 @@ def methods() -> list[dict[str, Any]]:
 
 
 def models() -> list[dict[str, Any]]:
-    """A row per model, in the order of the table."""
-    rows = []
-    for name in MODELS.names():
-        card = MODELS.load(name)
-        rows.append(
-            {
-                "name": name,
-                "fusion": card.fusion,
-                "tokens": card.tokens,
-                "encoders": [f"{tower}: {what}" for tower, what in card.towers.items()],
-                "llm": card.llm,
-                "licence": card.licence,
-                "note": card.note,
-            }
-        )
-    return rows
+    """A row per model, in the order of the table; figures are for one square picture, unpruned, without text.
+
+    What is ours is read from cards.json: importing the models takes far longer than anyone wants to wait for a list.
+    """
+    ours = json.loads(CARDS.read_text(encoding="utf-8"))
+    return [_model(name, ours[name] if name in ours else card_row(MODELS.load(name))) for name in MODELS.names()]
+
+
+def card_row(card: ModelCard) -> dict[str, Any]:
+    """What a card says, as plain data."""
+    said = {field: getattr(card, field) for field in ("fusion", "tokens", "llm", "licence", "weights", "note")}
+    return {**said, "encoders": dict(card.towers)}
+
+
+def _model(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    cost = row.get("cost")
+    prefill = f", {_rounded(cost['prefill'] / 1e12)} TFLOPs" if cost else ""
+    return {
+        "name": name,
+        "fusion": row["fusion"],
+        "tokens": row["tokens"],
+        "params, G": _rounded(cost["parameters"] / 1e9) if cost else "",
+        "TFLOPs": _rounded(_flops(cost) / 1e12) if cost else "",
+        "licence": row["licence"],
+        "encoders": [f"{tower}: {what}{_figures(cost, tower)}" for tower, what in row["encoders"].items()],
+        "llm": row["llm"] + prefill,
+        "weights": row["weights"] or "shipped",
+        "note": row["note"],
+    }
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.3g}") if value < 100 else round(value)
+
+
+def _flops(cost: Mapping[str, Any]) -> int:
+    """Encoders, fusion and the prefill of the visual tokens."""
+    return sum([*(int(encoder["flops"]) for encoder in cost["encoders"].values()), cost["fuse"], cost["prefill"]])
+
+
+def _figures(cost: Mapping[str, Any] | None, tower: str) -> str:
+    if cost is None:
+        return ""
+    own = cost["encoders"][tower]
+    rows = f"{own['rows']} x " if own["rows"] > 1 else ""
+    grid = f"{rows}{own['grid'][0]}x{own['grid'][1]} tokens of {own['width']}"
+    return f" ({grid}, {_rounded(own['parameters'] / 1e6)} M, {_rounded(own['flops'] / 1e12)} TFLOPs)"
 
 
 def tasks(suite: str | None = None) -> list[dict[str, Any]]:

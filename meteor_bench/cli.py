@@ -428,7 +428,7 @@ def _models(json: Json = False) -> None:
     """Models: encoders, fusion, tokens, licence."""
     from meteor_bench.catalogue import models
 
-    _print_rows(models(), json, aside=("encoders", "llm", "note"))
+    _print_rows(models(), json, aside=("encoders", "llm", "weights", "note"))
 
 
 @listing.command("tasks")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from meteor_bench.core.session import Request, Session
 from meteor_bench.errors import ConfigError, UnknownNameError, UnsupportedError
 from meteor_bench.locate import family_of, is_location, locate, read_config, short_name
 from meteor_bench.models.base import VLM, ModelCard
+from meteor_bench.progress import say
 from meteor_bench.registry import FAMILIES, METHODS, MODELS, parts_of
 
 __all__ = [
@@ -149,6 +150,12 @@ Calibration = Callable[[], Sequence[Request]]
 Loader = Callable[[ModelCard, str, str, str | None], VLM]
 
 
+@cache
+def _tell_licence(weights: str, licence: str) -> None:
+    """Once for each checkpoint, however many sessions take it."""
+    say(f"{weights}: weights under {licence}")
+
+
 def load_model(card: ModelCard, device: str, dtype: str, source: str | None) -> VLM:
     """A model with its weights.
 
@@ -162,6 +169,8 @@ def load_model(card: ModelCard, device: str, dtype: str, source: str | None) -> 
     """
     weights = source or card.weights
     folder = None if weights is None else locate(weights)
+    if weights is not None:
+        _tell_licence(weights, card.licence)
     vlm = card.build(device, DTYPES[dtype], folder)
     vlm.folder = vlm.folder or folder
     return vlm

@@ -43,7 +43,7 @@ __all__ = [
     "card_for",
 ]
 
-LICENCE = "weights CC BY-NC(-SA) 4.0, not for commercial use; code Apache-2.0"
+LICENCE = "CC BY-NC(-SA) 4.0, not for commercial use"
 _LLAMA = (
     "vocab_size",
     "hidden_size",

@@ -1,0 +1,71 @@
+"""What a model costs unpruned, worked out on tensors without storage: parameters, grids, FLOPs.
+
+`list models` shows the figures of cards.json beside this file; ``scripts/model_cards.py`` writes it and a test compares
+it with what the models say.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import nn
+
+from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.models.base import ModelCard, VisionTower
+
+__all__ = ["measure", "tower_flops"]
+
+PICTURE = (1024, 1024)  # pixels of the picture that is counted
+
+
+def measure(card: ModelCard) -> dict[str, Any]:
+    """Figures of a model for one square picture and no text.
+
+    Returns:
+        parameters; tokens that the language model gets; encoders {name: rows (tiles), grid of a row, width, parameters,
+        flops}; fuse and prefill in FLOPs.
+    """
+    assert card.random is not None
+    vlm = card.random("meta", torch.bfloat16)
+    look = vlm.processor.look([Image.new("RGB", PICTURE)])
+    rows, _, height, width = look.pixels.shape
+    here = vlm.at(look.scene)
+    grids = {name: Grid(rows, *tower.grid(height, width)[1:]) for name, tower in vlm.towers.items()}
+    encoders = {
+        name: {
+            "rows": rows,
+            "grid": list(grids[name][1:]),
+            "width": tower.dim,
+            "parameters": _parameters(tower),
+            "flops": rows * tower_flops(tower, height, width),
+        }
+        for name, tower in vlm.towers.items()
+    }
+    shared = here.fusion.kind == "shared"
+    counts = {"fused": here.fusion.common(grids).n} if shared else {name: grid.n for name, grid in grids.items()}
+    tokens = sum(counts.values())
+    return {
+        "parameters": sum(map(_parameters, vlm.modules().values())),
+        "tokens": tokens,
+        "encoders": encoders,
+        "fuse": (here.fusion.flops_align(grids) if shared else 0) + here.fusion.flops(counts),
+        "prefill": here.decoder.depth * here.decoder.flops_layer(tokens, tokens),
+    }
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def tower_flops(tower: VisionTower, height: int, width: int) -> int:
+    """FLOPs of an encoder on one unpruned row (image, frame or tile) of that many pixels."""
+    grid = tower.grid(height, width)
+    n = grid.n + int(tower.has_cls)
+    where = tower.where(Tokens.dense(torch.empty(1, n, 1), grid, specials=int(tower.has_cls)))
+    total = tower.flops_embed(height, width) + tower.flops_finish(grid.n)
+    for block in range(tower.depth):
+        pairs = tower.pairs(block, where)
+        total += tower.flops_block(n, n, None if pairs is None else int(pairs[0]))
+    return total
