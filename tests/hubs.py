@@ -222,11 +222,46 @@ def _llava_onevision() -> Library:
     return Library(enliven(transformers.LlavaOnevisionForConditionalGeneration(config), 6), processor)
 
 
+def _qwen() -> Library:
+    config = transformers.Qwen2_5_VLConfig(
+        vision_config={
+            "depth": 5,
+            "hidden_size": 32,
+            "intermediate_size": 40,
+            "num_heads": 2,
+            "out_hidden_size": 48,
+            "patch_size": 4,
+            "window_size": 16,
+            "tokens_per_second": 2,
+            "fullatt_block_indexes": [1, 4],
+        },
+        text_config=llama(
+            model_type="qwen2_5_vl_text",
+            rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 2, 2]},
+        ),
+        image_token_id=IMAGE,
+        video_token_id=VIDEO,
+        vision_start_token_id=6,
+        vision_end_token_id=7,
+    )
+    size = {"shortest_edge": 16 * 16, "longest_edge": 40 * 40}
+    processor = transformers.Qwen2_5_VLProcessor(
+        transformers.Qwen2VLImageProcessor(size=size, patch_size=4),
+        tokenizer("<image>", "<video>", "<vision_start>", "<vision_end>", begin=False),
+        transformers.Qwen2VLVideoProcessor(size=size, patch_size=4),
+        chat_template=CHAT.replace("<image>\n", "<vision_start><image><vision_end>").replace(
+            "<video>\n", "<vision_start><video><vision_end>"
+        ),
+    )
+    return Library(enliven(transformers.Qwen2_5_VLForConditionalGeneration(config), 7), processor)
+
+
 FAMILIES: dict[str, Callable[[], Library]] = {
     "llava": _llava,
     "deepseek_vl_hybrid": _deepseek,
     "llava_next": _llava_next,
     "llava_onevision": _llava_onevision,
+    "qwen2_5_vl": _qwen,
 }
 
 _KEPT = tempfile.TemporaryDirectory(prefix="meteor-bench-tests-")
@@ -270,7 +305,10 @@ class Reference:
         content = [{"type": kind} for _ in (media[:1] if clip else media)]
         message = {"role": "user", "content": [*content, {"type": "text", "text": request.question}]}
         text = self.processor.apply_chat_template([message], add_generation_prompt=True)
-        shown = {"videos": [list(media)], "do_sample_frames": False} if clip else {"images": [list(media)]}
+        shown: dict[str, Any] = {"images": [list(media)]}
+        if clip:
+            told = {"total_num_frames": len(media), "fps": 2.0, "frames_indices": list(range(len(media)))}
+            shown = {"videos": [list(media)], "do_sample_frames": False, "video_metadata": [told]}
         return quiet(self.processor, text=text, return_tensors="pt", **shown)
 
     def visual(self, asked: SequenceOf[Request]) -> Tensor:

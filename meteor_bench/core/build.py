@@ -11,6 +11,7 @@ import torch
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.calibrate import calibrate
+from meteor_bench.core.engine import default_positions
 from meteor_bench.core.pruner import Pruner
 from meteor_bench.core.session import Request, Session
 from meteor_bench.errors import ConfigError, UnknownNameError, UnsupportedError
@@ -278,7 +279,7 @@ def arrange(
         "checkpoint": vlm.digest,
         "method": method,
         "parameters": pruner.bind(vlm, budget).parameters(),
-        "positions": positions or pruner.positions,
+        "positions": positions or default_positions(vlm, pruner),
         "ratio": ratio,
         "exact": pruner.exact,
         "device": device,

@@ -104,7 +104,7 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str], scene: Scene = P
     for name, tower in engine.vlm.towers.items():
         with engine.clock.stage(f"encode.{name}"):
             runs[name] = _TowerRun(tower, tower.embed(rows))
-    notes = set(engine.pruner.substitutes(engine.vlm))
+    notes = set(engine.pruner.substitutes(engine.vlm)) | _substitutes(engine)
     memo: dict[str, Tensor] = {}
     for index, point in enumerate(engine.points.encode):
         memo |= _encode_point(engine, runs, index, point, grid, reference, keys, notes, memo)
@@ -125,6 +125,17 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str], scene: Scene = P
         memo={name: value.reshape(batch, frames, *value.shape[1:]) for name, value in memo.items()},
         scene=scene,
     )
+
+
+def _substitutes(engine: Engine) -> set[str]:
+    """What the engine does in place of something that the model cannot do."""
+    notes = set()
+    if engine.points.proportional:
+        towers = [t.name for t in engine.vlm.towers.values() if t.depth > 0 and not t.weighable]
+        notes |= {f"tower '{name}' cannot weigh merged tokens in its attention: each counts once" for name in towers}
+    if engine.overruled:
+        notes.add("tokens keep their positions, which have several axes here and cannot be renumbered")
+    return notes
 
 
 def _encode_point(
@@ -198,12 +209,7 @@ def _advance(
         read_at = point.attention_block.get(run.tower.name, stop - 1)
     if wanted and read_at < run.done:
         raise UnsupportedError(f"attention of block {read_at} of '{run.tower.name}' was asked for too late")
-    mask = _tower_mask(run.tokens, engine.points.proportional)
-    if mask is not None and mask.dtype != torch.bool and not run.tower.weighable:
-        raise UnsupportedError(
-            f"{type(engine.pruner).__name__} weighs merged tokens in the attention; tower '{run.tower.name}' of model "
-            f"'{engine.vlm.name}' cannot"
-        )
+    mask = _tower_mask(run.tokens, engine.points.proportional and run.tower.weighable)
     lengths = run.tokens.valid.sum(1)
     where = run.tower.where(run.tokens) if stop > run.done else None
     probe: Probe | None = None

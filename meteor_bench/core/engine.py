@@ -21,7 +21,7 @@ from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.errors import UnsupportedError
 from meteor_bench.models.base import VLM
 
-__all__ = ["Engine", "Recorder", "seeded"]
+__all__ = ["Engine", "Recorder", "default_positions", "seeded"]
 
 Observer = Callable[[str, View], bool]
 Recorder = Callable[[str, int, str, Tokens], None]
@@ -33,11 +33,19 @@ def seeded(seed: int, key: str, salt: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
+def default_positions(vlm: VLM, pruner: Pruner) -> str:
+    """The method's published policy, but "keep" where the language model's positions have several axes.
+
+    Contiguous numbers are a notion of one axis: there they would move tokens even when nothing is pruned.
+    """
+    return "keep" if vlm.decoder.axes > 1 else pruner.positions
+
+
 class Engine:
     """One model under one method at one budget.
 
     Args:
-        positions: "keep" or "renumber"; None takes the method's published default.
+        positions: "keep" or "renumber"; None takes `default_positions`.
         facts: constants measured by calibration.
         clock: times the stages.
         observer: called with (kind, view) at every point, kind "encode", "fuse" or "decode"; where it returns True
@@ -66,7 +74,8 @@ class Engine:
     ) -> None:
         pruner = pruner.bind(vlm, budget)
         self.vlm, self.pruner, self.budget = vlm, pruner, budget
-        self.positions = positions or pruner.positions
+        self.positions = positions or default_positions(vlm, pruner)
+        self.overruled = positions is None and self.positions != pruner.positions
         self.seed, self.facts = seed, dict(facts or {})
         self.observer, self.recorder = observer, recorder
         self.clock = clock or Clock(vlm.device, enabled=False)

@@ -176,12 +176,14 @@ class Decoder(nn.Module, ABC):
 
     Attributes:
         dim, depth, heads, kv_heads: its shape.
+        axes: of its position ids.
     """
 
     dim: int
     depth: int
     heads: int
     kv_heads: int
+    axes: int = 1
 
     @abstractmethod
     def embed(self, ids: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from meteor_bench.core import flops
 from meteor_bench.core.probe import Probe, probing
 from meteor_bench.models.base import Decoder, KVCache
 
-__all__ = ["CausalLM", "LlamaDecoder", "cast"]
+__all__ = ["CausalLM", "LlamaDecoder", "MropeDecoder", "cast"]
 
 
 class CausalLM(torch.nn.Module):
@@ -92,6 +92,16 @@ class LlamaDecoder(Decoder):
 
     def flops_head(self, tokens: int) -> int:
         return flops.linear(tokens, self.dim, self.vocabulary)
+
+
+class MropeDecoder(LlamaDecoder):
+    """A language model whose positions have three axes: time, row and column. Text has the same on all."""
+
+    axes = 3
+
+    def rotary(self, h: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        axes = positions.expand(3, -1, -1) if positions.ndim == 2 else positions.movedim(2, 0)  # [3, B, T]
+        return super().rotary(h, axes)
 
 
 def cast(model: torch.nn.Module, device: str, dtype: torch.dtype) -> None:

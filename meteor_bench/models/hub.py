@@ -148,7 +148,7 @@ def card(
         load: a family's, with (configuration, name, device, dtype, folder or None for random weights).
         weights: hub id of the row's weights.
     """
-    text = config.get("text_config", {})
+    text = config.get("text_config", config)
     return ModelCard(
         name=name,
         fusion=fusion,

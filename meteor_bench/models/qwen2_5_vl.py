@@ -1,0 +1,221 @@
+"""Qwen2.5-VL (arXiv 2502.13923) as transformers has it: a ViT with windows, a 2 x 2 patch merger, positions on 3 axes.
+
+An image keeps its aspect: it is resized to multiples of a cell (2 x 2 patches) within the processor's limits. Frames of
+a video come in pairs, each pair a row of the tower. The images of one prompt must have equal size after that.
+
+Generated tokens go on from the position of the last text token, as the library's `generate` does, also where the times
+of a long video are beyond it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core.tokens import Grid
+from meteor_bench.core.weave import Block
+from meteor_bench.errors import UnsupportedError
+from meteor_bench.models.base import VLM, Clip, Decoder, ModelCard, Scene
+from meteor_bench.models.decoders import CausalLM, MropeDecoder
+from meteor_bench.models.hub import HubProcessor, HubText, NoText, card, hub_config, make, parts, read_eos, seal
+from meteor_bench.models.qwen_vit import CellProjector, QwenTower
+
+__all__ = ["QWEN2_5_VL_7B", "QwenProcessor", "block_of", "card_for"]
+
+TEMPLATE = "<|im_start|>user\n{images}{question}<|im_end|>\n<|im_start|>assistant\n"
+NATIVE_CELLS = 24  # of the image that methods plan for; real ones come in any size
+
+QWEN2_5_VL_7B_CONFIG: Mapping[str, Any] = {
+    "model_type": "qwen2_5_vl",
+    "image_token_id": 151655,
+    "video_token_id": 151656,
+    "vision_start_token_id": 151652,
+    "vision_end_token_id": 151653,
+    "tie_word_embeddings": False,
+    "vision_config": {
+        "model_type": "qwen2_5_vl",
+        "depth": 32,
+        "hidden_size": 1280,
+        "intermediate_size": 3420,
+        "num_heads": 16,
+        "out_hidden_size": 3584,
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "tokens_per_second": 2,
+        "window_size": 112,
+        "fullatt_block_indexes": [7, 15, 23, 31],
+    },
+    "text_config": {
+        "model_type": "qwen2_5_vl_text",
+        "hidden_size": 3584,
+        "intermediate_size": 18944,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 128000,
+        "rms_norm_eps": 1e-6,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
+        "vocab_size": 152064,
+        "tie_word_embeddings": False,
+    },
+}
+
+
+def qwen_key(key: str) -> str | None:
+    """A weight's name in a file, old or new -> its name in transformers 5."""
+    key = re.sub(r"^visual\.", "model.visual.", key)
+    return re.sub(r"^model\.(?!visual\.|language_model\.)", "model.language_model.", key)
+
+
+class QwenProcessor(HubProcessor):
+    """The library's image and video processors, their flat patches put back into frames.
+
+    Args:
+        images, videos: the library's.
+        vision: configuration of the tower.
+    """
+
+    def __init__(self, images: Any, videos: Any, vision: Any, *more: Any) -> None:
+        super().__init__(*more)
+        self.images, self.videos, self.vision = images, videos, vision
+
+    def pixels(self, media: Sequence[Any]) -> Tensor:
+        """[F, channels times frames in a pair, H, W]; an image is its own pair."""
+        if _is_video(media):
+            made = self.videos(videos=[list(media)], do_sample_frames=False, return_tensors="pt")
+            flat, grids = made["pixel_values_videos"], made["video_grid_thw"]
+        else:
+            made = self.images(images=list(media), return_tensors="pt")
+            flat, grids = made["pixel_values"], made["image_grid_thw"]
+        if bool((grids[:, 1:] != grids[0, 1:]).any()):
+            shown = ", ".join(f"{h}x{w}" for _, h, w in grids.tolist())
+            raise UnsupportedError(
+                f"the images of one prompt have grids of {shown} patches; Qwen2.5-VL runs here on images of equal size"
+            )
+        m, p = self.vision.spatial_merge_size, self.vision.patch_size
+        rows, (height, width) = int(grids[:, 0].sum()), grids[0, 1:].tolist()
+        cells = flat.reshape(rows, height // m, width // m, m, m, -1, p, p)  # channels and frames of a pair together
+        pixels: Tensor = cells.permute(0, 5, 1, 3, 6, 2, 4, 7).reshape(rows, -1, height * p, width * p)
+        return pixels
+
+    def scene(self, media: Sequence[Any]) -> Scene:
+        if not _is_video(media):
+            return Scene()
+        fps = media.fps if isinstance(media, Clip) else Clip.fps
+        return Scene(clip=True, seconds=self.vision.temporal_patch_size / fps)
+
+
+def _is_video(media: Sequence[Any]) -> bool:
+    return isinstance(media, Clip) and len(media) > 1
+
+
+def block_of(decoder: Decoder, grid: Grid, between: Sequence[Sequence[int]], interval: float | None) -> Block:
+    """The visual block with its positions (time, row, column).
+
+    An image starts where the text before it ends and adds the longer of its sides to the positions behind it; so does
+    a video, whose pairs are ``interval`` apart in time.
+
+    Args:
+        between: ids between each two images.
+        interval: None for images, each a row of the grid.
+    """
+    device = next(decoder.parameters()).device
+    images = grid.t if interval is None else 1
+    frames = grid.t // images
+    cell = torch.arange(frames * grid.h * grid.w, device=device)
+    time = (cell // (grid.h * grid.w) * (interval or 1.0)).long()
+    axes = torch.stack([time, cell // grid.w % grid.h, cell % grid.w], 1)
+    slots, special, positions = [], [], []
+    ids: list[int] = []
+    start = at = 0
+    for image in range(images):
+        slots.append(cell + start)
+        positions.append(axes + at)
+        start, at = start + len(cell), at + max(grid.h, grid.w)
+        text = list(between[image]) if image + 1 < images else []
+        count = torch.arange(len(text), device=device)
+        special.append(count + start)
+        positions.append((count + at)[:, None].expand(-1, 3))
+        start, at, ids = start + len(text), at + len(text), ids + text
+    embedded = decoder.embed(torch.tensor(ids, dtype=torch.long, device=device))
+    return Block(torch.cat(slots), embedded, torch.cat(special), torch.cat(positions), at)
+
+
+def assemble(name: str, model: Any, config: Any, processor: HubProcessor) -> VLM:
+    """The library's modules in the engine's terms."""
+    body = model.model
+    decoder = MropeDecoder(CausalLM(body.language_model, model.lm_head))
+    tower = QwenTower("vit", body.visual)
+
+    def scenes(scene: Scene) -> Mapping[str, Any]:
+        interval = config.vision_config.tokens_per_second * scene.seconds if scene.clip else None
+        return {"block": lambda grid: block_of(decoder, grid, _between(processor, grid, interval), interval)}
+
+    side = NATIVE_CELLS * tower.cell
+    return VLM(
+        name=name,
+        towers={"vit": tower},
+        fusion=CellProjector(body.visual.merger),
+        decoder=decoder,
+        processor=processor,
+        reference=lambda grid: grid.n,
+        native=(side, side),
+        scenes=scenes,
+    )
+
+
+def _between(processor: HubProcessor, grid: Grid, interval: float | None) -> list[tuple[int, ...]]:
+    return processor.between(grid.t) if interval is None else []
+
+
+def load(config: Mapping[str, Any], name: str, device: str, dtype: torch.dtype, folder: Path | None) -> VLM:
+    """Build the model of a folder, or of a configuration with random weights.
+
+    Raises:
+        ModelError: the folder does not hold what its configuration says.
+    """
+    from transformers import (
+        Qwen2_5_VLConfig,
+        Qwen2_5_VLForConditionalGeneration,
+        Qwen2VLImageProcessor,
+        Qwen2VLVideoProcessor,
+    )
+    from transformers import Qwen2_5_VLProcessor as Library
+
+    described = hub_config(Qwen2_5_VLConfig, config, name, folder)
+    vision, eos = described.vision_config, read_eos(described, folder)
+    tokens = [described.image_token_id, described.video_token_id]
+    if folder is None:
+        images: Any = Qwen2VLImageProcessor(patch_size=vision.patch_size, merge_size=vision.spatial_merge_size)
+        videos: Any = Qwen2VLVideoProcessor(patch_size=vision.patch_size, merge_size=vision.spatial_merge_size)
+        text: Any = NoText(tokens[0], described.text_config.vocab_size)
+    else:
+        own = parts(Library, folder)
+        images, videos = own.image_processor, own.video_processor
+        text = HubText(own, TEMPLATE, own.image_token, own.video_token)
+    processor = QwenProcessor(images, videos, vision, text, tokens, eos)
+    model = make(Qwen2_5_VLForConditionalGeneration, described, device, dtype, folder, qwen_key)
+    return seal(assemble(name, model, described, processor), folder)
+
+
+def card_for(config: Mapping[str, Any], name: str, **more: Any) -> ModelCard:
+    """The card of a folder of this family."""
+    vision = config.get("vision_config", {})
+    cell = vision.get("patch_size", 14) * vision.get("spatial_merge_size", 2)
+    towers = {"vit": f"ViT with windows, any size, a token for each {cell}x{cell} pixels"}
+    return card(load, config, name, "independent", towers, NATIVE_CELLS**2, **more)
+
+
+QWEN2_5_VL_7B = card_for(
+    QWEN2_5_VL_7B_CONFIG,
+    "qwen2.5-vl-7b",
+    licence="Apache-2.0",
+    weights="Qwen/Qwen2.5-VL-7B-Instruct",
+    note="tokens of a square image of 672 px",
+)
