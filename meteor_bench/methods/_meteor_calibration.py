@@ -10,7 +10,7 @@ from torch import Tensor
 
 from meteor_bench.methods.helpers import round_half_up
 
-__all__ = ["adaptive_count", "fit_lambda", "mean_ranks", "solve_lambda"]
+__all__ = ["adaptive_count", "fit_lambda", "limits", "mean_ranks", "solve_lambda"]
 
 
 def solve_lambda(masses: Tensor, targets: Tensor, lows: Tensor, highs: Tensor) -> float:
@@ -40,6 +40,13 @@ def solve_lambda(masses: Tensor, targets: Tensor, lows: Tensor, highs: Tensor) -
 
     best = min(map(mean, edge(goal)), key=lambda level: abs(level - goal))
     return (edge(best)[1] + edge(best + 1e-9)[0]) / 2
+
+
+def limits(target: Tensor, present: Tensor, clamp: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    """[B] least and most tokens that stage 3 may keep: multiples of the target [B], at most the present [B]."""
+    low = torch.ceil(target.double() * clamp[0]).long().clamp(min=1)
+    high = torch.minimum(torch.floor(target.double() * clamp[1]).long(), present)
+    return torch.minimum(low, high), high
 
 
 def adaptive_count(value: float, mass: Tensor, low: Tensor, high: Tensor) -> Tensor:

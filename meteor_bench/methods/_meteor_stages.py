@@ -4,18 +4,51 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from meteor_bench.core.pruner import View, keep_top
+from meteor_bench.core.pruner import EncodePoint, View, keep_top
+from meteor_bench.errors import UnsupportedError
 from meteor_bench.methods.helpers import noise, similarity_to_mean, unit
 
-__all__ = ["Attended", "attended", "effective_rank", "fusion_scores", "keep_in_windows", "redundancy", "stage1_total"]
+if TYPE_CHECKING:
+    from meteor_bench.models.base import VLM
+
+__all__ = [
+    "Attended",
+    "attended",
+    "effective_rank",
+    "fusion_scores",
+    "keep_in_windows",
+    "redundancy",
+    "segment_ends",
+    "stage1_total",
+]
 
 PAPER_STAGE1 = 1193 / 1024  # tokens after stage 1, as a share of N, at ...
 PAPER_KEEP = 0.236  # ... 242 of 1024
+
+
+def segment_ends(vlm: VLM, middle: str) -> tuple[EncodePoint, ...]:
+    """Stage 1's points: after each third of the sequence encoders' blocks; on a shared fusion the inner two only.
+
+    Args:
+        middle: the second one's criterion, shallow or deep.
+
+    Raises:
+        UnsupportedError: no encoder to prune inside.
+    """
+    shared = vlm.fusion.kind == "shared"
+    depths = {name: tower.depth for name, tower in vlm.towers.items() if tower.depth > 1 or not shared}
+    if not depths:
+        raise UnsupportedError(f"meteor's encode stage prunes inside sequence encoders; '{vlm.name}' has none")
+    ends = [{name: (depth * s + 1) // 3 for name, depth in depths.items()} for s in (1, 2)]  # round(depth·s/3)
+    points = [EncodePoint(after=ends[0]), EncodePoint(after=ends[1], attention="cls" if middle == "deep" else None)]
+    if not shared:
+        points.append(EncodePoint(after=depths, attention="cls"))
+    return tuple(points)
 
 
 def redundancy(z: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -33,7 +33,9 @@ Deviations. No code or weights are public; these are our choices where the paper
   neighbour's features. Stage 2 splits the first projector matrix by encoder and keeps the grid positions with the
   lowest sum of its partial projections' redundancies. Stage 3 as published.
 - In a windowed encoder every window keeps equally many tokens, rounded down, so that windows stay dense.
-- Not offered: a resampler instead of stage 2, scoring before the projection.
+- Fusion before or after the projection is a choice of model: where one comes in both kinds, `projection` = post (as
+  published) takes the one with a projector per encoder, pre the one that joins them before a single projector.
+- Not offered: a resampler instead of stage 2.
 """
 
 from __future__ import annotations
@@ -49,7 +51,6 @@ from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.pruner import (
     Decision,
     DecodePoint,
-    EncodePoint,
     Fact,
     FusePoint,
     Points,
@@ -59,13 +60,14 @@ from meteor_bench.core.pruner import (
     keep_top,
 )
 from meteor_bench.errors import ConfigError, UnsupportedError
-from meteor_bench.methods._meteor_calibration import adaptive_count, fit_lambda, mean_ranks
+from meteor_bench.methods._meteor_calibration import adaptive_count, fit_lambda, limits, mean_ranks
 from meteor_bench.methods._meteor_stages import (
     Attended,
     attended,
     effective_rank,
     fusion_scores,
     keep_in_windows,
+    segment_ends,
     stage1_total,
 )
 from meteor_bench.methods.helpers import check_choice, round_half_up, similarity_to_mean, split_total
@@ -76,6 +78,17 @@ if TYPE_CHECKING:
 __all__ = ["Meteor"]
 
 STAGES: tuple[Stage, ...] = ("encode", "fuse", "decode")
+CHOICES = {
+    "projection": ("post", "pre"),
+    "budgets": ("rank", "uniform"),
+    "rank": ("energy", "entropy"),
+    "middle": ("shallow", "deep"),
+    "fusion": ("cooperative", "independent", "random"),
+    "allocation": ("global", "tower"),
+    "stage3": ("adaptive", "fixed"),
+    "heads": ("topk", "all"),
+    "rows": ("text", "last"),
+}
 
 
 @dataclass(frozen=True)
@@ -84,6 +97,7 @@ class Meteor(Pruner):
 
     Attributes:
         stages: any of encode, fuse, decode.
+        projection: post, or pre: which kind of fusion the model shall have.
         budgets: rank, or uniform (in proportion to the towers' token counts).
         rank, energy: how a rank is measured.
         middle: the second point's criterion, shallow or deep.
@@ -100,6 +114,7 @@ class Meteor(Pruner):
     """
 
     stages: tuple[str, ...] = STAGES
+    projection: Literal["post", "pre"] = "post"
     budgets: Literal["rank", "uniform"] = "rank"
     rank: Literal["energy", "entropy"] = "energy"
     energy: float = 0.99
@@ -122,7 +137,6 @@ class Meteor(Pruner):
         needs=("attention",),
         trained=True,
     )
-    prefers: ClassVar[Literal["independent", "shared"] | None] = "independent"
 
     def __post_init__(self) -> None:
         for stage in self.stages:
@@ -132,14 +146,8 @@ class Meteor(Pruner):
         object.__setattr__(self, "clamp", tuple(self.clamp))
         if not self.stages:
             raise ConfigError("meteor: stages is empty; take any of encode, fuse, decode")
-        check_choice("meteor", "budgets", self.budgets, ("rank", "uniform"))
-        check_choice("meteor", "rank", self.rank, ("energy", "entropy"))
-        check_choice("meteor", "middle", self.middle, ("shallow", "deep"))
-        check_choice("meteor", "fusion", self.fusion, ("cooperative", "independent", "random"))
-        check_choice("meteor", "allocation", self.allocation, ("global", "tower"))
-        check_choice("meteor", "stage3", self.stage3, ("adaptive", "fixed"))
-        check_choice("meteor", "heads", self.heads, ("topk", "all"))
-        check_choice("meteor", "rows", self.rows, ("text", "last"))
+        for name, allowed in CHOICES.items():
+            check_choice("meteor", name, getattr(self, name), allowed)
         if not 0 < self.head_share <= 1 or not 0 < self.energy <= 1:
             raise ConfigError("meteor: head_share and energy must lie in (0, 1]")
         if not 0 < self.fuse_power <= 1:
@@ -150,6 +158,11 @@ class Meteor(Pruner):
             raise ConfigError(f"meteor: depth={self.depth} must lie in (0, 1)")
         if self.layer is not None and self.layer < 1:
             raise ConfigError(f"meteor: layer={self.layer} has no layer before it to read attention from")
+
+    @property
+    def prefers(self) -> Literal["independent", "shared"]:  # type: ignore[override]
+        """One projector per encoder, unless the ablation is asked for."""
+        return "independent" if self.projection == "post" else "shared"
 
     @property
     def exact(self) -> bool:
@@ -177,6 +190,11 @@ class Meteor(Pruner):
     def points(self, vlm: VLM, budget: TokenBudget) -> Points:
         """Segment ends of the towers, the fusion, and one language-model layer."""
         shared = vlm.fusion.kind == "shared"
+        if self.projection == "pre" and not shared:
+            raise UnsupportedError(
+                f"meteor with projection=pre needs encoders that are joined before one projector; '{vlm.name}' has a "
+                "projector for each"
+            )
         if "fuse" in self.stages and len(vlm.towers) < 2:
             raise UnsupportedError(
                 f"meteor's fuse stage compares encoders and '{vlm.name}' has one; take stages=encode,decode"
@@ -193,21 +211,10 @@ class Meteor(Pruner):
                 "share one grid; add fuse or decode to stages"
             )
         return Points(
-            encode=self._encode_points(vlm, shared) if "encode" in self.stages else (),
+            encode=segment_ends(vlm, self.middle) if "encode" in self.stages else (),
             fuse=FusePoint(partial=shared) if "fuse" in self.stages else None,
             decode=(DecodePoint(before=layer, attention=self.rows),) if "decode" in self.stages else (),
         )
-
-    def _encode_points(self, vlm: VLM, shared: bool) -> tuple[EncodePoint, ...]:
-        depths = {name: tower.depth for name, tower in vlm.towers.items() if tower.depth > 1 or not shared}
-        if not depths:
-            raise UnsupportedError(f"meteor's encode stage prunes inside sequence encoders; '{vlm.name}' has none")
-        ends = [{name: (depth * s + 1) // 3 for name, depth in depths.items()} for s in (1, 2)]  # round(depth·s/3)
-        deep: Literal["cls"] | None = "cls" if self.middle == "deep" else None
-        points = [EncodePoint(after=ends[0]), EncodePoint(after=ends[1], attention=deep)]
-        if not shared:
-            points.append(EncodePoint(after=depths, attention="cls"))
-        return tuple(points)
 
     # ------------------------------------------------------------ stage 1
 
@@ -300,19 +307,12 @@ class Meteor(Pruner):
             value = view.facts.get("meteor.lambda")
             if value is None:
                 raise ConfigError("meteor: lambda is not measured; calibrate first, or take stage3=fixed")
-            k = adaptive_count(float(value), mass, *self._clamps(view))
+            k = adaptive_count(float(value), mass, *limits(view.target, view.tokens.counts(), self.clamp))
         return Decision(keep=keep_top(score, k, view.tokens.visual), score=score)
 
     def _attended(self, view: View) -> Attended:
         assert view.attention is not None
         return attended(view.attention, view.tokens.visual, 1.0 if self.heads == "all" else self.head_share)
-
-    def _clamps(self, view: View) -> tuple[Tensor, Tensor]:
-        """[B] least and most tokens that stage 3 may keep."""
-        target = view.target.double()
-        low = torch.ceil(target * self.clamp[0]).long().clamp(min=1)
-        high = torch.minimum(torch.floor(target * self.clamp[1]).long(), view.tokens.counts())
-        return torch.minimum(low, high), high
 
     # ------------------------------------------------------------ calibration
 
@@ -320,7 +320,7 @@ class Meteor(Pruner):
         """Ranks at an encode point; attention mass and limits at the decode point."""
         if view.tower == "llm":
             mass = self._attended(view).mass
-            low, high = self._clamps(view)
+            low, high = limits(view.target, view.tokens.counts(), self.clamp)
             return {"mass": mass, "target": view.target, "low": low, "high": high}
         rank = effective_rank(view.tokens.x, view.tokens.visual, self.rank, self.energy)
         return {f"rank.{view.point}.{view.tower}": rank}

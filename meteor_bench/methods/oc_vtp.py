@@ -127,7 +127,7 @@ class OCVTP(_Base):
         towers = read_towers(folder)
         for tower in towers:
             own = vlm.towers.get(tower.name)
-            if own is None or own.dim != tower.dim or own.depth < tower.after:
+            if own is None or own.inside != tower.dim or own.depth < tower.after:
                 raise UnsupportedError(
                     f"oc-vtp: the pruner in {folder} was not trained for '{vlm.name}': its tower '{tower.name}' is "
                     f"{tower.dim} wide and read after block {tower.after}"

@@ -37,7 +37,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "evoprune": [{"schedule": "mean", "attention": False}],
     "fastv": [{"layer": 1}],
     "sparsevlm": [{"version": "v2"}],
-    "oc-vtp": [{"weights": "random"}, {"weights": "random", "average": "lead"}],
+    "oc-vtp": [{"weights": "random"}],
 }
 COMPOSITIONS = ("evoprune+fastv", "cdpruner+pyramiddrop")
 KEEPS = (0.5, 0.25, 0.06)

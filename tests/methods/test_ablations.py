@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.build import resolve_model
 from meteor_bench.core.engine import Engine
 from meteor_bench.errors import UnsupportedError
 from meteor_bench.methods._schedules import SCHEDULES
@@ -81,6 +82,16 @@ def test_meteors_switches_of_stage_3_change_the_answers_likelihood(options: dict
     assert outcome(Meteor(**plain)) != outcome(Meteor(**{**plain, **options}))  # type: ignore[arg-type]
 
 
+def test_fusion_before_or_after_the_projection_is_a_choice_of_model() -> None:
+    for model in ("pocket", "pocket-independent"):
+        taken = [resolve_model(model, Meteor(projection=kind)).name for kind in ("post", "pre")]  # type: ignore[arg-type]
+        assert taken == ["pocket-independent", "pocket"]
+    pre = Meteor(projection="pre", stage3="fixed")
+    Engine(shared_model("shared"), pre, TokenBudget(0.3))
+    with pytest.raises(UnsupportedError, match="projection=pre needs .* 'independent' has a projector for each"):
+        Engine(shared_model("independent"), pre, TokenBudget(0.3))
+
+
 def lowest(x: Tensor, k: int) -> set[int]:
     """Places of the tokens [n, D] least like their mean, by a loop."""
     rows = x.double()
@@ -105,7 +116,13 @@ def test_independent_fusion_compares_each_encoder_with_itself_alone() -> None:
         assert set(got[row]) == want
 
 
-@pytest.mark.parametrize(("schedule", "attention", "diversity"), list(product(SCHEDULES, (True, False), (True, False))))
+@pytest.mark.parametrize(
+    ("schedule", "attention", "diversity"),
+    [
+        pytest.param(*switches, marks=() if switches[0] == "skip" or all(switches[1:]) else pytest.mark.slow)
+        for switches in product(SCHEDULES, (True, False), (True, False))
+    ],
+)
 @torch.inference_mode()
 def test_evoprunes_schedules_and_switches_are_exact(schedule: str, attention: bool, diversity: bool) -> None:
     method = EvoPrune(schedule=schedule, attention=attention, diversity=diversity)  # type: ignore[arg-type]

@@ -37,12 +37,14 @@ RUNS = [
     for model in MODELS
     if options is not None and (options or (method, model) not in SAID)
 ]
-QUICK = ("shared", "bare")
+QUICK = ("shared",)
 
 
 def expected_notes(method: str, pruner: Pruner, vlm: VLM) -> set[str]:
     """What must be said of a method on a model, from what it asks for and what the model has."""
     notes = {NO_CLIP_TEXT} if method in ("cdpruner", "trim") else set()
+    if method == "meteor" and vlm.name == "shared":
+        notes.add(f"training-free adaptation: '{vlm.name}' joins its encoders along channels")
     for point in pruner.points(vlm, TokenBudget(0.5)).encode:
         for tower in point.after:
             if vlm.towers[tower].depth == 0 and point.attention is not None:
