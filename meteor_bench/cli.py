@@ -118,6 +118,13 @@ def run(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. [auto]")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16, float16. [auto]")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything that a method draws. [0]")] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Data sets of the hub, as DIR/<org>/<repository>.")
+    ] = None,
+    frames: Annotated[int | None, typer.Option(help="Of every video. [the model's own]")] = None,
+    skip_broken: Annotated[
+        bool | None, typer.Option("--skip-broken", help="Go on past pictures that cannot be read; exit status 1.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of runs. [results/runs]")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with these settings; flags win.")] = None,
     baseline: Annotated[
@@ -151,6 +158,9 @@ def run(
         "device": device,
         "dtype": dtype,
         "seed": seed,
+        "data_root": data_root,
+        "frames": frames,
+        "skip_broken": skip_broken,
         "out": out,
         "baseline": baseline,
     }
@@ -168,10 +178,12 @@ def _run(settings: Any, *, dry_run: bool) -> None:
             return
         outcome = execute(settings)
     _print_report([outcome.path], Format.TERMINAL)
+    if outcome.failed:
+        typer.echo(f"error: {outcome.failed} samples could not be read and count as wrong: {outcome.failure}", err=True)
     if outcome.missed:
         typer.echo(f"error: the budget was missed on {outcome.missed} samples, say {outcome.example}", err=True)
     typer.echo(str(outcome.path))
-    if outcome.missed:
+    if outcome.missed or outcome.failed:
         raise typer.Exit(1)
 
 
@@ -203,6 +215,9 @@ def sweep(
     batch_size: Annotated[int | None, typer.Option(help="Questions answered together. [64]")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. [auto]")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16, float16. [auto]")] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Data sets of the hub, as DIR/<org>/<repository>.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of runs. [results/runs]")] = None,
     latency: Annotated[bool | None, typer.Option("--latency/--no-latency", help="Also time each run. [yes]")] = None,
     engine: Annotated[str | None, typer.Option(help="sequential or ray. [sequential]")] = None,
@@ -228,6 +243,7 @@ def sweep(
         "batch_size": batch_size,
         "device": device,
         "dtype": dtype,
+        "data_root": data_root,
         "out": out,
         "latency": latency,
         "engine": engine,
@@ -284,12 +300,15 @@ def compare(
     pictures: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Draw the patches kept for each of them into this folder.")
     ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Data sets of the hub, as DIR/<org>/<repository>.")
+    ] = None,
     format: Annotated[Format, typer.Option(help="How to print.")] = Format.TERMINAL,
 ) -> None:
     """Compare two runs question by question: differences, tests, flips."""
     from meteor_bench.compare_command import run
 
-    run(a, b, sys.stdout, format=format.value, samples=samples, pictures=pictures)
+    run(a, b, sys.stdout, format=format.value, samples=samples, pictures=pictures, data_root=data_root)
 
 
 @app.command()
@@ -311,6 +330,10 @@ def show(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. [auto]")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16, float16. [auto]")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything that a method draws. [0]")] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Data sets of the hub, as DIR/<org>/<repository>.")
+    ] = None,
+    frames: Annotated[int | None, typer.Option(help="Of every video. [the model's own]")] = None,
     out: Annotated[Path | None, typer.Option(help="PNG file. [<benchmark>-<document>.png]")] = None,
 ) -> None:
     """Draw which patches each encoder keeps at each stage for one question, with the answers.
@@ -326,6 +349,8 @@ def show(
         "positions": positions,
         "device": device,
         "dtype": dtype,
+        "data_root": data_root,
+        "frames": frames,
         "seed": seed,
     }
     given |= {"stages": names(stages) if stages is not None else None}
@@ -496,6 +521,9 @@ def check(
     ratio: Annotated[float | None, typer.Option(help="Fraction of the visual tokens that all of them remove.")] = None,
     limit: Annotated[int | None, typer.Option(help="Questions per benchmark.")] = None,
     device: Annotated[str | None, typer.Option(help="Where to run.")] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Data sets of the hub, as DIR/<org>/<repository>.")
+    ] = None,
     update: Annotated[bool, typer.Option("--update", help="Accept: write the file, with these settings.")] = False,
     junit: Annotated[Path | None, typer.Option(help="Also write the findings as JUnit XML.")] = None,
 ) -> None:
@@ -516,7 +544,7 @@ def check(
     }
     named = {name: value for name, value in given.items() if value is not None}
     try:
-        regressed = run_check(baseline, named, sys.stdout, update=update, junit=junit)
+        regressed = run_check(baseline, named, sys.stdout, update=update, junit=junit, data_root=data_root)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         raise typer.Exit(130) from None

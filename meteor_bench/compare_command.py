@@ -10,23 +10,35 @@ import pandas as pd
 
 from meteor_bench.compare import Pair, comparison, described, lay_out, pair
 from meteor_bench.compare_samples import Flip, draw, flips, print_flips, rows, table
+from meteor_bench.config import check
 from meteor_bench.progress import say
 from meteor_bench.report import formats
 
 __all__ = ["run"]
 
 
-def run(a: Path, b: Path, stream: IO[str], *, format: str, samples: bool = False, pictures: Path | None = None) -> None:
+def run(
+    a: Path,
+    b: Path,
+    stream: IO[str],
+    *,
+    format: str,
+    samples: bool = False,
+    pictures: Path | None = None,
+    data_root: Path | None = None,
+) -> None:
     """Print the comparison of two runs.
 
     Args:
         format: "terminal" or a name of `report.render.FORMATS`.
         samples: list the flips too.
         pictures: folder to draw the flips into.
+        data_root: where their data are; by default where they were.
 
     Raises:
         MeteorBenchError: the runs cannot be read or compared.
     """
+    check("data_root", data_root)
     compared = pair(a, b)
     found = flips(compared) if samples or pictures else []
     frame = comparison(compared)
@@ -38,7 +50,7 @@ def run(a: Path, b: Path, stream: IO[str], *, format: str, samples: bool = False
     else:
         stream.write(_text(format, compared, frame, shown))
     if pictures:
-        say(f"{draw(compared, found, pictures)} of {len(found)} pictures drawn into {pictures}")
+        say(f"{draw(compared, found, pictures, data_root)} of {len(found)} pictures drawn into {pictures}")
 
 
 def _text(format: str, compared: Pair, frame: pd.DataFrame, found: Sequence[Flip] | None) -> str:

@@ -108,10 +108,13 @@ def print_flips(found: Sequence[Flip], stream: IO[str], width: int | None = None
 _ANSWERS = {"reference": "reference", "A": "a_answer", "B": "b_answer"}
 
 
-def draw(compared: Pair, found: Sequence[Flip], folder: Path) -> int:
+def draw(compared: Pair, found: Sequence[Flip], folder: Path, data_root: Path | None = None) -> int:
     """A picture per flip of the patches that both runs kept, beside the unpruned model; returns how many were drawn.
 
     Pictures that are there already are left, so an interrupted call can be repeated.
+
+    Args:
+        data_root: where the data are; by default where they were.
 
     Raises:
         MeteorBenchError: a model of the records cannot be built here, or the folder cannot be written.
@@ -124,17 +127,19 @@ def draw(compared: Pair, found: Sequence[Flip], folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     say("loading libraries and weights")
     from meteor_bench.lmms.document import find
+    from meteor_bench.lmms.inputs import Inputs
     from meteor_bench.show.command import named, write_png
     from meteor_bench.show.sheet import sheet
     from meteor_bench.show.watch import watch
 
     configs = [_config(compared.a), _config(compared.b)]
     plain = configs[0].unpruned()
+    inputs = Inputs.of(replace(plain, data_root=data_root or plain.data_root))
     sessions = _sessions([plain, *(config for config in configs if config.method != "none")])
     changed = 0
     with track("pictures", len(wanted)) as update:
         for done, (flip, path) in enumerate(wanted, start=1):
-            document = find(flip.name, sessions[0][1])
+            document = find(flip.name, sessions[0][1], inputs)
             first, *others = [watch(session, document, named(config)) for config, session in sessions]
             write_png(sheet(document, first, others), path)
             said = {id(config): shown.raw for (config, _), shown in zip(sessions, (first, *others), strict=True)}

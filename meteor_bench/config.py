@@ -42,6 +42,9 @@ class RunConfig:
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         dtype: "auto" is float32 on a CPU, bfloat16 elsewhere.
         seed: of everything that a method draws.
+        data_root: folder with data sets of the hub, for benchmarks that are lmms-eval's own; see `lmms.root`.
+        frames: of every video; None for as many as the model takes.
+        skip_broken: go on without questions whose pictures cannot be read; they count as wrong.
         out: folder that holds one folder per run.
         baseline: whether the unpruned model is run too, unless its identical record exists.
     """
@@ -60,6 +63,9 @@ class RunConfig:
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     seed: int = 0
+    data_root: Path | None = None
+    frames: int | None = None
+    skip_broken: bool = False
     out: Path = Path("results/runs")
     baseline: bool = True
 
@@ -124,6 +130,11 @@ def _device(device: str) -> None:
         raise ConfigError(f"unknown device '{device}'; one of auto, cpu, mps, cuda, cuda:<number>")
 
 
+def _data_root(root: Path | None) -> None:
+    if root is not None and not root.is_dir():
+        raise ConfigError(f"data_root: {root} is no folder")
+
+
 def _positive(name: str, value: int | None) -> None:
     if value is not None and value < 1:
         raise ConfigError(f"{name} must be 1 or more, not {value}")
@@ -148,6 +159,8 @@ _CHECKS: dict[str, Any] = {
     "limit": lambda value: _positive("limit", value),
     "batch_size": lambda value: _positive("batch_size", value),
     "device": _device,
+    "data_root": _data_root,
+    "frames": lambda value: _positive("frames", value),
     "seed": _seed,
 }
 

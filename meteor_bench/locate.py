@@ -15,7 +15,7 @@ from typing import Any
 from meteor_bench.errors import ConfigError, ModelError
 from meteor_bench.registry import FAMILIES
 
-__all__ = ["check_model", "family_of", "go_online", "is_location", "locate", "read_config", "short_name"]
+__all__ = ["check_model", "family_of", "go_online", "is_location", "is_online", "locate", "read_config", "short_name"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _ONLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
@@ -36,6 +36,11 @@ def go_online() -> None:
     """Allow the hub to be asked; before any library that reads these variables is imported."""
     for name in _ONLINE:
         os.environ[name] = "0"
+
+
+def is_online() -> bool:
+    """Whether the user allowed it."""
+    return os.environ.get("HF_HUB_OFFLINE") == "0"
 
 
 def locate(location: str, *, fetch: bool = True) -> Path:

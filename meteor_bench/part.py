@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, cached_property
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,7 @@ class Part:
             MeteorBenchError: data or method do not work.
         """
         from meteor_bench.lmms.evaluate import evaluate
+        from meteor_bench.lmms.inputs import Inputs
         from meteor_bench.summary import mean_flops, summarise_tokens
 
         peak = Peak(self.session.device)
@@ -124,15 +126,17 @@ class Part:
                 fingerprint=self.fingerprint,
                 limit=self.config.limit,
                 on_progress=on_progress,
+                inputs=Inputs.of(self.config),
             )
         self.seconds["answers"] = perf_counter() - started
         samples = [SampleRecord(**{**s, "notes": tuple(s["notes"])}) for result in results for s in result.samples]
+        answered = [sample for sample in samples if not sample.failed]
         folder.write_samples(samples)
         self._scored = replace(
             self._record(folder),
             tasks=tuple(_task(row, result) for row, result in zip(self.benchmarks, results, strict=True)),
-            tokens=summarise_tokens(samples, self.config.ratio),
-            flops=mean_flops(samples),
+            tokens=summarise_tokens(answered, self.config.ratio),
+            flops=mean_flops(answered),
             peak_memory=peak.bytes(),
         )
         return samples
@@ -192,7 +196,8 @@ class Part:
             "versions": {name: package_version(name) for name in ("torch", "transformers", "lmms-eval")},
             "calibration": [suites.calibration_digest(), digest(PACKAGE / "suites.py")] if calibrated else None,
             "limit": self.config.limit,
-            "tasks": {row.task: _task_digest(row.task) for row in self.benchmarks},
+            "tasks": {row.task: _data(row, self.config.data_root) for row in self.benchmarks},
+            **({"frames": self.config.frames} if self.config.frames else {}),
         }
 
 
@@ -209,6 +214,18 @@ def _task(row: suites.Benchmark, result: TaskResult) -> TaskRecord:
         n_expected=result.n_expected,
         data=result.data_digest,
     )
+
+
+def _data(row: suites.Benchmark, root: Path | None) -> str:
+    """What a benchmark asks; of lmms-eval's own, whose version is said elsewhere, the data alone.
+
+    Those that ``--online`` fetches are not known beforehand; the journal tells their pictures and questions apart.
+    """
+    if not row.stock:
+        return _task_digest(row.task)
+    from meteor_bench.lmms import root as roots
+
+    return "online" if root is None else roots.digest(row, root)
 
 
 @cache

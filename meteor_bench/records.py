@@ -14,6 +14,7 @@ from meteor_bench.config import RunConfig
 from meteor_bench.provenance import Environment
 
 __all__ = [
+    "FAILED",
     "SCHEMA",
     "SESSIONS",
     "LatencySample",
@@ -28,6 +29,8 @@ __all__ = [
 ]
 
 SCHEMA = 2
+FAILED = "failed: "
+"""Begins the note of a sample that was not answered, for its picture or video could not be read (``--skip-broken``)."""
 SessionName = Literal["unpruned", "run"]
 SESSIONS: tuple[SessionName, ...] = ("unpruned", "run")
 
@@ -191,6 +194,11 @@ class SampleRecord:
     latency_ms: Mapping[str, float]
     flops: Mapping[str, float]
     notes: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was not answered, for its picture or video could not be read."""
+        return any(note.startswith(FAILED) for note in self.notes)
 
 
 @dataclass(frozen=True)

@@ -36,11 +36,15 @@ class Outcome:
         path: the run's folder.
         missed: samples on which a method that promises its budget missed it.
         example: one of them, for the message.
+        failed: samples that were not answered, for their pictures could not be read.
+        failure: what is said of one of them.
     """
 
     path: Path
     missed: int = 0
     example: str = ""
+    failed: int = 0
+    failure: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,9 @@ def plan(config: RunConfig) -> list[str]:
     """
     quiet_libraries()
     from meteor_bench.core.build import make_pruner, resolve_model
+    from meteor_bench.lmms.tasks import check_hub_data
+
+    check_hub_data(config)
 
     pruner = make_pruner(config.method, config.parameters, config.stages)
     card = resolve_model(config.model, pruner, config.source)
@@ -94,6 +101,9 @@ def prepare(config: RunConfig, shared: Shared | None = None) -> Job:
     """
     quiet_libraries()
     check_writable(config.out)
+    from meteor_bench.lmms.tasks import check_hub_data
+
+    check_hub_data(config)
     shared = shared or Shared()
     unpruned = None
     if config.method != "none" and config.baseline:
@@ -170,12 +180,14 @@ def build_session(config: RunConfig, device: str) -> Session:
 def _time(job: Job) -> list[LatencySample]:
     """Both models in turn, request by request, so that a machine's moods hit both."""
     from meteor_bench.core.latency import measure
+    from meteor_bench.lmms.inputs import Inputs
 
     main, unpruned = job.main, job.unpruned
     sessions = {"run": main.session} if unpruned is None else {"unpruned": unpruned.session, "run": main.session}
     started = perf_counter()
     tasks = tuple(row.task for row in main.benchmarks)
-    requests = job.shared.requests(main.session, tasks, min(LATENCY_REQUESTS, main.questions))
+    count, inputs = min(LATENCY_REQUESTS, main.questions), Inputs.of(main.config)
+    requests = job.shared.requests(main.session, tasks, count, inputs)
     done = 0
     with track("latency", len(requests)) as update:
 
@@ -199,9 +211,11 @@ def _alone(timings: Sequence[LatencySample]) -> list[LatencySample]:
 
 
 def _outcome(part: Part, path: Path, samples: Sequence[SampleRecord]) -> Outcome:
+    failed = [s for s in samples if s.failed]
+    outcome = Outcome(path, failed=len(failed), failure=failed[0].notes[0] if failed else "")
     missed = [s for s in samples if s.tokens["final"] != s.tokens["target"]]
     if not missed or not part.blueprint.pruner.exact:
-        return Outcome(path)
+        return outcome
     first = missed[0]
     example = f"{first.task}/{first.doc_id}: {first.tokens['final']} tokens instead of {first.tokens['target']}"
-    return Outcome(path, len(missed), example)
+    return replace(outcome, missed=len(missed), example=example)

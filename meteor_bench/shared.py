@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from meteor_bench import suites
 from meteor_bench.config import RunConfig
+from meteor_bench.lmms.inputs import HERE, Inputs
 
 if TYPE_CHECKING:
     from meteor_bench.core.build import Blueprint
@@ -30,7 +31,7 @@ class Shared:
     def __init__(self, *, random_weights: bool = False) -> None:
         self._random_weights = random_weights
         self._models: dict[tuple[str | None, ...], VLM] = {}
-        self._requests: dict[tuple[tuple[str, ...], int], list[Request]] = {}
+        self._requests: dict[tuple[tuple[str, ...], int, Inputs, int], list[Request]] = {}
 
     def blueprint(self, config: RunConfig) -> Blueprint:
         """A model under a method, its weights loaded.
@@ -55,13 +56,15 @@ class Shared:
             load=self._model,
         )
 
-    def requests(self, session: Session, tasks: tuple[str, ...], count: int) -> list[Request]:
+    def requests(self, session: Session, tasks: tuple[str, ...], count: int, inputs: Inputs = HERE) -> list[Request]:
         """A few requests from each benchmark (`lmms.requests.spread`)."""
         from meteor_bench.lmms.requests import spread
 
-        if (tasks, count) not in self._requests:
-            self._requests[tasks, count] = spread(session, tasks, count)
-        return self._requests[tasks, count]
+        # How many frames a video has may be up to the model.
+        key = (tasks, count, inputs, session.frames)
+        if key not in self._requests:
+            self._requests[key] = spread(session, tasks, count, inputs)
+        return self._requests[key]
 
     def _model(self, card: ModelCard, device: str, dtype: str, source: str | None) -> VLM:
         from meteor_bench.core.build import load_model, random_model

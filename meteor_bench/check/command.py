@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import IO, TYPE_CHECKING, Any
 
 from meteor_bench.check.baseline import FORMAT, Baseline, CheckConfig, Measured, Setting, Tolerances, read, write
+from meteor_bench.config import check as check_value
 from meteor_bench.errors import ConfigError, RecordError
 from meteor_bench.progress import track
 
@@ -22,7 +23,15 @@ METHODS = ("random", "divprune", "visionzip", "evoprune", "fastv", "sparsevlm", 
 RATIO = 0.76
 
 
-def check(file: Path, given: Mapping[str, Any], stream: IO[str], *, update: bool, junit: Path | None = None) -> bool:
+def check(
+    file: Path,
+    given: Mapping[str, Any],
+    stream: IO[str],
+    *,
+    update: bool,
+    junit: Path | None = None,
+    data_root: Path | None = None,
+) -> bool:
     """Measure what a baseline file names and say what moved.
 
     Args:
@@ -32,6 +41,7 @@ def check(file: Path, given: Mapping[str, Any], stream: IO[str], *, update: bool
         stream: where the table goes.
         update: accept what was measured: write the file.
         junit: file for the findings as JUnit XML.
+        data_root: as in `RunConfig`; no part of the file.
 
     Returns:
         Whether something moved beyond its tolerance (never with ``update``).
@@ -45,10 +55,12 @@ def check(file: Path, given: Mapping[str, Any], stream: IO[str], *, update: bool
 
     started = perf_counter()
     old = None if update and not file.exists() else read(file)
+    check_value("data_root", data_root)
     config = _configured(file, old.config if old else None, given, update=update)
     _validate(file, config)
     comparable = old if old and old.config == config else None
-    now = _measure(file, config, comparable, old.tolerances if old else Tolerances(), update=update)
+    tolerances = old.tolerances if old else Tolerances()
+    now = _measure(file, config, comparable, tolerances, update=update, data_root=data_root)
     findings = []
     if comparable and comparable.data == now.data:
         for cell, was in comparable.cells.items():
@@ -105,7 +117,13 @@ def _validate(file: Path, config: CheckConfig) -> None:
 
 
 def _measure(
-    file: Path, config: CheckConfig, old: Baseline | None, tolerances: Tolerances, *, update: bool
+    file: Path,
+    config: CheckConfig,
+    old: Baseline | None,
+    tolerances: Tolerances,
+    *,
+    update: bool,
+    data_root: Path | None,
 ) -> Baseline:
     """All cells as they are now, each beside the unpruned model."""
     from meteor_bench.shared import Shared, quiet_libraries
@@ -113,6 +131,7 @@ def _measure(
     quiet_libraries()
     from meteor_bench.check.measure import Subject
     from meteor_bench.lmms.harness import load_evaluator
+    from meteor_bench.lmms.inputs import Inputs
 
     load_evaluator()
     cells: dict[str, Measured] = {}
@@ -120,7 +139,7 @@ def _measure(
     shared, unpruned = Shared(), None
     with track("check", len(config.settings)) as progress:
         for setting in config.settings:
-            subject = Subject(config, setting, shared, unpruned)
+            subject = Subject(config, setting, shared, unpruned, Inputs(data_root))
             was = old.cells[setting.label] if old else None
             if was and not update and was.checkpoint != subject.checkpoint:
                 raise RecordError(

@@ -13,6 +13,7 @@ from meteor_bench.check.baseline import CheckConfig, Measured, Ratios, Setting
 from meteor_bench.check.timing import Timer, pruning_flops
 from meteor_bench.errors import MeteorBenchError
 from meteor_bench.lmms.evaluate import TaskResult, evaluate
+from meteor_bench.lmms.inputs import HERE, Inputs
 from meteor_bench.lmms.requests import first
 from meteor_bench.part import device_name
 from meteor_bench.provenance import package_version, processor
@@ -38,14 +39,23 @@ class Subject:
     Args:
         shared: holds the models.
         unpruned: the subject it is compared with, which has answered; None for the unpruned model itself.
+        inputs: where the data are.
 
     Raises:
         MeteorBenchError: method, model and ratio do not fit.
     """
 
-    def __init__(self, config: CheckConfig, setting: Setting, shared: Shared, unpruned: Subject | None = None) -> None:
+    def __init__(
+        self,
+        config: CheckConfig,
+        setting: Setting,
+        shared: Shared,
+        unpruned: Subject | None = None,
+        inputs: Inputs = HERE,
+    ) -> None:
         self.setting = setting
         self._config = config
+        self._inputs = inputs
         self._unpruned = unpruned or self
         self._said: dict[str, str] = {}
         try:
@@ -73,6 +83,7 @@ class Subject:
                 journal=Path(folder) / "answers.jsonl",
                 batch_size=self._config.batch_size,
                 limit=self._config.limit,
+                inputs=self._inputs,
             )
         self._said = {f"{result.task}/{s['doc_id']}": s["raw"] for result in results for s in result.samples}
         return results
@@ -113,7 +124,7 @@ class Subject:
     @cached_property
     def _requests(self) -> list[Request]:
         """Of every benchmark the first few, in the order of the suite."""
-        return first(self._session, self._tasks, min(_LOSSES, self._config.limit))
+        return first(self._session, self._tasks, min(_LOSSES, self._config.limit), self._inputs)
 
     def _losses(self, requests: Sequence[Request]) -> dict[str, float]:
         """Benchmark -> mean loss of the unpruned model's answers: whatever a method does to a sequence moves it."""

@@ -18,10 +18,12 @@ from meteor_bench.core.prefill import Prefix, prefix
 from meteor_bench.core.pruner import Pruner
 from meteor_bench.errors import UnsupportedError
 from meteor_bench.models.base import VLM, Look, Prompt
+from meteor_bench.models.processing import Clip
 
 __all__ = ["Answer", "Request", "Session"]
 
 IMAGES_AT_ONCE = 16
+SHORT = 4  # frames of a clip that is treated as an image is; longer ones are in memory alone
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,11 @@ class Session:
         """Where the model runs."""
         return self.vlm.device
 
+    @property
+    def frames(self) -> int:
+        """How many the model takes of a video, where the user does not say."""
+        return self.vlm.processor.frames
+
     @torch.inference_mode()
     def answer(
         self,
@@ -131,6 +138,7 @@ class Session:
         for chunk in self._chunks(requests, reuse):
             for members in self._by_shape(chunk):
                 self._answer_images(members, on_answer, batch_size, reuse)
+                members.clear()  # before the next video is decoded
 
     @torch.inference_mode()
     def loglikelihood(
@@ -166,13 +174,19 @@ class Session:
         for start in range(0, len(listed), IMAGES_AT_ONCE):
             yield listed[start : start + IMAGES_AT_ONCE]
 
-    def _by_shape(self, chunk: list[list[Request]]) -> list[list[tuple[list[Request], Look]]]:
-        """Decode the chunk's images; those of equal shape together."""
+    def _by_shape(self, chunk: list[list[Request]]) -> Iterator[list[tuple[list[Request], Look]]]:
+        """Decode the chunk's images; those of equal shape together, each long video alone, when it is its turn."""
         shapes: dict[tuple[object, ...], list[tuple[list[Request], Look]]] = {}
         for group in chunk:
-            look = self.vlm.processor.look(group[0].media())
+            media = group[0].media()
+            look = self.vlm.processor.look(media)
+            if isinstance(media, Clip) and len(media) > SHORT:
+                alone = [(group, look)]
+                del media, look
+                yield alone
+                continue
             shapes.setdefault((look.pixels.shape, look.scene), []).append((group, look))
-        return list(shapes.values())
+        yield from shapes.values()
 
     def _look(self, members: list[tuple[list[Request], Look]], reuse: bool) -> _Images:
         """Encode images of equal shape and run what their questions share."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from meteor_bench.errors import ConfigError, UnknownNameError, UnsupportedError
-from meteor_bench.lmms.evaluate import sample_score
-from meteor_bench.lmms.harness import Quiet, task_manager
+from meteor_bench.errors import ConfigError, UnsupportedError
+from meteor_bench.lmms import tasks
+from meteor_bench.lmms.harness import Quiet
+from meteor_bench.lmms.inputs import HERE, Inputs
+from meteor_bench.lmms.media import Broken
+from meteor_bench.lmms.scoring import sample_score
 from meteor_bench.records import worded
-from meteor_bench.suites import Benchmark, benchmark, tasks_dir
+from meteor_bench.suites import Benchmark, benchmark
 
 if TYPE_CHECKING:
     from meteor_bench.core.session import Request, Session
@@ -56,7 +59,7 @@ class Document:
                 ensemble.apply([instance], [self.row])
             answer = instance.filtered_resps[self.benchmark.metric.partition(",")[2]]
             results = self.task.process_results(self.row, [answer])
-        return Scored(worded(answer), sample_score(self.benchmark, results))
+            return Scored(worded(answer), sample_score(self.benchmark, self.task, results))
 
 
 def parse(sample: str) -> tuple[Benchmark, int]:
@@ -74,33 +77,35 @@ def parse(sample: str) -> tuple[Benchmark, int]:
     return row, int(number)
 
 
-def find(sample: str, session: Session) -> Document:
+def find(sample: str, session: Session, inputs: Inputs = HERE) -> Document:
     """A document by its name.
 
     Args:
         sample: "pocket_gqa/12".
         session: any; only carries the request's form.
+        inputs: where the data are, and how videos are read.
 
     Raises:
-        ConfigError: no such benchmark or document.
+        ConfigError: no such benchmark or document, or nothing says where its data are.
         DataError: the data are missing or corrupted.
         UnsupportedError: the document asks for something other than one answer.
     """
     row, number = parse(sample)
-    index = task_manager((tasks_dir(),))
-    if row.task not in index.all_tasks:
-        raise UnknownNameError("task", row.task, index.all_tasks)
-    from lmms_eval.tasks import get_task_dict
-
+    tasks.check(row, inputs)
+    index = tasks.index([row])
     from meteor_bench.lmms.plugin import MeteorBench
 
-    model = MeteorBench(session)
-    with Quiet():
-        (task,) = get_task_dict([row.task], index, "simple").values()
-        task.build_all_requests(offset=number, limit=1)
-    model.task_dict[row.task] = task.dataset
-    if len(task.instances) != 1 or task.instances[0].request_type != "generate_until":
-        raise UnsupportedError(f"{sample} asks for something other than one generated answer; show draws only those")
-    (request,) = model.requests(task.instances)
+    model = MeteorBench(session, inputs=inputs)
+    with tasks.opened(row, index, inputs) as task:
+        with Quiet():
+            task.build_all_requests(offset=number, limit=1)
+        model.task_dict[row.task] = task.dataset
+        if len(task.instances) != 1 or task.instances[0].request_type != "generate_until":
+            raise UnsupportedError(
+                f"{sample} asks for something other than one generated answer; show draws only those"
+            )
+        (request,) = model.requests(task.instances)
+        if isinstance(request, Broken):
+            raise request
     doc = task.task_docs[number]
     return Document(sample, request, worded(task.doc_to_target(doc)), row, task, doc)

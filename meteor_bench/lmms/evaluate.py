@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meteor_bench.errors import DataError, UnknownNameError
-from meteor_bench.lmms.harness import Quiet, load_evaluator, task_manager
+from meteor_bench.lmms import tasks as known
+from meteor_bench.lmms.harness import Quiet, load_evaluator
+from meteor_bench.lmms.inputs import HERE, Inputs
 from meteor_bench.lmms.journal import Journal
+from meteor_bench.lmms.scoring import family, sample_score
 from meteor_bench.provenance import fingerprint as hash_of
-from meteor_bench.suites import Benchmark, benchmark, check_data, tasks_dir
+from meteor_bench.suites import Benchmark, benchmark
 
 if TYPE_CHECKING:
     from meteor_bench.core.session import Session
     from meteor_bench.lmms.plugin import MeteorBench, Progress
 
-__all__ = ["TaskResult", "evaluate", "sample_score"]
+__all__ = ["TaskResult", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ def evaluate(
     fingerprint: str | None = None,
     limit: int | None = None,
     task_dirs: Sequence[Path] = (),
+    inputs: Inputs = HERE,
     on_progress: Progress | None = None,
     reuse: bool = True,
 ) -> list[TaskResult]:
@@ -72,18 +76,19 @@ def evaluate(
         fingerprint: of everything that can change an answer; by default of the session's provenance.
         limit: documents per benchmark, None for all.
         task_dirs: folders searched for tasks besides our own.
+        inputs: where the data are, and how videos are read.
         on_progress: called with task, number of answers known, number wanted; stdout and stderr work inside it.
         reuse: let questions share what depends on the picture alone.
 
     Raises:
         UnknownNameError: no such task.
+        ConfigError: nothing says where its data are.
         DataError: its data are missing, corrupted or of another size than the table says.
     """
     rows = [benchmark(task) for task in tasks]
-    folders = (tasks_dir(), *task_dirs)
-    index = task_manager(folders)
     for row in rows:
-        _check_files(index, row)
+        known.check(row, inputs)
+    index = known.index(rows, task_dirs)
     from meteor_bench.lmms.plugin import MeteorBench
 
     with Journal(journal, fingerprint or hash_of(session.provenance)) as answers:
@@ -95,20 +100,18 @@ def evaluate(
             outside=quiet.lifted,
             batch_size=batch_size,
             reuse=reuse,
+            inputs=inputs,
         )
-        return [_run(model, index, row, limit, quiet, journal.parent) for row in rows]
+        results = []
+        for row in rows:
+            with known.opened(row, index, inputs) as task:
+                results.append(_run(model, index, row, task, limit, quiet, journal.parent.resolve()))
+        return results
 
 
-def _check_files(index: Any, row: Benchmark) -> None:
-    if row.task not in index.all_tasks:
-        raise UnknownNameError("task", row.task, index.all_tasks)
-    data = Path(index.task_index[row.task]["yaml_path"]).parent / "data"
-    if data.is_dir():
-        # Found here in milliseconds; lmms-eval would try a broken file five times, two seconds apart.
-        check_data(data)
-
-
-def _run(model: MeteorBench, index: Any, row: Benchmark, limit: int | None, quiet: Quiet, out: Path) -> TaskResult:
+def _run(
+    model: MeteorBench, index: Any, row: Benchmark, task: Any, limit: int | None, quiet: Quiet, out: Path
+) -> TaskResult:
     evaluator = load_evaluator()
     from tenacity import RetryError
 
@@ -120,8 +123,7 @@ def _run(model: MeteorBench, index: Any, row: Benchmark, limit: int | None, quie
         with quiet:
             results = evaluator.simple_evaluate(
                 model,
-                # By name: each call makes fresh task objects, for some add up over calls.
-                tasks=[row.task],
+                tasks=[task],
                 task_manager=index,
                 limit=limit,
                 bootstrap_iters=0,
@@ -132,23 +134,22 @@ def _run(model: MeteorBench, index: Any, row: Benchmark, limit: int | None, quie
                 distributed_executor_backend="torchrun",
             )
     except RetryError as error:
-        # What lmms-eval met five times while loading or scoring.
+        # What lmms-eval met five times while scoring.
         cause = error.last_attempt.exception()
         raise DataError(f"{row.task}: {' '.join(str(cause).split())}") from cause
-    return _result(row, results, limit)
+    with quiet:
+        return _result(row, task, results, limit)
 
 
-def _result(row: Benchmark, results: Mapping[str, Any], limit: int | None) -> TaskResult:
+def _result(row: Benchmark, task: Any, results: Mapping[str, Any], limit: int | None) -> TaskResult:
     scores = results["results"][row.task]
     if row.metric not in scores:
         raise UnknownNameError(f"metric of {row.task}", row.metric, _metrics(scores))
-    found = results["n-samples"][row.task]["original"]
-    if found != row.n:
-        raise DataError(f"{row.task}: {found} documents, the table says {row.n}; make the data or the table new")
     expected = min(row.n, limit or row.n)
-    samples = [_sample(row, logged) for logged in _of_headline(row, results, expected)]
+    samples = [_sample(row, task, logged) for logged in _of_headline(row, results, expected)]
     if len(samples) != expected:
         raise DataError(f"{row.task}: {len(samples)} of {expected} documents were scored")
+    _count_nothing(samples)
     return TaskResult(
         task=row.task,
         metrics=_metrics(scores),
@@ -176,18 +177,18 @@ def _of_headline(row: Benchmark, results: Mapping[str, Any], n: int) -> list[Map
     return sorted(logged, key=lambda sample: sample["doc_id"])
 
 
-def _sample(row: Benchmark, logged: Mapping[str, Any]) -> dict[str, Any]:
+def _sample(row: Benchmark, task: Any, logged: Mapping[str, Any]) -> dict[str, Any]:
     measured = logged["token_counts"][0]
     return {
         "task": row.task,
         "doc_id": logged["doc_id"],
         "media_key": measured["media_key"],
-        "family": logged["doc"].get("family", ""),
+        "family": family(row, logged),
         "question": logged["arguments"][0],
         "target": logged["target"],
         "answer": logged["filtered_resps"][0],
         "raw": measured["raw"],
-        "score": sample_score(row, logged),
+        "score": 0.0 if measured["failed"] else sample_score(row, task, logged),
         "tokens": measured["tokens"],
         "latency_ms": measured["latency_ms"],
         "flops": measured["flops"],
@@ -195,12 +196,21 @@ def _sample(row: Benchmark, logged: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def sample_score(row: Benchmark, logged: Mapping[str, Any]) -> float:
-    """A document's part in the metric: the number itself, or the entry "score" of what the metric collects."""
-    value = logged[row.sample_metric]
-    if isinstance(value, Mapping):
-        value = value["score"]
-    return float(value)
+def _count_nothing(samples: Sequence[dict[str, Any]]) -> None:
+    """Zeros where nothing was answered.
+
+    Raises:
+        DataError: nothing was answered at all.
+    """
+    answered = [sample["tokens"] for sample in samples if sample["tokens"]]
+    if samples and not answered:
+        raise DataError(f"{samples[0]['notes'][0]}; so it is with all documents")
+    for sample in samples:
+        sample["tokens"] = sample["tokens"] or _zeros(answered[0])
+
+
+def _zeros(counts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _zeros(value) if isinstance(value, Mapping) else 0 for name, value in counts.items()}
 
 
 def _families(samples: Iterable[Mapping[str, Any]]) -> dict[str, float]:

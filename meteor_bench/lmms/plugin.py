@@ -7,27 +7,27 @@ Made with a session by our own runner, or by lmms-eval's command line from its m
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
 
 from meteor_bench.errors import ConfigError, UnknownNameError, UnsupportedError
+from meteor_bench.lmms.inputs import HERE, Inputs
+from meteor_bench.lmms.media import Broken, Documents
+from meteor_bench.records import FAILED
 
 if TYPE_CHECKING:
     from lmms_eval.models.registry_v2 import ModelManifest
-    from PIL.Image import Image
 
     from meteor_bench.config import RunConfig
     from meteor_bench.core.session import Answer, Request, Session
     from meteor_bench.lmms.journal import Journal
 
-__all__ = ["MeteorBench", "Progress", "SampleCounts", "manifest"]
+__all__ = ["Broken", "MeteorBench", "Progress", "SampleCounts", "manifest"]
 
 # Tasks that name no limit expect the answer to end by itself; lmms-eval's own models stop here too.
 MAX_NEW_TOKENS = 1024
@@ -48,7 +48,7 @@ class SampleCounts(TokenCounts):  # type: ignore[misc]
     """lmms-eval's token counts and, in the same place of its samples, everything we measured.
 
     Attributes:
-        measured: tokens, latency_ms, flops, notes, media_key and the answer before any filter.
+        measured: tokens, latency_ms, flops, notes, media_key, the answer before any filter, and whether there is one.
     """
 
     measured: dict[str, Any] = field(default_factory=dict)
@@ -68,6 +68,7 @@ class MeteorBench(lmms):  # type: ignore[misc]
         outside: entered while our own code runs (to lift the silence around lmms-eval).
         batch_size: requests answered together.
         reuse: let questions share what depends on the picture alone.
+        inputs: how videos are read, and what becomes of broken pictures.
         arguments: fields of `RunConfig`, as lmms-eval's ``--model_args`` gives them.
     """
 
@@ -82,6 +83,7 @@ class MeteorBench(lmms):  # type: ignore[misc]
         outside: Callable[[], AbstractContextManager[None]] = nullcontext,
         batch_size: int | str = 1,
         reuse: bool = True,
+        inputs: Inputs = HERE,
         **arguments: Any,
     ) -> None:
         super().__init__()
@@ -91,6 +93,7 @@ class MeteorBench(lmms):  # type: ignore[misc]
         self._outside = outside
         self._batch_size = _whole(batch_size)
         self._reuse = reuse
+        self._inputs = inputs
 
     @property
     def device(self) -> Any:
@@ -105,7 +108,8 @@ class MeteorBench(lmms):  # type: ignore[misc]
         asked = list(self.requests(requests))
         answers: dict[str, Answer] = {}
         # Repeats and padding of several ranks come as the same request: decoding is greedy, once is enough.
-        wanted = {request.key: request for request in asked}
+        wanted = {request.key: request for request in asked if not isinstance(request, Broken)}
+        broken: dict[str, Broken] = {}
 
         def on_answer(request: Request, answer: Answer) -> None:
             if self._journal is not None:
@@ -123,10 +127,21 @@ class MeteorBench(lmms):  # type: ignore[misc]
                 if known is not None:
                     answers[key] = known
             report()
-            pending = [request for key, request in wanted.items() if key not in answers]
-            if pending:
-                self._session.answer(pending, on_answer, self._batch_size, self._reuse)
-        return [_result(request, answers[request.key]) for request in asked]
+            while pending := [r for key, r in wanted.items() if key not in answers and r.media_key not in broken]:
+                try:
+                    self._session.answer(pending, on_answer, self._batch_size, self._reuse)
+                except Broken as error:
+                    if not self._inputs.skip_broken:
+                        raise
+                    broken[error.media_key] = error
+
+        def result(request: Request | Broken) -> GenerationResult:
+            if isinstance(request, Broken):
+                return _failure(request)
+            answer = answers.get(request.key)
+            return _failure(broken[request.media_key]) if answer is None else _result(request, answer)
+
+        return [result(request) for request in asked]
 
     def loglikelihood(self, requests: list[Instance]) -> list[GenerationResult]:
         """The loss of each continuation and whether greedy decoding gives it.
@@ -143,65 +158,50 @@ class MeteorBench(lmms):  # type: ignore[misc]
                 continuation = continuation(self.task_dict[task][split][doc_id])
             continuations.append(continuation)
         with self._outside():
-            scored = score(list(self.requests(requests)), continuations, self._batch_size)
+            asked = list(self.requests(requests))
+            for request in asked:
+                if isinstance(request, Broken):
+                    raise request
+            scored = score(asked, continuations, self._batch_size)
         return [GenerationResult(text=(loss, is_greedy)) for loss, is_greedy in scored]
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
         """Not offered: the engine answers single questions."""
         raise UnsupportedError(f"task {requests[0].task_name} asks in several rounds; this model answers one question")
 
-    def requests(self, instances: Sequence[Instance]) -> Iterator[Request]:
-        """lmms-eval's requests in the form that a session takes."""
+    def requests(self, instances: Sequence[Instance]) -> Iterator[Request | Broken]:
+        """lmms-eval's requests in the form that a session takes; `Broken` for those without a picture, if allowed.
+
+        Raises:
+            Broken: a picture cannot be read.
+        """
         from meteor_bench.core.session import Request
 
-        documents: dict[tuple[str, str], _Documents] = {}
+        documents: dict[tuple[str, str], Documents] = {}
         for instance in instances:
             question, second, to_visual, doc_id, task, split = instance.args[:6]
             generation = second if isinstance(second, Mapping) else {}
             _check_greedy(task, generation)
             place = (task, split)
             if place not in documents:
-                documents[place] = _Documents(task, self.task_dict[task][split])
+                frames = self._inputs.frames or self._session.frames
+                documents[place] = Documents(task, self.task_dict[task][split], frames)
             until = generation.get("until") or ()
+            try:
+                media = documents[place].media(doc_id, to_visual)
+            except Broken as error:
+                if not self._inputs.skip_broken:
+                    raise
+                yield error
+                continue
             yield Request(
                 key=f"{task}/{doc_id}" + (f"/{instance.idx}" if instance.idx else ""),
-                media_key=documents[place].media_key(doc_id, to_visual),
-                media=partial(documents[place].media, doc_id, to_visual),
+                media_key=media.key,
+                media=media.read,
                 question=question,
                 max_new_tokens=int(generation.get("max_new_tokens", MAX_NEW_TOKENS)),
                 until=(until,) if isinstance(until, str) else tuple(until),
             )
-
-
-class _Documents:
-    """Pictures of a task's documents."""
-
-    def __init__(self, task: str, dataset: Any) -> None:
-        self._task, self._dataset = task, dataset
-        # Our own tasks state the digest of their pictures, so that none has to be decoded to be told apart.
-        self._keys = list(dataset["media_key"]) if "media_key" in dataset.features else None
-
-    def media(self, doc_id: int, to_visual: Callable[..., Any]) -> list[Image]:
-        """The pictures of a document, RGB. Several are images of their own; in our own tasks the frames of a clip."""
-        from PIL.Image import Image
-
-        from meteor_bench.models.processing import Clip
-
-        visuals = to_visual(self._dataset[doc_id]) or []
-        if not visuals or not all(isinstance(visual, Image) for visual in visuals):
-            kind = type(visuals[0]).__name__ if visuals else "nothing"
-            raise UnsupportedError(f"task {self._task} shows the model {kind} where this model needs pictures")
-        pictures = [visual.convert("RGB") for visual in visuals]
-        return pictures if self._keys is None else Clip(pictures)
-
-    def media_key(self, doc_id: int, to_visual: Callable[..., Any]) -> str:
-        """The same for documents that show the same pixels. A task may crop or draw by question, so pixels decide."""
-        if self._keys is not None:
-            return str(self._keys[doc_id])
-        digest = hashlib.sha256()
-        for picture in self.media(doc_id, to_visual):
-            digest.update(f"{picture.size}".encode() + picture.tobytes())
-        return digest.hexdigest()[:16]
 
 
 def _result(request: Request, answer: Answer) -> GenerationResult:
@@ -213,9 +213,24 @@ def _result(request: Request, answer: Answer) -> GenerationResult:
         "notes": list(answer.notes),
         "media_key": request.media_key,
         "raw": answer.text,
+        "failed": False,
     }
     read = tokens.get("llm_input", 0) + tokens.get("text", 0)
     return GenerationResult(answer.text, SampleCounts(read, tokens.get("answer"), measured=measured))
+
+
+def _failure(error: Broken) -> GenerationResult:
+    """An empty answer in the place of one that cannot be given."""
+    measured = {
+        "tokens": {},
+        "latency_ms": {},
+        "flops": {},
+        "notes": [f"{FAILED}{' '.join(str(error).split())}"],
+        "media_key": error.media_key,
+        "raw": "",
+        "failed": True,
+    }
+    return GenerationResult("", SampleCounts(0, 0, measured=measured))
 
 
 def _check_greedy(task: str, generation: Mapping[str, Any]) -> None:

@@ -3,55 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from meteor_bench.lmms.harness import Quiet, task_manager
-from meteor_bench.suites import tasks_dir
+from meteor_bench.lmms import tasks as known
+from meteor_bench.lmms.harness import Quiet
+from meteor_bench.lmms.inputs import HERE, Inputs
+from meteor_bench.lmms.media import Broken
+from meteor_bench.suites import benchmark
 
 if TYPE_CHECKING:
     from meteor_bench.core.session import Request, Session
 
 __all__ = ["first", "spread"]
 
+SAMPLED = 500  # first documents of a benchmark among which `spread` chooses; our own benchmarks have no more
 
-def first(session: Session, tasks: Sequence[str], limit: int) -> list[Request]:
+
+def first(session: Session, tasks: Sequence[str], limit: int, inputs: Inputs = HERE) -> list[Request]:
     """The requests of each benchmark's first ``limit`` documents, in order; arguments and errors as for `spread`."""
-    index = task_manager((tasks_dir(),))
-    return [request for name in tasks for request in _requests(session, index, name, limit)]
+    index = known.index([benchmark(name) for name in tasks])
+    return [request for name in tasks for request in _requests(session, index, name, inputs, limit)]
 
 
-def spread(session: Session, tasks: Sequence[str], count: int) -> list[Request]:
+def spread(session: Session, tasks: Sequence[str], count: int, inputs: Inputs = HERE) -> list[Request]:
     """``count`` requests, as equally many of each benchmark as possible, on as many images as possible.
 
     Args:
         session: any; only carries the requests' form.
         tasks: names in the benchmark table.
+        inputs: where the data are, and how videos are read.
 
     Raises:
         DataError: the data are missing or corrupted.
     """
-    index = task_manager((tasks_dir(),))
+    index = known.index([benchmark(name) for name in tasks])
     chosen: list[Request] = []
     for at, name in enumerate(tasks):
         share = count // len(tasks) + (at < count % len(tasks))
         if not share:
             continue
-        by_image = {r.media_key: r for r in reversed(_requests(session, index, name))}
+        by_image = {r.media_key: r for r in reversed(_requests(session, index, name, inputs, SAMPLED))}
         images = list(by_image.values())[::-1]
         step = max(1, len(images) // share)
-        chosen.extend(images[::step][:share])
+        first_choice = images[::step]
+        taken = {r.media_key for r in first_choice}
+        ordered = first_choice + [r for r in images if r.media_key not in taken]
+        chosen.extend(islice((r for r in ordered if not inputs.skip_broken or _can_be_read(r)), share))
     return chosen
 
 
-def _requests(session: Session, index: Any, name: str, limit: int | None = None) -> list[Request]:
-    """The requests of a benchmark, or of its first documents."""
-    from lmms_eval.tasks import get_task_dict
+def _can_be_read(request: Request) -> bool:
+    """Of a video that is known only when it is decoded."""
+    try:
+        request.media()
+    except Broken:
+        return False
+    return True
 
+
+def _requests(session: Session, index: Any, name: str, inputs: Inputs, limit: int) -> list[Request]:
+    """The requests of a benchmark's first documents, those excepted whose pictures are broken and may be."""
     from meteor_bench.lmms.plugin import MeteorBench
 
-    model = MeteorBench(session)
-    with Quiet():
-        (task,) = get_task_dict([name], index, "simple").values()
+    model = MeteorBench(session, inputs=inputs)
+    with known.opened(benchmark(name), index, inputs) as task, Quiet():
         task.build_all_requests(limit=limit)
         model.task_dict[name] = task.dataset
-        return list(model.requests(task.instances))
+        return [request for request in model.requests(task.instances) if not isinstance(request, Broken)]

@@ -26,8 +26,11 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from PIL.Image import Image
 
-__all__ = ["sample_frames", "uniform", "video_key"]
+    from meteor_bench.models.processing import Clip
 
+__all__ = ["read_clip", "sample_frames", "uniform", "video_key"]
+
+FOLDER_FPS = 3  # of a video that is stored as a folder of frames: TVQA's, in MVBench
 EDGE = 1 << 20  # bytes at both ends of a file that tell it from others
 
 
@@ -63,6 +66,23 @@ def sample_frames(path: str | Path, count: int) -> list[Image]:
     return pictures
 
 
+def read_clip(path: str | Path, count: int) -> Clip:
+    """``count`` frames of a video, or of a folder of its frames, with the rate at which they were taken.
+
+    Raises:
+        DataError: as for `sample_frames`; or the folder holds no picture that can be read.
+    """
+    from meteor_bench.models.processing import Clip
+
+    if Path(path).is_dir():
+        clip, seconds = Clip(_of_folder(Path(path), count)), (len(_frame_files(Path(path))) - 1) / FOLDER_FPS
+    else:
+        clip, seconds = Clip(sample_frames(path, count)), _seconds(path)
+    if count > 1 and seconds > 0:
+        clip.fps = (count - 1) / seconds
+    return clip
+
+
 def uniform(times: Sequence[int], count: int) -> list[int]:
     """Indices [count] of the frames on the screen at ``count`` equal steps; the middle one for a single frame.
 
@@ -80,6 +100,9 @@ def uniform(times: Sequence[int], count: int) -> list[int]:
 def video_key(path: str | Path) -> str:
     """The same for the same file: hash of its size and both its ends (a benchmark's videos are 100 GB in all)."""
     file = Path(path)
+    if file.is_dir():
+        named = (f"{frame.name} {frame.stat().st_size}\n" for frame in _frame_files(file))
+        return hashlib.sha256("".join(named).encode()).hexdigest()[:16]
     try:
         size = file.stat().st_size
         total = hashlib.sha256(str(size).encode())
@@ -90,6 +113,36 @@ def video_key(path: str | Path) -> str:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}; fetch the data again") from error
     return total.hexdigest()[:16]
+
+
+def _frame_files(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if f.suffix.lower() in (".jpg", ".jpeg", ".png"))
+
+
+def _of_folder(folder: Path, count: int) -> list[Image]:
+    from PIL import Image
+
+    files = _frame_files(folder)
+    if not files:
+        raise DataError(f"{folder} holds no frames; fetch it again")
+    pictures = []
+    for i in uniform(range(len(files)), count):
+        try:
+            with Image.open(files[i]) as picture:
+                pictures.append(picture.convert("RGB"))
+        except (OSError, SyntaxError) as error:
+            raise DataError(f"{files[i]} is no picture that can be read: {error}; fetch it again") from error
+    return pictures
+
+
+def _seconds(path: str | Path) -> float:
+    """From the first frame to the last; what the container says where frames have no times."""
+    index = _index(path)
+    with _open(path) as container:
+        tick, whole = container.streams.video[0].time_base, container.duration
+    if index and tick:
+        return float((index.times[-1] - index.times[0]) * tick)
+    return (whole or 0) / 1_000_000
 
 
 def _open(path: str | Path) -> InputContainer:

@@ -150,6 +150,7 @@ class PocketProcessor(Processor):
     def __init__(self, tokenizer: PocketTokenizer, config: PocketConfig) -> None:
         self.tokenizer, self.config = tokenizer, config
         self.eos = frozenset({tokenizer.eos_id})
+        self.frames = config.frames
 
     def pixels(self, media: Sequence[Any]) -> Tensor:
         """One image -> [1, 3, 128, 128]; several frames -> [F, 3, 64, 64], F = 4 sampled uniformly at most."""

@@ -57,9 +57,11 @@ class Processor(ABC):
 
     Attributes:
         eos: ids that end an answer.
+        frames: how many are taken of a video, where the user does not say.
     """
 
     eos: frozenset[int]
+    frames: int = 8
 
     @abstractmethod
     def pixels(self, media: Sequence[Any]) -> Tensor:

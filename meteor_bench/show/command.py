@@ -76,6 +76,7 @@ def show(sample: str, configs: Sequence[RunConfig], out: Path | None) -> Watched
     check_writable(path.parent)
     say("loading libraries and weights")
     from meteor_bench.lmms.document import find, parse
+    from meteor_bench.lmms.inputs import Inputs
     from meteor_bench.shared import Shared, calibration, quiet_libraries
     from meteor_bench.show.sheet import sheet
     from meteor_bench.show.watch import watch
@@ -87,7 +88,7 @@ def show(sample: str, configs: Sequence[RunConfig], out: Path | None) -> Watched
     document: Document | None = None
     for config in (configs[0].unpruned(), *configs):
         session = models.blueprint(config).session(calibration)
-        document = document or find(sample, session)
+        document = document or find(sample, session, Inputs.of(config))
         shown.append(watch(session, document, named(config)))
     assert document is not None
     unpruned, *others = shown

@@ -47,7 +47,7 @@ class SweepConfig:
         engine: "sequential" in this process, or "ray".
         address: of a running Ray cluster; None starts a local one.
         gpu_share: GPUs (or the part of one) that a cell on CUDA holds under Ray.
-        source, limit, batch_size, device, dtype, out: as in `RunConfig`.
+        source, limit, data_root, frames, batch_size, device, dtype, out: as in `RunConfig`.
     """
 
     methods: tuple[str | Entry, ...] = ()
@@ -58,6 +58,8 @@ class SweepConfig:
     seeds: tuple[int, ...] = (0, 1, 2)
     source: str | None = None
     limit: int | None = None
+    data_root: Path | None = None
+    frames: int | None = None
     batch_size: int = 64
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -154,6 +156,8 @@ def _unpruned(config: SweepConfig) -> Iterator[RunConfig]:
                 batch_size=config.batch_size,
                 device=config.device,
                 dtype=config.dtype,
+                data_root=config.data_root,
+                frames=config.frames,
                 out=config.out,
             )
 

@@ -1,7 +1,10 @@
 """Sessions: grouping, batching, cutting, likelihoods; and the latency run on top of them."""
 
+import gc
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from meteor_bench.core.build import make_pruner
 from meteor_bench.core.latency import measure
 from meteor_bench.core.session import Answer, Request, Session
 from meteor_bench.errors import UnsupportedError
+from meteor_bench.models.processing import Clip, Look
 from tests import tiny
 
 
@@ -43,6 +47,33 @@ def test_batches_order_and_sharing_change_no_answer(method: str, ratio: float) -
         assert {k: a.text for k, a in found.items()} == {k: a.text for k, a in reference.items()}
         assert {k: a.tokens for k, a in found.items()} == {k: a.tokens for k, a in reference.items()}
         assert {k: a.flops for k, a in found.items()} == {k: a.flops for k, a in reference.items()}
+
+
+def test_of_long_videos_one_is_in_memory_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    of, events, held = session(), list[str](), list[weakref.ref[Any]]()
+    look = of.vlm.processor.look
+
+    def watched(media: Sequence[Any]) -> Look:
+        seen = look(media)
+        held.append(weakref.ref(seen.pixels))
+        return seen
+
+    def video(i: int) -> Clip:
+        gc.collect()
+        assert not any(ref() is not None for ref in held)
+        events.append(f"decode {i}")
+        clip = Clip(tiny.picture(k) for k in range(6))
+        held.append(weakref.ref(clip))
+        return clip
+
+    monkeypatch.setattr(of.vlm.processor, "look", watched)
+    asked = [
+        replace(request, key=f"{i}/{k}", media_key=f"video {i}", media=partial(video, i))
+        for i in range(3)
+        for k, request in enumerate(tiny.requests(2))
+    ]
+    of.answer(asked, lambda request, answer: events.append(f"answer {request.key}"))
+    assert events == [e for i in range(3) for e in (f"decode {i}", f"answer {i}/0", f"answer {i}/1")]
 
 
 def test_an_image_is_decoded_once_for_all_its_questions() -> None:

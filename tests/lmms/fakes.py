@@ -36,6 +36,7 @@ class FakeSession:
         self.pictures: dict[str, Sequence[Any]] = {}
         self.provenance = {"model": "fake"}
         self.device = torch.device("cpu")
+        self.frames = 4
 
     def answer(
         self,

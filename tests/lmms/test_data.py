@@ -21,7 +21,7 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "tasks"
     for name in ("_pocket", "pocket_pope"):
         shutil.copytree(suites.tasks_dir() / name, folder / name)
-    monkeypatch.setattr("meteor_bench.lmms.evaluate.tasks_dir", lambda: folder)
+    monkeypatch.setattr("meteor_bench.lmms.tasks.tasks_dir", lambda: folder)
     return folder
 
 

@@ -232,7 +232,7 @@ def test_unknown_tasks_and_a_wrong_count_are_one_line(tmp_path: Path, monkeypatc
         run(oracle(), ["pocket_popes"], tmp_path)
     row = suites.Benchmark(**{**vars(suites.benchmark("pocket_pope")), "n": 301})
     monkeypatch.setattr("meteor_bench.lmms.evaluate.benchmark", lambda task: row)
-    with pytest.raises(DataError, match="300 documents, the table says 301"):
+    with pytest.raises(DataError, match="300 documents in pocket, the table says 301"):
         run(oracle(), ["pocket_pope"], tmp_path, limit=2)
 
 

@@ -95,7 +95,7 @@ def test_sampling_is_refused(generation: dict[str, Any]) -> None:
         model(constant("x")).generate_until([ask(0, **generation)])
 
 
-@pytest.mark.parametrize(("visuals", "shown"), [([], "nothing"), (None, "nothing"), (["clip.mp4"], "str")])
+@pytest.mark.parametrize(("visuals", "shown"), [([], "nothing"), (None, "nothing"), ([7], "int")])
 def test_anything_but_pictures_is_refused(visuals: Any, shown: str) -> None:
     instance = ask(0)
     instance.arguments = ("?", {}, lambda doc: visuals, 0, "t", "test")

@@ -60,6 +60,7 @@ def draw(records: Sequence[RunRecord], samples: Sequence[SampleRecord]) -> list[
         MeteorBenchError: a model or a method cannot be built here.
     """
     from meteor_bench.lmms.document import find
+    from meteor_bench.lmms.inputs import Inputs
     from meteor_bench.shared import Shared, calibration, quiet_libraries
     from meteor_bench.show.command import named
     from meteor_bench.show.watch import watch
@@ -71,7 +72,8 @@ def draw(records: Sequence[RunRecord], samples: Sequence[SampleRecord]) -> list[
     with track("pictures", len(records) * len(samples)) as update:
         for at, record in enumerate(records):
             session = models.blueprint(replace(record.config, device="auto")).session(calibration)
-            documents = documents or [_same(find(f"{s.task}/{s.doc_id}", session), s) for s in samples]
+            inputs = Inputs.of(record.config)
+            documents = documents or [_same(find(f"{s.task}/{s.doc_id}", session, inputs), s) for s in samples]
             for i, document in enumerate(documents):
                 shown = watch(session, document, named(record.config))
                 pictures[i]["settings"][at] = _plain(shown)

@@ -1,0 +1,36 @@
+"""Where lmms-eval's own tasks find their data, and how videos are read: settings that all who ask questions share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from meteor_bench.config import RunConfig
+
+__all__ = ["HERE", "Inputs"]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Fields of `RunConfig` by the same names.
+
+    Attributes:
+        data_root: folder that holds the hub's data sets as <org>/<repository>, None for none.
+        frames: of every video; None for as many as the model's processor says.
+        skip_broken: go on without documents whose pictures cannot be read.
+    """
+
+    data_root: Path | None = None
+    frames: int | None = None
+    skip_broken: bool = False
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Inputs:
+        """Those of a run."""
+        return cls(config.data_root, config.frames, config.skip_broken)
+
+
+HERE = Inputs()
+"""Our own benchmarks need none."""

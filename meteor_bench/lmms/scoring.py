@@ -1,0 +1,68 @@
+"""What one document is worth: the numbers that paired intervals are made of."""
+
+from __future__ import annotations
+
+import inspect
+from argparse import Namespace
+from collections.abc import Mapping
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from meteor_bench.errors import UnknownNameError
+from meteor_bench.suites import Benchmark
+
+__all__ = ["family", "sample_score"]
+
+_ROTATION = 1_000_000  # MMBench numbers the rotations of question 17 as 1000017, 2000017, ...
+
+
+def sample_score(row: Benchmark, task: Any, logged: Mapping[str, Any]) -> float:
+    """A document's part in the metric, 0 to 1.
+
+    That is the number that lmms-eval has for the document; or the "score" in what the metric collects of it; or, where
+    only prediction and answer are collected (SEED-Bench, MMMU, MMBench, LongVideoBench), what the benchmark's own
+    aggregation gives for this document alone. Of metrics that are no mean over documents it is the nearest thing that
+    is one: POPE's accuracy for its F1, MME's single questions without the bonus for pairs, MMBench's single rotations.
+
+    Args:
+        task: lmms-eval's task object.
+        logged: what `process_results` gave, by metric.
+
+    Raises:
+        UnknownNameError: the document has no such metric.
+    """
+    value = _collected(row, logged)
+    if isinstance(value, Mapping):
+        value = value["score"] if "score" in value else _alone(row, task, value)
+    return float(value)
+
+
+def family(row: Benchmark, logged: Mapping[str, Any]) -> str:
+    """The kind of question that a document is; "" where the benchmark names none."""
+    value = logged["doc"].get(row.family)
+    if value is None:
+        collected = _collected(row, logged)
+        value = collected.get(row.family) if isinstance(collected, Mapping) else None
+    return "" if value is None else str(value)
+
+
+def _collected(row: Benchmark, logged: Mapping[str, Any]) -> Any:
+    for name in row.sample_metric.split("|"):
+        if name in logged:
+            return logged[name]
+    raise UnknownNameError(f"metric of {row.task}", row.sample_metric, logged)
+
+
+def _alone(row: Benchmark, task: Any, entry: Mapping[str, Any]) -> float:
+    """The benchmark's aggregation of a single document, 0 to 1."""
+    metric = next(name for name in row.sample_metric.split("|") if name in task.aggregation())
+    aggregate = task.aggregation()[metric]
+    if isinstance(entry.get("index"), int):
+        entry = {**entry, "index": entry["index"] % _ROTATION}
+    if "args" not in inspect.signature(aggregate).parameters:
+        score = aggregate([entry])
+    else:
+        # It also writes a file, which must not replace that of the whole.
+        with TemporaryDirectory() as folder:
+            score = aggregate([entry], args=Namespace(output_path=folder))
+    return float(score) * row.scale / 100

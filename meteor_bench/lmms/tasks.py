@@ -1,0 +1,99 @@
+"""Benchmarks as lmms-eval's task objects, ours and its own."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from meteor_bench.errors import ConfigError, DataError, UnknownNameError
+from meteor_bench.lmms import root
+from meteor_bench.lmms.harness import Quiet, task_manager
+from meteor_bench.lmms.inputs import Inputs
+from meteor_bench.locate import is_online
+from meteor_bench.suites import Benchmark, check_data, resolve, tasks_dir
+
+if TYPE_CHECKING:
+    from meteor_bench.config import RunConfig
+
+__all__ = ["check", "check_hub_data", "index", "opened"]
+
+
+def check_hub_data(config: RunConfig) -> None:
+    """Find what is wrong with the data of lmms-eval's own tasks before a model is loaded; errors as for `check`."""
+    for row in resolve(config.suite, config.tasks):
+        if row.stock:
+            check(row, Inputs.of(config))
+
+
+def check(row: Benchmark, inputs: Inputs) -> None:
+    """Find what is wrong with a benchmark's data without lmms-eval, which would try five times, two seconds apart.
+
+    Raises:
+        ConfigError: its data come from the hub, and nothing says where they are.
+        DataError: they are missing, incomplete or of another size.
+    """
+    if not row.stock:
+        folder = tasks_dir() / row.task / "data"
+        if folder.is_dir():
+            check_data(folder)
+    elif inputs.data_root is not None:
+        root.check(row, inputs.data_root)
+    elif not is_online():
+        raise ConfigError(
+            f"{row.task} needs {row.dataset} of the hub; give --data-root DIR with DIR/{row.dataset}, or --online"
+        )
+
+
+def index(rows: Iterable[Benchmark], folders: Iterable[Path] = ()) -> Any:
+    """lmms-eval's task manager for these benchmarks.
+
+    Args:
+        folders: searched for tasks besides our own.
+
+    Raises:
+        UnknownNameError: a task is nowhere.
+    """
+    rows = list(rows)
+    stock = dict.fromkeys(root.stock_folder(row.task) for row in rows if row.stock)
+    found = task_manager((tasks_dir(), *folders, *stock))
+    for row in rows:
+        if row.task not in found.all_tasks:
+            raise UnknownNameError("task", row.task, found.all_tasks)
+    return found
+
+
+@contextlib.contextmanager
+def opened(row: Benchmark, manager: Any, inputs: Inputs) -> Iterator[Any]:
+    """A benchmark's task object, made anew: some add up over calls. Its videos are found inside the block only.
+
+    Raises:
+        ConfigError, DataError: as for `check`; or lmms-eval cannot load the data.
+    """
+    check(row, inputs)
+    from lmms_eval.tasks import get_task_dict
+    from tenacity import RetryError
+
+    with contextlib.ExitStack() as stack:
+        inside: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+        if row.stock and inputs.data_root is not None:
+            stack.enter_context(root.entered(row, inputs.data_root))
+            inside = contextlib.chdir(inputs.data_root)
+        try:
+            with Quiet(), inside, warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what compiling lmms-eval's own functions says is not ours to mend
+                (task,) = get_task_dict([row.task], manager, "simple").values()
+        except RetryError as error:
+            # What lmms-eval met five times while loading.
+            cause = error.last_attempt.exception()
+            raise DataError(f"{row.task}: {row.dataset}: {' '.join(str(cause).split())}") from cause
+        except ImportError as error:
+            raise DataError(f"{row.task}: lmms-eval's task needs a package: {error}; install it") from error
+        found = len(task.eval_docs)
+        if found != row.n:
+            raise DataError(
+                f"{row.task}: {found} documents in {row.dataset}, the table says {row.n}; fetch the data again"
+            )
+        yield task

@@ -1,0 +1,1 @@
+"""What `scripts.make_lookalikes` writes: schemas and rows."""

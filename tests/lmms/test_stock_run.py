@@ -1,0 +1,97 @@
+"""lmms-eval's own tasks through the command line: the shipped model, look-alikes of the data."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from meteor_bench import cli
+from meteor_bench.store import read_run, read_samples
+from scripts.make_lookalikes import make
+from tests.lmms.lookalikes import count_as, counts
+
+TASKS = ("pope", "mmmu_val", "videomme")
+QUIET = ("--method", "fastv", "--ratio", "0.5", "--no-baseline")
+
+
+class Result(NamedTuple):
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["meteor-bench", *arguments])
+        with pytest.raises(SystemExit) as exit:
+            cli.main()
+        captured = capsys.readouterr()
+        return Result(int(exit.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    made = make(tmp_path / "root", TASKS)
+    count_as(monkeypatch, counts(made))
+    return tmp_path / "root"
+
+
+def test_without_data_nothing_is_loaded(call: Call) -> None:
+    for command in (("run", *QUIET), ("run", *QUIET, "--dry-run")):
+        result = call(*command, "--suite", "meteor11")
+        said = result.err.splitlines()[-1]
+        assert result.code == 2 and "weights" not in said
+        assert said.startswith("error: scienceqa_img needs lmms-lab-encoder/ScienceQA of the hub; give --data-root DIR")
+    assert "data_root: nowhere is no folder" in call("run", *QUIET, "--data-root", "nowhere").err
+
+
+@pytest.mark.slow
+def test_show_draws_a_question_from_the_root(call: Call, root: Path) -> None:
+    result = call("show", "pope/1", "--method", "fastv", "--ratio", "0.5", "--data-root", str(root))
+    assert result.code == 0, result.err
+    assert Path(result.out.splitlines()[-1]).is_file() and "reference answer: yes" in result.out
+
+
+@pytest.mark.slow
+def test_a_run_from_a_root_is_kept_until_its_data_change(call: Call, root: Path) -> None:
+    arguments = ("run", *QUIET, "--tasks", ",".join(TASKS), "--data-root", str(root))
+    first = call(*arguments)
+    assert first.code == 0, first.err
+    folder = Path(first.out.splitlines()[-1])
+    record = read_run(folder)
+    assert [task.n for task in record.tasks] == [6, 4, 6] and record.config.data_root == root
+    samples = read_samples(folder)
+    assert {s.task: s.tokens["reference"] for s in samples} == {"pope": 256, "mmmu_val": 256, "videomme": 256}
+    moved = root.rename(root.with_name("moved"))
+    again = call(*arguments[:-1], str(moved))
+    assert read_run(Path(again.out.splitlines()[-1])).fingerprint == record.fingerprint
+    fewer = call(*arguments[:-1], str(moved), "--frames", "2")
+    assert read_run(Path(fewer.out.splitlines()[-1])).fingerprint != record.fingerprint
+
+
+@pytest.mark.slow
+def test_broken_videos_end_a_run_or_are_counted(call: Call, root: Path) -> None:
+    (root / "videomme" / "data" / "look00000000.mp4").write_bytes(b"no video")
+    arguments = ("run", *QUIET, "--tasks", "videomme", "--data-root", str(root))
+    stopped = call(*arguments)
+    assert stopped.code == 2 and "look00000000.mp4 is no video that can be read" in stopped.err
+    skipped = call(*arguments, "--skip-broken")
+    assert skipped.code == 1 and "error: 3 samples could not be read and count as wrong: failed: " in skipped.err
+    record = read_run(Path(skipped.out.splitlines()[-1]))
+    assert record.tasks[0].n == 6 and record.tokens is not None and record.tokens.final.min > 0
+    shutil.rmtree(root)
