@@ -27,14 +27,14 @@ def test_one_document_is_asked_and_scored_as_in_a_whole_run() -> None:
     session = build_session(RunConfig(), "cpu")
     right = 0
     samples = read_samples(run)
-    for task in ("pocket_ai2d", "pocket_chartqa", "pocket_docvqa", "pocket_mmbench", "pocket_pope", "pocket_ocrbench"):
+    for task in ("pocket_ai2d", "pocket_docvqa", "pocket_pope", "pocket_ocrbench"):
         row = next(s for s in samples if s.task == task and s.score < 1 and s.doc_id > 1)
         document = find(f"{task}/{row.doc_id}", session)
         assert (document.request.question, document.request.media_key) == (row.question, row.media_key)
         assert document.target == worded(row.target)
         assert document.score(row.raw) == (worded(row.answer), row.score)
         right += document.score(worded(row.target)).score == 1
-    assert right >= 4
+    assert right >= 3
 
 
 def test_settings_are_methods_times_ratios() -> None:
