@@ -29,7 +29,7 @@ from meteor_bench.models.eagle_keys import file_key, unused
 from meteor_bench.models.eagle_processor import EagleProcessor, template_for
 from meteor_bench.models.eagle_towers import ClipTower, Pix2StructTower, clip, convnext, convnext_tower, pix2struct
 from meteor_bench.models.eva import EvaTower, eva
-from meteor_bench.models.hub import parts, read_eos, seal
+from meteor_bench.models.hub import BAD_CONFIG, parts, read_eos, seal
 from meteor_bench.models.sam import SamTower, sam
 from meteor_bench.models.standin import StandInTokenizer
 
@@ -100,12 +100,24 @@ class EagleModel(nn.Module):
         super().__init__()
         sizes = config.get("mm_vision_sizes", {})
         self.tags = encoders_of(config)
+        self.kinds = [ENCODERS[tag] for tag in self.tags]
         self.image, self.grid = sizes.get("image", 1024), sizes.get("grid", 32)
         self.vision = nn.ModuleList(ENCODERS[tag].module(dict(sizes.get(tag, {}))) for tag in self.tags)
         width = config["hidden_size"]
         self.projector = nn.Sequential(nn.Linear(config["mm_hidden_size"], width), nn.GELU(), nn.Linear(width, width))
         self.decoder = LlamaForCausalLM(LlamaConfig(**{key: config[key] for key in _LLAMA if key in config}))
         self.decoder.set_attn_implementation(register())
+
+    def towers(self) -> dict[str, VisionTower]:
+        """The encoders as the engine takes them, in order."""
+        pairs = zip(self.kinds, self.vision, strict=True)
+        return {kind.name: kind.tower(kind.name, part) for kind, part in pairs}
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Encoder -> channels that it contributes."""
+        towers = self.towers()
+        return {kind.name: towers[kind.name].dim * (4 if kind.folds else 1) for kind in self.kinds}
 
 
 def encoders_of(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -143,25 +155,23 @@ def _skeleton(config: Mapping[str, Any]) -> EagleModel:
     _check(config)
     try:
         with skeleton():
-            return EagleModel(config)
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"config.json does not describe an EAGLE model: {error}") from error
+            model = EagleModel(config)
+    except BAD_CONFIG as error:
+        said = " ".join(str(error).split())
+        raise ModelError(f"config.json does not describe an EAGLE model: {said}") from error
+    given = sum(model.widths.values())
+    if given != config["mm_hidden_size"]:
+        raise ModelError(f"config.json has mm_hidden_size={config['mm_hidden_size']}, its encoders give {given}")
+    return model
 
 
-def _assemble(name: str, model: EagleModel, processor: EagleProcessor, config: Mapping[str, Any]) -> VLM:
+def _assemble(name: str, model: EagleModel, processor: EagleProcessor) -> VLM:
     model.eval().requires_grad_(False)
-    kinds = [ENCODERS[tag] for tag in model.tags]
-    towers = {kind.name: kind.tower(kind.name, part) for kind, part in zip(kinds, model.vision, strict=True)}
-    widths = {kind.name: towers[kind.name].dim * (4 if kind.folds else 1) for kind in kinds}
-    if sum(widths.values()) != config["mm_hidden_size"]:
-        raise ModelError(
-            f"config.json has mm_hidden_size={config['mm_hidden_size']}, its encoders give {sum(widths.values())}"
-        )
-    folded = frozenset(kind.name for kind in kinds if kind.folds)
+    folded = frozenset(kind.name for kind in model.kinds if kind.folds)
     return VLM(
         name=name,
-        towers=towers,
-        fusion=EagleFusion(model.projector, widths, model.grid, folded),
+        towers=model.towers(),
+        fusion=EagleFusion(model.projector, model.widths, model.grid, folded),
         decoder=LlamaDecoder(model.decoder),
         processor=processor,
         reference=lambda grid: grid.t * model.grid**2,
@@ -199,7 +209,7 @@ def load(name: str, config: Mapping[str, Any], folder: Path, device: str, dtype:
         called=lambda key: file_key(key, model.tags),
     )
     processor = _processor(tokenizer, model, config, read_eos(model.decoder.config, folder))
-    return seal(_assemble(name, model, processor, config), folder)
+    return seal(_assemble(name, model, processor), folder)
 
 
 def untrained(name: str, config: Mapping[str, Any], device: str, dtype: torch.dtype) -> VLM:
@@ -207,7 +217,7 @@ def untrained(name: str, config: Mapping[str, Any], device: str, dtype: torch.dt
     model = _skeleton(config)
     randomise(model, device, dtype)
     processor = _processor(StandInTokenizer(config["vocab_size"]), model, config, frozenset())
-    return seal(_assemble(name, model, processor, config), None)
+    return seal(_assemble(name, model, processor), None)
 
 
 def card_for(config: Mapping[str, Any], name: str, weights: str | None = None, note: str = "") -> ModelCard:

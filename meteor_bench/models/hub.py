@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 
 from meteor_bench.core.probe import register
 from meteor_bench.errors import ModelError
@@ -23,6 +24,7 @@ from meteor_bench.models.base import VLM, FusionKind, ModelCard, Processor, Prom
 from meteor_bench.models.checkpoint import digest, load_weights, randomise, skeleton
 
 __all__ = [
+    "BAD_CONFIG",
     "HubProcessor",
     "HubText",
     "NoText",
@@ -36,6 +38,8 @@ __all__ = [
     "seal",
 ]
 
+# What the library's configuration classes raise for values that make no sense.
+BAD_CONFIG = (TypeError, ValueError, KeyError, AttributeError, StrictDataclassError)
 _OLD = (
     (re.compile(r"^language_model\.lm_head\."), "lm_head."),
     (re.compile(r"^language_model\.(model\.)?"), "model.language_model."),
@@ -66,7 +70,7 @@ def hub_config(kind: type[Any], config: Mapping[str, Any], name: str, folder: Pa
         )
     try:
         return kind.from_dict(dict(config))
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except BAD_CONFIG as error:
         raise ModelError(f"config.json of '{name}' is no {kind.__name__}: {' '.join(str(error).split())}") from error
 
 

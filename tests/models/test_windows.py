@@ -60,7 +60,7 @@ def in_windows(tokens: Tokens, row: int, side: int, whole: int) -> dict[int, lis
     return found
 
 
-@pytest.mark.parametrize("share", [0.6, 0.1])
+@pytest.mark.parametrize("share", [pytest.param(0.6, marks=pytest.mark.slow), 0.1])
 def test_sams_windows_hold_what_is_left_and_their_own_padding(share: float) -> None:
     tower: Any = eagle.build().towers["sam"]
     tokens = pruned(tower, some(2, 256, share))
