@@ -32,14 +32,14 @@ class Packed:
     Attributes:
         index: [T] the valid cells in the flattened [R·N], row after row, window after window.
         window: [R, N] window of each cell, -1 for padding.
-        rotary: cos and sin [4·T, head dimension] of the packed patches.
+        rotary: cos and sin [4·T, head dimension] of the packed patches; None without storage, where FLOPs are counted.
         ends: patches at which a row ends, from 0; window_ends: at which a window ends.
         pairs: [R] query-key pairs of patches in a row; window_pairs: within its windows.
     """
 
     index: Tensor
     window: Tensor
-    rotary: tuple[Tensor, Tensor]
+    rotary: tuple[Tensor, Tensor] | None
     ends: Tensor
     window_ends: Tensor
     pairs: Tensor
@@ -101,7 +101,7 @@ class QwenTower(VisionTower):
         return Packed(
             index=index,
             window=window,
-            rotary=self.rotary(tokens.x, place),
+            rotary=None if self.rotary.inv_freq.is_meta else self.rotary(tokens.x, place),
             ends=_ends(per_row),
             window_ends=_ends(per_window.flatten()),
             pairs=per_row**2,
@@ -122,6 +122,7 @@ class QwenTower(VisionTower):
         """Let the probe read the block's attention, of cells: a cell gets what its patches get."""
         with nullcontext() if probe.clock is None else probe.clock.stage("prune"):
             rows, n = where.window.shape
+            assert where.rotary is not None
             qkv = attn.qkv(h).reshape(len(h), 3, attn.num_heads, -1)
             query, key = apply_rotary_pos_emb_vision(qkv[:, 0], qkv[:, 1], *where.rotary)
             query, key = (self._unpacked(part, where, rows, n) for part in (query, key))
