@@ -101,7 +101,9 @@ def _bar(*, estimate: bool = True) -> Iterator[Progress]:
         TimeRemainingColumn,
     )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    # With the time left in words a shorter bar, so that all of it fits into 80 columns.
+    width = 40 if estimate else 16
+    columns = (TextColumn("{task.description}"), BarColumn(width), MofNCompleteColumn(), TimeElapsedColumn())
     last = TimeRemainingColumn() if estimate else TextColumn("{task.fields[left]}")
     # Its own stream: lmms-eval's prints are silenced by exchanging sys.stdout and sys.stderr.
     with Progress(*columns, last, console=Console(file=sys.stderr), transient=True) as bar:

@@ -1,12 +1,14 @@
-"""Away from a terminal, progress is two lines a part."""
+"""Away from a terminal, progress is two lines a part; on one, bars that leave nothing behind but what was said."""
 
 from __future__ import annotations
 
+import io
 import re
+import sys
 
 import pytest
 
-from meteor_bench.progress import say, track
+from meteor_bench.progress import detail, duration, overall, say, track
 
 
 def test_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,3 +26,41 @@ def test_an_interruption_says_nothing_more(capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(KeyboardInterrupt), track("unpruned", 3):
         raise KeyboardInterrupt
     assert capsys.readouterr().err == "unpruned: 3 to do\n"
+
+
+def test_of_many_runs_only_what_is_said_of_each_remains(capsys: pytest.CaptureFixture[str]) -> None:
+    with overall("sweep", 2) as update:
+        detail("loading")
+        with track("unpruned", 3) as part:
+            part(3)
+        say("[1/2] unpruned")
+        update(1, "about 3 s left")
+    detail("heard again")
+    assert capsys.readouterr().err.splitlines() == ["sweep: 2 to do", "[1/2] unpruned", "heard again"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_the_runs_and_the_part_at_work_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    with overall("sweep", 2) as update:
+        with track("fastv at ratio 0.5", 3) as part:
+            part(2)
+        say("[1/2] done")
+        update(1, "about 100 min left")
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue())
+    assert "fastv at ratio 0.5" in shown and "3" in shown and "[1/2] done\n" in shown
+    assert re.search(r"sweep.* 1/2 .*about 100 min left", shown), "all of it fits"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(3.2, "3 s"), (99, "99 s"), (100, "2 min"), (5900, "98 min"), (7200, "2.0 h")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -53,7 +53,8 @@ def overview(cells: Sequence[Cell]) -> list[Table]:
     tables = []
     for section in sections(cells):
         made = many.overview_table(section, accuracy(section), tokens(section), notes(section, section.cells))
-        tables.append(replace(made, title=f"{section.model}, {len(section.tasks)} benchmarks"))
+        n = len(section.tasks)
+        tables.append(replace(made, title=f"{section.model}, {n} benchmark{'s' * (n > 1)}"))
     return tables
 
 
