@@ -82,15 +82,22 @@ ALL = [
     for model in (*tiny.MODELS, *tiny.FAMILIES)
 ]
 RUNNABLE = [case for case in ALL if case.supports()]
-QUICK = ("none", "divprune", "evoprune", "fastv", "meteor")  # on every family by default, the others are slow
+QUICK = ("none", "evoprune", "meteor")  # on every family by default, the others are slow
 QUICKEST = ("meteor",)  # on five encoders, windows among them
 
 
 def param(case: Case, *more: object) -> object:
-    """A test's parameters; slow where a family runs a method that is not one of the quick ones."""
-    slow = case.model in tiny.FAMILIES and (case.method not in QUICK or (case.options and case.method != "meteor"))
+    """A test's parameters.
+
+    By default every method runs on the two tiny models of pocket's kinds, its variants, clips and a single encoder only
+    for the quick methods; families run the quick methods. The rest is slow: minutes on two cores.
+    """
+    clip = any(isinstance(m, int) and m > 1 for m in more)
+    slow = case.method not in QUICK and (case.model in tiny.FAMILIES or case.model == "single" or clip)
+    slow |= bool(case.options) and (case.model in tiny.FAMILIES or case.model == "single")
+    slow |= clip and case.model in tiny.FAMILIES
     if case.model == "eagle":
-        slow = case.method not in QUICKEST or bool(case.options) or any(isinstance(m, int) and m > 1 for m in more)
+        slow = case.method not in QUICKEST or bool(case.options) or clip
     return pytest.param(case, *more, marks=pytest.mark.slow) if slow else pytest.param(case, *more)
 
 
