@@ -89,11 +89,11 @@ QUICKEST = ("meteor",)  # on five encoders, windows among them
 def param(case: Case, *more: object) -> object:
     """A test's parameters.
 
-    By default every method runs on the two tiny models of pocket's kinds, its variants, clips and a single encoder only
-    for the quick methods; families run the quick methods. The rest is slow: minutes on two cores.
+    By default every method runs on the tiny model of pocket's kind; the quick ones also with variants, on clips, with a
+    projector per encoder, on a single encoder and on the families. The rest is slow: minutes on two cores.
     """
     clip = any(isinstance(m, int) and m > 1 for m in more)
-    slow = case.method not in QUICK and (case.model in tiny.FAMILIES or case.model == "single" or clip)
+    slow = case.method not in QUICK and (case.model != "shared" or clip)
     slow |= bool(case.options) and (case.model in tiny.FAMILIES or case.model == "single")
     slow |= clip and case.model in tiny.FAMILIES
     if case.model == "eagle":
