@@ -18,7 +18,19 @@ from meteor_bench.locate import check_model, is_location
 from meteor_bench.plain import Place, PlainError, fit
 from meteor_bench.registry import METHODS, MODELS, parts_of
 
-__all__ = ["Parameter", "RunConfig", "Stage", "check", "fit_flags", "load", "names", "parameter", "read_file", "scalar"]
+__all__ = [
+    "Parameter",
+    "RunConfig",
+    "Setting",
+    "Stage",
+    "check",
+    "fit_flags",
+    "load",
+    "names",
+    "parameter",
+    "read_file",
+    "scalar",
+]
 
 Stage = Literal["encode", "fuse", "decode"]
 
@@ -91,6 +103,23 @@ class RunConfig:
     def unpruned(self) -> RunConfig:
         """The run that this one is compared with: the model the user named, nothing pruned, nothing drawn."""
         return replace(self, method="none", parameters={}, ratio=0.0, stages=None, positions=None, seed=0)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A method at a ratio with what differs from its defaults, where many are listed; fields as in `RunConfig`."""
+
+    method: str
+    ratio: float = 0.0
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    stages: tuple[Stage, ...] | None = None
+    positions: Literal["keep", "renumber"] | None = None
+
+    @property
+    def label(self) -> str:
+        """`RunConfig.label` and the ratio."""
+        run = RunConfig(**{f.name: getattr(self, f.name) for f in fields(Setting)})
+        return run.label if run.method == "none" else f"{run.label} {run.ratio:g}"
 
 
 def _model(name: str) -> None:

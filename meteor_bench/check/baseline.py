@@ -7,18 +7,18 @@ key, `complete`, tells a whole file from a cut one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from meteor_bench.config import RunConfig, Stage
+from meteor_bench.config import RunConfig, Setting
 from meteor_bench.errors import RecordError
 from meteor_bench.plain import PlainError, fit, plain
 from meteor_bench.store import replace_file
 
-__all__ = ["Baseline", "CheckConfig", "Measured", "Ratios", "Setting", "Tolerances", "read", "unfold", "write"]
+__all__ = ["Baseline", "CheckConfig", "Measured", "Ratios", "Tolerances", "read", "unfold", "write"]
 
 FORMAT = "meteor-bench-check/1"
 _HEAD = """\
@@ -28,27 +28,6 @@ _HEAD = """\
 # loss: of the unpruned model's answers, mean, nats. tokens: said once where all questions agree. flops: sums.
 # latency: time relative to the unpruned model's time to the first token, measured in the same process.
 """
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A method as it is checked; the fields are those of `RunConfig`."""
-
-    method: str
-    ratio: float = 0.0
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    stages: tuple[Stage, ...] | None = None
-    positions: Literal["keep", "renumber"] | None = None
-
-    @property
-    def label(self) -> str:
-        """What it is called in the file and in tables: "meteor[encode,fuse] 0.76", "fastv(layer=3) 0.5"."""
-        if self.method == "none":
-            return "unpruned"
-        stages = f"[{','.join(self.stages)}]" if self.stages else ""
-        extra = [f"{k}={v}" for k, v in self.parameters.items()]
-        extra += [f"positions={self.positions}"] if self.positions else []
-        return f"{self.method}{stages}{'(' + ','.join(extra) + ')' if extra else ''} {self.ratio:g}"
 
 
 @dataclass(frozen=True)

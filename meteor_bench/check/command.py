@@ -8,7 +8,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import IO, TYPE_CHECKING, Any
 
-from meteor_bench.check.baseline import FORMAT, Baseline, CheckConfig, Measured, Setting, Tolerances, read, write
+from meteor_bench.check.baseline import FORMAT, Baseline, CheckConfig, Measured, Tolerances, read, write
+from meteor_bench.config import Setting
 from meteor_bench.config import check as check_value
 from meteor_bench.errors import ConfigError, RecordError
 from meteor_bench.progress import track
@@ -151,7 +152,9 @@ def _measure(
                 data = {result.task: result.data_digest[:16] for result in results}
                 if old and not update:
                     _same_documents(file, old, data)
-            cells[setting.label] = subject.measure(results, _settled(was, tolerances))
+            cells[setting.label] = subject.measure(
+                results, None if update or was is None else _settled(was, tolerances)
+            )
             unpruned = unpruned or subject
             progress(len(cells))
         assert unpruned is not None
@@ -167,12 +170,10 @@ def _same_documents(file: Path, old: Baseline, data: Mapping[str, str]) -> None:
         )
 
 
-def _settled(was: Measured | None, tolerances: Tolerances) -> Settled:
-    """Times are believed at once unless they would fail; a new baseline's are always measured to the end."""
+def _settled(was: Measured, tolerances: Tolerances) -> Settled:
+    """Times are believed at once unless they would fail."""
     from meteor_bench.check.compare import too_slow
 
-    if was is None:
-        return lambda now: False
     return lambda now: not too_slow(was.latency, now, tolerances)
 
 

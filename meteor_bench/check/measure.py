@@ -9,8 +9,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from meteor_bench import __version__
-from meteor_bench.check.baseline import CheckConfig, Measured, Ratios, Setting
+from meteor_bench.check.baseline import CheckConfig, Measured, Ratios
 from meteor_bench.check.timing import Timer, pruning_flops
+from meteor_bench.config import Setting
 from meteor_bench.errors import MeteorBenchError
 from meteor_bench.lmms.evaluate import TaskResult, evaluate
 from meteor_bench.lmms.inputs import HERE, Inputs
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["Subject"]
 
 REPEATS = 4  # of every timed request in a round
-ROUNDS = 3
+ROUNDS = 3  # of a baseline
+MOST_ROUNDS = 6  # before a time is believed to be too long
+_TIMED = 4  # requests
 _LOSSES = 4  # questions of each benchmark
 _COUNTS = ("fused", "llm_input", "final", "kv_mean")
 
@@ -88,15 +91,17 @@ class Subject:
         self._said = {f"{result.task}/{s['doc_id']}": s["raw"] for result in results for s in result.samples}
         return results
 
-    def measure(self, results: Sequence[TaskResult], settled: Settled) -> Measured:
+    def measure(self, results: Sequence[TaskResult], settled: Settled | None) -> Measured:
         """Everything else, and all of it in the form of the file.
 
         Args:
             results: what `answer` gave.
-            settled: whether these times need no second measurement.
+            settled: whether these times need no further round; None for a baseline, which always takes the same.
         """
         requests = self._unpruned._requests
-        timed = list({request.key.partition("/")[0]: request for request in reversed(requests)}.values())[::-1]
+        # The first of each benchmark, then the second of each.
+        by_rank = sorted(enumerate(requests), key=lambda pair: (pair[0] % self._each, pair[0]))
+        timed = [request for _, request in by_rank[:_TIMED]]
         return Measured(
             checkpoint=self.checkpoint,
             exact=bool(self._session.provenance["exact"]),
@@ -124,7 +129,12 @@ class Subject:
     @cached_property
     def _requests(self) -> list[Request]:
         """Of every benchmark the first few, in the order of the suite."""
-        return first(self._session, self._tasks, min(_LOSSES, self._config.limit), self._inputs)
+        return first(self._session, self._tasks, self._each, self._inputs)
+
+    @property
+    def _each(self) -> int:
+        """How many of each benchmark."""
+        return min(_LOSSES, self._config.limit)
 
     def _losses(self, requests: Sequence[Request]) -> dict[str, float]:
         """Benchmark -> mean loss of the unpruned model's answers: whatever a method does to a sequence moves it."""
@@ -136,13 +146,13 @@ class Subject:
             losses[request.key.partition("/")[0]].append(likelihood.loss)
         return {task: round(sum(values) / max(1, len(values)), 4) for task, values in losses.items()}
 
-    def _latency(self, requests: Sequence[Request], settled: Settled) -> Ratios:
+    def _latency(self, requests: Sequence[Request], settled: Settled | None) -> Ratios:
         if self._unpruned is self:
             return Ratios(0.0, 1.0)
         timer = Timer(self._session, self._unpruned._session, requests)
         ratios = timer.measure(REPEATS)
-        for _ in range(ROUNDS - 1):
-            if settled(ratios):
+        for _ in range((MOST_ROUNDS if settled else ROUNDS) - 1):
+            if settled and settled(ratios):
                 break
             ratios = timer.measure(REPEATS)
         return Ratios(round(ratios.selection, 4), round(ratios.ttft, 4))

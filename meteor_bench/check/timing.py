@@ -1,8 +1,10 @@
 """How long a method selects, relative to the unpruned model's time to its first token, in the same process.
 
 On a machine that others load too, wall time says little and a mean nothing. On a CPU the clock is this thread's
-processor time, on one thread, so that waiting for a core does not count; both sessions answer the same requests in
-turn, and of every request the least time of many counts.
+processor time, on one thread, so that waiting for a core does not count; others still slow it down, through the caches
+that they share. Both sessions answer the same requests in turn. Two estimates are made, the ratio of the least times
+and the median of the ratios of neighbours, and the smaller one counts: noise makes one of them too large, a slow method
+both.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -32,11 +34,19 @@ class _Processor(Clock):
         return time.thread_time()
 
 
+class _Pair(NamedTuple):
+    """Milliseconds of one request: the unpruned model's to the first token, the method's selection and first token."""
+
+    reference: float
+    selection: float
+    first: float
+
+
 class Timer:
     """Times a method beside the unpruned model; the more often, the closer to what an idle machine needs.
 
     Args:
-        session: the method's; may be the unpruned one.
+        session: the method's.
         unpruned: the model that it is compared with, on the same device.
         requests: what both answer.
     """
@@ -44,25 +54,28 @@ class Timer:
     def __init__(self, session: Session, unpruned: Session, requests: Sequence[Request]) -> None:
         self._session, self._unpruned = session, unpruned
         self._requests = [_decoded(request) for request in requests]
-        self._selection = [float("inf")] * len(requests)
-        self._first = [float("inf")] * len(requests)
-        self._reference = [float("inf")] * len(requests)
+        self._rounds: list[list[_Pair]] = []
 
     def measure(self, repeats: int) -> Ratios:
         """Answer all requests some more times; the ratios over everything measured so far."""
         with _one_thread():
             for _ in range(repeats):
-                for at, request in enumerate(self._requests):
-                    self._once(at, request)
-        reference = sum(self._reference)
-        return Ratios(sum(self._selection) / reference, sum(self._first) / reference)
+                turned = len(self._rounds) % 2 > 0
+                self._rounds.append([self._pair(request, turned) for request in self._requests])
+        times = torch.tensor(self._rounds, dtype=torch.float64)  # [rounds, requests, 3]
+        reference, *own = times.amin(0).sum(0).tolist()
+        medians = (times[..., 1:] / times[..., :1]).flatten(0, 1).quantile(0.5, dim=0).tolist()
+        selection, first = (min(least / reference, median) for least, median in zip(own, medians, strict=True))
+        return Ratios(selection, first)
 
-    def _once(self, at: int, request: Request) -> None:
+    def _pair(self, request: Request, turned: bool) -> _Pair:
+        """Both, in turns the one and the other first."""
+        if turned:
+            first, selection = _times(self._session, request)
         reference, _ = _times(self._unpruned, request)
-        first, selection = _times(self._session, request)
-        self._reference[at] = min(self._reference[at], reference)
-        self._first[at] = min(self._first[at], first)
-        self._selection[at] = min(self._selection[at], selection)
+        if not turned:
+            first, selection = _times(self._session, request)
+        return _Pair(reference, selection, first)
 
 
 def pruning_flops(session: Session, requests: Sequence[Request]) -> int:

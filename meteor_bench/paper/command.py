@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import IO, TYPE_CHECKING
 
@@ -110,6 +110,8 @@ class Request:
         from meteor_bench.paper.shelf import Shelf
 
         named = self.paper  # an unknown name is said before anything is read
+        if self.model:
+            replace(self.base, model=self.model).validate()
         tables = [named.table(self.table)] if self.table else list(named.tables)
         shelf = Shelf(self.base.out, self.base.limit)
         model = self.model or self._model(shelf.models)

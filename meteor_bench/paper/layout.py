@@ -116,7 +116,7 @@ class Filled:
 
     def _numbers(self, row: Row, cells: Sequence[Cell]) -> dict[str, Value]:
         """A row's numbers, or the differences of its two runs'."""
-        numbers = [Numbers(cell, self.columns, self.asked, self.beside(row)) for cell in cells]
+        numbers = [Numbers(self.shelf, cell, self.columns, self.asked, self.beside(row)) for cell in cells]
         found = {}
         for column in self.columns if numbers else ():
             value = numbers[0].get(column)

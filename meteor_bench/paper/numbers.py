@@ -6,14 +6,14 @@ Light: no torch, no pandas.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from meteor_bench.config import Stage
+from meteor_bench.config import Setting
 from meteor_bench.errors import DataError, UnknownNameError
 from meteor_bench.plain import PlainError, fit
 
@@ -86,14 +86,9 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Run:
-    """The run of a row; fields as in `RunConfig`. ``model``: another one than the table's."""
+class Run(Setting):
+    """The run of a row. ``model``: another one than the table's."""
 
-    method: str
-    ratio: float = 0.0
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    stages: tuple[Stage, ...] | None = None
-    positions: Literal["keep", "renumber"] | None = None
     model: str | None = None
 
 
@@ -237,9 +232,15 @@ def _common() -> tuple[Mapping[str, Source], Mapping[str, Column]]:
 def _read(name: str, kind: type) -> Any:
     file = FOLDER / f"{name}.yaml"
     try:
-        return _fit(yaml.safe_load(file.read_text(encoding="utf-8")), kind, file.name)
+        return _fit(_parsed(file.read_text(encoding="utf-8")), kind, file.name)
     except (OSError, yaml.YAMLError) as error:
         raise DataError(f"{file.name}: {' '.join(str(error).split())}; install meteor-bench again") from None
+
+
+@lru_cache(maxsize=16)
+def _parsed(text: str) -> Any:
+    """YAML as plain data; kept, for each of its hundreds of rows takes a millisecond."""
+    return yaml.safe_load(text)
 
 
 def _fit(value: Any, kind: type, where: str) -> Any:

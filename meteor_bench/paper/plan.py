@@ -72,7 +72,7 @@ def _config(one: Filled, run: Run, seed: int, base: RunConfig) -> RunConfig:
     """A suite by its name where the benchmarks are just those of one."""
     asked = one.asked.tasks
     suite = next((name for name in suites.suite_names() if suites.suite_tasks(name) == asked), None)
-    config = replace(
+    return replace(
         base,
         model=run.model or one.model,
         method=run.method,
@@ -84,5 +84,3 @@ def _config(one: Filled, run: Run, seed: int, base: RunConfig) -> RunConfig:
         suite=suite or base.suite,
         tasks=() if suite else asked,
     )
-    config.validate()
-    return config

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from meteor_bench.paper.numbers import Column, PaperTable, Run
 from meteor_bench.plain import plain
 from meteor_bench.report.accuracy import METEOR_GROUPS, accuracy
 from meteor_bench.report.cells import Cell, cells, load_run
-from meteor_bench.report.sections import sections
+from meteor_bench.report.sections import Section, sections
 from meteor_bench.report.times import latency
 from meteor_bench.store import find_runs
 
@@ -86,11 +86,21 @@ class Shelf:
         runs = [load_run(path) for path in find_runs(folder)] if there else []
         finished = [run for run in runs if run.record.status == "complete"]
         self.cells = cells(run for run in finished if run.record.config.limit == limit)
+        self._frames: dict[tuple[int, str], pd.DataFrame] = {}
 
     @property
     def models(self) -> set[str]:
         """The models that were named."""
         return {short_name(cell.record.config.model) for cell in self.cells}
+
+    def frame(self, cell: Cell, make: Callable[[Section], pd.DataFrame]) -> pd.DataFrame:
+        """A cell's rows of a report's frame, made once: a cell stands in several tables."""
+        key = id(cell), make.__name__
+        if key not in self._frames:
+            section, row = next((s, at) for s in sections([cell]) for at, one in enumerate(s.cells) if one is cell)
+            frame = make(section)
+            self._frames[key] = frame[frame["row"] == row] if len(frame) else frame
+        return self._frames[key]
 
     def find(self, model: str, run: Run, asked: Sequence[str], *, timed: bool = False) -> Cell | None:
         """The newest cell of a run that answered all these benchmarks."""
@@ -116,6 +126,7 @@ class Numbers:
     """What a cell gives for the columns of a table.
 
     Attributes:
+        shelf: that the runs are from.
         cell: the runs.
         columns: of the table.
         benchmarks: of the table.
@@ -123,6 +134,7 @@ class Numbers:
             was not asked; else scores are of 0 to 100 and times in ms.
     """
 
+    shelf: Shelf
     cell: Cell
     columns: Sequence[Column]
     benchmarks: Asked
@@ -255,24 +267,15 @@ class Numbers:
             return self
         if self.cell.unpruned is None:
             return None
-        return Numbers(self.cell.unpruned, self.columns, self.benchmarks, self.reported_scale)
+        return Numbers(self.shelf, self.cell.unpruned, self.columns, self.benchmarks, self.reported_scale)
 
-    @cached_property
+    @property
     def _accuracy(self) -> pd.DataFrame:
-        return self._rows(accuracy)
+        return self.shelf.frame(self.cell, accuracy)
 
-    @cached_property
+    @property
     def _latency(self) -> pd.DataFrame:
-        return self._rows(latency)
-
-    def _rows(self, make: Any) -> pd.DataFrame:
-        """This cell's rows of a report's frame."""
-        for section in sections([self.cell]):
-            for row, cell in enumerate(section.cells):
-                if cell is self.cell:
-                    frame: pd.DataFrame = make(section)
-                    return frame if frame.empty else frame[frame["row"] == row]
-        raise AssertionError("a cell is in its own section")
+        return self.shelf.frame(self.cell, latency)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -64,8 +65,12 @@ class Worse(DivPrune):
 
 @dataclass(frozen=True)
 class TwiceAsSlow(DivPrune):
-    """Works everything out twice."""
+    """Dawdles until selection has taken twice its time: 1.4 times the decision, which gathering then follows."""
 
     def fuse(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
-        super().fuse(views)
-        return super().fuse(views)
+        start = time.thread_time()
+        decisions = super().fuse(views)
+        end = start + 2.4 * (time.thread_time() - start)
+        while time.thread_time() < end:
+            pass
+        return decisions

@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from meteor_bench import cli
-from meteor_bench.check.baseline import Setting, read, write
+from meteor_bench.check.baseline import read, write
 from meteor_bench.check.command import METHODS, RATIO, check
+from meteor_bench.config import Setting
 from meteor_bench.errors import ConfigError, MeteorBenchError, RecordError
 
 SHIPPED = Path(__file__).parents[2] / "results" / "reference" / "check.yaml"
@@ -23,7 +24,7 @@ def test_it_reads_back_as_written(tmp_path: Path) -> None:
     """Floats, digits that look like numbers, parameters and stages included."""
     baseline = read(SHIPPED)
     odd = Setting("meteor", 0.5, {"layer": 3, "heads": "all"}, ("encode", "fuse"), "keep")
-    assert odd.label == "meteor[encode,fuse](layer=3,heads=all,positions=keep) 0.5"
+    assert odd.label == "meteor[encode,fuse](layer=3, heads=all, positions=keep) 0.5"
     measured = replace(baseline.cells["meteor 0.76"], right={t: "1" * 12 for t in baseline.data})
     partial = replace(measured, right={t: (0.25,) * 12 for t in baseline.data})
     config = replace(baseline.config, methods=(odd, Setting("random", 0.1)))

@@ -117,6 +117,7 @@ def test_a_run_that_fails_does_not_stop_the_others(
     [
         ("paper metor", "unknown paper 'metor'; did you mean 'meteor'?"),
         ("paper meteor --table mian", "unknown table of meteor 'mian'; did you mean 'main'?"),
+        ("paper meteor --model pokcet", "unknown model 'pokcet'; did you mean 'pocket'?"),
         ("paper meteor --limit 0", "limit must be 1 or more, not 0"),
         ("paper meteor --format pdf", "Invalid value for '--format'"),
         ("paper", "Missing argument 'PAPER'"),
