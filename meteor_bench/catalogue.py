@@ -52,7 +52,9 @@ def models() -> list[dict[str, Any]]:
 
 def card_row(card: ModelCard) -> dict[str, Any]:
     """What a card says, as plain data."""
-    said = {field: getattr(card, field) for field in ("fusion", "tokens", "llm", "licence", "weights", "note")}
+    said = {
+        field: getattr(card, field) for field in ("fusion", "tokens", "llm", "licence", "weights", "published", "note")
+    }
     return {**said, "encoders": dict(card.towers)}
 
 
@@ -68,7 +70,7 @@ def _model(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
         "licence": row["licence"],
         "encoders": [f"{tower}: {what}{_figures(cost, tower)}" for tower, what in row["encoders"].items()],
         "llm": row["llm"] + prefill,
-        "weights": row["weights"] or "shipped",
+        "weights": row["weights"] or ("shipped" if row["published"] else "none published"),
         "note": row["note"],
     }
 

@@ -82,6 +82,9 @@ def _models() -> Said:
     absent = []
     for name in MODELS.names():
         card = MODELS.load(name)
+        if not card.published:
+            absent.append(name)
+            continue
         if card.weights is not None:
             try:
                 yield "ok", f"{name}: weights in {locate(card.weights, fetch=False)}, not read"

@@ -48,12 +48,17 @@ def test_models_whose_weights_are_not_shipped_are_optional(monkeypatch: pytest.M
         def build(self, *_: object) -> None:
             raise ModelError("shard 2 is corrupted")
 
-    rows = {"near": Card(weights=str(tmp_path)), "far": Card(weights="some/where"), "own": Card(weights=None)}
+    rows = {
+        "near": Card(weights=str(tmp_path), published=True),
+        "far": Card(weights="some/where", published=True),
+        "own": Card(weights=None, published=True),
+        "none": Card(weights=None, published=False),
+    }
     (tmp_path / "config.json").write_text("{}")
     monkeypatch.setattr(doctor, "MODELS", SimpleNamespace(names=lambda: list(rows), load=rows.get))
     only(monkeypatch, "models")
     assert [(f.state, f.said) for f in examine()] == [
         ("ok", f"near: weights in {tmp_path}, not read"),
         ("fails", "own: shard 2 is corrupted"),
-        ("optional", "need weights that are not here (--source takes their folder): far"),
+        ("optional", "need weights that are not here (--source takes their folder): far, none"),
     ]

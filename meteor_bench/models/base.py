@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from meteor_bench.core.cache import LayerCache
 from meteor_bench.core.probe import Probe
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.core.weave import Block
+from meteor_bench.models.card import FusionKind, ModelCard
 from meteor_bench.models.processing import PLAIN, Clip, Look, Processor, Prompt, Scene
 
 __all__ = [
@@ -35,8 +36,6 @@ __all__ = [
     "Scene",
     "VisionTower",
 ]
-
-FusionKind = Literal["independent", "shared"]
 
 
 class VisionTower(nn.Module, ABC):
@@ -289,28 +288,3 @@ class VLM:
     def modules(self) -> dict[str, nn.Module]:
         """Every module by name, for digests and laws."""
         return {**{f"towers.{k}": t for k, t in self.towers.items()}, "fusion": self.fusion, "decoder": self.decoder}
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """A row of `list models`: what a model is, without building it.
-
-    Attributes:
-        build: (device, dtype, source) -> VLM; ``source`` is a checkpoint's folder, None for the shipped weights.
-        variants: fusion kind -> name of the model that offers it, for methods that prefer one.
-        weights: folder or hub id of the weights, None where they are shipped.
-        random: (device, dtype) -> VLM of the real size with random weights; the device may be "meta". Needs no file
-            but those of the package.
-    """
-
-    name: str
-    fusion: FusionKind
-    towers: Mapping[str, str]
-    llm: str
-    tokens: int
-    licence: str
-    build: Callable[..., VLM]
-    variants: Mapping[str, str] = field(default_factory=dict)
-    note: str = ""
-    weights: str | None = None
-    random: Callable[[str, torch.dtype], VLM] | None = None

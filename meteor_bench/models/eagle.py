@@ -11,6 +11,7 @@ tiny ones) adds a key of ours, `mm_vision_sizes`: {"image": pixels, "grid": side
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -251,7 +252,7 @@ def _row(name: str, encoders: str, width: int, llm: Mapping[str, Any], hub: str 
     """A row of the model table, of the published sizes."""
     vision = {"mm_vision_tower": encoders, "mm_hidden_size": width, "mm_projector_type": "mlp2x_gelu"}
     common = {"image_aspect_ratio": "pad", "rms_norm_eps": 1e-5, "tie_word_embeddings": False}
-    return card_for({**vision, **common, **llm}, name, hub, note)
+    return replace(card_for({**vision, **common, **llm}, name, hub, note), published=hub is not None)
 
 
 def _llama(width: int, inner: int, layers: int, heads: int, kv: int, vocabulary: int, theta: float) -> dict[str, Any]:

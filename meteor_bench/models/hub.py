@@ -144,13 +144,14 @@ def card(
     *,
     licence: str = "see the checkpoint's card",
     weights: str | None = None,
+    published: bool = True,
     note: str = "",
 ) -> ModelCard:
     """A row of the model table, or the card of a folder.
 
     Args:
         load: a family's, with (configuration, name, device, dtype, folder or None for random weights).
-        weights: hub id of the row's weights.
+        weights, published: of the row, see `ModelCard`.
     """
     text = config.get("text_config", config)
     return ModelCard(
@@ -164,6 +165,7 @@ def card(
         build=partial(_trained, load, config, name),
         note=note,
         weights=weights,
+        published=published,
         random=lambda device, dtype: load(config, name, device, dtype, None),
     )
 

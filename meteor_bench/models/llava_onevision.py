@@ -253,5 +253,6 @@ LLAVA_VIDEO_7B = card_for(
     {**LLAVA_ONEVISION_7B_CONFIG, "mm_spatial_pool_mode": "average", "mm_newline_position": "grid"},
     "llava-video-7b",
     licence="Apache-2.0",
+    published=False,
     note="169 tokens for a frame; no weights in transformers' format were published",
 )
