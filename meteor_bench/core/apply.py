@@ -10,7 +10,7 @@ from torch import Tensor
 from meteor_bench.core.pruner import Decision
 from meteor_bench.core.tokens import Grid, Tokens
 
-__all__ = ["apply", "concat", "densify", "join_frames", "on_cells", "pick", "rows_of"]
+__all__ = ["apply", "concat", "densify", "join_frames", "on_cells", "pick", "rows_of", "scatter_rows", "take_rows"]
 
 
 def apply(tokens: Tokens, decision: Decision) -> Tokens:
@@ -18,44 +18,58 @@ def apply(tokens: Tokens, decision: Decision) -> Tokens:
     keep = (decision.keep & tokens.visual) | (tokens.special & tokens.valid)
     if decision.mix is None and decision.order is None and bool(torch.equal(keep, tokens.valid)):
         return tokens
-    into = _destinations(tokens, keep, decision)
+    order = None if decision.order is None else decision.order.masked_fill(tokens.special, -1)
+    x, size = tokens.x, tokens.size
+    if decision.merge_into is None:
+        moved = tokens.origin.masked_fill(~keep, -1)
+    else:
+        into = _destinations(tokens, keep, decision.merge_into)
+        gone = into < 0
+        slot = into.clamp(min=0)
+        moved = tokens.origin.gather(1, slot).masked_fill(gone, -1)
+        size = torch.zeros_like(size).scatter_add_(1, slot, size.masked_fill(gone, 0))
+        if decision.mix is None:
+            x = _merged(tokens, keep, slot, gone, decision)
     if decision.mix is not None:
         x = _mixed(tokens, keep, decision.mix)
-    elif decision.merge_into is not None:
-        x = _merged(tokens, keep, into, decision)
-    else:
-        x = tokens.x
-    size = tokens.size
-    if decision.merge_into is not None:
-        absorbed = torch.where(into >= 0, size, torch.zeros_like(size))
-        size = torch.zeros_like(size).scatter_add_(1, into.clamp(min=0), absorbed)
-    order = None if decision.order is None else decision.order.masked_fill(tokens.special, -1)
-    out = pick(replace(tokens, x=x, size=size), keep, order)
-    return replace(out, group=_regroup(tokens, into))
+    return pick(replace(tokens, x=x, size=size, group=_regroup(tokens, moved)), keep, order)
 
 
-def _destinations(tokens: Tokens, keep: Tensor, decision: Decision) -> Tensor:
+def _destinations(tokens: Tokens, keep: Tensor, merge_into: Tensor) -> Tensor:
     """[B, N] index of the token that each token ends in: itself, its absorber, or -1."""
-    own = torch.arange(keep.shape[1], device=keep.device).expand_as(keep)
-    other = torch.full_like(own, -1) if decision.merge_into is None else decision.merge_into
-    other = torch.where(tokens.visual, other, torch.full_like(own, -1))
-    return torch.where(keep, own, other)
+    own = torch.arange(keep.shape[1], device=keep.device)
+    return torch.where(keep, own, merge_into.masked_fill(~tokens.visual, -1))
 
 
-def _merged(tokens: Tokens, keep: Tensor, into: Tensor, decision: Decision) -> Tensor:
-    """[B, N, D] where every absorbing token holds its weighted sum or mean; others are untouched, bit for bit."""
-    weight = tokens.size if decision.weight is None else decision.weight
-    weight = torch.where(into >= 0, weight.float(), torch.zeros_like(weight, dtype=torch.float32))
-    slot = into.clamp(min=0)
-    x = tokens.x.float()
-    total = torch.zeros_like(x).scatter_add_(1, slot[..., None].expand_as(x), x * weight[..., None])
-    mass = torch.zeros_like(weight).scatter_add_(1, slot, weight)
+def _merged(tokens: Tokens, keep: Tensor, slot: Tensor, gone: Tensor, decision: Decision) -> Tensor:
+    """[B, N, D] where every absorbing token holds its weighted sum or mean; others are untouched, bit for bit.
+
+    Args:
+        slot: [B, N] the token that each one ends in, anything for those that are ``gone``.
+    """
+    weight = (tokens.size if decision.weight is None else decision.weight).float().masked_fill(gone, 0.0)
+    total = scatter_rows(tokens.x.float() * weight[..., None], slot)
     if decision.weight is None or decision.normalise:
-        total = total / mass.clamp(min=1e-12)[..., None]
-    sources = ((into >= 0) & ~keep).to(weight.dtype)
-    absorbs = torch.zeros_like(weight).scatter_add_(1, slot, sources) > 0
-    changed = absorbs if decision.weight is None or decision.normalise else keep & ~tokens.special
+        mass = torch.zeros_like(weight).scatter_add_(1, slot, weight)
+        total /= mass.clamp_(min=1e-12)[..., None]
+        sources = (~(gone | keep)).to(weight.dtype)
+        changed = torch.zeros_like(weight).scatter_add_(1, slot, sources) > 0  # those that absorb another
+    else:
+        changed = keep & ~tokens.special
     return torch.where(changed[..., None], total.to(tokens.x.dtype), tokens.x)
+
+
+def scatter_rows(x: Tensor, slot: Tensor) -> Tensor:
+    """[B, N, D] with row ``slot[b, n]`` the sum of the rows x[b, n] that point to it; slot [B, N]."""
+    b, n, d = x.shape
+    # Whole rows at once: several times faster than scattering single numbers.
+    flat = (slot + torch.arange(0, b * n, n, device=slot.device)[:, None]).flatten()
+    return torch.zeros(b * n, d, dtype=x.dtype, device=x.device).index_add_(0, flat, x.reshape(-1, d)).view(b, n, d)
+
+
+def take_rows(x: Tensor, index: Tensor) -> Tensor:
+    """[B, K, D]: the rows x[b, index[b, k]] of [B, N, D]."""
+    return x[torch.arange(len(x), device=x.device)[:, None], index]
 
 
 def _mixed(tokens: Tokens, keep: Tensor, mix: Tensor) -> Tensor:
@@ -65,19 +79,16 @@ def _mixed(tokens: Tokens, keep: Tensor, mix: Tensor) -> Tensor:
     kept = keep & ~tokens.special
     rows = (mix.float() @ tokens.x.float()).to(tokens.x.dtype)  # [B, K, D]
     order = (kept.cumsum(1) - 1).clamp(min=0)
-    spread = rows.gather(1, order[..., None].expand(-1, -1, rows.shape[-1]))
-    return torch.where(kept[..., None], spread, tokens.x)
+    return torch.where(kept[..., None], take_rows(rows, order), tokens.x)
 
 
-def _regroup(tokens: Tokens, into: Tensor) -> Tensor:
-    """[B, G] group map after tokens moved to ``into``."""
+def _regroup(tokens: Tokens, moved: Tensor) -> Tensor:
+    """[B, G] group map after each token has become (part of) the token of origin ``moved`` [B, N], -1 for none."""
     b, cells = tokens.group.shape
-    target = torch.where(into >= 0, tokens.origin.gather(1, into.clamp(min=0)), torch.full_like(into, -1))
-    # One extra column takes the writes of special tokens and padding (origin -1).
-    table = torch.full((b, cells + 1), -1, dtype=torch.long, device=into.device)
-    table.scatter_(1, torch.where(tokens.origin >= 0, tokens.origin, cells), target)
-    moved = table.gather(1, torch.where(tokens.group >= 0, tokens.group, cells))
-    return torch.where(tokens.group >= 0, moved, tokens.group)
+    # One extra column, to which -1 leads, takes the writes of special tokens and padding; it keeps its -1.
+    table = torch.full((b, cells + 1), -1, dtype=torch.long, device=moved.device)
+    table.scatter_(1, tokens.origin % (cells + 1), moved.masked_fill(tokens.origin < 0, -1))
+    return table.gather(1, tokens.group % (cells + 1))
 
 
 def pick(tokens: Tokens, keep: Tensor, order: Tensor | None = None) -> Tokens:
@@ -87,23 +98,36 @@ def pick(tokens: Tokens, keep: Tensor, order: Tensor | None = None) -> Tokens:
         order: [B, N] sort keys of the chosen ones; None: sequence order.
     """
     counts = keep.sum(1)
-    width = int(counts.max())
-    if order is None:
-        index = (~keep).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
+    least, most = torch.stack(torch.aminmax(counts)).tolist() if len(counts) else (0, 0)
+    ragged = least < most
+    if order is not None:
+        index = order.double().masked_fill(~keep, torch.inf).argsort(dim=1, stable=True)[:, :most]
+    elif ragged:
+        index = (~keep).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
     else:
-        index = order.double().masked_fill(~keep, torch.inf).argsort(dim=1, stable=True)[:, :width]
-    valid = torch.arange(width, device=keep.device) < counts[:, None]
-    x = tokens.x.gather(1, index[..., None].expand(-1, -1, tokens.x.shape[-1]))
-    if not bool(valid.all()):
-        x = x.masked_fill(~valid[..., None], 0)
+        index = keep.nonzero()[:, 1].view(len(keep), most)
+    out = replace(
+        tokens,
+        x=take_rows(tokens.x, index),
+        valid=torch.ones_like(index, dtype=torch.bool),
+        origin=tokens.origin.gather(1, index),
+        special=tokens.special.gather(1, index),
+        size=tokens.size.gather(1, index),
+        slot=None if tokens.slot is None else tokens.slot.gather(1, index),
+    )
+    return _masked(out, torch.arange(most, device=keep.device) < counts[:, None]) if ragged else out
+
+
+def _masked(tokens: Tokens, valid: Tensor) -> Tokens:
+    """The tokens with everything else made padding."""
     return replace(
         tokens,
-        x=x,
+        x=tokens.x.masked_fill(~valid[..., None], 0),
         valid=valid,
-        origin=tokens.origin.gather(1, index).masked_fill(~valid, -1),
-        special=tokens.special.gather(1, index) & valid,
-        size=tokens.size.gather(1, index).masked_fill(~valid, 0),
-        slot=None if tokens.slot is None else tokens.slot.gather(1, index).masked_fill(~valid, -1),
+        origin=tokens.origin.masked_fill(~valid, -1),
+        special=tokens.special & valid,
+        size=tokens.size.masked_fill(~valid, 0),
+        slot=None if tokens.slot is None else tokens.slot.masked_fill(~valid, -1),
     )
 
 
@@ -165,8 +189,8 @@ def on_cells(tokens: Tokens, values: Tensor) -> Tensor:
     b, cells = tokens.group.shape
     values = values.float().masked_fill(~tokens.visual, -torch.inf)
     table = torch.full((b, cells + 1), -torch.inf, device=values.device)  # the extra column takes what is no cell's
-    table.scatter_(1, torch.where(tokens.visual, tokens.origin, cells), values)
-    return table.gather(1, torch.where(tokens.group >= 0, tokens.group, cells))
+    table.scatter_(1, tokens.origin % (cells + 1), values)
+    return table.gather(1, tokens.group % (cells + 1))
 
 
 def densify(tokens: Tokens) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from meteor_bench.core.apply import apply
 from meteor_bench.core.clock import Clock
-from meteor_bench.core.engine import Engine, seeded
+from meteor_bench.core.engine import Engine, Generators
 from meteor_bench.core.fuse import Visual
 from meteor_bench.core.probe import Probe
 from meteor_bench.core.pruner import DecodePoint, View
@@ -125,7 +125,7 @@ def decide(
             text_keys=seen.text_keys,
             rope=_rope_bias(engine, stream) if point.rope else None,
             memo=dict(memo),
-            generators=tuple(seeded(engine.seed, key, f"decode.{index}") for key in visual.keys),
+            generators=Generators(engine.seed, visual.keys, f"decode.{index}"),
             tower="llm",
             layer=point.before,
             point=index,

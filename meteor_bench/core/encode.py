@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import apply, join_frames, on_cells
-from meteor_bench.core.engine import Engine, seeded
+from meteor_bench.core.engine import Engine, Generators
 from meteor_bench.core.probe import Probe
 from meteor_bench.core.pruner import EncodePoint, View
 from meteor_bench.core.tokens import Grid, Tokens
@@ -69,7 +69,7 @@ class _TowerRun:
     tokens: Tokens
     done: int = 0
     blocks: list[_Ran] = field(default_factory=list)
-    score: Tensor | None = None  # [R, cells of a frame]
+    scored: tuple[Tokens, Tensor] | None = None  # the last decision's tokens and score [R, N]
 
     def flops(self, height: int, width: int) -> list[int]:
         """[R] on the lengths that its blocks really had."""
@@ -121,7 +121,7 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str], scene: Scene = P
         keys=tuple(keys),
         flops=_encode_flops(runs, frames, rows.shape[-2], rows.shape[-1]),
         notes=tuple(sorted(notes)),
-        scores={n: run.score.reshape(batch, -1) for n, run in runs.items() if run.score is not None},
+        scores=_scores(engine, runs, batch),
         memo={name: value.reshape(batch, frames, *value.shape[1:]) for name, value in memo.items()},
         scene=scene,
     )
@@ -162,7 +162,7 @@ def _encode_point(
             target=target,
             attention=_tower_attention(probe),
             keys=None if probe is None else probe.keys,
-            generators=tuple(seeded(engine.seed, key, f"encode.{index}.{name}") for key in names),
+            generators=Generators(engine.seed, names, f"encode.{index}.{name}"),
             tower=name,
             has_cls=run.tower.has_cls,
             layer=block + 1,
@@ -182,13 +182,21 @@ def _encode_point(
         if name in decisions:
             decision = decisions[name]
             with engine.clock.stage("prune"):
-                run.score = None if decision.score is None else on_cells(run.tokens, decision.score)
+                run.scored = None if decision.score is None else (run.tokens, decision.score)
                 run.tokens = apply(run.tokens, decision)
         engine.record("encode", index, name, run.tokens)
         if point.inside:
             with engine.clock.stage(f"encode.{name}"):
                 _close_block(run)
     return {name: value for decision in decisions.values() for name, value in decision.memo.items()}
+
+
+def _scores(engine: Engine, runs: Mapping[str, _TowerRun], batch: int) -> dict[str, Tensor]:
+    """tower -> [B, G] `View.scores`, where there is a fuse point to see them."""
+    if engine.points.fuse is None:
+        return {}
+    with engine.clock.stage("prune"):
+        return {n: on_cells(*run.scored).reshape(batch, -1) for n, run in runs.items() if run.scored is not None}
 
 
 def _advance(

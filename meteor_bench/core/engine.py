@@ -8,8 +8,8 @@ of an image can share it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.errors import UnsupportedError
 from meteor_bench.models.base import VLM
 
-__all__ = ["Engine", "Recorder", "default_positions", "seeded"]
+__all__ = ["Engine", "Generators", "Recorder", "default_positions", "seeded"]
 
 Observer = Callable[[str, View], bool]
 Recorder = Callable[[str, int, str, Tokens], None]
@@ -39,6 +39,36 @@ def default_positions(vlm: VLM, pruner: Pruner) -> str:
     Contiguous numbers are a notion of one axis: there they would move tokens even when nothing is pruned.
     """
     return "keep" if vlm.decoder.axes > 1 else pruner.positions
+
+
+class Generators(Sequence[torch.Generator]):
+    """One generator per row of a view, made when it is first asked for: most methods draw nothing.
+
+    Args:
+        seed, salt: as for `seeded`.
+        keys: one per row.
+    """
+
+    def __init__(self, seed: int, keys: Sequence[str], salt: str) -> None:
+        self._seed, self._keys, self._salt = seed, keys, salt
+        self._made: dict[int, torch.Generator] = {}
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @overload
+    def __getitem__(self, row: int) -> torch.Generator: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> list[torch.Generator]: ...
+
+    def __getitem__(self, row: int | slice) -> torch.Generator | list[torch.Generator]:
+        if isinstance(row, slice):
+            return [self[i] for i in range(*row.indices(len(self)))]
+        at = range(len(self))[row]
+        if at not in self._made:
+            self._made[at] = seeded(self._seed, self._keys[at], self._salt)
+        return self._made[at]
 
 
 class Engine:

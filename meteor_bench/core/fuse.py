@@ -11,7 +11,7 @@ from torch import Tensor
 
 from meteor_bench.core.apply import apply, concat, densify, rows_of
 from meteor_bench.core.encode import Towered
-from meteor_bench.core.engine import Engine, seeded
+from meteor_bench.core.engine import Engine, Generators
 from meteor_bench.core.pruner import Layout, View
 from meteor_bench.core.stream import pad
 from meteor_bench.core.tokens import Grid, Tokens
@@ -129,7 +129,7 @@ def _fuse_view(
         keep=engine.budget.keep,
         layout=engine.layout(grids, _cells(vlm, grids)),
         text=text,
-        generators=tuple(seeded(engine.seed, key, f"fuse.{tower}") for key in towered.keys),
+        generators=Generators(engine.seed, towered.keys, f"fuse.{tower}"),
         tower=tower,
         has_cls=False if tower == "fused" else engine.vlm.towers[tower].has_cls,
         groups={name: t.group for name, t in towered.tokens.items()},

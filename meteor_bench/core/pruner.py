@@ -165,5 +165,5 @@ def keep_top(score: Tensor, k: Tensor, allowed: Tensor) -> Tensor:
     """
     score = score.float().masked_fill(~allowed, -torch.inf)
     order = score.argsort(dim=1, descending=True, stable=True)
-    rank = torch.empty_like(order).scatter_(1, order, torch.arange(score.shape[1], device=k.device).expand_as(order))
-    return (rank < k[:, None]) & allowed
+    first = torch.arange(score.shape[1], device=k.device) < k[:, None]
+    return torch.zeros_like(allowed).scatter_(1, order, first) & allowed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -73,16 +74,21 @@ class Tokens:
             grid=grid,
         )
 
-    @property
+    # Asked for again and again at every pruning point; each is worked out once.
+    @cached_property
     def visual(self) -> Tensor:
         """[B, N] bool, True for the tokens that a method may keep or drop."""
         return self.valid & ~self.special
 
-    def counts(self) -> Tensor:
-        """[B] number of visual tokens in each row."""
+    @cached_property
+    def _counts(self) -> Tensor:
         return self.visual.sum(1)
 
-    @property
+    def counts(self) -> Tensor:
+        """[B] number of visual tokens in each row."""
+        return self._counts
+
+    @cached_property
     def padded(self) -> bool:
         """Whether any row holds padding (then every attention needs a mask)."""
         return not bool(self.valid.all())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -81,7 +81,7 @@ class View:
     keys: Tensor | None = None
     text: Tensor | None = None
     partials: Mapping[str, Tensor] | None = None
-    generators: tuple[torch.Generator, ...] = ()
+    generators: Sequence[torch.Generator] = ()
     tower: str = ""
     has_cls: bool = False
     layer: int = 0

@@ -196,7 +196,8 @@ class InsideMerger(Pruner):
             )
         lead = sizes[self._lead(view.layout)]
         kept = torch.minimum(torch.maximum(view.target, view.target * lead // view.reference), lead).double()
-        return {name: round_half_up(kept * n / lead).clamp(min=1) for name, n in sizes.items()}
+        whole = round_half_up(torch.stack([kept * n / lead for n in sizes.values()])).clamp(min=1)
+        return dict(zip(sizes, whole.unbind(), strict=True))
 
     def _lead(self, layout: Layout) -> str:
         sequence = [name for name, depth in layout.depths.items() if depth > 0]
@@ -216,13 +217,14 @@ class InsideMerger(Pruner):
         depth, n = view.layout.depths[view.tower], view.layout.grids[view.tower].n
         stops = view.layers[:-1]  # the last one is the output
         here = stops.index(view.layer)
-        wanted, final = torch.full_like(target, -1), torch.zeros_like(target, dtype=torch.bool)
-        for value in torch.unique(target).tolist():  # one or two values in a batch
-            found = plan(self.schedule, tuple(self._blocks(depth)), stops, n, value)
-            if found.reached > value and not self.relax and self._counts(view):
+        blocks, counts = tuple(self._blocks(depth)), self._counts(view)
+        values = target.tolist()
+        found = {value: plan(self.schedule, blocks, stops, n, value) for value in set(values)}  # one or two in a batch
+        for value, planned in found.items():
+            if planned.reached > value and not self.relax and counts:
                 raise BudgetError(self._unreachable(view.tower, value, depth, n))
-            wanted = torch.where(target == value, found.counts[here], wanted)
-            final = final | ((target == value) & (found.last == here) & self._counts(view))
+        wanted = torch.tensor([found[value].counts[here] for value in values], device=target.device)
+        final = torch.tensor([counts and found[value].last == here for value in values], device=target.device)
         return wanted, final
 
     def _unreachable(self, tower: str, value: int, depth: int, n: int) -> str:

@@ -35,6 +35,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from meteor_bench.core.apply import take_rows
 from meteor_bench.core.pruner import EncodePoint, Fact, View, keep_top
 from meteor_bench.errors import ConfigError
 from meteor_bench.methods._merging import InsideMerger
@@ -81,47 +82,46 @@ class EvoPrune(InsideMerger):
     def pair(self, view: View, x: Tensor, visual: Tensor, r: Tensor, final: Tensor | None) -> Tensor:
         """Even tokens to odd ones by the score; protected ones as a last resort in the last merge layer."""
         attention = view.attention if self.attention and final is not None else None
-        rows, n, _ = x.shape
         count = visual.sum(1)
         # Visual tokens first, in order; their places 0, 2, 4, … are a, places 1, 3, 5, … are b.
-        order = (~visual).to(torch.uint8).argsort(dim=1, stable=True)
-        v = unit(x.gather(1, order[..., None].expand_as(x)))  # [R, N, D]
-        place = torch.arange(n, device=x.device)
-        present = place < count[:, None]
-        guarded = torch.zeros_like(visual)
+        order = (~visual).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(count.max())]
+        v = unit(take_rows(x, order))  # [R, M, D]
+        likeness = v @ v.transpose(1, 2)
+        present = torch.arange(order.shape[1], device=x.device) < count[:, None]
+        free = present  # not protected
         if attention is not None:
             quota = torch.minimum((self.protect * count.double()).long(), count - 2 * r).clamp(min=0)
-            guarded = keep_top(attention, quota, visual).gather(1, order)
-        score = (v[:, 0::2] @ v[:, 1::2].transpose(1, 2)).clamp(min=0)  # [R, A, B]
+            free = present & ~keep_top(attention, quota, visual).gather(1, order)
+        score = likeness[:, 0::2, 1::2].clamp(min=0)  # [R, A, B]
         if self.diversity:
-            apart = self._isolation(v, present)
+            apart = self._isolation(likeness, present)
             score = score * torch.exp(-self.strength * (apart[:, 0::2, None] + apart[:, None, 1::2]))
         possible = present[:, 0::2, None] & present[:, None, 1::2]
-        legal = possible & ~guarded[:, 0::2, None] & ~guarded[:, None, 1::2]
+        legal = free[:, 0::2, None] & free[:, None, 1::2]
         # Scores lie in [0, 1]; illegal edges come after all legal ones, impossible ones never.
-        score = torch.where(legal, score, score - 2).masked_fill(~possible, -torch.inf)
-        into = torch.arange(n, device=x.device).expand(rows, n)
+        score = torch.where(legal, score, score - 2).masked_fill_(~possible, -torch.inf)
+        own = torch.arange(visual.shape[1], device=x.device)
+        into = own.masked_fill(~visual, -1)
         if score.shape[2] > 0:
             best, partner = score.max(2)  # [R, A], [R, A] place in b
             allowed = legal.any(2) if final is None else legal.any(2) | (final[:, None] & possible.any(2))
             merged = keep_top(best, r, allowed)
             source = order[:, 0::2]
-            goal = order.gather(1, (2 * partner + 1).clamp(max=n - 1))
-            into = into.scatter(1, source, torch.where(merged, goal, source))
-        return torch.where(visual, into, -torch.ones_like(into))
+            # What is not visual stands in no edge and keeps its -1.
+            goal = torch.where(merged, order.gather(1, 2 * partner + 1), into.gather(1, source))
+            into = into.scatter(1, source, goal)
+        return into
 
-    def _isolation(self, v: Tensor, present: Tensor) -> Tensor:
-        """[R, N] d_i of unit vectors [R, N, D] whose first tokens of each row are present."""
-        n = v.shape[1]
-        count = present.sum(1)
-        square = (2 - 2 * v @ v.transpose(1, 2)).clamp(min=0)  # [R, N, N] squared distances
-        itself = torch.eye(n, dtype=torch.bool, device=v.device)
-        square = square.masked_fill(itself | ~present[:, None], torch.inf)
-        k = min(self.neighbours, n)
-        near = square.topk(k, dim=2, largest=False).values  # [R, N, K]
+    def _isolation(self, likeness: Tensor, present: Tensor) -> Tensor:
+        """[R, M] d_i of M unit vectors with the cosines [R, M, M], of which each row's first are present."""
+        n = likeness.shape[1]
+        square = (2 - 2 * likeness).clamp_(min=0)  # squared distances
+        square.diagonal(dim1=1, dim2=2).fill_(torch.inf)
+        square.masked_fill_(~present[:, None], torch.inf)
+        near = square.topk(min(self.neighbours, n), dim=2, largest=False).values  # [R, M, K]
         real = near.isfinite() & present[..., None]
         if self.temperature > 0:
-            tau2 = torch.full_like(count, 0, dtype=v.dtype) + self.temperature**2
+            tau2 = near.new_full((len(near),), self.temperature**2)
         else:
             distance = near.sqrt().masked_fill(~real, torch.nan)
             tau2 = distance.flatten(1).nanmedian(1).values.nan_to_num(1.0).square().clamp(min=1e-12)

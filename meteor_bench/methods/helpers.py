@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from meteor_bench.core.apply import scatter_rows, take_rows
 from meteor_bench.core.pruner import Decision, Layout, View, keep_top
 from meteor_bench.core.tokens import Grid
 from meteor_bench.errors import ConfigError, UnsupportedError
@@ -140,10 +141,13 @@ def split_total(total: Tensor, weights: Mapping[str, Tensor | float], caps: Mapp
         even = free.double() / free.sum(1, keepdim=True).clamp(min=1)
         return left * torch.where(mass > 0, weight * free / mass.clamp(min=1e-300), even)
 
-    for _ in names:  # each round fills at least one name, or changes nothing
-        full = free & (ideal() >= cap)
-        share, free = torch.where(full, cap, share), free & ~full
     exact = ideal()
+    for _ in names:  # each round fills at least one name
+        full = free & (exact >= cap)
+        if not bool(full.any()):
+            break
+        share, free = torch.where(full, cap, share), free & ~full
+        exact = ideal()
     whole = exact.floor().long()
     rest = (total - share.sum(1) - whole.sum(1))[:, None]
     remainder = torch.where(free, exact - whole, -torch.ones_like(exact))
@@ -204,10 +208,9 @@ def absorb(x: Tensor, size: Tensor, into: Tensor) -> Tensor:
         size: [B, N] weights.
         into: [B, N] long, the token that each one ends in (itself if it stays), -1 to leave it out.
     """
-    weight = torch.where(into >= 0, size.float(), torch.zeros_like(size, dtype=torch.float32))
+    weight = size.float().masked_fill(into < 0, 0.0)
     slot = into.clamp(min=0)
-    total = torch.zeros_like(x, dtype=torch.float32)
-    total = total.scatter_add(1, slot[..., None].expand_as(x), x.float() * weight[..., None])
+    total = scatter_rows(x.float() * weight[..., None], slot)
     mass = torch.zeros_like(weight).scatter_add(1, slot, weight)
     return total / mass.clamp(min=1e-12)[..., None]
 
@@ -250,6 +253,6 @@ def split_groups(x: Tensor, into: Tensor, target: Tensor) -> Tensor:
     if not bool((missing > 0).any()):
         return into
     mean = absorb(x, torch.ones_like(into, dtype=torch.float32), into)  # [B, N, D], at the leaders
-    mean = mean.gather(1, into[..., None].expand_as(mean))
+    mean = take_rows(mean, into)
     apart = 1 - (unit(x) * unit(mean)).sum(-1)
     return torch.where(keep_top(apart, missing, member), own, into)

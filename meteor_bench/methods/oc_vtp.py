@@ -24,7 +24,7 @@ A model without a trained pruner is not supported, unless `weights` names a fold
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -51,7 +51,7 @@ MEMO = "oc-vtp."
 
 
 def taken(
-    pruner: SlotPruner, x: Tensor, visual: Tensor, slots: Tensor, generators: tuple[torch.Generator, ...]
+    pruner: SlotPruner, x: Tensor, visual: Tensor, slots: Tensor, generators: Sequence[torch.Generator]
 ) -> Tensor:
     """[R, N] bool, the tokens that a slot attends to most.
 

@@ -25,6 +25,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from meteor_bench.core.apply import take_rows
 from meteor_bench.core.pruner import EncodePoint, Fact, View, keep_top
 from meteor_bench.methods._merging import InsideMerger
 from meteor_bench.methods.helpers import unit
@@ -53,7 +54,7 @@ class ToMe(InsideMerger):
             order = (~visual).to(torch.uint8).argsort(dim=1, stable=True)
         else:
             order = own
-        v = unit(metric.gather(1, order[..., None].expand_as(metric)))
+        v = unit(metric if final is not None else take_rows(metric, order))
         here = visual.gather(1, order)
         score = v[:, 0::2] @ v[:, 1::2].transpose(1, 2)  # [R, A, B]
         possible = here[:, 0::2, None] & here[:, None, 1::2]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import apply
+from meteor_bench.core.apply import apply, rows_of
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.pruner import Layout, View
 from meteor_bench.core.tokens import Grid, Tokens
@@ -163,7 +163,7 @@ def test_a_row_does_not_depend_on_its_batch() -> None:
     tokens = ragged([36, 20, 29], GRID, cls=True)
     together = merges(EvoPrune(), inside_view(tokens, 12, 1))
     for b in range(3):
-        alone = Tokens(**{k: v[b : b + 1] if isinstance(v, Tensor) else v for k, v in vars(tokens).items()})
+        alone = rows_of(tokens, torch.tensor([b]))
         seen = inside_view(alone, 12, 1, attention=inside_view(tokens, 12, 1).attention[b : b + 1])  # type: ignore[index]
         assert merges(EvoPrune(), seen)[0] == together[b]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import apply
+from meteor_bench.core.apply import apply, rows_of
 from meteor_bench.core.pruner import Layout, View
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.errors import ConfigError
@@ -113,7 +113,7 @@ def test_a_row_does_not_depend_on_its_batch() -> None:
     seen = view(tokens, 5)
     keep = FasterVLM().encode({"t": seen})["t"].keep
     for b in range(3):
-        alone = Tokens(**{k: v[b : b + 1] if isinstance(v, Tensor) else v for k, v in vars(tokens).items()})
+        alone = rows_of(tokens, torch.tensor([b]))
         assert seen.attention is not None
         one = view(alone, 5, attention=seen.attention[b : b + 1])
         assert torch.equal(FasterVLM().encode({"t": one})["t"].keep[0], keep[b])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import torch
 
@@ -76,7 +77,7 @@ def test_noise_is_a_samples_own() -> None:
     again = noise(view(tokens, 4))
     assert torch.equal(both, again)
     alone = ragged([9], Grid(1, 4, 4))
-    alone = type(alone)(**{**vars(alone), "origin": tokens.origin[:1, :9]})
+    alone = replace(alone, origin=tokens.origin[:1, :9])
     assert torch.equal(noise(view(alone, 4))[0], both[0, :9])
 
 

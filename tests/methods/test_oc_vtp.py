@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from meteor_bench.core.apply import rows_of
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.build import build
 from meteor_bench.core.engine import seeded
 from meteor_bench.core.pruner import Layout, View
-from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.core.tokens import Grid
 from meteor_bench.errors import ModelError, UnsupportedError
 from meteor_bench.methods._slots import SlotPruner, SlotTower, feature_block, load_slots, read_towers
 from meteor_bench.methods.oc_vtp import OCVTP, BoundOCVTP, taken
@@ -142,7 +143,7 @@ def test_exact_counts_and_rows_that_do_not_depend_on_each_other(target: int) -> 
     keep = decide(METHOD, inner, inner)
     assert keep.sum(1).tolist() == [min(k, n) for k, n in zip(inner.target.tolist(), (16, 9, 12), strict=True)]
     for b in range(3):
-        alone = Tokens(**{k: v[b : b + 1] if isinstance(v, Tensor) else v for k, v in vars(tokens).items()})
+        alone = rows_of(tokens, torch.tensor([b]))
         assert inner.attention is not None
         one = view(alone, [int(inner.target[b])], attention=inner.attention[b : b + 1])
         one = View(**{**vars(one), "generators": (torch.Generator().manual_seed(b),)})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import apply, pick
+from meteor_bench.core.apply import apply, pick, rows_of
 from meteor_bench.core.probe import Probe
 from meteor_bench.core.pruner import Decision
 from meteor_bench.core.tokens import Grid, Tokens
@@ -148,7 +149,7 @@ def test_attention_received_in_windows_is_the_mean_over_all_queries(name: str) -
 def test_merged_tokens_weigh_more_where_a_method_asks_for_it() -> None:
     tower: Any = eagle.build().towers["det"]
     tokens = pruned(tower, some(1, 256, 0.3))
-    twice = Tokens(**{**vars(tokens), "size": tokens.size.clone().index_fill_(1, torch.tensor([0]), 2.0)})
+    twice = replace(tokens, size=tokens.size.clone().index_fill_(1, torch.tensor([0]), 2.0))
     where = tower.where(twice)
     added = where.seen(torch.zeros(1), torch.float32)
     window = int(where.place[0, 0]) // where.index.shape[2]
@@ -163,7 +164,7 @@ def test_rows_of_a_batch_do_not_touch_each_other() -> None:
     both = pruned(tower, some(2, 256, 0.5))
     together = tower.attend(0, both.x, None, None, tower.where(both))
     for row in range(2):
-        alone = Tokens(**{k: v[row : row + 1] if isinstance(v, Tensor) else v for k, v in vars(both).items()})
+        alone = rows_of(both, torch.tensor([row]))
         alone = pick(alone, alone.valid)
         found = tower.attend(0, alone.x, None, None, tower.where(alone))
         assert torch.allclose(together[row, : found.shape[1]], found[0], atol=1e-5)
