@@ -25,6 +25,7 @@ __all__ = ["KERNEL", "Probe", "plainly", "probing", "register"]
 
 KERNEL = "meteor_bench_sdpa"
 _CHUNK = 1 << 26  # attention entries held at once when all rows are needed
+_CHUNK_CPU = 1 << 21  # they fit in a CPU's cache
 
 
 @dataclass
@@ -67,7 +68,6 @@ class Probe:
             self.keys = key.mean(1) if self.heads == "mean" else key.transpose(1, 2).flatten(2)
         if self.mode == "keys":
             return
-        key = key.repeat_interleave(groups, dim=1) if groups > 1 else key
         scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
         if self.mode == "rows":
             assert self.rows is not None
@@ -76,12 +76,16 @@ class Probe:
         assert self.queries is not None
         b, h, q, _ = query.shape
         total = query.new_zeros(b, key.shape[2], dtype=torch.float32)
-        step = max(1, _CHUNK // max(1, b * h * key.shape[2]))
+        step = max(1, (_CHUNK if query.is_cuda else _CHUNK_CPU) // max(1, b * h * key.shape[2]))
         for start in range(0, q, step):
-            rows = torch.arange(start, min(q, start + step), device=query.device).expand(b, -1)
-            part = _softmax_rows(query, key, mask, scaling, causal, rows)  # [B, H, r, K]
+            rows = slice(start, start + step)
+            seen = None if mask is None else mask.expand(b, -1, q, -1)[:, :, rows]
+            if seen is None and causal and q > 1:
+                at = torch.arange(start, min(q, start + step), device=query.device)
+                seen = torch.arange(key.shape[2], device=query.device) <= at[:, None]
+            part = _softmax(query[:, :, rows], key, seen, scaling)  # [B, H, r, K]
             over_heads = part.amax(1) if self.peak else part.mean(1)
-            total += (over_heads * self.queries[:, rows[0], None]).sum(1)
+            total += (over_heads * self.queries[:, rows, None]).sum(1)
         self.attention = total / self.queries.sum(1, keepdim=True).clamp(min=1)
 
 
@@ -97,14 +101,21 @@ def _softmax_rows(
     b, h, q, d = query.shape
     k = key.shape[2]
     picked = query.gather(2, rows[:, None, :, None].expand(b, h, -1, d))
-    scores = (picked @ key.transpose(-1, -2)).float() * scaling
     if mask is not None:
-        chosen = mask.expand(b, -1, q, k)
-        chosen = chosen.gather(2, rows[:, None, :, None].expand(b, chosen.shape[1], -1, k))
-        scores = scores.masked_fill(~chosen, -torch.inf) if mask.dtype == torch.bool else scores + chosen.float()
+        mask = mask.expand(b, -1, q, k)
+        mask = mask.gather(2, rows[:, None, :, None].expand(b, mask.shape[1], -1, k))
     elif causal and q > 1:
-        ahead = torch.arange(k, device=query.device)[None, None, :] > rows[:, :, None]
-        scores = scores.masked_fill(ahead[:, None], -torch.inf)
+        mask = torch.arange(k, device=query.device) <= rows[:, None, :, None]
+    return _softmax(picked, key, mask, scaling)
+
+
+def _softmax(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
+    """[B, H, R, K] float32 softmax of queries [B, H, R, d] over keys [B, H_kv, K, d]; in place where it can be."""
+    b, h, r, d = query.shape
+    grouped = query.reshape(b, key.shape[1], -1, d)  # the heads that share a key, one below another
+    scores = (grouped @ key.transpose(-1, -2)).float().mul_(scaling).view(b, h, r, -1)
+    if mask is not None:
+        scores = scores.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else scores.add_(mask)
     return scores.softmax(-1)
 
 

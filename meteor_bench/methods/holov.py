@@ -20,6 +20,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from meteor_bench.core.apply import take_rows
 from meteor_bench.core.pruner import Decision, Fact, View
 from meteor_bench.errors import ConfigError
 from meteor_bench.methods._selection import AttentionSelector
@@ -40,24 +41,30 @@ def crop_of(visual: Tensor, crops: int) -> tuple[Tensor, Tensor]:
     return crop.clamp(max=crops - 1), size
 
 
-def crop_scores(x: Tensor, attention: Tensor, visual: Tensor, crop: Tensor, size: Tensor, variance: float) -> Tensor:
-    """[B, P] float64 mean score of each crop, 0 for an empty one."""
-    v = unit(x)
-    together = (crop[:, :, None] == crop[:, None]) & visual[:, :, None] & visual[:, None]
-    itself = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
-    s = (v @ v.transpose(1, 2)).masked_fill(~together | itself, 0.0)  # [B, N, N]
-    mine = size.gather(1, crop).double()  # [B, N]
-    total, square = s.double().sum(2), s.double().square().sum(2)
+def crop_scores(x: Tensor, attention: Tensor, visual: Tensor, size: Tensor, variance: float) -> Tensor:
+    """[B, P] float64 mean score of each crop of ``size`` [B, P] tokens, 0 for an empty one."""
+    b, n, d = x.shape
+    places = torch.arange(int(size.max()), device=x.device)
+    real = places < size[..., None]  # [B, P, M]
+    start = size.cumsum(1) - size
+    order = (~visual).to(torch.uint8).argsort(dim=1, stable=True)  # visual tokens first
+    token = order.gather(1, (start[..., None] + places).clamp(max=max(0, n - 1)).flatten(1))  # [B, P·M]
+    # The cosines within each crop; nobody asks for those between crops.
+    v = take_rows(unit(x), token).view(b * size.shape[1], len(places), d)
+    s = (v @ v.transpose(1, 2)).view(b, size.shape[1], len(places), len(places)).double()
+    s.diagonal(dim1=2, dim2=3).zero_()
+    s.masked_fill_(~(real[..., None] & real[..., None, :]), 0.0)
+    total, square = s.sum(3), s.square().sum(3)  # [B, P, M]
+    mine = size[..., None].double()
     mean = total / (mine - 1).clamp(min=1)
     spread = (square - 2 * mean * total + mine * mean.square()) / (mine - 1).clamp(min=1)
-    spread = spread.clamp(min=0).masked_fill(~visual, 0.0)
-    looked = (1000 * attention.double()).masked_fill(~visual, 0.0)
+    looked = 1000 * attention.gather(1, token).view_as(real).double()
 
     def crop_mean(values: Tensor) -> Tensor:
-        return torch.zeros_like(size, dtype=torch.float64).scatter_add_(1, crop, values) / size.clamp(min=1)
+        return values.masked_fill(~real, 0.0).sum(2) / size.clamp(min=1)
 
-    a, d = crop_mean(looked), crop_mean(spread)
-    return a + variance * d * a / (d + EPS)
+    a, c = crop_mean(looked), crop_mean(spread.clamp(min=0))
+    return a + variance * c * a / (c + EPS)
 
 
 def allot(weight: Tensor, size: Tensor, total: Tensor) -> Tensor:
@@ -111,7 +118,7 @@ class HoloV(AttentionSelector):
         """A budget for each crop, and its tokens with the highest attention."""
         visual = view.tokens.visual
         crop, size = crop_of(visual, self.crops)
-        weight = crop_scores(view.tokens.x, score, visual, crop, size, self.variance)
+        weight = crop_scores(view.tokens.x, score, visual, size, self.variance)
         kept = allot(weight, size, torch.minimum(share, view.tokens.counts()))  # [B, P]
         by_score = score.masked_fill(~visual, -torch.inf).argsort(dim=1, descending=True, stable=True)
         last = torch.where(visual, crop, self.crops).gather(1, by_score)

@@ -54,7 +54,7 @@ def test_received_equals_the_column_mean(monkeypatch: pytest.MonkeyPatch) -> Non
     queries = torch.ones(2, 17, dtype=torch.bool)
     queries[0, 3:] = False
     for chunk in (1 << 26, 40):  # all at once, and a query at a time
-        monkeypatch.setattr("meteor_bench.core.probe._CHUNK", chunk)
+        monkeypatch.setattr("meteor_bench.core.probe._CHUNK_CPU", chunk)
         probe = Probe(mode="received", queries=queries)
         with torch.no_grad(), probing(probe):
             model(pixels)
