@@ -42,7 +42,7 @@ def methods() -> list[dict[str, Any]]:
 
 
 def models() -> list[dict[str, Any]]:
-    """A row per model, in the order of the table; figures are for one square picture, unpruned, without text.
+    """A row per model, in the order of the table; figures are for a picture of 1024 x 1024, unpruned, without text.
 
     What is ours is read from cards.json: importing the models takes far longer than anyone wants to wait for a list.
     """
@@ -64,7 +64,7 @@ def _model(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": name,
         "fusion": row["fusion"],
-        "tokens": row["tokens"],
+        "tokens": cost["tokens"] if cost else row["tokens"],
         "params, G": _rounded(cost["parameters"] / 1e9) if cost else "",
         "TFLOPs": _rounded(_flops(cost) / 1e12) if cost else "",
         "licence": row["licence"],

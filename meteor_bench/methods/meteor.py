@@ -184,7 +184,7 @@ class Meteor(Pruner):
     def substitutes(self, vlm: VLM) -> tuple[str, ...]:
         """On a shared fusion stages 1 and 2 cannot be what was published."""
         if vlm.fusion.kind == "shared" and {"encode", "fuse"} & set(self.stages):
-            return (f"training-free adaptation: '{vlm.name}' joins its encoders along channels",)
+            return (f"training-free adaptation: the encoders of '{vlm.name}' share one grid",)
         return ()
 
     def points(self, vlm: VLM, budget: TokenBudget) -> Points:

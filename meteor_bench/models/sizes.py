@@ -29,6 +29,8 @@ def measure(card: ModelCard) -> dict[str, Any]:
     """
     assert card.random is not None
     vlm = card.random("meta", torch.bfloat16)
+    for tower in vlm.towers.values():
+        _with_tables(tower)
     look = vlm.processor.look([Image.new("RGB", PICTURE)])
     rows, _, height, width = look.pixels.shape
     here = vlm.at(look.scene)
@@ -53,6 +55,13 @@ def measure(card: ModelCard) -> dict[str, Any]:
         "fuse": (here.fusion.flops_align(grids) if shared else 0) + here.fusion.flops(counts),
         "prefill": here.decoder.depth * here.decoder.flops_layer(tokens, tokens),
     }
+
+
+def _with_tables(tower: VisionTower) -> None:
+    """Storage for tables of rotations: an encoder may touch them to say where tokens stand; no count needs values."""
+    for owner in tower.modules():
+        for name, table in list(owner.named_buffers(recurse=False)):
+            setattr(owner, name, torch.zeros(table.shape, dtype=table.dtype))
 
 
 def _parameters(module: nn.Module) -> int:
