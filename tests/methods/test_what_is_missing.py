@@ -44,7 +44,7 @@ def expected_notes(method: str, pruner: Pruner, vlm: VLM) -> set[str]:
     """What must be said of a method on a model, from what it asks for and what the model has."""
     notes = {NO_CLIP_TEXT} if method in ("cdpruner", "trim") else set()
     if method == "meteor" and vlm.name == "shared":
-        notes.add(f"training-free adaptation: '{vlm.name}' joins its encoders along channels")
+        notes.add(f"training-free adaptation: the encoders of '{vlm.name}' share one grid")
     for point in pruner.points(vlm, TokenBudget(0.5)).encode:
         for tower in point.after:
             if vlm.towers[tower].depth == 0 and point.attention is not None:
