@@ -44,7 +44,8 @@ def relevance(x: Tensor, text: Tensor, visual: Tensor, *, negate: bool = True) -
         x: [B, N, D] projected tokens.
         text: [B, D] the question.
     """
-    r = torch.cosine_similarity(x.double(), text.double()[:, None], dim=-1, eps=1e-12)
+    x, text = x.double(), torch.nn.functional.normalize(text.double(), dim=-1, eps=1e-12)
+    r = torch.einsum("bnd,bd->bn", x, text) / x.norm(dim=-1).clamp(min=1e-12)
     r = -r if negate else r
     low = r.masked_fill(~visual, torch.inf).amin(1, keepdim=True)
     high = r.masked_fill(~visual, -torch.inf).amax(1, keepdim=True)
@@ -75,18 +76,19 @@ def greedy_map(x: Tensor, quality: Tensor, k: Tensor, allowed: Tensor) -> Chosen
         k: [B] long, tokens to choose; clipped to those allowed.
         allowed: [B, N] bool.
     """
-    v = torch.nn.functional.normalize(x.double(), dim=-1, eps=1e-12) * quality[..., None]
-    v = v.masked_fill(~allowed[..., None], 0.0)
-    kernel = v @ v.transpose(1, 2)  # [B, N, N], once: a row at a time would read all features in every step
-    gain = v.square().sum(-1)  # [B, N], its diagonal
+    x = x.double()
+    weight = (quality / x.norm(dim=-1).clamp(min=1e-12)).masked_fill(~allowed, 0.0)  # [B, N]
+    # [B, N, N], once: a row at a time would read all features in every step. Weighted here, where D does not count.
+    kernel = (x @ x.transpose(1, 2)).mul_(weight[:, :, None]).mul_(weight[:, None])
+    gain = kernel.diagonal(dim1=1, dim2=2)  # [B, N]
     floor = EXHAUSTED * gain.amax(1)
     k = torch.minimum(k, allowed.sum(1))
     partial = k < allowed.sum(1)
     steps = int((k * partial).max())
     rows = torch.arange(len(x), device=x.device)
     chosen, free = allowed & ~partial[:, None], allowed.clone()
-    basis = v.new_zeros(len(x), steps, x.shape[1])  # rows of the kernel's Cholesky factor
-    gains = v.new_full((len(x), steps), torch.nan)
+    basis = x.new_zeros(len(x), steps, x.shape[1])  # rows of the kernel's Cholesky factor
+    gains = x.new_full((len(x), steps), torch.nan)
     for step in range(steps):
         left = gain.masked_fill(~free, -torch.inf)
         best = left.argmax(1)  # [B]
@@ -129,6 +131,7 @@ class CDPruner(Pruner):
         return per_tower(views, self._choose)
 
     def _choose(self, view: View, share: Tensor) -> Decision:
-        quality = relevance(view.tokens.x, mean_text("cdpruner", view), view.tokens.visual, negate=self.negate)
-        keep = greedy_map(view.tokens.x, quality, share, view.tokens.visual).keep
+        x = view.tokens.x.double()  # once for both
+        quality = relevance(x, mean_text("cdpruner", view), view.tokens.visual, negate=self.negate)
+        keep = greedy_map(x, quality, share, view.tokens.visual).keep
         return Decision(keep=keep, score=quality)
