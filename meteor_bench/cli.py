@@ -452,8 +452,11 @@ def _methods(json: Json = False) -> None:
 def _models(json: Json = False) -> None:
     """Models: encoders, fusion, tokens, licence."""
     from meteor_bench.catalogue import models
+    from meteor_bench.registry import UNSUPPORTED
 
     _print_rows(models(), json, aside=("encoders", "llm", "weights", "note"))
+    if not json:
+        typer.echo("".join(f"not supported: {model.name}: {model.why}\n" for model in UNSUPPORTED), nl=False)
 
 
 @listing.command("tasks")

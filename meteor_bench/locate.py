@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from meteor_bench.errors import ConfigError, ModelError
-from meteor_bench.registry import FAMILIES
+from meteor_bench.registry import FAMILIES, UNSUPPORTED
 
 __all__ = ["check_model", "family_of", "go_online", "is_location", "is_online", "locate", "read_config", "short_name"]
 
@@ -65,7 +65,7 @@ def locate(location: str, *, fetch: bool = True) -> Path:
     try:
         if offline:
             return Path(snapshot_download(location, local_files_only=True))
-        snapshot_download(location, allow_patterns=_SMALL_FILES)
+        family_of(read_config(Path(snapshot_download(location, allow_patterns=_SMALL_FILES))), location)
         return Path(snapshot_download(location, allow_patterns=[*_SMALL_FILES, *_weight_files(location)]))
     except LocalEntryNotFoundError as error:
         said = "say --online to fetch it, or give a folder" if offline else "and the hub cannot be reached"
@@ -116,6 +116,9 @@ def family_of(config: Mapping[str, Any], where: str) -> str:
     kind = config.get("model_type")
     if kind in FAMILIES.names():
         return str(kind)
+    for model in UNSUPPORTED:
+        if str(kind).startswith(model.kinds):
+            raise ModelError(f"'{where}' is a {model.name} (model_type '{kind}'), not supported: {model.why}")
     known = ", ".join(FAMILIES.names())
     raise ModelError(f"'{where}' has model_type '{kind}', for which there is no adapter; there are: {known}")
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, NamedTuple
 
 from meteor_bench.errors import UnknownNameError
 
-__all__ = ["FAMILIES", "METHODS", "MODELS", "Registry", "parts_of"]
+__all__ = ["FAMILIES", "METHODS", "MODELS", "UNSUPPORTED", "Registry", "Unsupported", "parts_of"]
 
 
 @dataclass(frozen=True)
@@ -144,4 +144,25 @@ FAMILIES = Registry(
         "deepseek_vl_hybrid": "meteor_bench.models.deepseek_vl_hybrid:card_for",
         "eagle_llama": "meteor_bench.models.eagle:card_for",
     },
+)
+
+
+class Unsupported(NamedTuple):
+    """A multi-encoder model that people will ask for.
+
+    Attributes:
+        kinds: how the model_type of its checkpoints begins.
+        why: what keeps an adapter from being as short as the others.
+    """
+
+    name: str
+    kinds: tuple[str, ...]
+    why: str
+
+
+UNSUPPORTED = (
+    # arXiv 2403.18814, section 3.2: patch information mining.
+    Unsupported("Mini-Gemini", ("mgm", "mini_gemini"), "its ConvNeXt refines CLIP's tokens and adds none to prune"),
+    # arXiv 2406.16860, section 3: the spatial vision aggregator.
+    Unsupported("Cambrian-1", ("cambrian",), "layers of its language model sample a fixed grid of 24 x 24 tokens"),
 )
