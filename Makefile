@@ -59,6 +59,7 @@ fmt: $(STAMP)
 # The committed tables of the shipped model: results/reference/pocket.
 tables: $(STAMP)
 	$(BIN)/python scripts/reference_pocket.py
+	$(BIN)/python scripts/readme.py
 
 # Newer versions of everything; the lock holds names and versions, nothing else.
 lock: $(STAMP)

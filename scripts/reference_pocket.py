@@ -26,8 +26,8 @@ INTRODUCTION = """# Reference: the pocket model
 
 Made by `make tables` (`python scripts/reference_pocket.py`, the sweep of [sweep.yaml](sweep.yaml)) and checked by
 `tests/test_reference.py`: these tables are what `meteor-bench report results/reference/pocket --format markdown` gives
-for the records beside this file. Columns are explained in [results/README.md](../../README.md). Not every method of the
-sweep need have been run: `make tables` runs what is missing or was made by other code; each record names its commit.
+for the records beside this file. Columns are explained in [results/README.md](../../README.md). `make tables` runs
+again what was made by other code than today's; each record names its commit.
 
 """
 

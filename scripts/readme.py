@@ -1,0 +1,95 @@
+"""Write the tables of README.md that are made from something else: the methods, and the reference results.
+
+`python scripts/readme.py` rewrites what stands between their markers; `tests/test_readme.py` says when that is due.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from meteor_bench import catalogue  # noqa: E402
+from meteor_bench.registry import METHODS  # noqa: E402
+from meteor_bench.report.cells import Cell, load  # noqa: E402
+
+REFERENCE = ROOT / "results" / "reference" / "pocket"
+COLUMNS = ("name", "year", "stages", "needs", "trained", "budget", "positions", "paper")
+
+
+def methods() -> str:
+    """This repository's methods as Markdown; what others have registered is theirs to document."""
+    lines = [f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
+    for row in catalogue.methods():
+        if row["name"] in METHODS.rows:
+            lines.append(f"| {' | '.join(_cell(row[column]) for column in COLUMNS)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def results() -> str:
+    """Mean accuracy of every method of the reference at each ratio, best at the middle one first."""
+    cells = load(REFERENCE)
+    unpruned = next(cell for cell in cells if not cell.pruned)
+    found: dict[str, dict[float, float]] = {}
+    for cell in cells:
+        if cell.pruned:
+            found.setdefault(_name(cell), {})[cell.ratio] = _mean(cell)
+    ratios = sorted({ratio for row in found.values() for ratio in row})
+    middle = ratios[len(ratios) // 2]
+    lines = [
+        f"| visual tokens removed | {' | '.join(f'{100 * ratio:g} %' for ratio in ratios)} |",
+        f"| --- |{' ---: |' * len(ratios)}",
+        f"| {unpruned.label} | {' | '.join([f'{_mean(unpruned):.1f}'] * len(ratios))} |",
+    ]
+    for name, row in sorted(found.items(), key=lambda item: -item[1].get(middle, 0)):
+        lines.append(f"| {name} | {' | '.join(f'{row[r]:.1f}' if r in row else '' for r in ratios)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _name(cell: Cell) -> str:
+    seeds = f" (mean of {len(cell.runs)} seeds)" if len(cell.runs) > 1 else ""
+    return f"{cell.label}{seeds}"
+
+
+def _mean(cell: Cell) -> float:
+    return float(np.mean([cell.headline(task.task) for task in cell.record.tasks]))
+
+
+BLOCKS: dict[str, Callable[[], str]] = {"methods": methods, "results": results}
+
+
+def markers(name: str) -> tuple[str, str]:
+    """What stands before and after a generated table."""
+    return f"<!-- {name}: scripts/readme.py -->\n", f"<!-- end of {name} -->\n"
+
+
+def updated(readme: str) -> str:
+    """The README with its tables as they are now."""
+    for name, table in BLOCKS.items():
+        begin, end = markers(name)
+        head, rest = readme.split(begin)
+        _, tail = rest.split(end)
+        readme = f"{head}{begin}{table()}{end}{tail}"
+    return readme
+
+
+def main() -> None:
+    path = ROOT / "README.md"
+    part = path.with_name(".README.md.part")
+    part.write_text(updated(path.read_text(encoding="utf-8")), encoding="utf-8")
+    part.replace(path)
+
+
+if __name__ == "__main__":
+    main()
