@@ -22,8 +22,8 @@ from meteor_bench.report.accuracy import SLACK, columns
 from meteor_bench.report.cells import Cell, load, same_questions
 from meteor_bench.report.paired import bootstrap, exchange, holm, mcnemar
 from meteor_bench.report.sections import Section
-from meteor_bench.report.statistics import Design
-from meteor_bench.report.table import MISSING, Table, fixed, with_half
+from meteor_bench.report.statistics import FEW, Design
+from meteor_bench.report.table import FEW_IMAGES, MISSING, Table, fixed, with_half
 
 __all__ = ["Pair", "comparison", "described", "differences", "lay_out", "pair"]
 
@@ -87,8 +87,8 @@ def differences(compared: Pair) -> Floats:
 def comparison(compared: Pair) -> pd.DataFrame:
     """A row per benchmark and average.
 
-    Columns: kind, name, n; a and b (headline scores of 0 to 100), difference (b - a) with its 95 % interval; gained
-    and lost (questions that B, that A answered better); test ("McNemar" or "bootstrap") with its p; p_image (by
+    Columns: kind, name, n, images; a and b (headline scores of 0 to 100), difference (b - a) with its 95 % interval;
+    gained and lost (questions that B, that A answered better); test ("McNemar" or "bootstrap") with its p; p_image (by
     exchanging whole images); holm (p_image corrected for the number of benchmarks); different (holm, for an average
     p_image, is below 0.05).
     """
@@ -110,7 +110,8 @@ def comparison(compared: Pair) -> pd.DataFrame:
         bounds = {"difference_low": max(-100.0, b - a - half), "difference_high": min(100.0, b - a + half)}
         rows.append(
             {
-                **{"kind": kind, "name": name, "n": int(used.sum()), "a": a, "b": b, "difference": b - a},
+                **{"kind": kind, "name": name, "n": int(used.sum()), "images": design.clusters(weights)},
+                **{"a": a, "b": b, "difference": b - a},
                 **{**bounds, "gained": gained, "lost": lost, "test": "McNemar" if right_or_wrong else "bootstrap"},
                 **{"p": p, "p_image": exchange(design.cluster_totals(parts)), "holm": math.nan},
             }
@@ -139,7 +140,8 @@ def lay_out(compared: Pair, frame: pd.DataFrame) -> Table:
             starts.add(i)
             previous = r["kind"]
         name = f"{r['name']} (mean)" if r["kind"] == "group" else r["name"]
-        change = with_half(r["difference"], r["difference_low"], r["difference_high"])
+        few = r["kind"] == "benchmark" and r["images"] < FEW
+        change = with_half(r["difference"], r["difference_low"], r["difference_high"]) + f" {FEW_IMAGES}" * few
         flips = [f"{r['gained']}", f"{r['lost']}"]
         mark = "" if r["test"] == "McNemar" else "*"
         tests = [_p(r["p"]) + mark, _p(r["p_image"]), _p(r["holm"])]
@@ -154,6 +156,8 @@ def lay_out(compared: Pair, frame: pd.DataFrame) -> Table:
         "whole images, which does not take questions about one image for independent. Holm: p image, corrected for "
         f"{int((frame['kind'] == 'benchmark').sum())} benchmarks. Bold: below 0.05.",
     ]
+    if ((frame["kind"] == "benchmark") & (frame["images"] < FEW)).any():
+        notes.append(f"{FEW_IMAGES} fewer than {FEW} images: the interval may be too narrow, p image is not.")
     return Table(
         f"{compared.a_name} (A) and {compared.b_name} (B)", heads, body, frozenset(starts), notes, frozenset(bold)
     )

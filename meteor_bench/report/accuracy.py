@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from meteor_bench.errors import RecordError
 from meteor_bench.report.cells import Cell
 from meteor_bench.report.sections import Section
-from meteor_bench.report.statistics import Design
+from meteor_bench.report.statistics import FEW, Design
 
-__all__ = ["METEOR_GROUPS", "Scoreboard", "accuracy"]
+__all__ = ["METEOR_GROUPS", "Scoreboard", "accuracy", "few_images"]
 
 # The groups whose means METEOR's ablation tables average.
 METEOR_GROUPS = ("knowledge", "general", "ocr")
@@ -83,6 +83,7 @@ class Scoreboard:
         change = (self.scores - self.unpruned)[:, used]
         compared = ~np.isnan(unpruned)
         return {
+            "images": design.clusters(weights),
             "score": score,
             "low": np.maximum(score - half, 0.0),
             "high": np.minimum(score + half, 100.0),
@@ -151,7 +152,7 @@ def accuracy(section: Section) -> pd.DataFrame:
     """Scores of 0 to 100 per benchmark, group and overall, with the difference to the unpruned run.
 
     A row per cell and column of the table. Columns: row (number of the cell in the section), kind ("benchmark",
-    "group", "average"), name, group, metric, native (the metric as lmms-eval gives it), n; score with its 95 %
+    "group", "average"), name, group, metric, native (the metric as lmms-eval gives it), n, images; score with its 95 %
     interval low..high (clustered by image) and the standard deviation sd over seeds; unpruned, difference and its
     paired interval; relative (mean of score / unpruned, in per cent) and its interval; gained and lost (questions
     whose score went up or down); best (better than every other cell of its ratio by more than the noise).
@@ -176,6 +177,12 @@ def accuracy(section: Section) -> pd.DataFrame:
             about["group"] = name
         frames.append(pd.DataFrame(about | board.column(weights)))
     return pd.concat(frames).sort_values("row", kind="stable", ignore_index=True)
+
+
+def few_images(section: Section) -> dict[str, int]:
+    """Benchmarks on so few images or videos that their intervals may be too narrow, with how many those are."""
+    images = {task: np.unique(section.cells[0].scores[task].media).size for task in section.tasks}
+    return {task: count for task, count in images.items() if count < FEW}
 
 
 def columns(section: Section) -> list[tuple[str, str, Mapping[str, float]]]:

@@ -115,7 +115,8 @@ def latex(tables: Iterable[Table]) -> str:
 def _latex_row(cells: Sequence[str], bold: Sequence[bool] = ()) -> str:
     texts = [_tex(cell) for cell in cells]
     shown = [f"\\textbf{{{t}}}" if b else t for t, b in zip(texts, bold or [False] * len(texts), strict=True)]
-    return " & ".join(shown) + " \\\\"
+    # After the end of a row, or a rule, TeX would take a bracket or a star for its argument.
+    return "{}" * shown[0].startswith(("[", "*")) + " & ".join(shown) + " \\\\"
 
 
 _TEX = {
@@ -123,12 +124,16 @@ _TEX = {
     "\\": "\\textbackslash{}",
     "~": "\\textasciitilde{}",
     "^": "\\textasciicircum{}",
+    "|": "\\textbar{}",
     "±": "$\\pm$",
     "−": "$-$",
     "→": "$\\to$",
     "≤": "$\\leq$",
     "≥": "$\\geq$",
     "²": "$^2$",
+    "°": "$^\\circ$",
+    "§": "\\S{}",
+    "×": "$\\times$",
     "<": "$<$",
     ">": "$>$",
     "†": "\\dag{}",

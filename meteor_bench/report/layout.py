@@ -14,11 +14,12 @@ import pandas as pd
 
 from meteor_bench.records import RunRecord
 from meteor_bench.report import many, one
-from meteor_bench.report.accuracy import accuracy
+from meteor_bench.report.accuracy import accuracy, few_images
 from meteor_bench.report.cells import ADAPTATION, Cell
 from meteor_bench.report.counts import tokens
 from meteor_bench.report.sections import Section, sections
-from meteor_bench.report.table import INFERRED, MARKS, Table
+from meteor_bench.report.statistics import FEW
+from meteor_bench.report.table import FEW_IMAGES, INFERRED, MARKS, Table
 from meteor_bench.report.times import latency
 
 __all__ = ["latency_notes", "lay_out", "notes", "overview"]
@@ -90,6 +91,7 @@ def notes(section: Section, cells: Sequence[Cell]) -> list[str]:
         *_environments(section, cells),
         "Intervals: 95 %, clustered by image, never narrower than if no answer had differed; differences are paired, "
         "in points of 100.",
+        *_few_images(section),
         *_rescaled(record),
     ]
     for model in sorted({cell.record.model for cell in cells if cell.pruned} - {record.config.model}):
@@ -114,6 +116,14 @@ def _environments(section: Section, cells: Sequence[Cell]) -> list[str]:
     if len(about) == 1:
         return [f"Measured here, nothing copied: {text}." for text in about]
     return [f"Measured here, nothing copied: {', '.join(_names(section, c, cells))}: {t}." for t, c in about.items()]
+
+
+def _few_images(section: Section) -> list[str]:
+    few = few_images(section)
+    if not few:
+        return []
+    counts = ", ".join(f"{task} {count}" for task, count in few.items())
+    return [f"{FEW_IMAGES} on fewer than {FEW} images ({counts}), where an interval may be too narrow."]
 
 
 def _rescaled(record: RunRecord) -> list[str]:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from meteor_bench.report.accuracy import few_images
 from meteor_bench.report.cells import ADAPTATION, Cell
 from meteor_bench.report.sections import Section
-from meteor_bench.report.table import INFERRED, Table, fixed, interval, with_half
+from meteor_bench.report.table import FEW_IMAGES, INFERRED, Table, fixed, interval, with_half
 
 __all__ = ["accuracy_tables", "breaks", "latency_table", "overview_table", "row_names", "tokens_table"]
 
@@ -57,7 +58,7 @@ def overview_table(section: Section, scores: pd.DataFrame, counts: pd.DataFrame,
         body.append([name, _score(r), difference, kept, *(_score(rows[i][column]) for column in names)])
         bold |= {(i, 1)} if r["best"] else set()
         bold |= {(i, 4 + at) for at, column in enumerate(names) if rows[i][column]["best"]}
-    heads = ["", "average", "difference", "tokens", *_short(names)]
+    heads = ["", "average", "difference", "tokens", *_headings(section, names)]
     said = [
         "tokens: visual tokens after the last prune, mean. Bold: ahead of all others of its ratio beyond the noise."
     ]
@@ -99,7 +100,9 @@ def _benchmarks(section: Section, rows: Mapping[int, Mapping[str, Any]], names: 
     for i, name in enumerate(row_names(section)):
         body.append([name, *(_score(rows[i][column]) for column in names)])
         bold |= {(i, 1 + at) for at, column in enumerate(names) if rows[i][column]["best"]}
-    return Table("Accuracy per benchmark", ["", *_short(names)], body, breaks(section.cells), bold=frozenset(bold))
+    return Table(
+        "Accuracy per benchmark", ["", *_headings(section, names)], body, breaks(section.cells), bold=frozenset(bold)
+    )
 
 
 def _differences(section: Section, rows: Mapping[int, Mapping[str, Any]], names: Sequence[str]) -> Table:
@@ -109,7 +112,7 @@ def _differences(section: Section, rows: Mapping[int, Mapping[str, Any]], names:
         columns = (rows[i][column] for column in names)
         numbers = (with_half(r["difference"], r["difference_low"], r["difference_high"]) for r in columns)
         body.append([row_names(section)[i], *numbers])
-    heads = ["", *_short(names)]
+    heads = ["", *_headings(section, names)]
     title = "Difference to the unpruned model per benchmark"
     return Table(title, heads, body, breaks([section.cells[i] for i in shown]), detail=True)
 
@@ -197,10 +200,12 @@ def _score(r: Mapping[str, Any]) -> str:
     return fixed(r["score"]) + ("" if math.isnan(r["sd"]) else f" ±{r['sd']:.1f}")
 
 
-def _short(names: Sequence[str]) -> list[str]:
-    """Headings without the prefix that all benchmarks share: "pocket_gqa" is "gqa"."""
+def _headings(section: Section, names: Sequence[str]) -> list[str]:
+    """Without the prefix that all benchmarks share: "pocket_gqa" is "gqa"; those on few images are marked."""
     stems = {name.partition("_")[0] for name in names if "_" in name}
-    return [name.partition("_")[2] if len(stems) == 1 and "_" in name else name for name in names]
+    short = [name.partition("_")[2] if len(stems) == 1 and "_" in name else name for name in names]
+    few = few_images(section)
+    return [heading + FEW_IMAGES * (name in few) for name, heading in zip(names, short, strict=True)]
 
 
 def _by_row(frame: pd.DataFrame) -> dict[int, dict[str, Any]]:

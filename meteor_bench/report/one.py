@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from meteor_bench.report.cells import Cell
-from meteor_bench.report.table import INFERRED, MISSING, Table, fixed, interval, signed
+from meteor_bench.report.statistics import FEW
+from meteor_bench.report.table import FEW_IMAGES, INFERRED, MISSING, Table, fixed, interval, signed
 from meteor_bench.report.times import flat
 
 __all__ = ["accuracy_table", "latency_table", "tokens_table"]
@@ -47,7 +48,8 @@ def accuracy_table(cell: Cell, frame: pd.DataFrame, notes: Sequence[str]) -> Tab
             starts.add(len(rows))
             previous = r["kind"]
         name = f"{r['name']} (mean)" if r["kind"] == "group" else r["name"]
-        mark = "" if r["sampled"] else " ~"
+        few = r["kind"] == "benchmark" and r["images"] < FEW
+        mark = f" {FEW_IMAGES}" * few + " ~" * (not r["sampled"])
         score = [*([fixed(r["unpruned"])] if compared else []), fixed(r["score"]), *[fixed(r["sd"])] * several]
         if compared:
             bounds = [signed(r["difference"]), interval(r["difference_low"], r["difference_high"], plus=True) + mark]

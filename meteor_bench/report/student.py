@@ -4,20 +4,44 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from statistics import NormalDist
 
-__all__ = ["t_quantile"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["t_quantile", "t_quantiles"]
+
+
+def t_quantiles(p: float, freedoms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Quantiles of Student's t for many degrees of freedom; broken ones are rounded down, as in printed tables.
+
+    Args:
+        p: in (0.5, 1).
+        freedoms: [...] at least 1, NaN where there are none.
+    """
+    known = np.isfinite(freedoms)
+    # A whole number that rounding has brought just below itself stays what it is.
+    whole, where = np.unique(np.floor(np.where(known, freedoms, 1.0) + 1e-6), return_inverse=True)
+    values = np.array([t_quantile(p, int(freedom)) for freedom in whole])
+    return np.where(known, values[where].reshape(freedoms.shape), np.nan)
 
 
 @lru_cache(maxsize=4096)
 def t_quantile(p: float, freedom: int) -> float:
-    """Quantile of Student's t for p in (0.5, 1), by bisection of its distribution function."""
-    low, high = 0.0, 2.0
-    while _t_upper(high, freedom) > 1 - p:
-        high *= 2
-    while high - low > 1e-12 * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if _t_upper(middle, freedom) > 1 - p else (low, middle)
-    return (low + high) / 2
+    """Quantile of Student's t for p in (0.5, 1), by Newton's method on its distribution function.
+
+    It starts at the normal quantile, below the root of a function that falls and is convex there, so no step can
+    overshoot.
+    """
+    t = NormalDist().inv_cdf(p)
+    scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(freedom * math.pi)
+    for _ in range(100):
+        density = scale * (1 + t * t / freedom) ** (-(freedom + 1) / 2)
+        step = (_t_upper(t, freedom) - (1 - p)) / density
+        t += step
+        if step < 1e-12 * t:
+            break
+    return t
 
 
 def _t_upper(t: float, freedom: int) -> float:

@@ -9,11 +9,24 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["INFERRED", "MARKS", "MISSING", "REPORTED", "Table", "fixed", "interval", "signed", "with_half"]
+__all__ = [
+    "FEW_IMAGES",
+    "INFERRED",
+    "MARKS",
+    "MISSING",
+    "REPORTED",
+    "Table",
+    "fixed",
+    "interval",
+    "signed",
+    "with_half",
+]
 
 MISSING = "–"
 # Where a number comes from; what was measured here has no mark.
 INFERRED, REPORTED = "‡", "§"
+# On an interval, or on the heading of a column of them.
+FEW_IMAGES = "°"
 MARKS = {INFERRED: "inferred from closed forms", REPORTED: "reported by its source, not measured here"}
 
 

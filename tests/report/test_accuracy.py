@@ -131,7 +131,7 @@ def test_no_difference_is_not_certainty(tmp_path: Path) -> None:
     section, frame = compared(tmp_path, {"fastv": {}})
     gqa = frame[(frame["row"] == 1) & (frame["name"] == "pocket_gqa")].iloc[0]
     # 40 questions on 10 images.
-    bound = 100 * (1 - 0.025 ** ((1 + 3 * 0.03) / 40))
+    bound = 100 * (1 - 0.025 ** ((1 + 3 * 0.15) / 40))
     assert gqa["difference"] == 0
     assert (gqa["difference_low"], gqa["difference_high"]) == pytest.approx((-bound, bound))
     assert gqa["low"] == pytest.approx(100 - bound) and gqa["high"] == 100
