@@ -10,12 +10,13 @@ from typing import IO, TYPE_CHECKING, Any
 from meteor_bench.compare import Pair
 from meteor_bench.config import RunConfig
 from meteor_bench.errors import ConfigError
+from meteor_bench.files import check_writable
 from meteor_bench.progress import say, track
+from meteor_bench.reading import read_samples
 from meteor_bench.records import SampleRecord
 from meteor_bench.report.accuracy import SLACK
 from meteor_bench.report.cells import Cell
 from meteor_bench.report.table import Table
-from meteor_bench.store import check_writable, read_samples
 
 if TYPE_CHECKING:
     from meteor_bench.core.session import Session

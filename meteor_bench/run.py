@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 from meteor_bench import suites
 from meteor_bench.config import RunConfig
+from meteor_bench.files import check_writable
 from meteor_bench.part import Part
 from meteor_bench.progress import detail, track
+from meteor_bench.reading import read_latency
 from meteor_bench.records import SESSIONS, LatencySample, SampleRecord
 from meteor_bench.shared import Shared, calibration, device_and_dtype, quiet_libraries
-from meteor_bench.store import RunFolder, check_writable, find_complete, read_latency
+from meteor_bench.store import RunFolder, find_complete
 
 if TYPE_CHECKING:
     from meteor_bench.core.session import Session

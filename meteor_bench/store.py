@@ -1,4 +1,4 @@
-"""Run folders on disk: written whole or not at all, resumable, checked when they are read.
+"""Run folders on disk: written whole or not at all, resumable, found again; `meteor_bench.reading` reads them.
 
     <out>/<time>-<method>-<ratio>-<fingerprint8>/
         run.json          `RunRecord`
@@ -15,36 +15,21 @@ from __future__ import annotations
 
 import fcntl
 import gzip
-import hashlib
 import json
-import os
-import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 from meteor_bench.config import RunConfig
 from meteor_bench.errors import RecordError
-from meteor_bench.plain import PlainError, fit, plain
-from meteor_bench.records import SCHEMA, LatencySample, RunRecord, SampleRecord, migrated
+from meteor_bench.files import write_whole
+from meteor_bench.plain import plain
+from meteor_bench.reading import digest_of, read_run
+from meteor_bench.records import LatencySample, RunRecord, SampleRecord
 from meteor_bench.scores import ScoreRecord, summarise
 
-__all__ = [
-    "RunFolder",
-    "check_writable",
-    "find_complete",
-    "find_runs",
-    "read_latency",
-    "read_run",
-    "read_samples",
-    "read_scores",
-    "replace_file",
-]
-
-T = TypeVar("T")
+__all__ = ["RunFolder", "find_complete", "find_runs"]
 
 
 class RunFolder:
@@ -101,7 +86,7 @@ class RunFolder:
         rows = list(samples)
         content = _packed(_joined(_line(s) for s in rows))
         self._replace("samples.jsonl.gz", content)
-        self._replace("scores.json.gz", _packed(_line(summarise(rows, _digest(content))).encode()))
+        self._replace("scores.json.gz", _packed(_line(summarise(rows, digest_of(content))).encode()))
 
     def write_latency(self, samples: Iterable[LatencySample]) -> None:
         """Replace latency.jsonl."""
@@ -118,99 +103,7 @@ class RunFolder:
         self._lock.close()
 
     def _replace(self, name: str, content: bytes) -> None:
-        replace_file(self.path / name, content)
-
-
-def replace_file(file: Path, content: bytes) -> None:
-    """Write under another name, then rename: a reader (or a crash) never sees half a file. Makes its folder.
-
-    Raises:
-        RecordError: it cannot be written.
-    """
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise RecordError(f"cannot write {file}: {error.strerror}") from None
-
-
-def check_writable(out: Path) -> None:
-    """Fail before minutes of work rather than after them; leaves nothing behind.
-
-    Raises:
-        RecordError: the folder cannot be made or written.
-    """
-    # Making the folder and removing it again would pull it away from under another process.
-    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
-    try:
-        with TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        raise RecordError(f"cannot write to {out}: {error.strerror}") from None
-
-
-def read_run(folder: Path) -> RunRecord:
-    """The record of a run's folder.
-
-    Raises:
-        RecordError: it is missing, cut, foreign or of another version.
-    """
-    file = folder / "run.json"
-    try:
-        data = json.loads(file.read_bytes())
-    except OSError as error:
-        raise RecordError(f"cannot read {file}: {error.strerror}") from None
-    except ValueError as error:  # not JSON, or not UTF-8
-        raise RecordError(f"{file} is cut or no record: {error}") from None
-    if not isinstance(data, dict) or "schema" not in data:
-        raise RecordError(f"{file} is no meteor-bench record: it has no 'schema'")
-    known = migrated(data)
-    if known is None:
-        raise RecordError(f"{file} has schema {data['schema']}; this version reads schemas 1 to {SCHEMA}")
-    return _fit(known, RunRecord, str(file))
-
-
-def read_samples(folder: Path) -> list[SampleRecord]:
-    """The samples of a run's folder.
-
-    Raises:
-        RecordError: they are missing, cut or foreign.
-    """
-    return list(_lines(folder / "samples.jsonl.gz", SampleRecord))
-
-
-def read_scores(folder: Path) -> ScoreRecord:
-    """The summary of a run's samples; made of the samples themselves where it is missing or not theirs.
-
-    Raises:
-        RecordError: the samples are missing, cut or foreign.
-    """
-    file = folder / "samples.jsonl.gz"
-    digest = _digest(file.read_bytes()) if file.is_file() else ""
-    try:
-        known = json.loads(gzip.decompress((folder / "scores.json.gz").read_bytes()))
-        if isinstance(known, dict) and known.get("samples") == digest:
-            return _fit(known, ScoreRecord, "scores.json.gz")
-    except (OSError, EOFError, zlib.error, ValueError, RecordError):
-        pass  # of an earlier version, or damaged: nothing is lost with it
-    return summarise(read_samples(folder), digest)
-
-
-def read_latency(folder: Path) -> list[LatencySample]:
-    """The raw timings of a run's folder; none when it was not timed.
-
-    Raises:
-        RecordError: they are cut or foreign.
-    """
-    file = folder / "latency.jsonl"
-    return list(_lines(file, LatencySample)) if file.exists() else []
+        write_whole(self.path / name, content)
 
 
 def find_runs(path: Path) -> list[Path]:
@@ -266,10 +159,6 @@ def _lock(folder: Path) -> IO[bytes] | None:
     return stream
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
 def _packed(content: bytes) -> bytes:
     return gzip.compress(content, compresslevel=9, mtime=0)
 
@@ -287,32 +176,3 @@ def _rounded(value: Any) -> Any:
 
 def _joined(lines: Iterable[str]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
-
-
-def _lines(file: Path, kind: type[T]) -> Iterator[T]:
-    try:
-        content = file.read_bytes()
-        text = (gzip.decompress(content) if file.suffix == ".gz" else content).decode()
-    except FileNotFoundError:
-        raise RecordError(f"{file} is missing") from None
-    except (
-        OSError,
-        EOFError,
-        zlib.error,
-        UnicodeDecodeError,
-    ) as error:  # gzip's errors are OSErrors; a cut file is an EOFError
-        raise RecordError(f"{file} is cut or damaged: {error}") from None
-    for number, line in enumerate(text.splitlines(), start=1):
-        try:
-            data = json.loads(line)
-        except ValueError as error:
-            raise RecordError(f"{file}:{number} is cut or no record: {error}") from None
-        yield _fit(data, kind, f"{file}:{number}")
-
-
-def _fit(data: Any, kind: type[T], where: str) -> T:
-    try:
-        value: T = fit(data, kind)
-    except PlainError as error:
-        raise RecordError(f"{where}: {error}") from None
-    return value

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from meteor_bench.store import find_runs, read_latency, read_run, read_samples
+from meteor_bench.reading import read_latency, read_run, read_samples
+from meteor_bench.store import find_runs
 from meteor_bench.suites import suite_tasks
 
 COMMAND = [sys.executable, "-m", "meteor_bench"]

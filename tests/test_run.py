@@ -12,10 +12,11 @@ from meteor_bench import run as run_module
 from meteor_bench.config import RunConfig
 from meteor_bench.errors import BudgetError
 from meteor_bench.part import Part
+from meteor_bench.reading import read_latency, read_run, read_samples
 from meteor_bench.records import LatencySample
 from meteor_bench.run import Job, execute, prepare
 from meteor_bench.shared import Shared
-from meteor_bench.store import find_runs, read_latency, read_run, read_samples
+from meteor_bench.store import find_runs
 from tests import fake_job
 from tests.fake_job import Engine
 

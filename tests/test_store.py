@@ -16,16 +16,9 @@ import pytest
 
 from meteor_bench.config import RunConfig
 from meteor_bench.errors import RecordError
-from meteor_bench.store import (
-    RunFolder,
-    check_writable,
-    find_complete,
-    find_runs,
-    read_latency,
-    read_run,
-    read_samples,
-    read_scores,
-)
+from meteor_bench.files import check_writable
+from meteor_bench.reading import read_latency, read_run, read_samples, read_scores
+from meteor_bench.store import RunFolder, find_complete, find_runs
 from tests import synthetic
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -15,8 +15,8 @@ import yaml
 
 from meteor_bench.config import RunConfig, Setting
 from meteor_bench.errors import RecordError
+from meteor_bench.files import write_whole
 from meteor_bench.plain import PlainError, fit, plain
-from meteor_bench.store import replace_file
 
 __all__ = ["Baseline", "CheckConfig", "Measured", "Ratios", "Tolerances", "read", "unfold", "write"]
 
@@ -225,7 +225,7 @@ def write(file: Path, baseline: Baseline) -> None:
     content = plain(baseline)
     content["config"]["methods"] = [_named(setting) for setting in baseline.config.methods]
     text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=118)
-    replace_file(file, (_HEAD + text).encode())
+    write_whole(file, (_HEAD + text).encode())
 
 
 def _named(setting: Setting) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def check(
     """
     from meteor_bench.check.compare import compare
     from meteor_bench.check.layout import as_junit, print_findings
-    from meteor_bench.store import replace_file
+    from meteor_bench.files import write_whole
 
     started = perf_counter()
     old = None if update and not file.exists() else read(file)
@@ -68,7 +68,7 @@ def check(
             findings += compare(cell, was, now.cells[cell], now.tolerances)
         print_findings(findings, stream)
         if junit:
-            replace_file(junit, as_junit(findings, perf_counter() - started))
+            write_whole(junit, as_junit(findings, perf_counter() - started))
     failed = any(finding.failed for finding in findings)
     if old and failed and now.made != old.made:
         stream.write(f"the baseline was made with {_told(old.made)}; this is {_told(now.made)}\n")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from meteor_bench.config import RunConfig
 from meteor_bench.errors import BudgetError, RecordError, UnsupportedError
-from meteor_bench.files import write_whole
+from meteor_bench.files import check_writable, write_whole
 from meteor_bench.latency.options import Settings
 from meteor_bench.latency.records import (
     EAGER,
@@ -33,7 +33,6 @@ from meteor_bench.progress import say, track
 from meteor_bench.provenance import PACKAGE, Environment, environment, fingerprint, package_version, processor
 from meteor_bench.shared import Shared, calibration, device_and_dtype, quiet_libraries
 from meteor_bench.sources import hashed
-from meteor_bench.store import check_writable
 
 if TYPE_CHECKING:
     from meteor_bench.core.latency import Timing

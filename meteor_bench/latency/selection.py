@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING
 
 from meteor_bench.config import RunConfig
 from meteor_bench.errors import ConfigError, UnsupportedError
-from meteor_bench.files import write_whole
+from meteor_bench.files import check_writable, write_whole
 from meteor_bench.progress import track
 from meteor_bench.provenance import Environment, environment
 from meteor_bench.shared import device_and_dtype, quiet_libraries
-from meteor_bench.store import check_writable
 
 if TYPE_CHECKING:
     import torch

@@ -81,7 +81,7 @@ class Request:
 
     def run_missing(self) -> int:
         """Do the missing runs; one that fails does not stop the others. The exit status: 1 when one failed."""
-        from meteor_bench.store import check_writable
+        from meteor_bench.files import check_writable
         from meteor_bench.sweep.course import follow, one_after_another
         from meteor_bench.sweep.ending import failures
 
@@ -113,7 +113,7 @@ class Request:
         if self.model:
             replace(self.base, model=self.model).validate()
         tables = [named.table(self.table)] if self.table else list(named.tables)
-        shelf = Shelf(self.base.out, self.base.limit)
+        shelf = Shelf.of(self.base.out, self.base.limit)
         model = self.model or self._model(shelf.models)
         return [Filled(named, table, model, shelf) for table in tables]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import pandas as pd
 
@@ -18,8 +19,10 @@ from meteor_bench.paper.shelf import Asked, Numbers, Shelf, Value, benchmarks, t
 from meteor_bench.report.cells import ADAPTATION, Cell
 from meteor_bench.report.table import REPORTED, Table, fixed
 
-__all__ = ["Filled", "frame", "tables"]
+__all__ = ["Filled", "Origin", "frame", "sides", "tables"]
 
+# Whose numbers a table holds.
+Origin = Literal["measured", "reported", "both"]
 NOT_REPRODUCED = "†"
 
 
@@ -134,11 +137,16 @@ def _unpruned(row: Row) -> bool:
 
 def tables(filled: Sequence[Filled]) -> list[Table]:
     """All tables as people read them."""
-    return [table for one in filled for table in ([_beside(one)] if _together(one) else _apart(one)) if table.rows]
+    return [table for one in filled for _, table in sides(one)]
 
 
-def _together(one: Filled) -> bool:
-    return any(one.beside(row) for row in one.table.rows)
+def sides(one: Filled) -> list[tuple[Origin, Table]]:
+    """A paper's table as one, or as what was measured here and what was reported for another model."""
+    if any(one.beside(row) for row in one.table.rows):
+        made: list[tuple[Origin, Table]] = [("both", _beside(one))]
+    else:
+        made = _apart(one)
+    return [(origin, table) for origin, table in made if table.rows]
 
 
 def _beside(one: Filled) -> Table:
@@ -157,7 +165,7 @@ def _beside(one: Filled) -> Table:
     return Table(title, ["", *heads], rows, _breaks(one.table.rows), notes)
 
 
-def _apart(one: Filled) -> list[Table]:
+def _apart(one: Filled) -> list[tuple[Origin, Table]]:
     """What was measured here, then what was reported for another model."""
     model, name = short_name(one.model), f"{one.paper.title}: {one.table.title}"
     columns = [column for column in one.columns if one.shown(column)]
@@ -184,7 +192,7 @@ def _apart(one: Filled) -> list[Table]:
         _breaks(told),
         [f"{one.table.title}. Model: {one.table.model}. {REPORTED} {_source(one)}."],
     )
-    return [ours, theirs] if columns else [theirs]
+    return [("measured", ours), ("reported", theirs)] if columns else [("reported", theirs)]
 
 
 def _breaks(rows: Sequence[Row]) -> frozenset[int]:

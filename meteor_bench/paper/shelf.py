@@ -71,22 +71,31 @@ def task_of(column: Column, asked: Sequence[str]) -> str | None:
 
 
 class Shelf:
-    """The finished runs of a model in a folder.
+    """Finished runs.
 
     Args:
-        folder: of runs; may be missing or empty.
-        limit: only runs of as many questions per benchmark.
-
-    Raises:
-        RecordError: a record in it is broken.
+        cells: their cells.
     """
 
-    def __init__(self, folder: Path, limit: int | None = None) -> None:
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self.cells = cells
+        self._frames: dict[tuple[int, str], pd.DataFrame] = {}
+
+    @classmethod
+    def of(cls, folder: Path, limit: int | None = None) -> Shelf:
+        """The finished runs in a folder.
+
+        Args:
+            folder: of runs; may be missing or empty.
+            limit: only runs of as many questions per benchmark.
+
+        Raises:
+            RecordError: a record in it is broken.
+        """
         there = folder.is_dir() and ((folder / "run.json").exists() or any(folder.glob("*/run.json")))
         runs = [load_run(path) for path in find_runs(folder)] if there else []
         finished = [run for run in runs if run.record.status == "complete"]
-        self.cells = cells(run for run in finished if run.record.config.limit == limit)
-        self._frames: dict[tuple[int, str], pd.DataFrame] = {}
+        return cls(cells(run for run in finished if run.record.config.limit == limit))
 
     @property
     def models(self) -> set[str]:

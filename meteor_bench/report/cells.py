@@ -18,9 +18,10 @@ from meteor_bench.errors import RecordError
 from meteor_bench.plain import plain
 from meteor_bench.progress import say
 from meteor_bench.provenance import fingerprint
+from meteor_bench.reading import read_latency, read_run, read_scores
 from meteor_bench.records import LatencySample, RunRecord
 from meteor_bench.scores import ScoreRecord
-from meteor_bench.store import find_complete, find_runs, read_latency, read_run, read_scores
+from meteor_bench.store import find_complete, find_runs
 
 __all__ = ["ADAPTATION", "Cell", "Columns", "Run", "load", "load_run"]
 

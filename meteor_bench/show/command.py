@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from meteor_bench.config import RunConfig, load, parameter
 from meteor_bench.errors import ConfigError
+from meteor_bench.files import check_writable, write_whole
 from meteor_bench.progress import say
-from meteor_bench.store import check_writable, replace_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -119,4 +119,4 @@ def write_png(picture: Image, path: Path) -> None:
     """
     stream = io.BytesIO()
     picture.save(stream, format="PNG", optimize=True)
-    replace_file(path, stream.getvalue())
+    write_whole(path, stream.getvalue())

@@ -10,9 +10,9 @@ from time import perf_counter
 
 from meteor_bench.config import RunConfig
 from meteor_bench.errors import MeteorBenchError
+from meteor_bench.reading import read_run
 from meteor_bench.run import execute, prepare
 from meteor_bench.shared import Shared
-from meteor_bench.store import read_run
 
 __all__ = ["Result", "attempt"]
 

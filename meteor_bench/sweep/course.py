@@ -8,9 +8,10 @@ from statistics import median
 from time import perf_counter
 
 from meteor_bench.config import RunConfig
+from meteor_bench.files import check_writable
 from meteor_bench.progress import duration, overall, say
+from meteor_bench.reading import read_run
 from meteor_bench.shared import Shared
-from meteor_bench.store import check_writable, read_run
 from meteor_bench.sweep.cell import Result, attempt
 from meteor_bench.sweep.grid import SweepConfig, cells, title
 

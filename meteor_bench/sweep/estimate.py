@@ -15,11 +15,12 @@ from tempfile import TemporaryDirectory
 from meteor_bench import suites
 from meteor_bench.config import RunConfig
 from meteor_bench.errors import MeteorBenchError
+from meteor_bench.reading import read_run
 from meteor_bench.records import RunRecord
 from meteor_bench.registry import MODELS
 from meteor_bench.run import Job, execute, prepare
 from meteor_bench.shared import Shared
-from meteor_bench.store import find_runs, read_run
+from meteor_bench.store import find_runs
 from meteor_bench.sweep.grid import SweepConfig, cells
 
 __all__ = ["FINISHED", "TO_DO", "Planned", "plan", "plan_runs"]

@@ -13,11 +13,12 @@ from playwright.sync_api import Page, expect
 
 from meteor_bench.config import RunConfig
 from meteor_bench.core.tokens import Grid
+from meteor_bench.reading import read_run, read_samples
 from meteor_bench.report.cells import load
 from meteor_bench.report.html.build import chapters
 from meteor_bench.report.html.page import Chapter, page
 from meteor_bench.show.film import ALONE, DROPPED, Panel
-from meteor_bench.store import find_runs, read_run, read_samples
+from meteor_bench.store import find_runs
 from tests import synthetic
 
 pytestmark = pytest.mark.browser

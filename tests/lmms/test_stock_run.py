@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from meteor_bench import cli
-from meteor_bench.store import read_run, read_samples
+from meteor_bench.reading import read_run, read_samples
 from scripts.make_lookalikes import make
 from tests.lmms.lookalikes import count_as, counts
 

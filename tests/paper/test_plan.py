@@ -15,7 +15,8 @@ from meteor_bench import cli
 from meteor_bench.config import RunConfig
 from meteor_bench.paper.command import Request
 from meteor_bench.paper.layout import Filled
-from meteor_bench.store import find_runs, read_run
+from meteor_bench.reading import read_run
+from meteor_bench.store import find_runs
 from meteor_bench.sweep import estimate
 from tests import synthetic
 

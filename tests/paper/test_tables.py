@@ -15,8 +15,8 @@ from meteor_bench.config import RunConfig
 from meteor_bench.paper.command import FORMATS, Request
 from meteor_bench.paper.layout import Filled, tables
 from meteor_bench.paper.numbers import CONFIDENCE, paper, papers
+from meteor_bench.reading import read_latency, read_run
 from meteor_bench.report.table import Table
-from meteor_bench.store import read_latency, read_run
 
 Fill = Callable[..., tuple[Request, list[Filled]]]
 

@@ -24,7 +24,8 @@ from meteor_bench.compare_command import run
 from meteor_bench.compare_samples import draw, flips
 from meteor_bench.config import RunConfig
 from meteor_bench.errors import ConfigError, RecordError
-from meteor_bench.store import find_runs, read_run
+from meteor_bench.reading import read_run
+from meteor_bench.store import find_runs
 from tests import synthetic
 from tests.estimates import mean
 

@@ -18,16 +18,19 @@ import pytest
 
 from meteor_bench.config import RunConfig
 from meteor_bench.errors import DataError, MeteorBenchError
+from meteor_bench.reading import read_run, read_samples
 from meteor_bench.records import SampleRecord
 from meteor_bench.report import render
 from meteor_bench.report.cells import load
 from meteor_bench.report.html.build import chapters, write
 from meteor_bench.report.html.data import pareto
 from meteor_bench.report.html.markup import Html, tag
-from meteor_bench.report.html.page import Chapter, page
+from meteor_bench.report.html.page import AT_FIRST, Chapter, at_first, page
 from meteor_bench.report.html.pictures import choose, draw
+from meteor_bench.report.html.reported import laid_out, reported
 from meteor_bench.report.html.samples import questions
-from meteor_bench.store import find_runs, read_run, read_samples
+from meteor_bench.report.sections import sections
+from meteor_bench.store import find_runs
 from tests import synthetic
 
 ROOT = Path(__file__).parents[2]
@@ -121,6 +124,52 @@ def test_nothing_is_loaded_and_only_its_own_scripts_run(text: str) -> None:
         assert not {"src", "srcset", "onclick", "onload", "action"} & attributes.keys()
         assert str(attributes.get("href", "#")).startswith("#")
     assert "url(" not in text and "@import" not in text
+
+
+def test_what_papers_report_stands_apart_with_its_source() -> None:
+    """On the pocket model: METEOR's main row is measured, and its figures are those of another model."""
+    (section,) = sections(load(ROOT / "results/reference/pocket"))
+    found = {one.title: one for one in reported(section)}
+    main = found["METEOR: Accuracy and cost beside other methods"]
+    assert [origin for origin, _ in main.sides] == ["measured", "reported"]
+    (_, ours), (_, theirs) = main.sides
+    assert next(row for row in theirs.rows if row[0] == "METEOR")[1:4] == ["242", "13.42", "71.4"]
+    average = next(row for row in ours.rows if row[0] == "METEOR")[list(ours.columns).index("average")]
+    cell = next(c for c in section.cells if (c.label, c.ratio) == ("meteor", 0.76))
+    eleven = [t.score for t in cell.record.tasks if t.task != "pocket_videomme"]
+    assert float(average) == pytest.approx(sum(eleven) / 11, abs=0.051)
+    parsed = Tables("".join(laid_out([main])))
+    assert [a["data-origin"] for _, a in parsed.met if "data-origin" in a] == ["measured", "reported"]
+    text = "".join(laid_out([main]))
+    here, there = text.split('data-origin="reported"')
+    assert "measured here" in here and "13.42" not in here and "242" not in here
+    for said in ("reported § by the paper, not measured here", "arXiv 2507.20842", "confidence secondary", "Eagle-X4"):
+        assert said in there
+
+
+def test_without_such_runs_the_part_says_so(text: str, chapter: Chapter) -> None:
+    assert chapter.reported == [] and "No paper&#x27;s table that meteor-bench knows has a pruned row" in text
+
+
+def test_a_single_image_gives_no_interval(tmp_path: Path) -> None:
+    """Four questions of each benchmark are about one image."""
+    for method, ratio in (("none", 0.0), ("fastv", 0.5)):
+        synthetic.write(RunConfig(method=method, ratio=ratio, out=tmp_path), n=4)
+    text = page(chapters(load(tmp_path)))
+    assert "no interval, 4 questions on 1 image" in text and "nan" not in text.partition("<body")[2].split("<script")[0]
+
+
+def test_many_methods_start_with_the_best_and_the_controls(chapter: Chapter) -> None:
+    assert at_first(chapter) == ["unpruned", "meteor", "random"]
+    pruned = next(s for s in chapter.settings if s.method == "meteor")
+    made = [
+        replace(pruned, label=f"m{i:02}", ratio=ratio, scores={"average": {**pruned.scores["average"], "score": score}})
+        for ratio, ahead in ((0.5, 1), (0.76, -1))
+        for i, score in enumerate(50.0 + ahead * np.arange(20))
+    ]
+    many = replace(chapter, settings=[*(s for s in chapter.settings if s.label in ("unpruned", "random")), *made])
+    assert many.middle == 0.76
+    assert at_first(many) == ["unpruned", "random", *(f"m{i:02}" for i in range(AT_FIRST - 2))]
 
 
 def test_it_is_small_and_the_same_each_time(text: str, chapter: Chapter) -> None:

@@ -11,10 +11,11 @@ from PIL import Image
 from meteor_bench.config import RunConfig
 from meteor_bench.errors import ConfigError, MeteorBenchError, UnknownNameError
 from meteor_bench.lmms.document import find, parse
+from meteor_bench.reading import read_run, read_samples
 from meteor_bench.records import worded
 from meteor_bench.run import build_session
 from meteor_bench.show.command import named, settings, show, told
-from meteor_bench.store import find_runs, read_run, read_samples
+from meteor_bench.store import find_runs
 
 REFERENCE = Path(__file__).parents[2] / "results/reference/pocket"
 

@@ -11,8 +11,9 @@ import pytest
 
 from meteor_bench.config import RunConfig
 from meteor_bench.errors import BudgetError, RecordError
+from meteor_bench.reading import read_latency, read_run
 from meteor_bench.shared import Shared
-from meteor_bench.store import find_runs, read_latency, read_run
+from meteor_bench.store import find_runs
 from meteor_bench.sweep.command import sweep as command
 from meteor_bench.sweep.course import sweep
 from meteor_bench.sweep.ending import failures

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from meteor_bench.store import find_runs, read_run, read_samples
+from meteor_bench.reading import read_run, read_samples
+from meteor_bench.store import find_runs
 
 COMMAND = [sys.executable, "-m", "meteor_bench", "sweep"]
 ROOT = Path(__file__).parents[2]

@@ -7,6 +7,7 @@ markup.py    elements whose texts are escaped
 tables.py    the sortable tables
 head.py      the top of the page
 parts.py     its parts
+reported.py  what papers report, beside what was measured or apart from it
 page.py      all of it in one file, under a policy that lets nothing be loaded and no foreign script run
 build.py     from cells to the file
 static/      style and scripts

@@ -6,16 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from meteor_bench.files import check_writable, write_whole
+from meteor_bench.reading import read_samples
 from meteor_bench.records import worded
 from meteor_bench.report.cells import Cell
 from meteor_bench.report.html.data import settings
 from meteor_bench.report.html.page import Chapter, page
 from meteor_bench.report.html.pictures import choose, draw
+from meteor_bench.report.html.reported import reported
 from meteor_bench.report.html.samples import MOST, questions
 from meteor_bench.report.layout import latency_notes, notes
 from meteor_bench.report.sections import Section, sections
 from meteor_bench.report.times import latency
-from meteor_bench.store import check_writable, read_samples, replace_file
 
 __all__ = ["as_html", "chapters", "write"]
 
@@ -36,7 +38,7 @@ def write(cells: Sequence[Cell], path: Path, pictures: int = 0) -> None:
         MeteorBenchError: with pictures: a model or its data are not here.
     """
     check_writable(path.parent)
-    replace_file(path, as_html(cells, pictures).encode())
+    write_whole(path, as_html(cells, pictures).encode())
 
 
 def as_html(cells: Sequence[Cell], pictures: int = 0) -> str:
@@ -71,6 +73,7 @@ def _chapter(section: Section, pictures: int, most: int) -> Chapter:
         questions=asked,
         pictures=drawn,
         why_no_pictures="" if drawn else NO_PICTURES,
+        reported=reported(section),
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from meteor_bench.report.html.markup import Html, counted, tag
 from meteor_bench.report.html.tables import numbers
+from meteor_bench.report.table import REPORTED
 
 if TYPE_CHECKING:
     from meteor_bench.report.html.page import Chapter
@@ -18,6 +19,7 @@ PARTS = {
     "accuracy": "Accuracy",
     "tokens": "Tokens",
     "latency": "Latency",
+    "papers": "Papers",
     "questions": "Questions",
     "how": "How measured",
 }
@@ -76,8 +78,9 @@ def head(chapters: Sequence[Chapter]) -> Html:
         "header",
         tag(
             "div",
-            tag("span", "measured by meteor-bench, none copied from a paper", class_="badge"),
+            tag("span", "measured by meteor-bench", class_="badge"),
             tag("span", "GFLOPs: inferred from closed forms", class_="badge inferred"),
+            tag("span", f"{REPORTED}: reported by a paper, in a part of its own", class_="badge reported"),
             class_="tabs",
         ),
         tag("h1", f"Visual-token pruning on {', '.join(dict.fromkeys(s.model for s in chapters))}"),

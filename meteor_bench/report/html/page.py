@@ -16,16 +16,19 @@ from meteor_bench import __version__
 from meteor_bench.report.html import head, parts
 from meteor_bench.report.html.data import Setting, known_costs, pareto
 from meteor_bench.report.html.markup import Html, tag
+from meteor_bench.report.html.reported import Reported
 from meteor_bench.report.html.samples import Questions
 from meteor_bench.report.sections import CONTROLS
 
-__all__ = ["Chapter", "page"]
+__all__ = ["AT_FIRST", "Chapter", "at_first", "page"]
 
 # Okabe and Ito's colours, darkened for paper and lightened for a dark screen in style.css; more methods than colours
 # go round again with other shapes. Controls are grey, the unpruned model has the text's colour.
 COLOURS = 8
 FLOW = {"encoders": None, "after fusion": "fused", "LLM input": "llm input", "after last prune": "final"}
 PARTS = ("encode", "fuse", "prune", "prefill")
+# Methods that charts start with; the others are a click away. At least the controls that a paper should beat.
+AT_FIRST, ALWAYS = 10, ("random", "downsample")
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Chapter:
         runs: a row for each setting: heading -> text.
         pictures: as `pictures.draw` gives them.
         why_no_pictures: said where there are none.
+        reported: papers' tables with rows that were run here.
     """
 
     model: str
@@ -51,6 +55,7 @@ class Chapter:
     questions: Questions
     pictures: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     why_no_pictures: str = ""
+    reported: Sequence[Reported] = ()
 
     @property
     def towers(self) -> list[str]:
@@ -67,6 +72,18 @@ class Chapter:
     def middle(self) -> float:
         """The ratio that is looked at first."""
         return self.ratios[len(self.ratios) // 2] if self.ratios else 0.0
+
+
+def at_first(chapter: Chapter) -> list[str]:
+    """Labels that charts start with: all, or the best at the middle ratio beside the unpruned model and controls."""
+    labels = list(dict.fromkeys(s.label for s in chapter.settings))
+    if len(labels) <= AT_FIRST:
+        return labels
+    beside = [s.label for s in chapter.settings if not s.pruned or s.method in ALWAYS]
+    methods = [s for s in chapter.settings if s.pruned and s.method not in CONTROLS]
+    ranked = sorted(methods, key=lambda s: (s.ratio != chapter.middle, -s.scores["average"]["score"]))
+    chosen = list(dict.fromkeys([*beside, *(s.label for s in ranked)]))[:AT_FIRST]
+    return [label for label in labels if label in chosen]
 
 
 def page(chapters: Sequence[Chapter]) -> str:
@@ -142,6 +159,7 @@ def _plain(section: Chapter) -> dict[str, Any]:
         "stages": list(FLOW),
         "parts": list(PARTS),
         "ratio": section.middle,
+        "first": at_first(section),
         "shown": parts.first_costs(known),
         "fronts": fronts,
         "settings": [

@@ -11,6 +11,9 @@ from meteor_bench.report.html import tables
 from meteor_bench.report.html.data import COSTS, known_costs
 from meteor_bench.report.html.head import PARTS, tiles
 from meteor_bench.report.html.markup import Html, tag
+from meteor_bench.report.html.reported import laid_out
+from meteor_bench.report.statistics import FEW
+from meteor_bench.report.table import FEW_IMAGES
 
 if TYPE_CHECKING:
     from meteor_bench.report.html.page import Chapter
@@ -21,7 +24,7 @@ __all__ = ["first_costs", "section", "shortened"]
 def section(s: Chapter, index: int, colours: Mapping[str, str]) -> Html:
     """Everything about one model and its benchmarks."""
     made = [tiles(s), _trade(s, index), _accuracy(s, index, colours), _tokens(s, index, colours)]
-    made += [_latency(s, index, colours), _questions(s, index), _how(s, index)]
+    made += [_latency(s, index, colours), _papers(s, index), _questions(s, index), _how(s, index)]
     return tag("main" if index == 0 else "div", *made, data_section=index, hidden=index > 0)
 
 
@@ -68,7 +71,8 @@ def _accuracy(s: Chapter, index: int, colours: Mapping[str, str]) -> Html:
     groups = list(dict.fromkeys(s.tasks.values()))
     averages = [n for n in s.settings[0].scores if n not in s.tasks and n not in groups]
     columns = [(name, name, False) for name in averages] + [(g, g, i == 0) for i, g in enumerate(groups)]
-    columns += [(task, short[task], i == 0) for i, task in enumerate(s.tasks)]
+    few = {task: FEW_IMAGES * (s.settings[0].scores[task]["images"] < FEW) for task in s.tasks}
+    columns += [(task, short[task] + few[task], i == 0) for i, task in enumerate(s.tasks)]
     name = f"accuracy-table-{index}"
     buttons = [
         tag("button", text, type="button", value=value, aria_pressed=str(value == "score").lower())
@@ -114,6 +118,18 @@ def _latency(s: Chapter, index: int, colours: Mapping[str, str]) -> Html:
         "1 multiply-add = 2 FLOPs.",
         _figure("Where the time goes", [_ratios(s)], "times", foot),
         tables.latency(timed, colours),
+    )
+
+
+def _papers(s: Chapter, index: int) -> Html:
+    if not s.reported:
+        return _part("papers", index, "No paper's table that meteor-bench knows has a pruned row that was run here.")
+    return _part(
+        "papers",
+        index,
+        "What papers report, with its source and how it was read. Figures of another model than the one measured here "
+        "stand apart: the same comparison, not the same numbers. Cells that were not measured are empty.",
+        *laid_out(s.reported),
     )
 
 
@@ -184,7 +200,7 @@ def _how(s: Chapter, index: int) -> Html:
     heads = tag("tr", *(tag("th", tag("span", name), scope="col") for name in s.runs[0]))
     rows = (tag("tr", *(tag("td", text, title=text) for text in row.values())) for row in s.runs)
     made = tag("table", tag("thead", heads), tag("tbody", *rows), class_="plain")
-    runs = tag("div", made, class_="scroll", tabindex="0", style="margin-top:20px")
+    runs = tag("div", tables.scroll(made, len(s.runs)), style="margin-top:20px")
     notes = tag("ul", *(tag("li", note) for note in s.notes), class_="notes") if s.notes else None
     foot = tag("footer", f"Made by meteor-bench {__version__}. This file needs no network and sends nothing.")
     return _part("how", index, "Enough to run it again.", notes, facts, runs, foot)

@@ -7,9 +7,13 @@ from typing import Any, NamedTuple
 
 from meteor_bench.report import table as text
 from meteor_bench.report.html.data import Setting
-from meteor_bench.report.html.markup import Html, tag
+from meteor_bench.report.html.markup import Html, counted, tag
+from meteor_bench.report.statistics import FEW
 
-__all__ = ["accuracy", "latency", "numbers", "tokens"]
+__all__ = ["accuracy", "latency", "numbers", "scroll", "tokens"]
+
+# Rows above which a table gets a window of its own, its head always in sight.
+TALL = 30
 
 
 class Column(NamedTuple):
@@ -59,30 +63,40 @@ def _score_cell(s: Setting, key: str, starts: bool) -> Html:
     edge = " group-start" if starts else ""
     if row is None:
         return tag("td", text.MISSING, data_v="", class_=edge.strip() or None)
-    interval = f"95 % interval {numbers(row['low'])} to {numbers(row['high'])}, {row['n']} questions"
+    interval = _interval(row)
     if "sd" in row:
         interval += f", ± {numbers(row['sd'])} over {len(s.seeds)} seeds"
     score = tag("span", numbers(row["score"]), class_="score best" if row["best"] else "score")
     if "difference" not in row:
         shown = tag("span", text.MISSING, class_="difference")
         return tag("td", score, shown, data_v=row["score"], class_=edge.strip() or None, title=interval)
-    noise = row["difference_low"] <= 0 <= row["difference_high"]
-    half = row["difference_high"] - row["difference"]
+    interval += f"; unpruned {numbers(row['unpruned'])}, difference {numbers(row['difference'], signed=True)}"
+    noise, half = True, None
+    if "difference_low" in row:
+        low, high = row["difference_low"], row["difference_high"]
+        noise, half = low <= 0 <= high, tag("span", f" ±{numbers(high - row['difference'])}", class_="pm")
+        interval += f" ({numbers(low, signed=True)} to {numbers(high, signed=True)})"
+    interval += f", {row['gained']:.0f} questions gained, {row['lost']:.0f} lost"
     shown = tag(
         "span",
         numbers(row["difference"], signed=True),
-        tag("span", f" ±{numbers(half)}", class_="pm"),
+        half,
         class_="difference noise" if noise else "difference",
-    )
-    interval += (
-        f"; unpruned {numbers(row['unpruned'])}, difference {numbers(row['difference'], signed=True)} "
-        f"({numbers(row['difference_low'], signed=True)} to {numbers(row['difference_high'], signed=True)}), "
-        f"{row['gained']:.0f} questions gained, {row['lost']:.0f} lost"
     )
     loss = min(1.0, max(0.0, -row["difference"] / 50))
     return tag(
         "td", score, shown, data_v=row["score"], class_=f"heat{edge}", style=f"--loss:{loss:.3f}", title=interval
     )
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    """A single image gives no interval, and few give one that may be too narrow."""
+    about = f"{counted(row['n'], 'question')} on {counted(row['images'], 'image')}"
+    if "low" not in row:
+        return f"no interval, {about}"
+    few = row["images"] < FEW and row["kind"] == "benchmark"
+    doubt = ", too few to trust it" if few else ""
+    return f"95 % interval {numbers(row['low'])} to {numbers(row['high'])}, {about}{doubt}"
 
 
 def tokens(settings: Sequence[Setting], colours: Mapping[str, str], towers: Sequence[str]) -> Html:
@@ -210,4 +224,9 @@ def _table(
         rows.append(tag("tr", first, Html(cells), class_=None if s.pruned else "baseline", style=colour))
     body = tag("tbody", *rows)
     made = tag("table", tag("thead", tag("tr", *head)), body, id=name, data_show=show)
-    return tag("div", made, class_="scroll", tabindex="0")
+    return scroll(made, len(settings))
+
+
+def scroll(table: Html, rows: int) -> Html:
+    """A table in a box that scrolls sideways, and down where there are many rows."""
+    return tag("div", table, class_="scroll tall" if rows > TALL else "scroll", tabindex="0")

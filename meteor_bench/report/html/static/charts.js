@@ -14,11 +14,11 @@ function tradeOff(section, shown, cost, at, narrow) {
         title: kept(s),
         cost: s.costs[cost],
         score: score.score,
-        low: score.low,
-        high: score.high,
+        low: score.low ?? score.score, // a single image gives no interval
+        high: score.high ?? score.score,
         ratio: s.ratio,
         front: front.has(s.name),
-        interval: `${score.low.toFixed(1)} to ${score.high.toFixed(1)}`,
+        interval: score.low == null ? "none" : `${score.low.toFixed(1)} to ${score.high.toFixed(1)}`,
       };
     });
   const { color, shape } = scales(shown);
@@ -76,7 +76,7 @@ function bars(section, shown, ratio, narrow) {
     section.tasks
       .filter((t) => s.scores[t.task])
       .map((t) => {
-        const { score, low, high, unpruned, n } = s.scores[t.task];
+        const { score, low = score, high = score, unpruned, n } = s.scores[t.task];
         return { label: s.label, task: t.short, title: `${t.task}: ${s.label}`, score, low, high, unpruned, n };
       }),
   );

@@ -89,7 +89,7 @@ function scales(shown) {
 
 /** All charts of a section, drawn again when anything they depend on changes. */
 function plot(section, root) {
-  const state = { hidden: new Set(), ratio: section.ratio, costs: section.shown.slice(), at: "average" };
+  const state = { hidden: hiddenAtFirst(section), ratio: section.ratio, costs: section.shown.slice(), at: "average" };
   const draw = () => {
     if (root.hidden) return;
     const narrow = root.clientWidth < 640;
@@ -145,8 +145,19 @@ function plot(section, root) {
   draw();
 }
 
+/** With many methods the charts start with some of them. */
+function hiddenAtFirst(section) {
+  return new Set(section.settings.map((s) => s.label).filter((label) => !section.first.includes(label)));
+}
+
 function wireLegends(section, root, state, draw) {
   const named = [...new Map(section.settings.map((s) => [s.label, s])).values()];
+  const refresh = () => {
+    for (const chip of $$(".chip", root)) chip.setAttribute("aria-pressed", !state.hidden.has(chip.value));
+    for (const all of $$(".all", root))
+      all.textContent = state.hidden.size ? `show all ${named.length}` : `show ${section.first.length}`;
+    draw();
+  };
   for (const legend of $$("[data-legend]", root)) {
     legend.append(
       ...named.map((s) =>
@@ -155,13 +166,12 @@ function wireLegends(section, root, state, draw) {
           {
             class: "chip",
             type: "button",
-            "aria-pressed": "true",
+            "aria-pressed": String(!state.hidden.has(s.label)),
             value: s.label,
             on: {
               click: () => {
                 if (!state.hidden.delete(s.label)) state.hidden.add(s.label);
-                for (const chip of $$(".chip", root)) chip.setAttribute("aria-pressed", !state.hidden.has(chip.value));
-                draw();
+                refresh();
               },
             },
           },
@@ -170,5 +180,11 @@ function wireLegends(section, root, state, draw) {
         ),
       ),
     );
+    if (section.first.length === named.length) continue;
+    const toggle = () => {
+      state.hidden = state.hidden.size ? new Set() : hiddenAtFirst(section);
+      refresh();
+    };
+    legend.append(el("button", { class: "all", type: "button", on: { click: toggle } }, `show all ${named.length}`));
   }
 }
