@@ -141,7 +141,7 @@ def lay_out(compared: Pair, frame: pd.DataFrame) -> Table:
             previous = r["kind"]
         name = f"{r['name']} (mean)" if r["kind"] == "group" else r["name"]
         few = r["kind"] == "benchmark" and r["images"] < FEW
-        change = with_half(r["difference"], r["difference_low"], r["difference_high"]) + f" {FEW_IMAGES}" * few
+        change = with_half(r["difference"], r["difference_low"], r["difference_high"]) + FEW_IMAGES * few
         flips = [f"{r['gained']}", f"{r['lost']}"]
         mark = "" if r["test"] == "McNemar" else "*"
         tests = [_p(r["p"]) + mark, _p(r["p_image"]), _p(r["holm"])]

@@ -46,19 +46,19 @@ def run(
     if format == "terminal":
         formats.terminal([lay_out(compared, frame)], stream)
         if shown:
-            print_flips(shown, stream)
+            print_flips(shown, stream, pictures=pictures)
     else:
-        stream.write(_text(format, compared, frame, shown))
+        stream.write(_text(format, compared, frame, shown, pictures))
     if pictures:
         say(f"{draw(compared, found, pictures, data_root)} of {len(found)} pictures drawn into {pictures}")
 
 
-def _text(format: str, compared: Pair, frame: pd.DataFrame, found: Sequence[Flip] | None) -> str:
-    frames = {"comparison": frame} | ({} if found is None else {"samples": pd.DataFrame(rows(found))})
+def _text(format: str, compared: Pair, frame: pd.DataFrame, found: Sequence[Flip] | None, pictures: Path | None) -> str:
+    frames = {"comparison": frame} | ({} if found is None else {"samples": pd.DataFrame(rows(found, pictures))})
     if format == "csv":
         return formats.csv(frames, ("kind", "name", "sample"))
     if format == "json":
         tables = {name: formats.json_rows(part) for name, part in frames.items()}
         return formats.dump({**described(compared), "tables": tables})
-    tables_of_text = [lay_out(compared, frame), *([table(found)] if found is not None else [])]
+    tables_of_text = [lay_out(compared, frame), *([table(found, pictures)] if found is not None else [])]
     return formats.markdown(tables_of_text) if format == "markdown" else formats.latex(tables_of_text)

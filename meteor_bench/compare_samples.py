@@ -41,6 +41,10 @@ class Flip:
         """Whether B answered it better."""
         return self.b.score > self.a.score
 
+    def picture(self, folder: Path) -> Path:
+        """Where `draw` puts its picture."""
+        return folder / f"{self.name.replace('/', '-')}.png"
+
 
 def flips(compared: Pair) -> list[Flip]:
     """In the order of the benchmarks and their documents.
@@ -60,8 +64,12 @@ def flips(compared: Pair) -> list[Flip]:
     return [flip for flip in both if abs(flip.a.score - flip.b.score) > SLACK / 100]
 
 
-def rows(found: Sequence[Flip]) -> list[dict[str, Any]]:
-    """Flips as plain rows: sample, family, question, reference, both answers and scores."""
+def rows(found: Sequence[Flip], pictures: Path | None = None) -> list[dict[str, Any]]:
+    """Flips as plain rows: sample, family, question, reference, both answers and scores.
+
+    Args:
+        pictures: folder of their pictures, each row then names its own.
+    """
     return [
         {
             "sample": flip.name,
@@ -72,38 +80,44 @@ def rows(found: Sequence[Flip]) -> list[dict[str, Any]]:
             "b_answer": _text(flip.b.answer),
             "a_score": flip.a.score,
             "b_score": flip.b.score,
+            **({} if pictures is None else {"picture": str(flip.picture(pictures))}),
         }
         for flip in found
     ]
 
 
-def table(found: Sequence[Flip]) -> Table:
+def table(found: Sequence[Flip], pictures: Path | None = None) -> Table:
     """Flips for Markdown and LaTeX."""
-    heads = ["sample", "question", "reference", "A", "B", "score A", "score B"]
+    heads = ["sample", "question", "reference", "A", "B", "score A", "score B", *["picture"] * (pictures is not None)]
     body = [
         [
             r["sample"],
             *(" ".join(r[key].split()) for key in ("question", "reference", "a_answer", "b_answer")),
             *(f"{r[key]:g}" for key in ("a_score", "b_score")),
+            *([r["picture"]] if "picture" in r else []),
         ]
-        for r in rows(found)
+        for r in rows(found, pictures)
     ]
     return Table(f"{len(found)} questions answered differently well", heads, body)
 
 
-def print_flips(found: Sequence[Flip], stream: IO[str], width: int | None = None) -> None:
-    """Flips for a terminal, three lines each, as long as they are."""
+def print_flips(found: Sequence[Flip], stream: IO[str], width: int | None = None, pictures: Path | None = None) -> None:
+    """Flips for a terminal, three or four lines each, as long as they are."""
     from rich.console import Console
     from rich.padding import Padding
     from rich.text import Text
 
     console = Console(file=stream, width=width, highlight=False, markup=False)
-    for flip, r in zip(found, rows(found), strict=True):
+    for flip, r in zip(found, rows(found, pictures), strict=True):
         change = f"{'up' if flip.gained else 'down'}, {r['a_score']:g} to {r['b_score']:g}"
         console.print(Text.assemble((r["sample"], "bold"), f"  {change}", f"  {r['family']}"))
         console.print(Padding(" ".join(r["question"].split()), (0, 0, 0, 2)))
         answers = "  |  ".join(f"{k}: {' '.join(r[n].split()) or '(nothing)'}" for k, n in _ANSWERS.items())
         console.print(Padding(answers, (0, 0, 0, 2)))
+        if "picture" in r:
+            console.print(Padding(f"kept patches: {r['picture']}", (0, 0, 0, 2)))
+    if found and pictures is None:
+        console.print("--pictures DIR draws the patches that both kept for each of them.")
 
 
 _ANSWERS = {"reference": "reference", "A": "a_answer", "B": "b_answer"}
@@ -121,7 +135,7 @@ def draw(compared: Pair, found: Sequence[Flip], folder: Path, data_root: Path | 
         MeteorBenchError: a model of the records cannot be built here, or the folder cannot be written.
     """
     check_writable(folder)
-    wanted = [(flip, folder / f"{flip.name.replace('/', '-')}.png") for flip in found]
+    wanted = [(flip, flip.picture(folder)) for flip in found]
     wanted = [(flip, path) for flip, path in wanted if not path.exists()]
     if not wanted:
         return 0

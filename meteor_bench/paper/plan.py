@@ -50,16 +50,18 @@ def _wanted(one: Filled, base: RunConfig) -> Iterator[RunConfig]:
     """The runs of one table that are not on its shelf."""
     asked = one.asked.tasks
     timed = any(column.is_ in ("share", "time") or column.of == "speed" for column in one.columns)
-    for row in one.table.rows:
-        for run in row.runs if asked else ():
-            # Other models than the one that is asked for are not run on its behalf.
-            if run.model and not one.same_model and run.model != one.model:
-                continue
-            cell = one.shelf.find(one.model, run, asked, timed=timed)
-            there = set(cell.seeds) if cell else set()
-            for seed in _seeds(run):
-                if seed not in there:
-                    yield _config(one, run, seed, base)
+    runs = [run for row in one.table.rows for run in row.runs] if asked else []
+    # Each is compared with the unpruned model, also where that has no row of its own.
+    unpruned = {run.model: Run("none", model=run.model) for run in runs if run.method != "none"}
+    for run in (*unpruned.values(), *runs):
+        # Other models than the one that is asked for are not run on its behalf.
+        if run.model and not one.same_model and run.model != one.model:
+            continue
+        cell = one.shelf.find(one.model, run, asked, timed=timed)
+        there = set(cell.seeds) if cell else set()
+        for seed in _seeds(run):
+            if seed not in there:
+                yield _config(one, run, seed, base)
 
 
 def _seeds(run: Run) -> tuple[int, ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import IO, Any
 
 import pandas as pd
@@ -25,16 +26,19 @@ def terminal(tables: Iterable[Table], stream: IO[str], width: int | None = None)
         width: columns; None for those of the terminal (80 where there is none).
     """
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(file=stream, width=width, highlight=False, markup=False)
     left_out: list[str] = []
-    for table in tables:
-        parts = _split(table, console.width)
+    for given in tables:
+        forms = ((form, _split(form, console.width)) for form in (given, _stacked(given)))
+        table, parts = min(forms, key=lambda form: len(form[1]))
         if table.detail and len(parts) > 1:
             left_out.append(table.title)
             continue
         for at, columns in enumerate(parts):
-            console.print(_grid(table, columns, continued=at > 0))
+            console.print(Text(f"{table.title} (continued)" if at else table.title, style="italic"))
+            console.print(_grid(table, columns, console.width), soft_wrap=True)
         for note in table.notes:
             console.print(note)
         console.print()
@@ -43,37 +47,62 @@ def terminal(tables: Iterable[Table], stream: IO[str], width: int | None = None)
         console.print(f"Too wide for this terminal, so left out: {names}. --format markdown, latex or csv has it.")
 
 
+def _stacked(table: Table) -> Table:
+    """The same with the words of wide headings below each other."""
+    heads = []
+    for heading, *cells in zip(table.columns, *table.rows, strict=True):
+        wide = len(heading) > max(map(len, cells), default=0)
+        heads.append(heading.replace(" ", "\n") if wide else heading)
+    return replace(table, columns=heads)
+
+
 def _split(table: Table, width: int) -> list[list[int]]:
     """Which columns go side by side: as many as fit, never the same one twice but the first."""
-    widths = [max(map(len, column)) for column in zip(table.columns, *table.rows, strict=True)]
-    first = min(widths[0], _NAME_WIDTH, width // 2)
+    first, *widths = _widths(table, width)
     parts: list[list[int]] = [[0]]
     used = first
-    for column in range(1, len(widths)):
-        if used + _GAP + widths[column] > width and len(parts[-1]) > 1:
+    for column, wanted in enumerate(widths, start=1):
+        if used + _GAP + wanted > width and len(parts[-1]) > 1:
             parts.append([0])
             used = first
         parts[-1].append(column)
-        used += _GAP + widths[column]
+        used += _GAP + wanted
     return parts
 
 
-def _grid(table: Table, columns: Sequence[int], *, continued: bool) -> Any:
-    from rich import box
-    from rich.table import Table as RichTable
+def _widths(table: Table, width: int) -> list[int]:
+    """Letters of each column; the first folds names that are very long."""
+    columns = ((*heading.split("\n"), *cells) for heading, *cells in zip(table.columns, *table.rows, strict=True))
+    first, *others = (max(map(len, column)) for column in columns)
+    return [min(first, _NAME_WIDTH, width // 2), *others]
+
+
+def _grid(table: Table, columns: Sequence[int], width: int) -> Any:
+    """Some columns as one text: rich's own table takes ten times as long, which eighty rows let one wait for."""
     from rich.text import Text
 
-    title = f"{table.title} (continued)" if continued else table.title
-    grid = RichTable(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    grid.show_edge = False
-    for column in columns:
-        justify: Any = "right" if column else "left"
-        width = _NAME_WIDTH if column == 0 else None
-        grid.add_column(table.columns[column], justify=justify, no_wrap=column > 0, overflow="fold", max_width=width)
+    widths = _widths(table, width)
+    grid = Text(no_wrap=True)
+
+    def add(cells: Sequence[str], bold: Collection[int] = ()) -> None:
+        for column, cell in zip(columns, cells, strict=True):
+            placed = cell.rjust(widths[column] + _GAP) if column else cell.ljust(widths[0])
+            grid.append(placed, "bold" if column in bold else None)
+        grid.append("\n")
+
+    heads = [table.columns[column].split("\n") for column in columns]
+    height = max(map(len, heads))
+    for line in zip(*([""] * (height - len(head)) + head for head in heads), strict=True):
+        add(line, columns)
+    grid.append("─" * (sum(widths[column] + _GAP for column in columns) - _GAP) + "\n")
     for i, row in enumerate(table.rows):
         if i in table.breaks:
-            grid.add_section()
-        grid.add_row(*(Text(row[c], style="bold") if (i, c) in table.bold else row[c] for c in columns))
+            grid.append("\n")
+        name, *folded = [row[0][at : at + widths[0]] for at in range(0, len(row[0]), widths[0])] or [""]
+        add([name, *(row[column] for column in columns[1:])], {j for r, j in table.bold if r == i})
+        for rest in folded:
+            grid.append(f"{rest}\n")
+    grid.rstrip()
     return grid
 
 

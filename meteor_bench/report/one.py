@@ -49,7 +49,7 @@ def accuracy_table(cell: Cell, frame: pd.DataFrame, notes: Sequence[str]) -> Tab
             previous = r["kind"]
         name = f"{r['name']} (mean)" if r["kind"] == "group" else r["name"]
         few = r["kind"] == "benchmark" and r["images"] < FEW
-        mark = f" {FEW_IMAGES}" * few + " ~" * (not r["sampled"])
+        mark = FEW_IMAGES * few + " ~" * (not r["sampled"])
         score = [*([fixed(r["unpruned"])] if compared else []), fixed(r["score"]), *[fixed(r["sd"])] * several]
         if compared:
             bounds = [signed(r["difference"]), interval(r["difference_low"], r["difference_high"], plus=True) + mark]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +23,7 @@ from meteor_bench.store import find_runs
 from meteor_bench.sweep import estimate
 from tests import synthetic
 
+ROOT = Path(__file__).parents[2]
 Fill = Callable[..., tuple[Request, list[Filled]]]
 
 
@@ -111,6 +115,45 @@ def test_a_run_that_fails_does_not_stop_the_others(
     assert {run.split("-")[2] for run in (p.name for p in find_runs(request.base.out))} >= {"fastv", "random"}
     assert "2 of 8 runs failed" in capsys.readouterr().err
     assert {method for method, *_ in settings(request)} == {"meteor"}
+
+
+@pytest.mark.slow
+def test_the_missing_runs_are_done_by_the_command(tmp_path: Path) -> None:
+    """The shipped model: nothing there, the plan, the runs, their table beside the paper's, and nothing left to do."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        asked = ["paper", "meteor", "--table", "claims", "--limit", "2", "--out", "runs", "--device", "cpu"]
+        done = subprocess.run(
+            [sys.executable, "-m", "meteor_bench", *asked, *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    code, planned, err = call("--plan")
+    assert code == 0 and planned.splitlines()[-1].startswith("2 cells, 0 finished, 0 impossible; about "), err
+    assert [line.split("  ")[0] for line in planned.splitlines()[1:3]] == ["unpruned", "meteor at 0.76"]
+    assert not (tmp_path / "runs").exists()
+    code, tables, err = call("--run", "--format", "json")
+    assert code == 0, err
+    made = {(r.config.method, r.config.ratio): r for r in map(read_run, find_runs(tmp_path / "runs"))}
+    assert set(made) == {("none", 0.0), ("meteor", 0.76)}
+    document = json.loads(tables)
+    claims = document["tables"]["claims"]
+    assert document["model"] == "pocket" and claims["same_model"] is False and claims["baseline"] == "not compared"
+    numbers = {(n["origin"], n["column"]): n for n in claims["numbers"]}
+    assert numbers["reported", "saved"]["value"] == 49 and numbers["reported", "saved"]["confidence"] == "secondary"
+    ours, theirs = (
+        sum(v for k, v in made[key].flops.items() if k != "decode") for key in (("meteor", 0.76), ("none", 0.0))
+    )
+    assert numbers["measured", "saved"]["value"] == pytest.approx(100 * (1 - ours / theirs), rel=1e-5)
+    assert numbers["measured", "saved"]["model"] == "pocket" and "Eagle-X4" in numbers["reported", "saved"]["model"]
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*")}
+    code, again, err = call("--run", "--format", "json")
+    assert (code, again, err) == (0, tables, "") and before == {p: p.stat().st_mtime_ns for p in before}
+    assert call("--plan")[1].startswith("nothing is missing: runs holds every run that meteor claims needs here")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import itertools
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from scipy import stats
 from meteor_bench import cli
 from meteor_bench.compare import Pair, comparison, lay_out, pair
 from meteor_bench.compare_command import run
-from meteor_bench.compare_samples import draw, flips
+from meteor_bench.compare_samples import Flip, draw, flips, print_flips, rows, table
 from meteor_bench.config import RunConfig
 from meteor_bench.errors import ConfigError, RecordError
 from meteor_bench.reading import read_run
@@ -166,6 +166,21 @@ def test_programs_can_read_it(paths: tuple[Path, Path], frame: pd.DataFrame) -> 
     assert {line["table"] for line in lines} == {"comparison", "samples"}
     assert len(lines) == sum(map(len, document["tables"].values()))
     assert "samples" not in json.loads(printed(paths, format="json", samples=False))["tables"]
+
+
+def test_the_list_names_the_pictures(compared: Pair, tmp_path: Path) -> None:
+    found = flips(compared)
+    assert "picture" not in rows(found)[0] and "--pictures DIR draws" in listed(found, None)
+    wanted = tmp_path / "pocket_gqa-30.png"
+    assert {r["sample"]: r["picture"] for r in rows(found, tmp_path)}["pocket_gqa/30"] == str(wanted)
+    assert [row[-1] for row in table(found, tmp_path).rows] == [r["picture"] for r in rows(found, tmp_path)]
+    assert f"kept patches: {wanted}" in listed(found, tmp_path) and "--pictures DIR" not in listed(found, tmp_path)
+
+
+def listed(found: Sequence[Flip], pictures: Path | None) -> str:
+    out = io.StringIO()
+    print_flips(found, out, 2000, pictures)
+    return out.getvalue()
 
 
 @pytest.mark.parametrize("form", ["markdown", "latex"])

@@ -47,6 +47,7 @@ def test_a_table_too_wide_is_continued(runs: Mapping[str, Path]) -> None:
     cells = load(runs["none"].parent)
     narrow, wide = terminal(cells, 80), terminal(cells, 200)
     assert "Latency: pocket (continued)" in narrow and "(continued)" not in wide
+    assert "Accuracy: pocket (continued)" not in narrow, "its last heading is stacked where that saves a part"
     for text in (narrow, wide):
         heads = [line.split() for line in text.splitlines()]
         assert sum("fused" in words for words in heads) == sum("faster" in words for words in heads) == 1
