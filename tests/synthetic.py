@@ -12,6 +12,7 @@ import numpy as np
 from meteor_bench.config import RunConfig
 from meteor_bench.provenance import Environment, fingerprint
 from meteor_bench.records import SCHEMA, LatencySample, RunRecord, SampleRecord, Spread, TaskRecord
+from meteor_bench.registry import METHODS
 from meteor_bench.store import RunFolder
 from meteor_bench.summary import summarise_tokens
 
@@ -185,3 +186,13 @@ def reference(out: Path) -> Mapping[str, Path]:
     for ratio in (0.5, 0.76):
         paths[f"meteor{ratio}"] = write(RunConfig(method="meteor", ratio=ratio, out=out), share_right=0.93)
     return paths
+
+
+def whole(out: Path) -> Path:
+    """A folder as large as a whole reference: every method at three ratios, what draws with three seeds."""
+    write(RunConfig(out=out), n=6)
+    for method in METHODS.names():
+        for ratio in (0.5, 0.76, 0.889) if method != "none" else ():
+            for seed in range(3 if method == "random" else 1):
+                write(RunConfig(method=method, ratio=ratio, seed=seed, out=out), share_right=1 - ratio / 2, n=6)
+    return out

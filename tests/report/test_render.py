@@ -14,6 +14,7 @@ import pytest
 
 from meteor_bench import compare, compare_samples
 from meteor_bench.config import RunConfig
+from meteor_bench.registry import METHODS
 from meteor_bench.report import formats, render
 from meteor_bench.report.cells import Cell, load
 from meteor_bench.report.layout import lay_out, overview
@@ -41,6 +42,29 @@ def test_the_terminal_is_not_overrun(runs: Mapping[str, Path], tmp_path: Path, w
         text = terminal(load(path), width)
         assert max(map(len, text.splitlines())) <= width
         assert "…" not in text, "a cell was cut"
+
+
+def test_all_methods_at_three_ratios(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Some eighty runs: a row for each setting, ratio by ratio, seeds folded; on a narrow and on a wide terminal."""
+    cells = load(synthetic.whole(tmp_path_factory.mktemp("whole")))
+    methods = [name for name in METHODS.names() if name != "none"]
+    assert sum(len(cell.runs) for cell in cells) == 1 + 3 * (len(methods) + 2) and len(cells) == 1 + 3 * len(methods)
+    for table in lay_out(cells):
+        names = [row[0] for row in table.rows if row[0] != "unpruned"]
+        ratios = [float(name.split()[-1]) for name in names]
+        assert ratios == sorted(ratios) and sorted(names) == sorted(
+            f"{m} {r:g}" for m in methods for r in (0.5, 0.76, 0.889)
+        )
+        assert [ratios[at] for at in sorted(i - (len(table.rows) - len(names)) for i in table.breaks)][-2:] == [
+            0.76,
+            0.889,
+        ]
+    averages = {row[0]: row for row in lay_out(cells)[0].rows}
+    assert "±" in averages["random 0.5"][1] and "±" not in averages["uniform 0.5"][1]
+    for width in (80, 200):
+        text = terminal(cells, width)
+        assert max(map(len, text.splitlines())) <= width and "…" not in text
+        assert sum(line.startswith("random 0.76 ") for line in text.splitlines()) <= {80: 8, 200: 5}[width]
 
 
 def test_a_table_too_wide_is_continued(runs: Mapping[str, Path]) -> None:
