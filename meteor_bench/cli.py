@@ -25,6 +25,8 @@ app = typer.Typer(
 )
 listing = typer.Typer(help="What there is to choose from.", invoke_without_command=True, rich_markup_mode=None)
 app.add_typer(listing, name="list")
+data = typer.Typer(help="Data sets of the hub, in a folder.", invoke_without_command=True, rich_markup_mode=None)
+app.add_typer(data, name="data")
 
 
 class Format(StrEnum):
@@ -62,6 +64,7 @@ def _version(wanted: bool) -> None:
 
 
 @listing.callback()
+@data.callback()
 def _help(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
@@ -553,6 +556,31 @@ def check(
         raise typer.Exit(130) from None
     if regressed:
         raise typer.Exit(1)
+
+
+DataRoot = Annotated[Path, typer.Option(metavar="DIR", help="The data root, later given to `run --data-root`.")]
+DataSuite = Annotated[str | None, typer.Option(autocompletion=_complete_suites, help="Benchmarks by suite.")]
+DataTasks = Annotated[str | None, typer.Option("--task", "--tasks", help="Benchmarks by name, separated by commas.")]
+
+
+@data.command("fetch")
+def _fetch(root: DataRoot, suite: DataSuite = None, task: DataTasks = None) -> None:
+    """Fetch data sets of the hub into a folder, from which `run --data-root` reads offline.
+
+    Goes on where it was interrupted. A token (HF_TOKEN) is used only for data sets whose licence asks for one. Exit
+    status 2: something could not be fetched, or is not what the benchmarks expect.
+    """
+    from meteor_bench.data import command
+
+    raise typer.Exit(command.fetch(root, suite, task, sys.stderr))
+
+
+@data.command("check")
+def _check_data(root: DataRoot, suite: DataSuite = None, task: DataTasks = None, json: Json = False) -> None:
+    """Compare a folder of fetched data with its manifest and the benchmarks. Exit status 2: something is wrong."""
+    from meteor_bench.data import command
+
+    raise typer.Exit(command.check(root, suite, task, sys.stdout, sys.stderr, as_json=json))
 
 
 @app.command()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["detail", "duration", "overall", "say", "track"]
+__all__ = ["detail", "duration", "overall", "say", "size", "track"]
 
 
 class _Overall(NamedTuple):
@@ -50,6 +50,15 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def size(count: float) -> str:
+    """Bytes in a reader's unit: "3 kB", "12.5 MB", "95.1 GB"."""
+    for unit in ("kB", "MB"):
+        count /= 1000
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "kB" else f"{count:.1f} {unit}"
+    return f"{count / 1000:.1f} GB"
 
 
 @contextmanager

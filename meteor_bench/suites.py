@@ -55,6 +55,8 @@ class Benchmark:
         family: column of the documents, or of what the metric collects of them, whose values have scores of their own.
         also: what else the task reads, as "repository:config".
         videos: folder under the data root that holds its videos.
+        archives: patterns of the files of its repository that hold them.
+        unpack: folder under the data root into which these are unpacked.
         reported: papers that give numbers on it.
         note: what to know about its prompt or metric.
         task: its name, as lmms-eval knows it.
@@ -72,6 +74,8 @@ class Benchmark:
     family: str = "family"
     also: tuple[str, ...] = ()
     videos: str | None = None
+    archives: tuple[str, ...] = ()
+    unpack: str | None = None
     reported: str = ""
     note: str = ""
     task: str = ""

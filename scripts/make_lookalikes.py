@@ -3,8 +3,9 @@
     python -m scripts.make_lookalikes FOLDER
 
 The folder is a data root (see `meteor_bench.lmms.root`) on which every benchmark of the suites runs as it does on the
-real data, the number of rows excepted. Column names and types are those of the data sets' cards (of the LMMs-Lab
-repositories, read in November 2026); nothing in the rows is.
+real data, the number of rows excepted. Of the columns, those that lmms-eval 0.7.3's task code reads are sure, for the
+tests run that code. The other columns and the types follow the data sets' cards as far as they were known and memory
+where they were not, and which is which was not kept. Nothing in the rows is real.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A data root: a folder with data sets of the hub, from which lmms-eval's own tasks run offline.
 
     <root>/<org>/<repository>/README.md    its `configs:` name the files of every split
-    <root>/<org>/<repository>/...          parquet (or JSON): what `hf download ... --local-dir` leaves
+    <root>/<org>/<repository>/...          parquet (or JSON): what `meteor-bench data fetch` leaves
     <root>/<videos>/...                    where lmms-eval expects videos under HF_HOME
 
 ``datasets`` takes a folder ``<org>/<repository>`` of the working directory for the repository of that name, so a task
@@ -13,23 +13,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import yaml
-
+from meteor_bench.data import manifest
+from meteor_bench.data.cards import Part, Unreadable, count_rows, parts_of, select
 from meteor_bench.errors import DataError
 from meteor_bench.suites import Benchmark
 
 __all__ = ["check", "digest", "entered", "stock_folder"]
-
-_SHARD = re.compile(r"(.*-)(\d{5})(-of-(\d{5}).*)")
 
 
 @cache
@@ -53,23 +48,23 @@ def check(row: Benchmark, root: Path) -> None:
     Raises:
         DataError: naming data set, file and remedy.
     """
-    for repository, config, split in _parts(row):
-        files = _files(row, root, repository, config, split)
-        found = sum(_count(row, root, repository, file) for file in files)
-        if split is not None and found != row.n:
+    for repository, part in parts_of(row):
+        files = _files(row, root, repository, part)
+        found = sum(_count(row, root, file) for file in files)
+        if part.split is not None and found != row.n:
             raise DataError(
-                f"{row.task}: {repository} has {found} rows in its split {split}, expected {row.n}; "
-                f"fetch it again: {_fetch(root, repository)}"
+                f"{row.task}: {repository} has {found} rows in its split {part.split}, expected {row.n}; "
+                f"{_again(row, root)} (if it stays so, the hub has another version than this suite is for)"
             )
-    if row.videos and not (root / row.videos).is_dir():
-        raise DataError(f"{row.task}: no videos in {root / row.videos}; unpack those of {row.dataset} there")
+    if row.videos:
+        _check_videos(row, root, row.videos)
 
 
 def digest(row: Benchmark, root: Path) -> str:
     """SHA-256 of a benchmark's files wherever they lie; of its videos, names and sizes only."""
     total = hashlib.sha256()
-    for repository, config, split in _parts(row):
-        for file in _files(row, root, repository, config, split):
+    for repository, part in parts_of(row):
+        for file in _files(row, root, repository, part):
             stat = file.stat()
             total.update(_content(file, stat.st_size, stat.st_mtime_ns).encode())
     if row.videos:
@@ -113,102 +108,49 @@ def _cache_folder(row: Benchmark, root: Path, base: Path) -> Path:
     return base / "meteor-bench" / key
 
 
-def _parts(row: Benchmark) -> Iterator[tuple[str, str | None, str | None]]:
-    """Repository, config and split of everything that a benchmark reads; no split where any will do."""
-    yield row.dataset, row.config, row.split
-    for name in row.also:
-        repository, _, config = name.partition(":")
-        yield repository, config or None, None
+def _again(row: Benchmark, root: Path) -> str:
+    return f"fetch it: {manifest.command(root, [row.task])}"
 
 
-def _fetch(root: Path, repository: str) -> str:
-    return f"hf download {repository} --repo-type dataset --local-dir {root / repository}"
-
-
-def _incomplete(row: Benchmark, root: Path, repository: str, missing: str) -> DataError:
-    return DataError(
-        f"{row.task}: {repository} is not whole, {missing} is missing; go on with: {_fetch(root, repository)}"
-    )
-
-
-def _files(row: Benchmark, root: Path, repository: str, config: str | None, split: str | None) -> list[Path]:
-    """The files of a split, by the data set's card; where that lists none, by their names, as ``datasets`` does."""
+def _files(row: Benchmark, root: Path, repository: str, part: Part) -> list[Path]:
+    """The files of a part."""
     folder = root / repository
     card = folder / "README.md"
     if not card.is_file():
-        raise DataError(f"{row.task}: no data set {repository} in {root}; fetch it: {_fetch(root, repository)}")
-    listed = _card(card).get("configs")
-    if not listed:
-        found = sorted(f for f in folder.rglob("*.parquet") if split is None or split in f.name)
-        missing = f"a file of the split {split}" if not found else _missing_shard(found)
-        if missing:
-            raise _incomplete(row, root, repository, missing)
-        return found
-    configs = {entry.get("config_name", "default"): entry.get("data_files") for entry in listed}
-    if config is None and len(configs) == 1:
-        config = next(iter(configs))
-    patterns = _patterns(configs.get(config or "default"), split)
-    if not patterns:
-        wanted = " ".join(filter(None, (config, split)))
-        raise DataError(f"{row.task}: the card of {repository} in {root} has no {wanted}: another version of it")
-    found = []
-    for pattern in patterns:
-        matching = sorted(folder.glob(pattern))
-        missing = pattern if not matching else _missing_shard(matching)
-        if missing:
-            raise _incomplete(row, root, repository, missing)
-        found.extend(matching)
-    return found
-
-
-def _patterns(files: Any, split: str | None) -> list[str]:
-    """Glob patterns of a split in a card's `data_files`."""
-    if isinstance(files, Mapping):
-        files = [{"split": name, "path": path} for name, path in files.items()]
-    if isinstance(files, str) or (isinstance(files, list) and all(isinstance(f, str) for f in files)):
-        files = [{"split": "train", "path": files}]
-    paths = [f["path"] for f in files or () if split is None or f["split"] == split]
-    return [p for path in paths for p in ([path] if isinstance(path, str) else path)]
-
-
-def _card(file: Path) -> Mapping[str, Any]:
-    """The YAML at the head of a data set's card."""
-    parts = file.read_text(encoding="utf-8").split("---\n", 2)
+        raise DataError(f"{row.task}: no data set {repository} in {root}; {_again(row, root)}")
+    names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
     try:
-        head = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else {}
-    except yaml.YAMLError as error:
-        raise DataError(f"{file}: {' '.join(str(error).split())}; fetch it again") from None
-    return head if isinstance(head, Mapping) else {}
-
-
-def _missing_shard(files: list[Path]) -> str | None:
-    """The first of "name-00001-of-00004.parquet" that is not there."""
-    names = {file.name for file in files}
-    for file in files:
-        if match := _SHARD.fullmatch(file.name):
-            for i in range(int(match[4])):
-                name = f"{match[1]}{i:05}{match[3]}"
-                if name not in names:
-                    return name
-    return None
-
-
-def _count(row: Benchmark, root: Path, repository: str, file: Path) -> int:
-    """Rows of a file, by its footer."""
-    import pyarrow
-    import pyarrow.parquet as parquet
-
-    try:
-        if file.suffix == ".parquet":
-            rows: int = parquet.read_metadata(file).num_rows
-            return rows
-        text = file.read_text(encoding="utf-8")
-        return len(json.loads(text)) if text.lstrip().startswith("[") else len(text.splitlines())
-    except (OSError, ValueError, pyarrow.ArrowException) as error:
-        reason = " ".join(str(error).split())
+        selection = select(card.read_text(encoding="utf-8"), names, part)
+    except (OSError, Unreadable) as error:
+        raise DataError(f"{row.task}: {card} cannot be read ({error}); {_again(row, root)}") from None
+    if selection.missing:
         raise DataError(
-            f"{row.task}: {file} is cut or no data ({reason}); remove it, then: {_fetch(root, repository)}"
-        ) from None
+            f"{row.task}: {repository} in {root} is not whole, {selection.missing} is missing; {_again(row, root)}"
+        )
+    return [folder / name for name in selection.files]
+
+
+def _count(row: Benchmark, root: Path, file: Path) -> int:
+    try:
+        return count_rows(file)
+    except Unreadable as error:
+        raise DataError(f"{row.task}: {file} is cut or no data ({error}); {_again(row, root)}") from None
+
+
+def _check_videos(row: Benchmark, root: Path, folder: str) -> None:
+    missing = list(manifest.pending(root, row.dataset, folder, row.archives))
+    if missing:
+        more = f" and {len(missing) - 1} more are" if len(missing) > 1 else " is"
+        raise DataError(
+            f"{row.task}: the videos of {row.dataset} in {root} are not whole, {missing[0]}{more} missing; "
+            f"{_again(row, root)}"
+        )
+    if not (root / folder).is_dir():
+        known = manifest.read(root)
+        entry = known.repositories.get(row.dataset) if known else None
+        fetched = entry is not None and row.task in entry.tasks
+        remedy = f"the hub has none for it; unpack those of {row.dataset} there" if fetched else _again(row, root)
+        raise DataError(f"{row.task}: no videos in {root / folder}; {remedy}")
 
 
 @cache

@@ -43,7 +43,8 @@ def check(row: Benchmark, inputs: Inputs) -> None:
         root.check(row, inputs.data_root)
     elif not is_online():
         raise ConfigError(
-            f"{row.task} needs {row.dataset} of the hub; give --data-root DIR with DIR/{row.dataset}, or --online"
+            f"{row.task} needs {row.dataset} of the hub; give --data-root DIR (made by: "
+            f"meteor-bench data fetch --task {row.task} --root DIR), or --online"
         )
 
 

@@ -1,4 +1,4 @@
-"""Columns of the data sets, as their cards list them."""
+"""Columns of the data sets: what lmms-eval's task code reads is sure, the rest not; see `scripts.make_lookalikes`."""
 
 from __future__ import annotations
 

@@ -1,0 +1,10 @@
+"""Data sets of the hub in a data root: fetched, described by a manifest, checked.
+
+cards.py     which files of a repository a benchmark reads, by the data set's card
+manifest.py  what a root should hold
+hub.py       the hub, through huggingface_hub's client; imported by `data fetch` alone
+archives.py  videos out of zip and tar files
+plan.py      what to fetch for benchmarks, with sizes
+fetch.py     the command that fetches
+check.py     the command that compares a root with its manifest
+"""

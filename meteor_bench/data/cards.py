@@ -1,0 +1,202 @@
+"""Which files of a repository a benchmark reads: by the data set's card, else by their names, as ``datasets`` does."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import yaml
+
+from meteor_bench.suites import Benchmark
+
+__all__ = ["Part", "Selection", "Unreadable", "count_rows", "matching", "parts_of", "select", "trimmed"]
+
+_SHARD = re.compile(r"(.*-)(\d{5})(-of-(\d{5}).*)")
+
+
+class Unreadable(ValueError):
+    """A card or a file of rows that is cut or no such thing; the message says why."""
+
+
+class Part(NamedTuple):
+    """What is read of a repository.
+
+    Attributes:
+        config: None where there is one only.
+        split: None for all.
+    """
+
+    config: str | None
+    split: str | None
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, self)) or "data"
+
+
+class Selection(NamedTuple):
+    """Files of a part.
+
+    Attributes:
+        files: relative to the repository.
+        missing: the first thing that the card or a shard's name promises and that is not there.
+    """
+
+    files: tuple[str, ...]
+    missing: str | None = None
+
+
+def parts_of(row: Benchmark) -> Iterator[tuple[str, Part]]:
+    """Repository and part of everything that a benchmark reads; no split where any will do."""
+    yield row.dataset, Part(row.config, row.split)
+    for name in row.also:
+        repository, _, config = name.partition(":")
+        yield repository, Part(config or None, None)
+
+
+def select(card: str, names: Collection[str], part: Part) -> Selection:
+    """The files of a part among those that a repository (or its copy in a root) has.
+
+    Args:
+        card: text of its README.md.
+        names: of its files, with "/".
+
+    Raises:
+        Unreadable: the card's head is no YAML.
+    """
+    names = sorted(name for name in names if not any(step.startswith(".") for step in name.split("/")))
+    listed = _head(card)[0].get("configs")
+    if not listed:
+        found = [n for n in names if n.endswith(".parquet") and (not part.split or part.split in PurePosixPath(n).name)]
+        return Selection(tuple(found), f"a file of {part}" if not found else _missing_shard(found))
+    patterns = _patterns(_config(listed, part.config), part.split)
+    if not patterns:
+        return Selection((), f"{part} (its card names none: another version of it)")
+    chosen: list[str] = []
+    for pattern in patterns:
+        found = matching(names, pattern)
+        missing = pattern if not found else _missing_shard(found)
+        if missing:
+            return Selection((), missing)
+        chosen += found
+    return Selection(tuple(dict.fromkeys(chosen)))
+
+
+def matching(names: Iterable[str], pattern: str) -> list[str]:
+    """Names that a glob pattern of a card means."""
+    from fsspec.utils import glob_translate
+
+    wanted = re.compile(glob_translate(pattern.removeprefix("./")))
+    return [name for name in names if wanted.match(name)]
+
+
+def trimmed(card: str, parts: Collection[Part]) -> str:
+    """A card that lists these parts alone.
+
+    ``datasets`` prepares every split of a configuration that its card names, and will not work when the files of one
+    are missing or the number of splits is another than `dataset_info` says.
+
+    Raises:
+        Unreadable: as for `select`.
+    """
+    head, body = _head(card)
+    head = dict(head)
+    listed = head.get("configs")
+    if listed:
+        head["configs"] = [
+            {**entry, "data_files": files}
+            for entry in listed
+            if (files := _kept(entry.get("data_files"), _splits(_name(entry), len(listed), parts)))
+        ]
+    about = head.get("dataset_info")
+    if about:
+        several = about if isinstance(about, list) else [about]
+        kept = []
+        for entry in several:
+            splits = _splits(_name(entry), len(several), parts)
+            if splits:
+                had = entry.get("splits") or []
+                kept.append({**entry, "splits": [s for s in had if None in splits or s.get("name") in splits]})
+        head["dataset_info"] = kept if isinstance(about, list) else (kept or [about])[0]
+    text = yaml.safe_dump(head, sort_keys=False, allow_unicode=True)
+    return f"---\n{text}---\n<!-- Without the splits that were not fetched: `meteor-bench data fetch`. -->\n{body}"
+
+
+def count_rows(file: Path) -> int:
+    """Rows of a parquet (by its footer) or JSON file.
+
+    Raises:
+        Unreadable: it is cut or no data.
+    """
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    try:
+        if file.suffix == ".parquet":
+            rows: int = parquet.read_metadata(file).num_rows
+            return rows
+        text = file.read_text(encoding="utf-8")
+        return len(json.loads(text)) if text.lstrip().startswith("[") else len(text.splitlines())
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise Unreadable(" ".join(str(error).split())) from None
+
+
+def _head(card: str) -> tuple[Mapping[str, Any], str]:
+    """The YAML at the head of a card, and what follows."""
+    parts = card.split("---\n", 2)
+    if len(parts) < 3 or parts[0].strip():
+        return {}, card
+    try:
+        head = yaml.safe_load(parts[1])
+    except yaml.YAMLError as error:
+        raise Unreadable(" ".join(str(error).split())) from None
+    return (head if isinstance(head, Mapping) else {}), parts[2]
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("config_name", "default"))
+
+
+def _config(listed: Any, config: str | None) -> Any:
+    """The `data_files` of a configuration; the only one where none is named."""
+    configs = {_name(entry): entry.get("data_files") for entry in listed}
+    if config is None and len(configs) == 1:
+        return next(iter(configs.values()))
+    return configs.get(config or "default")
+
+
+def _splits(name: str, configs: int, parts: Collection[Part]) -> set[str | None]:
+    """Splits that are wanted of a configuration; None among them for all."""
+    return {p.split for p in parts if (p.config or "default") == name or (p.config is None and configs == 1)}
+
+
+def _entries(files: Any) -> list[Mapping[str, Any]]:
+    """A card's `data_files` in its longest form."""
+    if isinstance(files, Mapping):
+        return [{"split": name, "path": path} for name, path in files.items()]
+    if isinstance(files, str) or (isinstance(files, list) and all(isinstance(f, str) for f in files)):
+        return [{"split": "train", "path": files}]
+    return list(files or ())
+
+
+def _kept(files: Any, splits: set[str | None]) -> list[Mapping[str, Any]]:
+    return [f for f in _entries(files) if None in splits or f["split"] in splits]
+
+
+def _patterns(files: Any, split: str | None) -> list[str]:
+    paths = [f["path"] for f in _kept(files, {split})]
+    return [p for path in paths for p in ([path] if isinstance(path, str) else path)]
+
+
+def _missing_shard(files: Iterable[str]) -> str | None:
+    """The first of "name-00001-of-00004.parquet" that is not there."""
+    names = {PurePosixPath(file).name for file in files}
+    for name in sorted(names):
+        if match := _SHARD.fullmatch(name):
+            for i in range(int(match[4])):
+                wanted = f"{match[1]}{i:05}{match[3]}"
+                if wanted not in names:
+                    return wanted
+    return None

@@ -1,0 +1,85 @@
+"""A hub on this machine with look-alikes, and an empty root."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import constants, file_download
+
+from scripts.make_lookalikes import Lookalike, make
+from tests.fake_hub import FakeHub, served
+from tests.lmms.lookalikes import count_as, counts
+
+POPE, MMMU, VIDEO = "lmms-lab-encoder/POPE", "lmms-lab-encoder/MMMU", "lmms-eval/Video-MME"
+TASKS = ("pope", "mmmu_val", "videomme")
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Lookalike]]:
+    """Look-alikes as the hub has them: POPE with a split that nobody reads, videos in two zip files."""
+    folder = tmp_path_factory.mktemp("hub")
+    looks = make(folder, TASKS)
+    (rows,) = (folder / POPE).rglob("test-*.parquet")
+    shutil.copyfile(rows, rows.with_name("train-00000-of-00001.parquet"))
+    card = folder / POPE / "README.md"
+    head = yaml.safe_load(card.read_text().split("---\n")[1])
+    head["configs"][0]["data_files"].append({"split": "train", "path": f"{rows.parent.name}/train-*"})
+    splits = [{"name": name, "num_examples": 6, "num_bytes": 1} for name in ("train", "test")]
+    head["dataset_info"] = {"splits": splits, "download_size": 1, "dataset_size": 2}
+    card.write_text(f"---\n{yaml.safe_dump(head)}---\n# POPE\n")
+    for i, video in enumerate(sorted((folder / "videomme" / "data").iterdir()), 1):
+        with zipfile.ZipFile(folder / VIDEO / f"videos_chunked_{i:02}.zip", "w") as packed:
+            packed.write(video, f"data/{video.name}")
+    (folder / VIDEO / "subtitle.zip").write_bytes(b"not wanted")
+    shutil.rmtree(folder / "videomme")
+    return folder, looks
+
+
+@pytest.fixture
+def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """huggingface_hub as `data fetch` has it, without a token; in small pieces and without waiting."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 64)  # else 10 MB, of which an interrupted one is lost
+    monkeypatch.setattr(file_download.time, "sleep", lambda seconds: None)
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+
+
+@pytest.fixture
+def hub(
+    shelf: tuple[Path, dict[str, Lookalike]], online: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FakeHub]:
+    """One of the test's own."""
+    folder, looks = shelf
+    count_as(monkeypatch, counts(looks))
+    shutil.copytree(folder, tmp_path / "hub")
+    with served(tmp_path / "hub") as there:
+        yield there
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def cable(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Call it, and every attempt to reach another machine (or this one) fails the test."""
+
+    def cut(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError(f"the network was asked: {args[1:] or args}")
+
+    def pull() -> None:
+        for name in ("connect", "connect_ex", "sendto"):
+            monkeypatch.setattr(socket.socket, name, cut)
+        monkeypatch.setattr(socket, "getaddrinfo", cut)
+
+    return pull
