@@ -126,7 +126,7 @@ def _data() -> Said:
     suites.calibration_digest()
     if not bad:
         yield "ok", f"{len(ours)} benchmarks and the calibration set are whole"
-    yield "note", f"{len(suites.benchmarks()) - len(ours)} more take data from the hub: give --data-root, or --online"
+    yield "note", f"{len(suites.benchmarks()) - len(ours)} more take data from the hub: see `meteor-bench data fetch`"
 
 
 def _engine() -> Said:

@@ -25,6 +25,7 @@ from meteor_bench.errors import DataError
 
 __all__ = ["Gone", "Hub", "Listing"]
 
+_SECONDS = 60.0  # to wait for the first answer; none is huggingface_hub's default
 Answer = TypeVar("Answer")
 
 
@@ -73,7 +74,7 @@ class Hub:
         """
 
         def ask(token: str | bool) -> Listing:
-            found = self._api.dataset_info(repository, revision=commit, token=token).sha
+            found = self._api.dataset_info(repository, revision=commit, token=token, timeout=_SECONDS).sha
             assert found is not None  # only answers to narrower questions lack it
             tree = self._api.list_repo_tree(
                 repository, recursive=True, revision=found, repo_type="dataset", token=token

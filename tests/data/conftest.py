@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import socket
+import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from tests.fake_hub import FakeHub, served
 from tests.lmms.lookalikes import count_as, counts
 
 POPE, MMMU, VIDEO = "lmms-lab-encoder/POPE", "lmms-lab-encoder/MMMU", "lmms-eval/Video-MME"
+MVBENCH, LONG = "OpenGVLab/MVBench", "longvideobench/LongVideoBench"
 TASKS = ("pope", "mmmu_val", "videomme")
 
 
@@ -34,12 +37,38 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Loo
     splits = [{"name": name, "num_examples": 6, "num_bytes": 1} for name in ("train", "test")]
     head["dataset_info"] = {"splits": splits, "download_size": 1, "dataset_size": 2}
     card.write_text(f"---\n{yaml.safe_dump(head)}---\n# POPE\n")
-    for i, video in enumerate(sorted((folder / "videomme" / "data").iterdir()), 1):
-        with zipfile.ZipFile(folder / VIDEO / f"videos_chunked_{i:02}.zip", "w") as packed:
-            packed.write(video, f"data/{video.name}")
+    pack(folder)
     (folder / VIDEO / "subtitle.zip").write_bytes(b"not wanted")
-    shutil.rmtree(folder / "videomme")
     return folder, looks
+
+
+def pack(folder: Path) -> None:
+    """The videos of look-alikes as the hub has them: zip files, and a tar file in three parts."""
+    if (folder / "mvbench_video").is_dir():
+        places = {
+            place.name: place for place in (folder / "mvbench_video").iterdir() if place.name != "nturgbd_convert"
+        }
+        archives = {"ssv2_video" if name == "ssv2_video_mp4" else name: place for name, place in places.items()}
+        (folder / MVBENCH / "video").mkdir()
+        for name, place in {**archives, "data0613": places["star"]}.items():
+            inside = "data0613/star" if name == "data0613" else place.name
+            with zipfile.ZipFile(folder / MVBENCH / "video" / f"{name}.zip", "w") as packed:
+                for file in place.rglob("*"):
+                    packed.write(file, f"{inside}/{file.relative_to(place)}")
+    if (folder / "datasets").is_dir():
+        whole = io.BytesIO()
+        with tarfile.open(fileobj=whole, mode="w") as joined:
+            joined.add(folder / "datasets" / "longvideobench" / "videos", "videos")
+        content, third = whole.getvalue(), len(whole.getvalue()) // 3
+        for i, name in enumerate(("aa", "ab", "ac")):
+            end = len(content) if name == "ac" else (i + 1) * third
+            (folder / LONG / f"videos.tar.part.{name}").write_bytes(content[i * third : end])
+    if (folder / "videomme").is_dir():
+        for i, video in enumerate(sorted((folder / "videomme" / "data").iterdir()), 1):
+            with zipfile.ZipFile(folder / VIDEO / f"videos_chunked_{i:02}.zip", "w") as packed:
+                packed.write(video, f"data/{video.name}")
+    for name in ("mvbench_video", "datasets", "videomme"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 @pytest.fixture
@@ -72,14 +101,20 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cable(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Call it, and every attempt to reach another machine (or this one) fails the test."""
-
-    def cut(*args: Any, **kwargs: Any) -> Any:
-        raise AssertionError(f"the network was asked: {args[1:] or args}")
+    """Call it, and every attempt to reach another machine (or this one by its address) fails the test."""
 
     def pull() -> None:
         for name in ("connect", "connect_ex", "sendto"):
-            monkeypatch.setattr(socket.socket, name, cut)
-        monkeypatch.setattr(socket, "getaddrinfo", cut)
+            monkeypatch.setattr(socket.socket, name, _guarded(getattr(socket.socket, name)))
+        monkeypatch.setattr(socket, "getaddrinfo", _asked)
 
     return pull
+
+
+def _asked(*arguments: Any, **named: Any) -> Any:
+    raise AssertionError(f"the network was asked: {arguments}")
+
+
+def _guarded(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Lets through what stays between processes of this machine: `datasets` starts some."""
+    return lambda self, *arguments: (call if self.family == socket.AF_UNIX else _asked)(self, *arguments)

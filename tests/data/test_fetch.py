@@ -18,7 +18,7 @@ from meteor_bench.data.fetch import fetch
 from meteor_bench.data.hub import Hub
 from meteor_bench.errors import DataError
 from scripts.make_lookalikes import make
-from tests.data.conftest import MMMU, POPE, TASKS, VIDEO
+from tests.data.conftest import LONG, MMMU, POPE, TASKS, VIDEO, pack
 from tests.fake_hub import TOKEN, FakeHub, sha256
 from tests.lmms.lookalikes import count_as, counts
 
@@ -246,3 +246,21 @@ def test_rows_are_counted_in_the_file(hub: FakeHub, root: Path) -> None:
     manifest = json.loads((root / "manifest.json").read_text())["repositories"][MMMU]
     rows = [file["rows"] for file in manifest["files"] if file["path"].endswith(".parquet")]
     assert rows == [parquet.read_table(f).num_rows for f in sorted((root / MMMU).rglob("*.parquet"))] == [4]
+
+
+def test_a_tar_file_in_parts_is_one(hub: FakeHub, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    count_as(monkeypatch, counts(make(hub.folder, ["longvideobench_val_v"])))
+    videos = hub.folder / "datasets" / "longvideobench" / "videos"
+    whole = {f"{videos.relative_to(hub.folder)}/{f.name}": f.read_bytes() for f in videos.iterdir()}
+    pack(hub.folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(hub, "corrupt", {"videos.tar.part.ac"})
+        (line,) = bring(hub, root, "longvideobench_val_v")
+    assert "videos.tar.part.ac came twice with another content" in line and not (root / "datasets").exists()
+    (told,) = problems(root)
+    assert told.startswith(f"{LONG}: videos.tar.part.aa: not unpacked; fetch it: ")
+    hub.asked.clear()
+    assert bring(hub, root, "longvideobench_val_v") == [] and problems(root) == []
+    assert hub.fetched("videos.tar.part.ac") == [None] and not hub.fetched("videos.tar.part.aa")
+    assert {name: (root / name).read_bytes() for name in whole} == whole
+    assert not list(root.rglob("*.tar*"))
