@@ -43,21 +43,16 @@ def fetch(rows: Sequence[Benchmark], root: Path, hub: Hub | None = None) -> list
         What could not be fetched or is not as it should be, a line each.
 
     Raises:
-        DataError: nothing could be fetched: another process is at it, or the disk is too small.
+        DataError: nothing was fetched: another process is at it, the hub does not answer, or the disk is too small.
     """
     root.mkdir(parents=True, exist_ok=True)
     hub = hub or Hub()
     with _held(root):
         manifest = read(root) or Manifest()
         plans, problems = make(hub, rows, root, manifest)
-        _announce(plans, root)
-        with _Meter(plans).shown() as meter:
-            for plan in plans:
-                try:
-                    manifest = _Work(hub, plan, root, manifest, meter).done()
-                except DataError as error:
-                    problems.append(Problem(plan.tasks, f"{', '.join(plan.tasks)}: {error}"))
-                    manifest = read(root) or manifest
+        if plans:
+            _announce(plans, root)
+            problems += _bring_all(hub, plans, root, manifest)
         failed = {task for problem in problems for task in problem.tasks}
         for row in rows:
             if row.task not in failed:
@@ -67,6 +62,17 @@ def fetch(rows: Sequence[Benchmark], root: Path, hub: Hub | None = None) -> list
                     problems.append(Problem((row.task,), str(error)))
         shutil.rmtree(root / WORK / _UNPACKING, ignore_errors=True)
     return [problem.line for problem in problems]
+
+
+def _bring_all(hub: Hub, plans: Sequence[Plan], root: Path, manifest: Manifest) -> Iterator[Problem]:
+    """One after the other; one that cannot be had does not stop the others."""
+    with _Meter(plans).shown() as meter:
+        for plan in plans:
+            try:
+                manifest = _Work(hub, plan, root, manifest, meter).done()
+            except DataError as error:
+                yield Problem(plan.tasks, f"{', '.join(plan.tasks)}: {error}")
+                manifest = read(root) or manifest
 
 
 @contextmanager

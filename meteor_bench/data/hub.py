@@ -23,7 +23,7 @@ from huggingface_hub.utils import (
 from meteor_bench.data.manifest import File, wrong
 from meteor_bench.errors import DataError
 
-__all__ = ["Gone", "Hub", "Listing"]
+__all__ = ["Gone", "Hub", "Listing", "Unreachable"]
 
 _SECONDS = 60.0  # to wait for the first answer; none is huggingface_hub's default
 Answer = TypeVar("Answer")
@@ -31,6 +31,10 @@ Answer = TypeVar("Answer")
 
 class Gone(DataError):
     """The hub has a data set, but no longer the commit that was asked for."""
+
+
+class Unreachable(DataError):
+    """The hub did not answer, or stopped to."""
 
 
 class Listing(NamedTuple):
@@ -149,7 +153,14 @@ class Hub:
             raise DataError(
                 f"{repository}: the hub shows no such data set to us; if it is private, set HF_TOKEN"
             ) from None
-        except (errors.HTTPError, OSError) as error:
+        except errors.HfHubHTTPError as error:
+            raise DataError(f"{repository}: {_reason(error)}") from error
+        except errors.HTTPError as error:
+            raise Unreachable(
+                f"{repository}: no connection to {self._api.endpoint} ({_reason(error)}); the same command goes on "
+                "from here"
+            ) from error
+        except OSError as error:
             raise DataError(f"{repository}: {_reason(error)}; the same command goes on from here") from error
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from meteor_bench.data.archives import grouped
 from meteor_bench.data.cards import Part, Unreadable, matching, parts_of, select, trimmed
-from meteor_bench.data.hub import Gone, Hub, Listing
+from meteor_bench.data.hub import Gone, Hub, Listing, Unreachable
 from meteor_bench.data.manifest import WORK, Archive, File, Manifest, Repository
 from meteor_bench.errors import DataError
 from meteor_bench.suites import Benchmark, benchmarks
@@ -65,6 +65,9 @@ def make(hub: Hub, rows: Sequence[Benchmark], root: Path, manifest: Manifest) ->
     """Plans by repository, and what cannot be planned.
 
     What a root has of a data set stays at the commit it is from, so that it is of one piece.
+
+    Raises:
+        DataError: the hub cannot be reached.
     """
     asked: dict[str, list[Benchmark]] = {}
     for row in rows:
@@ -76,6 +79,8 @@ def make(hub: Hub, rows: Sequence[Benchmark], root: Path, manifest: Manifest) ->
         earlier = [benchmarks()[task] for task in (known.tasks if known else ()) if task in benchmarks()]
         try:
             plans.append(_plan(hub, name, readers, earlier, known, root))
+        except Unreachable:
+            raise  # it would be said of every data set
         except DataError as error:
             tasks = tuple(dict.fromkeys(row.task for row in readers))
             problems.append(Problem(tasks, f"{', '.join(tasks)}: {error}"))

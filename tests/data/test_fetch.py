@@ -132,6 +132,12 @@ def test_a_gated_data_set_says_what_to_do(hub: FakeHub, root: Path, monkeypatch:
     assert {a.token for a in hub.asked if MMMU in a.path or a.path.startswith("/lfs/")} == {None}
 
 
+def test_a_hub_that_cannot_be_reached_is_one_line(online: None, root: Path) -> None:
+    rows = [suites.benchmark(task) for task in suites.suite_tasks("meteor11")]
+    with pytest.raises(DataError, match=r"ScienceQA: no connection to http://127.0.0.1:9 \(.*\); the same command"):
+        fetch(rows, root, Hub("http://127.0.0.1:9"))
+
+
 def test_an_unknown_data_set(hub: FakeHub, root: Path) -> None:
     shutil.rmtree(hub.folder / POPE)
     (line,) = bring(hub, root, "pope")
