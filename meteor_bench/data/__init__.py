@@ -7,4 +7,5 @@ archives.py  videos out of zip and tar files
 plan.py      what to fetch for benchmarks, with sizes
 fetch.py     the command that fetches
 check.py     the command that compares a root with its manifest
+command.py   both as they are typed
 """
