@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meteor_bench import suites
-from meteor_bench.registry import METHODS, MODELS
+from meteor_bench.registry import METHODS, MODELS, UNSUPPORTED
 
 if TYPE_CHECKING:
     from meteor_bench.models.base import ModelCard
 
-__all__ = ["CARDS", "card_row", "methods", "models", "tasks"]
+__all__ = ["CARDS", "card_row", "methods", "models", "tasks", "unsupported"]
 
 CARDS = Path(__file__).parent / "models" / "cards.json"  # written by scripts/model_cards.py
 
@@ -48,6 +49,13 @@ def models() -> list[dict[str, Any]]:
     """
     ours = json.loads(CARDS.read_text(encoding="utf-8"))
     return [_model(name, ours[name] if name in ours else card_row(MODELS.load(name))) for name in MODELS.names()]
+
+
+def unsupported() -> str:
+    """A line for each model that people ask for and that has no adapter."""
+    return "\n".join(
+        textwrap.fill(f"not supported: {model.name}: {model.why}", 80, subsequent_indent="  ") for model in UNSUPPORTED
+    )
 
 
 def card_row(card: ModelCard) -> dict[str, Any]:

@@ -454,12 +454,11 @@ def _methods(json: Json = False) -> None:
 @listing.command("models")
 def _models(json: Json = False) -> None:
     """Models: encoders, fusion, tokens, licence."""
-    from meteor_bench.catalogue import models
-    from meteor_bench.registry import UNSUPPORTED
+    from meteor_bench.catalogue import models, unsupported
 
     _print_rows(models(), json, aside=("encoders", "llm", "weights", "note"))
     if not json:
-        typer.echo("".join(f"not supported: {model.name}: {model.why}\n" for model in UNSUPPORTED), nl=False)
+        typer.echo(unsupported())
 
 
 @listing.command("tasks")

@@ -112,7 +112,7 @@ def _row(name: str, entry: Repository | None, users: Sequence[Benchmark], proble
     archives = entry.archives if entry else ()
     return {
         "dataset": name,
-        "benchmarks": [row.task for row in users],
+        "benchmarks": list(dict.fromkeys(row.task for row in users)),
         "files": len(entry.files) if entry else 0,
         "videos": sum(len(archive.unpacked or ()) for archive in archives),
         "size": size(_bytes(entry)) if entry else "",

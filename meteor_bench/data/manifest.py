@@ -164,7 +164,7 @@ def wrong(path: Path, file: File) -> str | None:
 
 def command(root: Path, tasks: Iterable[str]) -> str:
     """What fetches benchmarks into a root, to be typed."""
-    return f"meteor-bench data fetch --task {','.join(tasks)} --root {shlex.quote(str(root))}"
+    return f"meteor-bench data fetch --task {','.join(dict.fromkeys(tasks))} --root {shlex.quote(str(root))}"
 
 
 def pending(root: Path, repository: str, folder: str, archives: Iterable[str]) -> Iterator[str]:
