@@ -9,10 +9,10 @@ import tarfile
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO
 
-from meteor_bench.data.manifest import Archive, File
+from meteor_bench.data.manifest import Archive, File, inside
 from meteor_bench.errors import DataError
 
 __all__ = ["grouped", "unpack"]
@@ -45,7 +45,7 @@ def unpack(parts: Sequence[Path], folder: Path, root: Path, scratch: Path) -> tu
     try:
         with ExitStack() as stack:
             for name, stream in _members(parts, stack):
-                target = folder / _inside(name, parts[0])
+                target = folder / inside(name, parts[0])
                 found.append(_written(stream, target, root, scratch))
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError) as error:
         raise DataError(f"{parts[0]} cannot be unpacked ({' '.join(str(error).split())})") from None
@@ -86,13 +86,6 @@ class _Joined(io.RawIOBase):
                 return len(piece)
             self._streams.pop(0)
         return 0
-
-
-def _inside(name: str, archive: Path) -> PurePosixPath:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        raise DataError(f"{archive} names a place outside its folder: {name}")
-    return path
 
 
 def _written(stream: IO[bytes], target: Path, root: Path, scratch: Path) -> File:

@@ -20,7 +20,7 @@ from huggingface_hub.utils import (
     enable_progress_bars,
 )
 
-from meteor_bench.data.manifest import File, wrong
+from meteor_bench.data.manifest import File, inside, wrong
 from meteor_bench.errors import DataError
 
 __all__ = ["Gone", "Hub", "Listing", "Unreachable"]
@@ -83,7 +83,8 @@ class Hub:
             tree = self._api.list_repo_tree(
                 repository, recursive=True, revision=found, repo_type="dataset", token=token
             )
-            return Listing(found, {f.path: _file(f) for f in tree if isinstance(f, RepoFile)})
+            files = [_file(f) for f in tree if isinstance(f, RepoFile)]
+            return Listing(found, {str(inside(file.path, repository)): file for file in files})
 
         return self._asked(repository, ask)
 

@@ -7,7 +7,7 @@ import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from meteor_bench.data.cards import matching
 from meteor_bench.errors import DataError
@@ -22,6 +22,7 @@ __all__ = [
     "Manifest",
     "Repository",
     "command",
+    "inside",
     "pending",
     "read",
     "sha256",
@@ -160,6 +161,18 @@ def wrong(path: Path, file: File) -> str | None:
         return None if sha256(path) == file.sha256 else "another content than its digest says"
     blob = hashlib.sha1(b"blob %d\0" % size + path.read_bytes(), usedforsecurity=False)  # how git names it
     return None if blob.hexdigest() == file.git else "another content than its digest says"
+
+
+def inside(name: str, where: object) -> PurePosixPath:
+    """A path that others chose, as it may be joined to a folder of ours.
+
+    Raises:
+        DataError: naming ``where``, it leaves that folder.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise DataError(f"{where} names a place outside its folder: {name}")
+    return path
 
 
 def command(root: Path, tasks: Iterable[str]) -> str:

@@ -247,6 +247,14 @@ def test_an_archive_cannot_leave_its_folder(hub: FakeHub, root: Path) -> None:
     assert not list(root.parent.rglob("outside.mp4"))
 
 
+def test_a_hub_cannot_name_a_place_outside_the_root(hub: FakeHub, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = hub.files(POPE) | {"../../outside.parquet": b"x"}
+    monkeypatch.setattr(hub, "files", lambda repository: files)
+    (problem,) = bring(hub, root, "pope")
+    assert "names a place outside its folder: ../../outside.parquet" in problem
+    assert not (root.parent / "outside.parquet").exists()
+
+
 def test_rows_are_counted_in_the_file(hub: FakeHub, root: Path) -> None:
     bring(hub, root, "mmmu_val")
     manifest = json.loads((root / "manifest.json").read_text())["repositories"][MMMU]
