@@ -118,6 +118,9 @@ def run(
     tasks: Annotated[str | None, typer.Option(help="Benchmarks by name, separated by commas.")] = None,
     limit: Annotated[int | None, typer.Option(help="Questions per benchmark. [all]")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Questions answered together. [64]")] = None,
+    reuse: Annotated[
+        bool | None, typer.Option("--reuse/--no-reuse", help="Share what depends on the picture alone. [yes]")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. [auto]")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16, float16. [auto]")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything that a method draws. [0]")] = None,
@@ -139,7 +142,8 @@ def run(
     """Run a model with a pruning method on benchmarks, beside the unpruned model.
 
     Ends with tables of accuracy, tokens and latency; the last line is the run's folder. A run that was interrupted
-    goes on where it stopped when the same command is given again.
+    goes on where it stopped when the same command is given again. Of processes that torchrun or accelerate launch
+    started, each answers its share.
     """
     from meteor_bench.config import RunConfig, load, names, parameter
     from meteor_bench.locate import go_online
@@ -158,6 +162,7 @@ def run(
         "tasks": names(tasks) if tasks is not None else None,
         "limit": limit,
         "batch_size": batch_size,
+        "reuse": reuse,
         "device": device,
         "dtype": dtype,
         "seed": seed,
@@ -172,6 +177,8 @@ def run(
 
 
 def _run(settings: Any, *, dry_run: bool) -> None:
+    from meteor_bench.ranks.group import joined
+    from meteor_bench.ranks.share import help_out
     from meteor_bench.run import execute, plan
 
     with _resumable():
@@ -179,7 +186,11 @@ def _run(settings: Any, *, dry_run: bool) -> None:
             for line in plan(settings):
                 typer.echo(line)
             return
-        outcome = execute(settings)
+        with joined() as ranks:
+            if ranks is not None and not ranks.first:
+                help_out(settings, ranks)
+                return
+            outcome = execute(settings, ranks=ranks)
     _print_report([outcome.path], Format.TERMINAL)
     if outcome.failed:
         typer.echo(f"error: {outcome.failed} samples could not be read and count as wrong: {outcome.failure}", err=True)

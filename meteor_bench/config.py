@@ -51,6 +51,7 @@ class RunConfig:
         tasks: benchmarks by name.
         limit: documents per benchmark, None for all.
         batch_size: requests answered together.
+        reuse: let questions share what depends on their picture alone; without, the answers are the same.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         dtype: "auto" is float32 on a CPU, bfloat16 elsewhere.
         seed: of everything that a method draws.
@@ -72,6 +73,7 @@ class RunConfig:
     tasks: tuple[str, ...] = ()
     limit: int | None = None
     batch_size: int = 64
+    reuse: bool = True
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     seed: int = 0

@@ -7,7 +7,8 @@ MeteorBenchError            base; the CLI prints its one line and exits with 2
 ├── UnsupportedError        method and model (or task) do not fit; names both sides
 ├── ModelError              a checkpoint cannot be loaded
 ├── DataError               a benchmark's data is missing, broken or different
-└── RecordError             a results folder cannot be read, written or compared
+├── RecordError             a results folder cannot be read, written or compared
+└── RankError               of several processes at one run, one has failed or cannot be reached
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ __all__ = [
     "DataError",
     "MeteorBenchError",
     "ModelError",
+    "RankError",
     "RecordError",
     "UnknownNameError",
     "UnsupportedError",
@@ -71,3 +73,7 @@ class DataError(MeteorBenchError):
 
 class RecordError(MeteorBenchError):
     """A results folder or record cannot be read, written or compared."""
+
+
+class RankError(MeteorBenchError):
+    """Of several processes at one run, one has failed, has died or cannot be reached; with its message."""

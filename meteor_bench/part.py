@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import cache, cached_property
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from meteor_bench import suites
 from meteor_bench.config import RunConfig
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from meteor_bench.core.build import Blueprint
     from meteor_bench.core.session import Session
     from meteor_bench.lmms.evaluate import TaskResult
+    from meteor_bench.ranks.group import Ranks
 
 __all__ = ["Part", "device_name"]
 
@@ -96,14 +97,19 @@ class Part:
         """How many are asked, under the limit."""
         return sum(min(row.n, self.config.limit or row.n) for row in self.benchmarks)
 
-    def answer(self, folder: RunFolder) -> list[SampleRecord]:
+    def answer(self, folder: RunFolder, ranks: Ranks | None = None) -> list[SampleRecord]:
         """All questions through lmms-eval, those excepted that the folder's journal holds.
+
+        Args:
+            ranks: processes that each answer a share of them first, this one the first of them.
 
         Raises:
             MeteorBenchError: data or method do not work.
         """
+        from meteor_bench.ahead import Ahead
         from meteor_bench.lmms.evaluate import evaluate
         from meteor_bench.lmms.inputs import Inputs
+        from meteor_bench.ranks.share import answer_share, open_for_all
         from meteor_bench.summary import mean_flops, summarise_tokens
 
         peak = Peak(self.session.device)
@@ -116,10 +122,13 @@ class Part:
 
             def on_progress(task: str, done: int, wanted: int) -> None:
                 known[task] = done
-                update(sum(known.values()))
+                if ranks is None:
+                    update(sum(known.values()))
 
+            if ranks is not None:
+                answer_share(self, folder.path, ranks, open_for_all(self, folder.path, ranks), update)
             results = evaluate(
-                self.session,
+                cast("Session", Ahead(self.session)),
                 [row.task for row in self.benchmarks],
                 journal=folder.journal,
                 batch_size=self.config.batch_size,
@@ -127,6 +136,7 @@ class Part:
                 limit=self.config.limit,
                 on_progress=on_progress,
                 inputs=Inputs.of(self.config),
+                reuse=self.config.reuse,
             )
         self.seconds["answers"] = perf_counter() - started
         samples = [SampleRecord(**{**s, "notes": tuple(s["notes"])}) for result in results for s in result.samples]

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["detail", "duration", "overall", "say", "size", "track"]
+__all__ = ["detail", "duration", "mute", "overall", "say", "size", "track"]
 
 
 class _Overall(NamedTuple):
-    """What is shown around the parts; no bar away from a terminal."""
+    """What is shown around the parts; no bar away from a terminal, and not even lines where it is muted."""
 
     bar: Progress | None
+    muted: bool = False
 
 
 _shown: ContextVar[_Overall | None] = ContextVar("shown", default=None)
@@ -32,6 +33,8 @@ def say(text: str) -> None:
     around = _shown.get()
     if around is not None and around.bar is not None:
         around.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        return
+    if around is not None and around.muted:
         return
     from rich.console import Console
 
@@ -59,6 +62,17 @@ def size(count: float) -> str:
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "kB" else f"{count:.1f} {unit}"
     return f"{count / 1000:.1f} GB"
+
+
+@contextmanager
+def mute(muted: bool = True) -> Iterator[None]:
+    """Show nothing inside the block: of several processes at one run, one speaks."""
+    token = _shown.set(_Overall(None, muted=True)) if muted else None
+    try:
+        yield
+    finally:
+        if token is not None:
+            _shown.reset(token)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from meteor_bench.store import RunFolder, find_complete
 
 if TYPE_CHECKING:
     from meteor_bench.core.session import Session
+    from meteor_bench.ranks.group import Ranks
 
 __all__ = ["LATENCY_REQUESTS", "Job", "Outcome", "build_session", "execute", "plan", "prepare"]
 
@@ -115,13 +116,21 @@ def prepare(config: RunConfig, shared: Shared | None = None) -> Job:
     return Job(main, unpruned, shared)
 
 
-def execute(config: RunConfig, job: Job | None = None, *, timed: bool = True, tables: bool = True) -> Outcome:
+def execute(
+    config: RunConfig,
+    job: Job | None = None,
+    *,
+    timed: bool = True,
+    tables: bool = True,
+    ranks: Ranks | None = None,
+) -> Outcome:
     """Do a job and write its folders.
 
     Args:
         job: its models, where they have been loaded already.
         timed: also measure latency.
         tables: also write the report files of its folders.
+        ranks: the processes that answer with this one, the first of them; see `ranks.share.help_out` for the others.
 
     Raises:
         MeteorBenchError: something the user can put right.
@@ -129,10 +138,12 @@ def execute(config: RunConfig, job: Job | None = None, *, timed: bool = True, ta
     """
     started = perf_counter()
     detail("loading libraries and weights")
-    job = job or prepare(config)
+    job = job or prepare(config, Shared(local=ranks.local) if ranks else None)
     main, unpruned = job.main, job.unpruned
     # Before any progress bar. (In a thread beside the building of the model it takes longer: both hold Python's lock.)
     from meteor_bench.lmms.harness import load_evaluator
+    from meteor_bench.ranks.journals import collect
+    from meteor_bench.ranks.share import leave_out
 
     load_evaluator()
     main.seconds["load"] = perf_counter() - started
@@ -144,9 +155,12 @@ def execute(config: RunConfig, job: Job | None = None, *, timed: bool = True, ta
                 continue
             if part is unpruned and (found := find_complete(config.out, part.fingerprint)):
                 detail(f"unpruned: taken from {found}")
+                if ranks is not None:
+                    leave_out(part, ranks)
                 continue
             folder = stack.enter_context(RunFolder.open(part.config, part.fingerprint))
-            samples = part.answer(folder)
+            collect(folder.path)
+            samples = part.answer(folder, ranks)
             if part is unpruned:
                 part.finish(folder)  # of use to others, whatever becomes of the method
             new.append((part, folder))

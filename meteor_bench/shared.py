@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from meteor_bench import suites
 from meteor_bench.config import RunConfig
+from meteor_bench.errors import ConfigError
 from meteor_bench.lmms.inputs import HERE, Inputs
 
 if TYPE_CHECKING:
@@ -26,10 +27,12 @@ class Shared:
 
     Args:
         random_weights: build rows of the model table at their real size without any file.
+        local: this process's number on its machine, where several are at one run: each takes a GPU of its own.
     """
 
-    def __init__(self, *, random_weights: bool = False) -> None:
+    def __init__(self, *, random_weights: bool = False, local: int | None = None) -> None:
         self._random_weights = random_weights
+        self._local = local
         self._models: dict[tuple[str | None, ...], VLM] = {}
         self._requests: dict[tuple[tuple[str, ...], int, Inputs, int], list[Request]] = {}
 
@@ -42,6 +45,8 @@ class Shared:
         from meteor_bench.core.build import arrange
 
         device, dtype = device_and_dtype(config)
+        if self._local is not None:
+            device = _own_device(device, self._local)
         return arrange(
             config.model,
             config.method,
@@ -96,6 +101,26 @@ def device_and_dtype(config: RunConfig) -> tuple[str, str]:
 
     device = resolve_device(config.device)
     return device, ("float32" if device == "cpu" else "bfloat16") if config.dtype == "auto" else config.dtype
+
+
+def _own_device(device: str, local: int) -> str:
+    """The device of the process of that number on its machine.
+
+    Raises:
+        ConfigError: there are fewer GPUs than processes, or all were sent to one.
+    """
+    if not device.startswith("cuda"):
+        return device
+    import torch
+
+    count = torch.cuda.device_count()
+    if device != "cuda" or local >= count:
+        raise ConfigError(
+            f"each process takes a GPU of its own, this one cuda:{local}, and there are {count}; start as many "
+            "processes as there are GPUs, with --device cuda, or give --device cpu"
+        )
+    torch.cuda.set_device(local)  # where stages are timed
+    return f"cuda:{local}"
 
 
 def quiet_libraries() -> None:

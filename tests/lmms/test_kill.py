@@ -51,5 +51,5 @@ def test_kill_9_loses_nothing_that_was_answered(tmp_path: Path) -> None:
 
 
 def run(session: FakeSession, journal: Path) -> list[object]:
-    results = evaluate(session, TASKS, journal=journal, batch_size=32, limit=LIMIT)  # type: ignore[arg-type]
+    results = evaluate(session, TASKS, journal=journal, batch_size=5, limit=LIMIT)  # type: ignore[arg-type]
     return list(results)

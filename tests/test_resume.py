@@ -1,0 +1,153 @@
+"""What a run may take from an earlier one: all of its answers where nothing that can change one differs, else none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meteor_bench import part as part_module
+from meteor_bench import sources
+from meteor_bench.config import RunConfig
+from meteor_bench.core.probe import KERNEL
+from meteor_bench.core.session import Answer, Request
+from meteor_bench.lmms.journal import Journal
+from meteor_bench.part import Part
+from meteor_bench.provenance import PACKAGE
+from meteor_bench.run import execute
+from meteor_bench.shared import Shared
+from meteor_bench.store import RunFolder, read_run
+from tests import fake_job
+
+FASTV = RunConfig(method="fastv", ratio=0.76, tasks=("pocket_gqa", "pocket_pope"), limit=6)
+REQUEST = Request("pocket_gqa/0", "m0", lambda: [], "what color is it?", 16)
+ANSWER = Answer("red", {"final": 61})
+
+Change = Callable[[pytest.MonkeyPatch], dict[str, Any]]
+
+
+def setting(**changed: Any) -> Change:
+    """Another setting of the run."""
+    return lambda patch: changed
+
+
+def about(name: str, value: Any) -> Change:
+    """Another value of what the model says of itself."""
+
+    def change(patch: pytest.MonkeyPatch) -> dict[str, Any]:
+        def blueprint(shared: Shared, config: RunConfig) -> Any:
+            made = fake_job.blueprint(shared, config)
+            made.provenance[name] = value
+            return made
+
+        patch.setattr(Shared, "blueprint", blueprint)
+        return {}
+
+    return change
+
+
+def source(place: str, holds: str) -> Change:
+    """An edit of a source file of ours that holds what is meant."""
+    assert holds in (PACKAGE / place).read_text(encoding="utf-8")
+
+    def change(patch: pytest.MonkeyPatch) -> dict[str, Any]:
+        read = sources._source
+
+        def edited(file: Path) -> Any:
+            return read(file)._replace(digest="edited") if file == PACKAGE / place else read(file)
+
+        patch.setattr(sources, "_source", edited)
+        return {}
+
+    return change
+
+
+def attribute(name: str, value: Any) -> Change:
+    """Something else where a run's identity is made."""
+
+    def change(patch: pytest.MonkeyPatch) -> dict[str, Any]:
+        patch.setattr(part_module, name, value)
+        return {}
+
+    return change
+
+
+OTHER: dict[str, Change] = {
+    "method": setting(method="random"),
+    "ratio": setting(ratio=0.5),
+    "parameter": setting(parameters={"layer": 3}),
+    "seed": setting(seed=1),
+    "frames": setting(frames=2),
+    "positions": about("positions", "renumber"),
+    "stages": about("parameters", {"stages": ["decode"]}),
+    "checkpoint digest": about("checkpoint", "x" * 64),
+    "fusion": about("variant", "pocket-independent"),
+    "dtype": about("dtype", "bfloat16"),
+    "kind of device": attribute("device_name", lambda device: "another"),
+    "code of the engine": source("core/prefill.py", "def begin("),
+    "code of the method": source("methods/fastv.py", "class FastV"),
+    "code of the model": source("models/pocket_modules.py", "class PocketVLM"),
+    "attention kernel": source("core/probe.py", f'"{KERNEL}"'),
+    "prompt template": source("models/pocket.py", "def prompt("),
+    "version of a library": attribute("package_version", lambda name: "0"),
+    "data digest": attribute("_task_digest", lambda task: "0" * 64),
+}
+SAME: dict[str, Change] = {
+    "batch size": setting(batch_size=3),
+    "no reuse": setting(reuse=False),
+    "another method's code": source("methods/evoprune.py", "class EvoPrune"),
+    "code of the report": source("report/table.py", "def "),
+}
+
+
+def part(config: RunConfig) -> Part:
+    return Part(config, Shared().blueprint(config))
+
+
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The folder of a run that was killed after one answer."""
+    engine = fake_job.install(monkeypatch)
+    config = replace(FASTV, out=tmp_path, baseline=False)
+
+    def die(method: str) -> None:
+        raise KeyboardInterrupt
+
+    engine.before = die
+    with pytest.raises(KeyboardInterrupt):
+        execute(config)
+    (folder,) = tmp_path.iterdir()
+    with Journal(folder / "answers.jsonl", part(config).fingerprint) as journal:
+        journal.add(REQUEST, ANSWER)
+    return folder
+
+
+def continued(killed: Path, change: Change, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Answer | None]:
+    """The folder that a run with this change goes on in, and what the killed run's journal answers it."""
+    now = part(replace(FASTV, out=killed.parent, **change(monkeypatch)))
+    with RunFolder.open(now.config, now.fingerprint) as folder, Journal(killed / "answers.jsonl", now.fingerprint) as j:
+        return folder.path, j.get(REQUEST)
+
+
+@pytest.mark.parametrize("what", OTHER)
+def test_what_can_change_an_answer_reuses_none(killed: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    path, answer = continued(killed, OTHER[what], monkeypatch)
+    assert path != killed and answer is None
+    assert read_run(killed).status == "partial", "nothing of the killed run is lost either"
+
+
+@pytest.mark.parametrize("what", SAME)
+def test_what_cannot_goes_on_with_all_of_them(killed: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    assert continued(killed, SAME[what], monkeypatch) == (killed, ANSWER)
+
+
+@pytest.mark.parametrize(
+    "change", [{"question": "what colour is it?"}, {"media_key": "m1"}, {"max_new_tokens": 8}, {"until": ("\n",)}]
+)
+def test_another_prompt_picture_or_limit_is_asked_again(killed: Path, change: dict[str, Any]) -> None:
+    with Journal(killed / "answers.jsonl", part(FASTV).fingerprint) as journal:
+        assert journal.get(REQUEST) == ANSWER
+        assert journal.get(replace(REQUEST, **change)) is None
