@@ -97,7 +97,7 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
     """Runs that `run` asked for; each leaves a synthetic folder."""
     configs: list[RunConfig] = []
 
-    def execute(config: RunConfig) -> Outcome:
+    def execute(config: RunConfig, ranks: None) -> Outcome:
         configs.append(config)
         synthetic.write(config.unpruned())
         return Outcome(synthetic.write(config))
@@ -132,7 +132,7 @@ def test_every_flag_reaches_the_run(call, executed: list[RunConfig]) -> None:
         "--seed": "7",
         "--out": "there",
     }
-    call("run", *(part for flag in flags.items() for part in flag), "--no-baseline")
+    call("run", *(part for flag in flags.items() for part in flag), "--no-baseline", "--no-reuse")
     assert executed == [
         RunConfig(
             model="pocket",
@@ -150,6 +150,7 @@ def test_every_flag_reaches_the_run(call, executed: list[RunConfig]) -> None:
             seed=7,
             out=Path("there"),
             baseline=False,
+            reuse=False,
         )
     ]
 
@@ -206,7 +207,7 @@ def test_ray_that_is_not_installed_is_one_line(call, monkeypatch: pytest.MonkeyP
 
 
 def test_a_missed_budget_is_exit_1(call, monkeypatch: pytest.MonkeyPatch) -> None:
-    def execute(config: RunConfig) -> Outcome:
+    def execute(config: RunConfig, ranks: None) -> Outcome:
         return Outcome(synthetic.write(config), 3, "pocket_gqa/7: 62 tokens instead of 61")
 
     monkeypatch.setattr(run_module, "execute", execute)
@@ -216,7 +217,7 @@ def test_a_missed_budget_is_exit_1(call, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_ctrl_c_is_exit_130(call, monkeypatch: pytest.MonkeyPatch) -> None:
-    def execute(config: RunConfig) -> Outcome:
+    def execute(config: RunConfig, ranks: None) -> Outcome:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run_module, "execute", execute)

@@ -17,9 +17,10 @@ from meteor_bench.core.session import Answer, Request
 from meteor_bench.lmms.journal import Journal
 from meteor_bench.part import Part
 from meteor_bench.provenance import PACKAGE
+from meteor_bench.reading import read_run
 from meteor_bench.run import execute
 from meteor_bench.shared import Shared
-from meteor_bench.store import RunFolder, read_run
+from meteor_bench.store import RunFolder
 from tests import fake_job
 
 FASTV = RunConfig(method="fastv", ratio=0.76, tasks=("pocket_gqa", "pocket_pope"), limit=6)

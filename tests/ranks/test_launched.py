@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from meteor_bench.store import find_runs, read_latency, read_run, read_samples
+from meteor_bench.reading import read_latency, read_run, read_samples
+from meteor_bench.store import find_runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
