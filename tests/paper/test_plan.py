@@ -78,6 +78,9 @@ def test_the_shipped_records_serve_the_papers() -> None:
     wanted = settings(Request("meteor", RunConfig(out=folder), "main"))
     assert ("meteor", 0.76, "{}", 0) not in wanted and ("none", 0.0, "{}", 0) not in wanted
     assert ("sparsevlm", 0.75, "{}", 0) in wanted
+    wanted = settings(Request("evoprune", RunConfig(out=folder), "image"))
+    assert ("evoprune", 0.7778, "{}", 0) in wanted
+    assert ("evoprune", 0.8889, "{}", 0) not in wanted, "it was run at 0.889, which leaves as many tokens"
 
 
 def test_the_plan_is_printed_with_times(fill: Fill, jobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from meteor_bench.report.cells import load
 from meteor_bench.report.html.build import chapters, write
 from meteor_bench.report.html.data import pareto
 from meteor_bench.report.html.markup import Html, tag
-from meteor_bench.report.html.page import AT_FIRST, Chapter, at_first, page
+from meteor_bench.report.html.page import AT_FIRST, Chapter, at_first, colours, page
 from meteor_bench.report.html.pictures import choose, draw
 from meteor_bench.report.html.reported import laid_out, reported
 from meteor_bench.report.html.samples import questions
@@ -169,7 +169,9 @@ def test_many_methods_start_with_the_best_and_the_controls(chapter: Chapter) -> 
     ]
     many = replace(chapter, settings=[*(s for s in chapter.settings if s.label in ("unpruned", "random")), *made])
     assert many.middle == 0.76
-    assert at_first(many) == ["unpruned", "random", *(f"m{i:02}" for i in range(AT_FIRST - 2))]
+    shown = at_first(many)
+    assert shown == ["unpruned", "random", *(f"m{i:02}" for i in range(AT_FIRST - 2))]
+    assert len({colours(many)[label] for label in shown}) == AT_FIRST
 
 
 def test_it_is_small_and_the_same_each_time(text: str, chapter: Chapter) -> None:

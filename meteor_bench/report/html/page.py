@@ -20,7 +20,7 @@ from meteor_bench.report.html.reported import Reported
 from meteor_bench.report.html.samples import Questions
 from meteor_bench.report.sections import CONTROLS
 
-__all__ = ["AT_FIRST", "Chapter", "at_first", "page"]
+__all__ = ["AT_FIRST", "Chapter", "at_first", "colours", "page"]
 
 # Okabe and Ito's colours, darkened for paper and lightened for a dark screen in style.css; more methods than colours
 # go round again with other shapes. Controls are grey, the unpruned model has the text's colour.
@@ -124,10 +124,10 @@ def page(chapters: Sequence[Chapter]) -> str:
 
 
 def colours(section: Chapter) -> dict[str, str]:
-    """Label -> name of its colour in the style sheet."""
+    """Label -> name of its colour in the style sheet; those that charts start with do not share any."""
     found: dict[str, str] = {}
-    turn = 0
-    for s in section.settings:
+    turn, first = 0, at_first(section)
+    for s in sorted(section.settings, key=lambda s: s.label not in first):
         if s.label in found:
             continue
         if not s.pruned:
