@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -131,6 +132,7 @@ def _measure(
 
     quiet_libraries()
     from meteor_bench.check.measure import Subject
+    from meteor_bench.check.timing import one_thread
     from meteor_bench.lmms.harness import load_evaluator
     from meteor_bench.lmms.inputs import Inputs
 
@@ -138,7 +140,8 @@ def _measure(
     cells: dict[str, Measured] = {}
     data: dict[str, str] = {}
     shared, unpruned = Shared(), None
-    with track("check", len(config.settings)) as progress:
+    alone = one_thread() if config.device == "cpu" else nullcontext()
+    with track("check", len(config.settings)) as progress, alone:
         for setting in config.settings:
             subject = Subject(config, setting, shared, unpruned, Inputs(data_root))
             was = old.cells[setting.label] if old else None

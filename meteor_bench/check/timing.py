@@ -24,7 +24,7 @@ from meteor_bench.core.count import FlopMeter
 if TYPE_CHECKING:
     from meteor_bench.core.session import Request, Session
 
-__all__ = ["Timer", "pruning_flops"]
+__all__ = ["Timer", "one_thread", "pruning_flops"]
 
 
 class _Processor(Clock):
@@ -58,7 +58,7 @@ class Timer:
 
     def measure(self, repeats: int) -> Ratios:
         """Answer all requests some more times; the ratios over everything measured so far."""
-        with _one_thread():
+        with one_thread():
             for _ in range(repeats):
                 turned = len(self._rounds) % 2 > 0
                 self._rounds.append([self._pair(request, turned) for request in self._requests])
@@ -111,7 +111,8 @@ def _decoded(request: Request) -> Request:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Two threads of which others take one wait for each other: on a busy machine that is three times the work."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
