@@ -216,8 +216,12 @@ def table(turns: dict[str, dict[str, list[Turn]]]) -> Iterator[str]:
             yield (
                 f"| {suite} | {name} | {median(t.n / t.wall for t in own):.1f} "
                 f"| {100 * median(1 - t.forward / t.cpu for t in own):.1f} % | {same} of {own[0].n} "
-                f"| {median(walls):.2f}x ({min(walls):.2f} to {max(walls):.2f}) | {median(cpus):.2f}x |"
+                f"| {_spread(walls)} | {_spread(cpus)} |"
             )
+
+
+def _spread(ratios: Sequence[float]) -> str:
+    return f"{median(ratios):.2f}x ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def main() -> None:
