@@ -12,6 +12,7 @@ import pytest
 
 from meteor_bench import __version__, cli
 from meteor_bench import run as run_module
+from meteor_bench.cli import options
 from meteor_bench.config import RunConfig
 from meteor_bench.run import Outcome
 from tests import synthetic
@@ -322,9 +323,9 @@ def test_what_is_not_imported(command: str) -> None:
 
 
 def test_completion_knows_the_tables() -> None:
-    assert cli._complete_methods("meteo") == ["meteor"]
-    assert cli._complete_models("pocket-") == ["pocket-independent"]
-    assert "ci" in cli._complete_suites("")
+    assert options.complete_methods("meteo") == ["meteor"]
+    assert options.complete_models("pocket-") == ["pocket-independent"]
+    assert "ci" in options.complete_suites("")
 
 
 def test_report_as_html(call, tmp_path: Path) -> None:

@@ -1,0 +1,12 @@
+"""The command line. Nothing heavy is imported before a command is known; see ruff's TID253.
+
+A module a group of commands, each a thin function over a module elsewhere that does the work.
+"""
+
+from __future__ import annotations
+
+# In the order of --help.
+from meteor_bench.cli import running, reading, measuring, looking  # isort: skip
+from meteor_bench.cli.app import app, main
+
+__all__ = ["app", "looking", "main", "measuring", "reading", "running"]

@@ -1,0 +1,116 @@
+"""Flags that several commands have, what their values complete to, and how things are printed."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = [
+    "BatchSize",
+    "DataRoot",
+    "Device",
+    "Dtype",
+    "Format",
+    "Frames",
+    "How",
+    "Json",
+    "Limit",
+    "Online",
+    "Positions",
+    "Seed",
+    "Source",
+    "Stages",
+    "Tasks",
+    "complete_methods",
+    "complete_models",
+    "complete_papers",
+    "complete_suites",
+    "given",
+    "print_report",
+    "print_rows",
+    "print_tables",
+]
+
+
+class Format(StrEnum):
+    """How tables are printed."""
+
+    TERMINAL = "terminal"
+    JSON = "json"
+    MARKDOWN = "markdown"
+    CSV = "csv"
+    LATEX = "latex"
+
+
+def complete_models(incomplete: str) -> list[str]:
+    from meteor_bench.registry import MODELS
+
+    return [name for name in MODELS.names() if name.startswith(incomplete)]
+
+
+def complete_methods(incomplete: str) -> list[str]:
+    from meteor_bench.registry import METHODS
+
+    return [name for name in METHODS.names() if name.startswith(incomplete)]
+
+
+def complete_suites(incomplete: str) -> list[str]:
+    from meteor_bench.suites import suite_names
+
+    return [name for name in suite_names() if name.startswith(incomplete)]
+
+
+def complete_papers(incomplete: str) -> list[str]:
+    from meteor_bench.paper.numbers import papers
+
+    return [name for name in papers() if name.startswith(incomplete)]
+
+
+Source = Annotated[str | None, typer.Option(help="Folder or hub id of other weights for a row.")]
+Stages = Annotated[str | None, typer.Option(help="Stages to run: encode,fuse,decode. [all]")]
+Positions = Annotated[str | None, typer.Option(help="keep or renumber. [the method's own]")]
+Tasks = Annotated[str | None, typer.Option(help="Benchmarks by name, separated by commas.")]
+Limit = Annotated[int | None, typer.Option(help="Questions per benchmark. [all]")]
+BatchSize = Annotated[int | None, typer.Option(help="Questions answered together. [64]")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. [auto]")]
+Dtype = Annotated[str | None, typer.Option(help="auto, float32, bfloat16, float16. [auto]")]
+Seed = Annotated[int | None, typer.Option(help="Of everything that a method draws. [0]")]
+Frames = Annotated[int | None, typer.Option(help="Of every video. [the model's own]")]
+DataRoot = Annotated[Path | None, typer.Option(metavar="DIR", help="Data sets of the hub, as DIR/<org>/<repository>.")]
+Online = Annotated[bool, typer.Option("--online", help="Let models and data be fetched from the hub.")]
+How = Annotated[Format, typer.Option(help="How to print.")]
+Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
+
+
+def given(**flags: Any) -> dict[str, Any]:
+    """The flags that were said."""
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+def print_report(runs: list[Path], format: Format) -> None:
+    from meteor_bench.report import render
+    from meteor_bench.report.cells import load
+
+    cells = load(*runs)
+    if format is Format.TERMINAL:
+        render.as_terminal(cells, sys.stdout)
+    else:
+        typer.echo(render.FORMATS[format.value](cells), nl=False)
+
+
+def print_tables(tables: Any, found: Any, format: Format) -> None:
+    """By a module that has `as_terminal` and `FORMATS`."""
+    if format is Format.TERMINAL:
+        tables.as_terminal(found, sys.stdout)
+    else:
+        typer.echo(tables.FORMATS[format.value](found), nl=False)
+
+
+def print_rows(rows: list[dict[str, Any]], json: bool, aside: tuple[str, ...] = ()) -> None:
+    from meteor_bench.report.rows import print_rows
+
+    print_rows(rows, sys.stdout, as_json=json, aside=aside)
