@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 __all__ = ["LayerCache"]
@@ -67,5 +68,5 @@ def _rows(store: Tensor, rows: Tensor, used: int, slack: int) -> Tensor:
     """[len(rows), H, used + slack, d] with the first ``used`` slots copied."""
     _, h, _, d = store.shape
     out = store.new_empty(len(rows), h, used + slack, d)
-    out[:, :, :used] = store[:, :, :used].index_select(0, rows)
+    torch.index_select(store[:, :, :used], 0, rows, out=out[:, :, :used])  # one copy, not two
     return out

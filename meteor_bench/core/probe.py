@@ -38,7 +38,8 @@ class Probe:
         rows: [B, R] long, query indices for "rows".
         queries: [B, N] bool, the queries that count for "received".
         peak: for "received", the maximum over heads instead of their mean.
-        single_head: take all heads as one of the full width D: scale D^-1/2, keys concatenated.
+        single_head: take all heads as one of the full width D: scale D^-1/2, keys concatenated. Where each head has
+            a bias of its own (SAM's positions), once with each, averaged.
         want_keys: also keep the keys.
         heads: keys averaged over heads ("mean") or with the heads side by side ("concat").
         clock: the reading is timed, and its FLOPs counted, as the stage "prune".
@@ -110,12 +111,16 @@ def _softmax_rows(
 
 
 def _softmax(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
-    """[B, H, R, K] float32 softmax of queries [B, H, R, d] over keys [B, H_kv, K, d]; in place where it can be."""
+    """[B, H (or the bias's), R, K] softmax, in float32, of queries [B, H, R, d] over keys [B, H_kv, K, d]."""
     b, h, r, d = query.shape
     grouped = query.reshape(b, key.shape[1], -1, d)  # the heads that share a key, one below another
     scores = (grouped @ key.transpose(-1, -2)).float().mul_(scaling).view(b, h, r, -1)
     if mask is not None:
-        scores = scores.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else scores.add_(mask)
+        if mask.dtype == torch.bool:
+            scores.masked_fill_(~mask, -torch.inf)
+        else:
+            # Out of place where one head over all of them meets a bias of each head: as many rows as biases come out.
+            scores = scores.add_(mask) if mask.dim() < 4 or mask.shape[1] in (1, h) else scores + mask
     return scores.softmax(-1)
 
 

@@ -119,3 +119,21 @@ def test_plain_attention_is_the_librarys_eager_one(padded: bool) -> None:
     assert torch.equal(plain[seen], eager[seen])
     assert torch.allclose(plain[seen], fast[seen], atol=1e-5)
     assert torch.equal(model(ids, attention_mask=mask).logits, fast)  # and is over with the block
+
+
+def test_a_bias_of_each_head_counts_once_each_beside_one_head_over_all() -> None:
+    """As in SAM, whose heads have positions of their own: softmax over the full width with each bias, then the mean."""
+    torch.manual_seed(3)
+    query, key = torch.randn(2, 2, 4, 5, 6)  # [B, H, N, d] each
+    bias = torch.randn(2, 4, 5, 5)
+    probe = Probe(mode="received", queries=torch.ones(2, 5, dtype=torch.bool), single_head=True)
+    probe.read(query, key, bias, None, causal=False, groups=1)
+    wide_q, wide_k = (x.double().transpose(1, 2).reshape(2, 5, 24) for x in (query, key))
+    expected = torch.zeros(2, 5, dtype=torch.float64)
+    for b in range(2):
+        for h in range(4):
+            for i in range(5):
+                row = [(wide_q[b, i] @ wide_k[b, j]) / 24**0.5 + bias[b, h, i, j].double() for j in range(5)]
+                expected[b] += torch.stack(row).softmax(0) / (4 * 5)
+    assert probe.attention is not None
+    assert torch.allclose(probe.attention.double(), expected, atol=1e-6)

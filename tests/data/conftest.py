@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from huggingface_hub import constants, file_download
+from huggingface_hub import close_session, constants, file_download
 
 from scripts.make_lookalikes import Lookalike, make
 from tests.fake_hub import FakeHub, served
@@ -104,6 +104,7 @@ def cable(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Call it, and every attempt to reach another machine (or this one by its address) fails the test."""
 
     def pull() -> None:
+        close_session()  # connections that are open need no call that is guarded below
         for name in ("connect", "connect_ex", "sendto"):
             monkeypatch.setattr(socket.socket, name, _guarded(getattr(socket.socket, name)))
         monkeypatch.setattr(socket, "getaddrinfo", _asked)

@@ -82,7 +82,7 @@ def test_a_killed_sweep_goes_on(tmp_path: Path, environment: dict[str, str]) -> 
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("found finished") == 2 and len(find_runs(tmp_path / "runs")) == 5
     table = done.stdout
-    assert table.startswith("pocket, 1 benchmark ") and table.splitlines()[-1] == "runs"
+    assert table.startswith("pocket, 1 benchmark") and table.splitlines()[-1] == "runs"
     assert all(name in table for name in ("unpruned", "uniform 0.5", "deadly 0.5", "random 0.5"))
     whole = run(tmp_path, environment, *methods, "--out", "whole")
     assert whole.returncode == 0 and results(tmp_path / "whole") == results(tmp_path / "runs")
