@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from meteor_bench.config import Parameter, RunConfig, load, names, parameter
+from meteor_bench.config import RunConfig, load
 from meteor_bench.errors import ConfigError
+from meteor_bench.settings import Parameter, names, parameter
 
 
 def write(folder: Path, text: str) -> Path:

@@ -109,7 +109,7 @@ def check(
     The file says what is run and how far each number may move; its settings are changed with --update only.
     """
     from meteor_bench.check.command import check as run_check
-    from meteor_bench.config import names
+    from meteor_bench.settings import names
 
     named = given(
         suite=suite,

@@ -101,7 +101,7 @@ def show(
 
     Several methods and ratios stand side by side. The last line is the picture's file.
     """
-    from meteor_bench.config import names
+    from meteor_bench.settings import names
     from meteor_bench.show import command
 
     shared = given(

@@ -77,8 +77,9 @@ def run(
     goes on where it stopped when the same command is given again. Of processes that torchrun or accelerate launch
     started, each answers its share.
     """
-    from meteor_bench.config import RunConfig, load, names, parameter
+    from meteor_bench.config import RunConfig, load
     from meteor_bench.locate import go_online
+    from meteor_bench.settings import names, parameter
 
     if online:
         go_online()

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import IO
 
 from meteor_bench import suites
-from meteor_bench.config import names
 from meteor_bench.errors import ConfigError
 from meteor_bench.locate import go_online
 from meteor_bench.report.rows import print_rows
+from meteor_bench.settings import names
 
 __all__ = ["check", "fetch"]
 

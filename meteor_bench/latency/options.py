@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from meteor_bench.config import RunConfig, names
+from meteor_bench.config import RunConfig
 from meteor_bench.errors import ConfigError
 from meteor_bench.latency.records import slug
 from meteor_bench.registry import METHODS
+from meteor_bench.settings import names
 from meteor_bench.show.command import settings
 
 __all__ = ["ALL", "Settings", "configs", "new_folder", "numbers"]

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from meteor_bench.config import RunConfig, load, parameter
+from meteor_bench.config import RunConfig, load
 from meteor_bench.errors import ConfigError
 from meteor_bench.files import check_writable, write_whole
 from meteor_bench.progress import say
+from meteor_bench.settings import parameter
 
 if TYPE_CHECKING:
     from PIL.Image import Image

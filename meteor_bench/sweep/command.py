@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from meteor_bench.config import names, scalar
 from meteor_bench.progress import duration, say
+from meteor_bench.settings import names, scalar
 from meteor_bench.sweep.estimate import FINISHED, Planned
 from meteor_bench.sweep.grid import SweepConfig, load, title
 

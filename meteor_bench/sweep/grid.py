@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from meteor_bench.config import RunConfig, Stage, check, fit_flags, read_file
+from meteor_bench.config import RunConfig, Stage, check
 from meteor_bench.errors import ConfigError
 from meteor_bench.plain import PlainError, plain
 from meteor_bench.provenance import fingerprint
 from meteor_bench.registry import METHODS
+from meteor_bench.settings import fit_flags, read_file
 
 __all__ = ["Entry", "SweepConfig", "cells", "load", "title"]
 
