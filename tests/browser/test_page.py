@@ -204,6 +204,8 @@ def test_kept_patches_are_drawn_and_filtered_by_encoder(report: Path, visit: Vis
         assert view.locator(".q .panel").count() == 1
         view.locator(".q summary").click()
         expect(view.locator(".q details .panel")).to_have_count(2)  # settings beside the chosen one and the unpruned
+        first, second = (film.bounding_box() for film in view.locator(".q .beside > .film").all())
+        assert first["y"] == second["y"] and first["x"] + first["width"] < second["x"], "side by side"
 
 
 def test_theme_ratio_and_methods_redraw_the_charts(report: Path, visit: Visit) -> None:

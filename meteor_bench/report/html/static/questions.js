@@ -111,7 +111,11 @@ function card(section, i, at, pictures, tower) {
     rest.length
       ? later(`${rest.length} other settings`, () => [
           answers(rest),
-          ...rest.filter((other) => picture?.settings[other]).map((other) => film(section, i, other, picture, tower)),
+          el(
+            "div",
+            { class: "beside" },
+            ...rest.filter((other) => picture?.settings[other]).map((other) => film(section, i, other, picture, tower)),
+          ),
         ])
       : null,
   );
