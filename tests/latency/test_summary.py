@@ -19,7 +19,7 @@ def test_percentiles_are_numpys(values: list[float]) -> None:
     low, middle, high, p90, p99 = np.percentile(values, [25, 50, 75, 90, 99])
     assert (found.p50, found.p90, found.p99) == pytest.approx((middle, p90, p99), rel=1e-9)
     assert found.mean == pytest.approx(np.mean(values))
-    assert found.iqr == pytest.approx((high - low) / middle, abs=1e-9)
+    assert found.iqr == pytest.approx((high - low) / middle, rel=1e-9, abs=1e-9)
     assert found.n == len(values)
 
 
