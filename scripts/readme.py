@@ -9,14 +9,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from meteor_bench import catalogue  # noqa: E402
+from meteor_bench.files import write_whole  # noqa: E402
 from meteor_bench.registry import METHODS  # noqa: E402
+from meteor_bench.report.accuracy import accuracy  # noqa: E402
 from meteor_bench.report.cells import Cell, load  # noqa: E402
+from meteor_bench.report.sections import sections  # noqa: E402
 
 REFERENCE = ROOT / "results" / "reference" / "pocket"
 COLUMNS = ("name", "year", "stages", "needs", "trained", "budget", "positions", "paper")
@@ -39,18 +40,22 @@ def _cell(value: object) -> str:
 
 def results() -> str:
     """Mean accuracy of every method of the reference at each ratio, best at the middle one first."""
-    cells = load(REFERENCE)
-    unpruned = next(cell for cell in cells if not cell.pruned)
+    (section,) = sections(load(REFERENCE))
+    frame = accuracy(section)
+    means = frame[(frame["kind"] == "average") & (frame["name"] == "average")].set_index("row")["score"]
+    unpruned = 0.0
     found: dict[str, dict[float, float]] = {}
-    for cell in cells:
+    for row, cell in enumerate(section.cells):
         if cell.pruned:
-            found.setdefault(_name(cell), {})[cell.ratio] = _mean(cell)
+            found.setdefault(_name(cell), {})[cell.ratio] = means[row]
+        else:
+            unpruned = means[row]
     ratios = sorted({ratio for row in found.values() for ratio in row})
     middle = ratios[len(ratios) // 2]
     lines = [
         f"| visual tokens removed | {' | '.join(f'{100 * ratio:g} %' for ratio in ratios)} |",
         f"| --- |{' ---: |' * len(ratios)}",
-        f"| {unpruned.label} | {' | '.join([f'{_mean(unpruned):.1f}'] * len(ratios))} |",
+        f"| unpruned | {' | '.join([f'{unpruned:.1f}'] * len(ratios))} |",
     ]
     for name, row in sorted(found.items(), key=lambda item: -item[1].get(middle, 0)):
         lines.append(f"| {name} | {' | '.join(f'{row[r]:.1f}' if r in row else '' for r in ratios)} |")
@@ -60,10 +65,6 @@ def results() -> str:
 def _name(cell: Cell) -> str:
     seeds = f" (mean of {len(cell.runs)} seeds)" if len(cell.runs) > 1 else ""
     return f"{cell.label}{seeds}"
-
-
-def _mean(cell: Cell) -> float:
-    return float(np.mean([cell.headline(task.task) for task in cell.record.tasks]))
 
 
 BLOCKS: dict[str, Callable[[], str]] = {"methods": methods, "results": results}
@@ -86,9 +87,7 @@ def updated(readme: str) -> str:
 
 def main() -> None:
     path = ROOT / "README.md"
-    part = path.with_name(".README.md.part")
-    part.write_text(updated(path.read_text(encoding="utf-8")), encoding="utf-8")
-    part.replace(path)
+    write_whole(path, updated(path.read_text(encoding="utf-8")).encode())
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from meteor_bench.files import write_whole
 from meteor_bench.report.cells import load
 from meteor_bench.report.render import as_csv, as_markdown
 from meteor_bench.sweep import course, ending, grid
@@ -71,8 +72,8 @@ def main() -> int:
         # What the records are made of, or what is made of them, is not worth committing.
         if path.name in ("answers.jsonl", ".lock") or path.name.startswith("report."):
             path.unlink()
-    (sweep.out / "README.md").write_text(tables(sweep.out), encoding="utf-8")
-    (sweep.out / "report.csv").write_text(as_csv(load(sweep.out)), encoding="utf-8")
+    write_whole(sweep.out / "README.md", tables(sweep.out).encode())
+    write_whole(sweep.out / "report.csv", as_csv(load(sweep.out)).encode())
     return 0
 
 

@@ -10,33 +10,12 @@ from time import perf_counter
 
 import pytest
 
-from meteor_bench import __version__, cli
+from meteor_bench import __version__
 from meteor_bench import run as run_module
 from meteor_bench.cli import options
 from meteor_bench.config import RunConfig
 from meteor_bench.run import Outcome
 from tests import synthetic
-
-
-class Result:
-    """What a command left behind."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> Result:
-        monkeypatch.setattr(sys, "argv", ["meteor-bench", *arguments])
-        with pytest.raises(SystemExit) as exit:
-            cli.main()
-        captured = capsys.readouterr()
-        return Result(int(exit.value.code or 0), captured.out, captured.err)
-
-    return call
 
 
 @pytest.mark.parametrize(

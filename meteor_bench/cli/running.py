@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,6 +28,9 @@ from meteor_bench.cli.options import (
     given,
     print_report,
 )
+
+if TYPE_CHECKING:
+    from meteor_bench.config import RunConfig
 
 __all__ = ["run", "sweep"]
 
@@ -77,7 +80,7 @@ def run(
     goes on where it stopped when the same command is given again. Of processes that torchrun or accelerate launch
     started, each answers its share.
     """
-    from meteor_bench.config import RunConfig, load
+    from meteor_bench.config import load
     from meteor_bench.locate import go_online
     from meteor_bench.settings import names, parameter
 
@@ -105,11 +108,10 @@ def run(
         out=out,
         baseline=baseline,
     )
-    settings: RunConfig = load(config, said)
-    _run(settings, dry_run=dry_run)
+    _run(load(config, said), dry_run=dry_run)
 
 
-def _run(settings: Any, *, dry_run: bool) -> None:
+def _run(settings: RunConfig, *, dry_run: bool) -> None:
     from meteor_bench.ranks.group import joined
     from meteor_bench.ranks.share import help_out
     from meteor_bench.run import execute, plan

@@ -3,45 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from meteor_bench import cli
 from meteor_bench.reading import read_run, read_samples
 from scripts.make_lookalikes import make
+from tests.commands import Call
 from tests.lmms.lookalikes import count_as, counts
 
 TASKS = ("pope", "mmmu_val", "videomme")
 QUIET = ("--method", "fastv", "--ratio", "0.5", "--no-baseline")
-
-
-class Result(NamedTuple):
-    """What a command came to."""
-
-    code: int
-    out: str
-    err: str
-
-
-Call = Callable[..., Result]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> Result:
-        monkeypatch.setattr(sys, "argv", ["meteor-bench", *arguments])
-        with pytest.raises(SystemExit) as exit:
-            cli.main()
-        captured = capsys.readouterr()
-        return Result(int(exit.value.code or 0), captured.out, captured.err)
-
-    return call
 
 
 @pytest.fixture
