@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import cache, cached_property
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from meteor_bench import suites
 from meteor_bench.config import RunConfig
@@ -106,7 +106,6 @@ class Part:
         Raises:
             MeteorBenchError: data or method do not work.
         """
-        from meteor_bench.ahead import Ahead
         from meteor_bench.lmms.evaluate import evaluate
         from meteor_bench.lmms.inputs import Inputs
         from meteor_bench.ranks.share import answer_share, open_for_all
@@ -128,7 +127,7 @@ class Part:
             if ranks is not None:
                 answer_share(self, folder.path, ranks, open_for_all(self, folder.path, ranks), update)
             results = evaluate(
-                cast("Session", Ahead(self.session)),
+                self.session,
                 [row.task for row in self.benchmarks],
                 journal=folder.journal,
                 batch_size=self.config.batch_size,

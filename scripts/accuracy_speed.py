@@ -25,12 +25,11 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 
-from meteor_bench.ahead import Ahead
 from meteor_bench.config import RunConfig
 from meteor_bench.core.clock import Clock
 from meteor_bench.core.session import Session
@@ -150,7 +149,7 @@ def stock_model(batch_size: int, clock: Clock) -> Any:
 def our_model(session: Session, batch_size: int, reuse: bool, journal: Journal) -> Any:
     from meteor_bench.lmms.plugin import MeteorBench
 
-    return MeteorBench(cast(Session, Ahead(session)), batch_size=batch_size, reuse=reuse, journal=journal)
+    return MeteorBench(session, batch_size=batch_size, reuse=reuse, journal=journal)
 
 
 def opened(row: Benchmark, index: Any, unshared: bool, limit: int | None) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -51,15 +52,20 @@ class LayerCache:
         """Slots used in a layer, padding included."""
         return self._used[layer]
 
-    def select(self, rows: Tensor, slack: int) -> LayerCache:
-        """A new cache holding copies of the given rows, with ``slack`` tokens of room."""
-        out = LayerCache(self.depth, slack)
-        for layer in range(self.depth):
+    def select(self, rows: Sequence[Tensor], slack: Sequence[int], slack_after: int) -> LayerCache:
+        """A new cache holding copies of rows.
+
+        Args:
+            rows: for each of the first layers, those that are cached, which rows of its.
+            slack: tokens of room in each of them.
+            slack_after: in the layers behind them.
+        """
+        out = LayerCache(self.depth, slack_after)
+        for layer, (chosen, room) in enumerate(zip(rows, slack, strict=True)):
             keys, values, used = self._keys[layer], self._values[layer], self._used[layer]
-            if keys is None or values is None:
-                continue
-            out._keys[layer] = _rows(keys, rows, used, slack)
-            out._values[layer] = _rows(values, rows, used, slack)
+            assert keys is not None and values is not None
+            out._keys[layer] = _rows(keys, chosen, used, room)
+            out._values[layer] = _rows(values, chosen, used, room)
             out._used[layer] = used
         return out
 

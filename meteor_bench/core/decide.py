@@ -23,9 +23,7 @@ __all__ = ["decide", "decode_probe", "peek"]
 
 def decode_probe(stream: Stream, point: DecodePoint, clock: Clock, *, extending: bool) -> Probe | None:
     """The attention rows that a decode point wants from the layer before it."""
-    if point.before == 0 or point.peek:
-        return None
-    return _reading(stream, point, clock, extending=extending)
+    return _reading(stream, point, clock, extending=extending) if point.reads_before else None
 
 
 def _reading(stream: Stream, point: DecodePoint, clock: Clock | None, *, extending: bool) -> Probe | None:

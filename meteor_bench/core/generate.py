@@ -45,6 +45,7 @@ def answer(
     prompts: Sequence[Prompt],
     max_new_tokens: int,
     *,
+    share: int = 1,
     ignore_eos: bool = False,
 ) -> list[Generation]:
     """Answer a batch of questions greedily.
@@ -54,10 +55,11 @@ def answer(
         rows: which image each question is about.
         prompts: one per question; their template heads must be equal.
         max_new_tokens: answers end there, or at an end token.
+        share: as for `begin`.
         ignore_eos: generate exactly ``max_new_tokens``, for latency runs.
     """
     vlm, clock = engine.vlm, engine.clock
-    start = begin(engine, shared, rows, prompts, max_new_tokens)
+    start = begin(engine, shared, rows, prompts, max_new_tokens, share)
     with clock.stage("decode"):
         answers = _greedy(engine, start.logits, start.segments, start.cache, max_new_tokens, ignore_eos)
     for trace, out in zip(start.traces, answers, strict=True):
@@ -73,24 +75,25 @@ def score(
     rows: Sequence[int],
     prompts: Sequence[Prompt],
     continuations: Sequence[Sequence[int]],
+    *,
+    share: int = 1,
 ) -> list[Likelihood]:
     """How likely given answers are; arguments as for `answer`, one continuation (ids, not empty) per question."""
-    start = begin(engine, shared, rows, prompts, max(len(c) for c in continuations))
+    start = begin(engine, shared, rows, prompts, max(len(c) for c in continuations), share)
     return _forced(engine, start.logits, start.segments, start.cache, continuations)
 
 
 def _step(engine: Engine, chosen: Tensor, segments: list[Segment], cache: LayerCache, holes: list[bool]) -> Tensor:
     """Feed one token [Q] to every row; logits [Q, V] of the next."""
     decoder = engine.vlm.decoder
-    h = decoder.embed(chosen[:, None])
+    h = decoder.embed(chosen)
     for segment, has_holes in zip(segments, holes, strict=True):
-        segment.valid = torch.cat([segment.valid, torch.ones_like(segment.valid[:, :1])], 1)
-        rotary = decoder.rotary(h, segment.next[:, None])
-        mask = segment.valid[:, None, None, :] if has_holes else None
+        positions, mask = segment.append()
+        h = h.reshape(*positions.shape, -1)
+        rotary = decoder.rotary(h, positions)
         for layer in range(segment.start, segment.stop):
-            h = decoder.layer(layer, h, rotary, mask, cache, None)
-        segment.next = segment.next + 1
-    return decoder.head(h[:, 0])
+            h = decoder.layer(layer, h, rotary, mask if has_holes else None, cache, None)
+    return decoder.head(h.flatten(0, 1))
 
 
 def _greedy(

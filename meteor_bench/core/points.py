@@ -77,6 +77,11 @@ class DecodePoint:
     normed: bool = False
     rope: bool = False
 
+    @property
+    def reads_before(self) -> bool:
+        """Whether something is read from layer ``before - 1`` while it runs."""
+        return self.before > 0 and not self.peek and (self.attention is not None or self.keys)
+
 
 @dataclass(frozen=True)
 class Points:

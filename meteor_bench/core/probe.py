@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from meteor_bench.core.clock import Clock
 
-__all__ = ["KERNEL", "Probe", "plainly", "probing", "register"]
+__all__ = ["KERNEL", "Probe", "plainly", "probing", "register", "unattended"]
 
 KERNEL = "meteor_bench_sdpa"
 _CHUNK = 1 << 26  # attention entries held at once when all rows are needed
@@ -126,6 +126,7 @@ def _softmax(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) ->
 
 _active: ContextVar[Probe | None] = ContextVar("meteor_bench_probe", default=None)
 _plain: ContextVar[bool] = ContextVar("meteor_bench_plain", default=False)
+_idle: ContextVar[bool] = ContextVar("meteor_bench_idle", default=False)
 
 
 @contextmanager
@@ -154,6 +155,16 @@ def plainly() -> Iterator[None]:
         _plain.reset(token)
 
 
+@contextmanager
+def unattended() -> Iterator[None]:
+    """Inside the block no attention is computed: what it would give is not wanted, only the keys and values cached."""
+    token = _idle.set(True)
+    try:
+        yield
+    finally:
+        _idle.reset(token)
+
+
 def _attention(
     module: nn.Module,
     query: Tensor,
@@ -165,6 +176,8 @@ def _attention(
     """The library's SDPA, plus the probe's reading while one is active."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+    if _idle.get():
+        return query.transpose(1, 2), None  # of the right shape
     probe = _active.get()
     asked = kwargs.get("is_causal")
     causal = bool(getattr(module, "is_causal", False) if asked is None else asked)

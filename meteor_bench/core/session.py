@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 
+from meteor_bench.core.ahead import Ahead
+from meteor_bench.core.batches import Batch, Question, batches, most_at_once
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.clock import Clock
 from meteor_bench.core.encode import Towered, encode
@@ -65,25 +68,31 @@ class Answer:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Question:
-    row: int
-    request: Request
-    prompt: Prompt
+class _Ready(NamedTuple):
+    """An image with the questions about it, as the engine takes them.
+
+    Attributes:
+        alone: it is a long video, of which no second one is in memory.
+    """
+
+    requests: list[Request]
+    look: Look
+    prompts: list[Prompt]
+    alone: bool
 
 
 @dataclass(frozen=True)
 class _Images:
     """Some images after encoding: their questions, and what those share (None: fusion depends on the question)."""
 
-    questions: list[_Question]
+    questions: list[Question]
     towered: Towered
     shared: Visual | Prefix | None
 
-
-def _batches(questions: list[_Question], size: int) -> Iterator[list[_Question]]:
-    for start in range(0, len(questions), size):
-        yield questions[start : start + size]
+    def batches(self, size: int) -> Iterator[Batch]:
+        """The questions in batches of that size."""
+        width = self.shared.width if isinstance(self.shared, Prefix) else 0
+        return batches(self.questions, size, most_at_once(self.questions, width, size))
 
 
 class Session:
@@ -135,10 +144,17 @@ class Session:
             reuse: encode each distinct image once and extend its cached prefix by each question. The answers are
                 the same without.
         """
-        for chunk in self._chunks(requests, reuse):
-            for members in self._by_shape(chunk):
-                self._answer_images(members, on_answer, batch_size, reuse)
-                members.clear()  # before the next video is decoded
+
+        def use(images: _Images) -> None:
+            common = {name: ms / len(images.questions) for name, ms in self.clock.read_ms().items()}
+            for batch in images.batches(batch_size):
+                shared, rows = self._shared_for(images, batch)
+                generations = answer(self.engine, shared, rows, batch.prompts, batch.new_tokens, share=batch.share)
+                own = {name: ms / len(batch.questions) for name, ms in self.clock.read_ms().items()}
+                for question, generation in zip(batch.questions, generations, strict=True):
+                    on_answer(question.request, self._answer(question.request, generation, common, own))
+
+        self._encode_all(requests, reuse, use)
 
     @torch.inference_mode()
     def loglikelihood(
@@ -155,85 +171,62 @@ class Session:
             if not wanted[id(request)]:
                 raise UnsupportedError(f"request {request.key} asks for the likelihood of an empty answer")
         found: dict[int, Likelihood] = {}
-        for chunk in self._chunks(requests, reuse=True):
-            for members in self._by_shape(chunk):
-                images = self._look(members, reuse=True)
-                for batch in _batches(images.questions, batch_size):
-                    shared, rows, prompts = self._shared_for(images, batch)
-                    ids = [wanted[id(q.request)] for q in batch]
-                    scores = score(self.engine, shared, rows, prompts, ids)
-                    found |= {id(q.request): value for q, value in zip(batch, scores, strict=True)}
+
+        def use(images: _Images) -> None:
+            for batch in images.batches(batch_size):
+                shared, rows = self._shared_for(images, batch)
+                asked = [wanted[id(question.request)] for question in batch.questions]
+                scores = score(self.engine, shared, rows, batch.prompts, asked, share=batch.share)
+                found.update({id(q.request): value for q, value in zip(batch.questions, scores, strict=True)})
+
+        self._encode_all(requests, True, use)
         return [found[id(request)] for request in requests]
 
-    def _chunks(self, requests: Sequence[Request], reuse: bool) -> Iterator[list[list[Request]]]:
-        """Requests grouped by image, some images at a time; without reuse every request is a group of its own."""
+    def _encode_all(self, requests: Sequence[Request], reuse: bool, use: Callable[[_Images], None]) -> None:
+        """Hand all requests to ``use``, some images at a time; without reuse each has an image of its own.
+
+        Images are made ready while the model is at those before them, and gone before the next are encoded.
+        """
         groups: dict[str, list[Request]] = {}
         for i, request in enumerate(requests):
             groups.setdefault(request.media_key if reuse else f"{i}", []).append(request)
-        listed = list(groups.values())
-        for start in range(0, len(listed), IMAGES_AT_ONCE):
-            yield listed[start : start + IMAGES_AT_ONCE]
+        calls = [partial(self._ready, group) for group in groups.values()]
+        with Ahead(calls, IMAGES_AT_ONCE, lambda ready: ready.alone) as ahead:
+            for members in _by_shape(ahead):
+                self.clock.read_ms()
+                use(self._look(members, reuse, ahead.release))
 
-    def _by_shape(self, chunk: list[list[Request]]) -> Iterator[list[tuple[list[Request], Look]]]:
-        """Decode the chunk's images; those of equal shape together, each long video alone, when it is its turn."""
-        shapes: dict[tuple[object, ...], list[tuple[list[Request], Look]]] = {}
-        for group in chunk:
-            media = group[0].media()
-            look = self.vlm.processor.look(media)
-            if isinstance(media, Clip) and len(media) > SHORT:
-                alone = [(group, look)]
-                del media, look
-                yield alone
-                continue
-            shapes.setdefault((look.pixels.shape, look.scene), []).append((group, look))
-        yield from shapes.values()
+    def _ready(self, group: list[Request]) -> _Ready:
+        """Decode and scale an image, tokenise its questions: all that needs no model."""
+        media, processor = group[0].media(), self.vlm.processor
+        prompts = [processor.prompt(request.question) for request in group]
+        return _Ready(group, processor.look(media), prompts, isinstance(media, Clip) and len(media) > SHORT)
 
-    def _look(self, members: list[tuple[list[Request], Look]], reuse: bool) -> _Images:
-        """Encode images of equal shape and run what their questions share."""
+    def _look(self, members: list[_Ready], reuse: bool, release: Callable[[], None]) -> _Images:
+        """Encode images of equal shape and run what their questions share; ``release`` once their pixels are gone."""
         engine, vlm = self.engine, self.vlm
-        pixels = torch.stack([look.pixels for _, look in members]).to(vlm.device, vlm.dtype)
-        towered = encode(engine, pixels, [group[0].media_key for group, _ in members], members[0][1].scene)
         questions = [
-            _Question(row, request, vlm.processor.prompt(request.question))
-            for row, (group, _) in enumerate(members)
-            for request in group
+            Question(row, request, prompt)
+            for row, ready in enumerate(members)
+            for request, prompt in zip(ready.requests, ready.prompts, strict=True)
         ]
-        # Equal lengths side by side: less padding in a batch.
-        questions.sort(key=lambda q: (len(q.prompt.after), q.request.max_new_tokens))
+        keys, scene = [ready.requests[0].media_key for ready in members], members[0].look.scene
+        pixels = torch.stack([ready.look.pixels for ready in members])
+        members.clear()
+        towered = encode(engine, pixels.to(vlm.device, vlm.dtype), keys, scene)
+        del pixels
+        release()
         if engine.points.fuse is not None and engine.points.fuse.text:
             return _Images(questions, towered, None)
         visual = fuse(engine, towered)
         shared = prefix(engine, visual, questions[0].prompt.before) if reuse else visual
         return _Images(questions, towered, shared)
 
-    def _shared_for(
-        self, images: _Images, batch: Sequence[_Question]
-    ) -> tuple[Visual | Prefix, Sequence[int], list[Prompt]]:
-        """What a batch of questions extends, the row of each in it, and the prompts."""
-        prompts = [q.prompt for q in batch]
+    def _shared_for(self, images: _Images, batch: Batch) -> tuple[Visual | Prefix, Sequence[int]]:
+        """What a batch of questions extends, and the row of each in it."""
         if images.shared is not None:
-            return images.shared, [q.row for q in batch], prompts
-        visual = self._fuse_with_text(images.towered, [q.row for q in batch], prompts)
-        return visual, range(len(batch)), prompts
-
-    def _answer_images(
-        self,
-        members: list[tuple[list[Request], Look]],
-        on_answer: Callable[[Request, Answer], None],
-        batch_size: int,
-        reuse: bool,
-    ) -> None:
-        """Answer all questions about some images of equal shape."""
-        self.clock.read_ms()
-        images = self._look(members, reuse)
-        common = {name: ms / len(images.questions) for name, ms in self.clock.read_ms().items()}
-        for batch in _batches(images.questions, batch_size):
-            shared, rows, prompts = self._shared_for(images, batch)
-            longest = max(q.request.max_new_tokens for q in batch)
-            generations = answer(self.engine, shared, rows, prompts, longest)
-            own = {name: ms / len(batch) for name, ms in self.clock.read_ms().items()}
-            for question, generation in zip(batch, generations, strict=True):
-                on_answer(question.request, self._answer(question.request, generation, common, own))
+            return images.shared, batch.rows
+        return self._fuse_with_text(images.towered, batch.rows, batch.prompts), range(len(batch.questions))
 
     def _fuse_with_text(self, towered: Towered, rows: Sequence[int], prompts: Sequence[Prompt]) -> Visual:
         """Fusion for a method whose choice depends on the question."""
@@ -252,3 +245,22 @@ class Session:
         stages["total"] = sum(latency.values())
         trace = generation.trace
         return Answer(text, trace.as_record(), stages, trace.flops, trace.notes)
+
+
+def _by_shape(images: Iterable[_Ready]) -> Iterator[list[_Ready]]:
+    """Some images at a time, those of equal shape together, each long video alone, when it is its turn."""
+    shapes: dict[tuple[object, ...], list[_Ready]] = {}
+    waiting = 0
+    for ready in images:
+        if ready.alone:
+            alone = [ready]
+            del ready  # whoever empties the list holds the last of it
+            yield alone
+            continue
+        shapes.setdefault((ready.look.pixels.shape, ready.look.scene), []).append(ready)
+        del ready
+        waiting += 1
+        if waiting == IMAGES_AT_ONCE:
+            yield from shapes.values()
+            shapes, waiting = {}, 0
+    yield from shapes.values()

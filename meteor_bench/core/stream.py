@@ -14,7 +14,7 @@ from torch import Tensor
 
 from meteor_bench.core.tokens import Tokens
 
-__all__ = ["Segment", "Stream", "causal_mask", "pad"]
+__all__ = ["Segment", "Stream", "causal_mask", "pad", "spread"]
 
 
 @dataclass
@@ -22,14 +22,24 @@ class Segment:
     """Consecutive layers that hold the same tokens.
 
     Attributes:
-        valid: [Q, K] bool, which cache slots of these layers hold a token.
+        valid: [Q, K] bool, which cache slots of these layers hold a token of this question.
         next: [Q] position id of the next token.
+        share: questions that follow one another and share a row of these layers' cache.
     """
 
     start: int
     stop: int
     valid: Tensor
     next: Tensor
+    share: int = 1
+
+    def append(self) -> tuple[Tensor, Tensor]:
+        """A token more of each question: its position ids [Q / share, share], and what it sees, [.., 1, share, K]."""
+        rows = len(self.valid) // self.share
+        new = torch.eye(self.share, dtype=torch.bool, device=self.valid.device).repeat(rows, 1)
+        self.valid = torch.cat([self.valid, new], 1)
+        at, self.next = self.next, self.next + 1
+        return at.view(rows, self.share), self.valid.view(rows, 1, self.share, -1)
 
 
 @dataclass
@@ -89,15 +99,27 @@ def pad(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[Tenso
     return ids, torch.arange(width, device=device) < lengths[:, None]
 
 
-def causal_mask(valid: Tensor, cached: Tensor | None) -> Tensor | None:
-    """[Q, 1, T, K + T] bool; None where plain causal attention without padding says the same."""
+def causal_mask(valid: Tensor, cached: Tensor | None, share: int = 1) -> Tensor | None:
+    """[Q / share, 1, share·T, K + share·T] bool; None where plain causal attention without padding says the same.
+
+    Questions that share a row of the cache stand in it one after another, and none sees another.
+
+    Args:
+        valid: [Q, T]; cached: [Q, K], the same for all questions of a row.
+    """
     if cached is None or cached.shape[1] == 0:
         if bool(valid.all()):
             return None
         cached = valid[:, :0]
-    q, t = valid.shape
-    past = cached.shape[1]
-    causal = torch.ones(t, past + t, dtype=torch.bool, device=valid.device).tril(past)
-    seen = torch.cat([cached, valid], 1)[:, None, :] & causal
-    seen |= torch.eye(t, past + t, dtype=torch.bool, device=valid.device).roll(past, 1)
-    return seen[:, None]
+    width = share * valid.shape[1]
+    at = torch.arange(width, device=valid.device)
+    question = at // valid.shape[1]
+    causal = (at <= at[:, None]) & (question == question[:, None])
+    own = (causal & valid.reshape(-1, 1, width)) | (at == at[:, None])
+    return torch.cat([cached[::share, None].expand(-1, width, -1), own], 2)[:, None]
+
+
+def spread(valid: Tensor, share: int) -> Tensor:
+    """[Q, T] of each question's own slots -> [Q, share·T] in the row that it shares."""
+    own = torch.eye(share, dtype=torch.bool, device=valid.device)[None, :, :, None]
+    return (own & valid.view(-1, 1, share, valid.shape[1])).flatten(2).flatten(0, 1)

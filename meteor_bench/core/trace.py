@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 __all__ = ["SampleTrace"]
@@ -37,6 +37,10 @@ class SampleTrace:
     padded: list[int] = field(default_factory=list)
     flops: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def copy(self) -> SampleTrace:
+        """For another question about the same image."""
+        return replace(self, flops=dict(self.flops))
 
     @property
     def final(self) -> int:

@@ -214,6 +214,10 @@ class Decoder(nn.Module, ABC):
         """Let the probe read one layer's attention on [B, T, D]; nothing is cached and no output kept."""
         self.layer(index, h, rotary, mask, LayerCache(self.depth), probe)
 
+    def fill(self, index: int, h: Tensor, rotary: tuple[Tensor, Tensor], cache: KVCache) -> None:
+        """Append one layer's keys and values of [B, T, D] to ``cache``; its output is not wanted."""
+        self.layer(index, h, rotary, None, cache, None)
+
     @abstractmethod
     def norm(self, h: Tensor) -> Tensor:
         """Final norm: [..., D] -> [..., D]."""

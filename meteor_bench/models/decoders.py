@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core import flops
-from meteor_bench.core.probe import Probe, probing
+from meteor_bench.core.probe import Probe, probing, unattended
 from meteor_bench.models.base import Decoder, KVCache
 
 __all__ = ["CausalLM", "LlamaDecoder", "MropeDecoder", "cast"]
@@ -70,6 +70,13 @@ class LlamaDecoder(Decoder):
         with probing(probe):
             layer.self_attn(
                 layer.input_layernorm(h), position_embeddings=rotary, attention_mask=mask, past_key_values=None
+            )
+
+    def fill(self, index: int, h: Tensor, rotary: tuple[Tensor, Tensor], cache: KVCache) -> None:
+        layer = self.model.model.layers[index]
+        with unattended():
+            layer.self_attn(
+                layer.input_layernorm(h), position_embeddings=rotary, attention_mask=None, past_key_values=cache
             )
 
     def norm(self, h: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from meteor_bench.ahead import Ahead
 from meteor_bench.errors import ConfigError
 from meteor_bench.lmms import tasks
 from meteor_bench.lmms.harness import Quiet, load_evaluator
@@ -17,7 +16,7 @@ from meteor_bench.ranks import journals
 
 if TYPE_CHECKING:
     from meteor_bench.config import RunConfig
-    from meteor_bench.core.session import Answer, Request, Session
+    from meteor_bench.core.session import Answer, Request
     from meteor_bench.part import Part
     from meteor_bench.ranks.group import Ranks
 
@@ -122,7 +121,7 @@ def _answer(part: Part, known: _Known, ranks: Ranks, attempt: str, on_answer: Ca
 
     quiet, config = Quiet(), part.config
     model = MeteorBench(
-        cast("Session", Ahead(part.session)),
+        part.session,
         journal=cast(Journal, known),
         on_progress=on_progress,
         outside=quiet.lifted,

@@ -19,8 +19,8 @@ def test_selected_rows_grow_apart_from_their_source() -> None:
     cache = LayerCache(3)
     first = torch.randn(2, 1, 4, 2)
     cache.update(first, first, 0)
-    picked = cache.select(torch.tensor([1, 1, 0]), slack=2)
+    picked = cache.select([torch.tensor([1, 1, 0])], [2], 5)
     new = torch.randn(3, 1, 1, 2)
     keys, _ = picked.update(new, new, 0)
     assert torch.equal(keys, torch.cat([first[[1, 1, 0]], new], 2))
-    assert cache.width(0) == 4 and picked.width(0) == 5 and picked.width(1) == 0
+    assert cache.width(0) == 4 and picked.width(0) == 5 and picked.width(1) == 0 and picked.slack == 5
