@@ -2,7 +2,7 @@
 
     python -m scripts.make_lookalikes FOLDER
 
-The folder is a data root (see `meteor_bench.lmms.root`) on which every benchmark of the suites runs as it does on the
+The folder is a data root (see `meteor_bench.data.root`) on which every benchmark of the suites runs as it does on the
 real data, the number of rows excepted. Of the columns, those that lmms-eval 0.7.3's task code reads are sure, for the
 tests run that code. The other columns and the types follow the data sets' cards as far as they were known and memory
 where they were not, and which is which was not kept. Nothing in the rows is real.
