@@ -12,7 +12,7 @@ import pytest
 
 from meteor_bench.ahead import DEPTH, Ahead
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.build import make_pruner
+from meteor_bench.core.make import make_pruner
 from meteor_bench.core.session import Answer, Request, Session
 from meteor_bench.errors import DataError
 from meteor_bench.models.processing import Clip
