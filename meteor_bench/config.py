@@ -41,7 +41,7 @@ class RunConfig:
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         dtype: "auto" is float32 on a CPU, bfloat16 elsewhere.
         seed: of everything that a method draws.
-        data_root: folder with data sets of the hub, for benchmarks that are lmms-eval's own; see `lmms.root`.
+        data_root: folder with data sets of the hub, for benchmarks that are lmms-eval's own; see `data.root`.
         frames: of every video; None for as many as the model takes.
         skip_broken: go on without questions whose pictures cannot be read; they count as wrong.
         out: folder that holds one folder per run.

@@ -232,7 +232,7 @@ def _data(row: suites.Benchmark, root: Path | None) -> str:
     """
     if not row.stock:
         return _task_digest(row.task)
-    from meteor_bench.lmms import root as roots
+    from meteor_bench.data import root as roots
 
     return "online" if root is None else roots.digest(row, root)
 

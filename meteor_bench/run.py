@@ -71,7 +71,8 @@ def plan(config: RunConfig) -> list[str]:
         MeteorBenchError: the run cannot work.
     """
     quiet_libraries()
-    from meteor_bench.core.build import make_pruner, resolve_model
+    from meteor_bench.core.load import resolve_model
+    from meteor_bench.core.make import make_pruner
     from meteor_bench.lmms.tasks import check_hub_data
 
     check_hub_data(config)

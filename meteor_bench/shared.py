@@ -72,7 +72,7 @@ class Shared:
         return self._requests[key]
 
     def _model(self, card: ModelCard, device: str, dtype: str, source: str | None) -> VLM:
-        from meteor_bench.core.build import load_model, random_model
+        from meteor_bench.core.load import load_model, random_model
 
         key = (card.name, card.weights, device, dtype, source)
         vlm = self._models.pop(key, None)
@@ -97,7 +97,7 @@ def calibration() -> Sequence[Request]:
 
 def device_and_dtype(config: RunConfig) -> tuple[str, str]:
     """Both with "auto" resolved."""
-    from meteor_bench.core.build import resolve_device
+    from meteor_bench.core.load import resolve_device
 
     device = resolve_device(config.device)
     return device, ("float32" if device == "cpu" else "bfloat16") if config.dtype == "auto" else config.dtype

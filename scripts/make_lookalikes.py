@@ -2,7 +2,7 @@
 
     python -m scripts.make_lookalikes FOLDER
 
-The folder is a data root (see `meteor_bench.lmms.root`) on which every benchmark of the suites runs as it does on the
+The folder is a data root (see `meteor_bench.data.root`) on which every benchmark of the suites runs as it does on the
 real data, the number of rows excepted. Of the columns, those that lmms-eval 0.7.3's task code reads are sure, for the
 tests run that code. The other columns and the types follow the data sets' cards as far as they were known and memory
 where they were not, and which is which was not kept. Nothing in the rows is real.
@@ -24,11 +24,13 @@ import pyarrow.parquet as parquet
 import yaml
 
 from meteor_bench import suites
-from scripts.lookalikes import rows as of
+from scripts.lookalikes import pictures, videos
+from scripts.lookalikes import row as of
 from scripts.lookalikes.schemas import SCHEMAS
 
 __all__ = ["Lookalike", "make"]
 
+ROWS = {**pictures.ROWS, **videos.ROWS}
 LITE = "lmms-lab-encoder/LMMs-Eval-Lite"
 
 
@@ -64,14 +66,14 @@ def make(folder: Path, tasks: Iterable[str] | None = None) -> dict[str, Lookalik
     for row in chosen:
         name = row.task.removesuffix("_lite") if row.dataset == LITE else row.task
         name = "mvbench" if name.startswith("mvbench_") else name
-        documents = of.ROWS[name]()
+        documents = ROWS[name]()
         made[row.task] = Lookalike([d.right for d in documents], [d.wrong for d in documents])
         configs = repositories.setdefault(row.dataset, _Repository()).configs
         configs[row.config] = (row.split, name, [d.columns for d in documents])
         for other in row.also:
             repository, _, config = other.partition(":")
-            pictures = [{"id": str(i), "image": of.picture(i)} for i in range(of.PICTURES)]
-            repositories.setdefault(repository, _Repository()).configs[config] = ("testdev", "gqa_images", pictures)
+            images = [{"id": str(i), "image": of.picture(i)} for i in range(of.PICTURES)]
+            repositories.setdefault(repository, _Repository()).configs[config] = ("testdev", "gqa_images", images)
         if row.videos:
             _write_videos(folder / row.videos, [d.video for d in documents if d.video])
     for repository, content in repositories.items():

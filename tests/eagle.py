@@ -35,7 +35,7 @@ from transformers import (
 )
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
-from meteor_bench.core.build import resolve_model
+from meteor_bench.core.load import resolve_model
 from meteor_bench.core.session import Request
 from meteor_bench.methods.none import NoPruning
 from meteor_bench.models.base import VLM

@@ -21,7 +21,7 @@ from tokenizers.pre_tokenizers import Sequence, Split
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 
-from meteor_bench.core.build import resolve_model
+from meteor_bench.core.load import resolve_model
 from meteor_bench.core.session import Request
 from meteor_bench.methods.none import NoPruning
 from meteor_bench.models.base import VLM, Clip

@@ -11,7 +11,9 @@ import torch
 from huggingface_hub import constants
 
 from meteor_bench.config import load
-from meteor_bench.core.build import build, make_pruner, resolve_model
+from meteor_bench.core.build import build
+from meteor_bench.core.load import resolve_model
+from meteor_bench.core.make import make_pruner
 from meteor_bench.errors import ConfigError, MeteorBenchError, ModelError
 from meteor_bench.locate import is_location, locate
 from meteor_bench.models.pocket import WEIGHTS

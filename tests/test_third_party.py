@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.build import make_pruner
+from meteor_bench.core.make import make_pruner
 from meteor_bench.core.session import Session
 from meteor_bench.errors import UnknownNameError
 from meteor_bench.registry import METHODS

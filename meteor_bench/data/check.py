@@ -8,8 +8,8 @@ from typing import Any
 
 from meteor_bench.data.cards import parts_of
 from meteor_bench.data.manifest import WORK, Manifest, Repository, command, read, wrong
+from meteor_bench.data.root import check_files
 from meteor_bench.errors import DataError
-from meteor_bench.lmms import root as roots
 from meteor_bench.progress import size, track
 from meteor_bench.suites import Benchmark, benchmarks
 
@@ -58,7 +58,7 @@ def check(root: Path, rows: Sequence[Benchmark] | None = None) -> list[dict[str,
     for row in rows:
         if not any(found[name] for name, _ in parts_of(row)):
             try:
-                roots.check(row, root)
+                check_files(row, root)
             except DataError as error:
                 found[row.dataset].append(str(error))
     return [_row(name, known.get(name), users, found[name]) for name, users in readers.items()]

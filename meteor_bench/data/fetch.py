@@ -17,9 +17,9 @@ from meteor_bench.data.cards import Unreadable, count_rows
 from meteor_bench.data.hub import Hub
 from meteor_bench.data.manifest import WORK, Archive, File, Manifest, Repository, read, sha256, write, wrong
 from meteor_bench.data.plan import CARD, Plan, Problem, make, partial
+from meteor_bench.data.root import check_files
 from meteor_bench.errors import DataError
 from meteor_bench.files import write_whole
-from meteor_bench.lmms import root as roots
 from meteor_bench.progress import duration, say, size, track
 from meteor_bench.suites import Benchmark
 
@@ -57,7 +57,7 @@ def fetch(rows: Sequence[Benchmark], root: Path, hub: Hub | None = None) -> list
         for row in rows:
             if row.task not in failed:
                 try:
-                    roots.check(row, root)
+                    check_files(row, root)
                 except DataError as error:
                     problems.append(Problem((row.task,), str(error)))
         shutil.rmtree(root / WORK / _UNPACKING, ignore_errors=True)

@@ -110,7 +110,7 @@ def time_selection(
 def _time(configs: Sequence[RunConfig], shape: Shape, batch: int, rounds: int) -> Selection:
     import torch
 
-    from meteor_bench.core.build import DTYPES
+    from meteor_bench.core.load import DTYPES
     from meteor_bench.core.probe import KERNEL
     from meteor_bench.core.selection import Meter
     from meteor_bench.models.hollow import vit
@@ -148,7 +148,7 @@ def _contenders(
 ) -> dict[str, tuple[int, Contender]]:
     """name -> how many encoders its model has, and the method on it: one encoder, or two where it compares them."""
     from meteor_bench.core.budget import TokenBudget
-    from meteor_bench.core.build import make_pruner
+    from meteor_bench.core.make import make_pruner
     from meteor_bench.core.selection import Contender
     from meteor_bench.core.session import Request
     from meteor_bench.models.hollow import WORDS, hollow

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from meteor_bench.data.root import check_files
 from meteor_bench.errors import ConfigError, DataError, UnknownNameError
 from meteor_bench.lmms import root
 from meteor_bench.lmms.harness import Quiet, task_manager
@@ -40,7 +41,7 @@ def check(row: Benchmark, inputs: Inputs) -> None:
         if folder.is_dir():
             check_data(folder)
     elif inputs.data_root is not None:
-        root.check(row, inputs.data_root)
+        check_files(row, inputs.data_root)
     elif not is_online():
         raise ConfigError(
             f"{row.task} needs {row.dataset} of the hub; give --data-root DIR (made by: "

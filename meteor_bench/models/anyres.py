@@ -7,7 +7,7 @@ whatever is pruned; the encoder runs it as the library does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
@@ -23,10 +23,12 @@ from transformers.models.llava_next.modeling_llava_next import (
 
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.core.weave import Block
-from meteor_bench.models.base import Decoder, Fusion
+from meteor_bench.models.base import VLM, Decoder, Fusion, Scene, VisionTower
+from meteor_bench.models.decoders import CausalLM, LlamaDecoder
 from meteor_bench.models.fusions import linear_flops
+from meteor_bench.models.hub import HubProcessor
 
-__all__ = ["Picture", "Tiling", "TileFusion", "newline_block"]
+__all__ = ["Picture", "TileFusion", "Tiling", "assemble", "newline_block"]
 
 SHRINK_FROM = 1.1  # LLaVA-OneVision's threshold on the ratio of sides
 
@@ -192,3 +194,49 @@ def newline_block(
             pieces.append(decoder.embed(torch.tensor(between[i], device=newline.device)))
     places: Any = [torch.tensor(part, device=newline.device) for part in (slots, special)]
     return Block(places[0], torch.cat(pieces), places[1])
+
+
+def assemble(
+    name: str,
+    model: Any,
+    tower: VisionTower,
+    processor: HubProcessor,
+    tiling: Tiling,
+    *,
+    each: bool,
+    clip: Callable[[], Mapping[str, Any]] | None = None,
+) -> VLM:
+    """The library's modules in the engine's terms.
+
+    Args:
+        each: whether each of several images is cut into tiles, or only a single one.
+        clip: gives what `VLM.scenes` says of a video; None where a video is images.
+    """
+    body = model.model
+    decoder = LlamaDecoder(CausalLM(body.language_model, model.lm_head))
+
+    def fusion(pictures: Sequence[Picture]) -> TileFusion:
+        return TileFusion(body.multi_modal_projector, tower.name, pictures, tiling.side)
+
+    def scenes(scene: Scene) -> Mapping[str, Any]:
+        if clip is not None and scene.clip:
+            return clip()
+        pictures = tiling.pictures(scene.sizes, tiled=each or len(scene.sizes) == 1)
+        between = processor.between(len(pictures))
+        return {
+            "fusion": fusion(pictures),
+            "reference": lambda grid: sum(p.count for p in pictures),
+            "block": lambda grid: newline_block(decoder, pictures, body.image_newline, between),
+        }
+
+    return VLM(
+        name=name,
+        towers={tower.name: tower},
+        fusion=fusion(()),
+        decoder=decoder,
+        processor=processor,
+        reference=lambda grid: grid.n,
+        native=(tiling.tile, tiling.tile),
+        resizable=False,
+        scenes=scenes,
+    )

@@ -18,14 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from meteor_bench.core import flops
-from meteor_bench.core.probe import Probe
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.core.weave import Block
-from meteor_bench.models.base import VLM, Fusion, ModelCard, VisionTower
+from meteor_bench.models.base import VLM, Fusion, ModelCard
 from meteor_bench.models.decoders import CausalLM, LlamaDecoder
 from meteor_bench.models.fusions import linear_flops, separated
 from meteor_bench.models.hub import HubProcessor, HubText, NoText, card, hub_config, make, parts, read_eos, seal
-from meteor_bench.models.towers import VitTower
+from meteor_bench.models.towers import VitTower, WholeTower
 
 __all__ = ["DEEPSEEK_VL_7B", "AlignerFusion", "HighResTower", "HybridProcessor", "card_for"]
 
@@ -66,17 +65,13 @@ DEEPSEEK_VL_7B_CONFIG: Mapping[str, Any] = {
 }
 
 
-class HighResTower(VisionTower):
+class HighResTower(WholeTower):
     """SAM with its necks and strided convolutions, run whole.
 
     Args:
         body: the library's model, which owns the parts.
         small: side of the other encoder's image, below this one's in the pixels.
     """
-
-    depth = 0
-    has_cls = False
-    halves = False
 
     def __init__(self, name: str, body: Any, small: int) -> None:
         super().__init__()
@@ -100,15 +95,6 @@ class HighResTower(VisionTower):
         features = self.proj(self.encoder.neck(x)) + self.proj(self.neck(early)) * self.alpha  # [R, D', h', w']
         return Tokens.dense(features.flatten(2).transpose(1, 2), self.grid(*pixels.shape[-2:]))
 
-    def attend(self, block: int, x: Tensor, mask: Tensor | None, probe: Probe | None, where: Any = None) -> Tensor:
-        raise IndexError(f"tower '{self.name}' has no blocks")
-
-    def feed(self, block: int, x: Tensor) -> Tensor:
-        raise IndexError(f"tower '{self.name}' has no blocks")
-
-    def finish(self, tokens: Tokens) -> Tokens:
-        return tokens
-
     def flops_embed(self, height: int, width: int) -> int:
         config, out = self.config, self.side
         dim, inner, channels = config.hidden_size, config.mlp_dim, config.output_channels
@@ -127,9 +113,6 @@ class HighResTower(VisionTower):
         """One window, relative positions along rows and columns included."""
         n, dim = side**2, self.config.hidden_size
         return 4 * flops.linear(n, dim, dim) + flops.attention(n, n, dim) + 2 * flops.linear(n, dim, side)
-
-    def flops_block(self, attention: int, mlp: int, pairs: int | None = None) -> int:
-        return 0
 
 
 class AlignerFusion(Fusion):

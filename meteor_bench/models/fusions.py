@@ -12,7 +12,7 @@ from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.core.weave import Block
 from meteor_bench.models.base import Decoder, Fusion
 
-__all__ = ["OneProjector", "linear_flops", "separated"]
+__all__ = ["Independent", "OneProjector", "linear_flops", "separated"]
 
 
 def linear_flops(module: nn.Module, tokens: int) -> int:
@@ -21,14 +21,10 @@ def linear_flops(module: nn.Module, tokens: int) -> int:
     return sum(flops.linear(tokens, m.in_features, m.out_features) for m in layers)
 
 
-class OneProjector(Fusion):
-    """A module applied to each token of the only tower."""
+class Independent(Fusion):
+    """A fusion without a common grid: each tower's tokens are projected by themselves."""
 
     kind = "independent"
-
-    def __init__(self, projector: nn.Module) -> None:
-        super().__init__()
-        self.projector = projector
 
     def common(self, grids: Mapping[str, Grid]) -> Grid:
         raise TypeError("an independent fusion has no common grid")
@@ -38,6 +34,14 @@ class OneProjector(Fusion):
 
     def partials(self, aligned: Tensor) -> dict[str, Tensor]:
         raise TypeError("an independent fusion has no shared projector")
+
+
+class OneProjector(Independent):
+    """A module applied to each token of the only tower."""
+
+    def __init__(self, projector: nn.Module) -> None:
+        super().__init__()
+        self.projector = projector
 
     def project(self, tokens: Tokens, tower: str | None = None) -> Tokens:
         return tokens.with_x(self.projector(tokens.x))

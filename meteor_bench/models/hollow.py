@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from meteor_bench.core.apply import pick
 from meteor_bench.core.probe import Probe
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.models.base import VLM, Decoder, Fusion, KVCache, Processor, Prompt, VisionTower
+from meteor_bench.models.base import VLM, Decoder, KVCache, Processor, Prompt, VisionTower
+from meteor_bench.models.fusions import Independent
 
 __all__ = ["WORDS", "Shape", "clustered", "hollow", "vit"]
 
@@ -88,23 +89,12 @@ class HollowTower(VisionTower):
         return 0
 
 
-class HollowFusion(Fusion):
+class HollowFusion(Independent):
     """One random linear map [D, D_llm] for all towers."""
-
-    kind = "independent"
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         self.weight = weight
-
-    def common(self, grids: Mapping[str, Grid]) -> Grid:
-        raise TypeError("an independent fusion has no common grid")
-
-    def align(self, towers: Mapping[str, Tensor], grids: Mapping[str, Grid]) -> Tensor:
-        raise TypeError("an independent fusion has no common grid")
-
-    def partials(self, aligned: Tensor) -> dict[str, Tensor]:
-        raise TypeError("an independent fusion has no shared projector")
 
     def project(self, tokens: Tokens, tower: str | None = None) -> Tokens:
         return tokens.with_x(tokens.x @ self.weight)

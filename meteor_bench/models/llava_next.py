@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from meteor_bench.models.anyres import TileFusion, Tiling, newline_block
+from meteor_bench.models.anyres import Tiling, assemble
 from meteor_bench.models.base import VLM, ModelCard, Scene
-from meteor_bench.models.decoders import CausalLM, LlamaDecoder
 from meteor_bench.models.hub import HubProcessor, HubText, NoText, card, hub_config, make, parts, read_eos, seal
 from meteor_bench.models.llava import LLAVA_7B_CONFIG, TEMPLATE, check_features, tower_of
 
@@ -53,34 +52,6 @@ class TileProcessor(HubProcessor):
         return Scene(sizes=sizes_of(media))
 
 
-def assemble(name: str, model: Any, config: Any, processor: HubProcessor, tiling: Tiling) -> VLM:
-    """The library's modules in the engine's terms."""
-    body = model.model
-    decoder = LlamaDecoder(CausalLM(body.language_model, model.lm_head))
-
-    def scenes(scene: Scene) -> Mapping[str, Any]:
-        pictures = tiling.pictures(scene.sizes)
-        between = processor.between(len(pictures))
-        return {
-            "fusion": TileFusion(body.multi_modal_projector, "clip", pictures, tiling.side),
-            "reference": lambda grid: sum(p.count for p in pictures),
-            "block": lambda grid: newline_block(decoder, pictures, body.image_newline, between),
-        }
-
-    side = config.vision_config.image_size
-    return VLM(
-        name=name,
-        towers={"clip": tower_of("clip", body.vision_tower, config)},
-        fusion=TileFusion(body.multi_modal_projector, "clip", (), tiling.side),
-        decoder=decoder,
-        processor=processor,
-        reference=lambda grid: grid.n,
-        native=(side, side),
-        resizable=False,
-        scenes=scenes,
-    )
-
-
 def load(config: Mapping[str, Any], name: str, device: str, dtype: torch.dtype, folder: Path | None) -> VLM:
     """Build the model of a folder, or of a configuration with random weights.
 
@@ -109,7 +80,8 @@ def load(config: Mapping[str, Any], name: str, device: str, dtype: torch.dtype, 
         text = HubText(own, TEMPLATE, own.image_token)
         processor = TileProcessor(own.image_processor, tiling, text, [token], eos)
     model = make(LlavaNextForConditionalGeneration, described, device, dtype, folder)
-    return seal(assemble(name, model, described, processor, tiling), folder)
+    tower = tower_of("clip", model.model.vision_tower, described)
+    return seal(assemble(name, model, tower, processor, tiling, each=True), folder)
 
 
 def card_for(config: Mapping[str, Any], name: str, **more: Any) -> ModelCard:

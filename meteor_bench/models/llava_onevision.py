@@ -12,6 +12,7 @@ of each frame).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,8 @@ from torch.nn.functional import avg_pool2d, interpolate
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.core.weave import Block
 from meteor_bench.errors import ModelError
-from meteor_bench.models.anyres import TileFusion, Tiling, newline_block
+from meteor_bench.models.anyres import Tiling, assemble
 from meteor_bench.models.base import VLM, Clip, Fusion, ModelCard, Scene
-from meteor_bench.models.decoders import CausalLM, LlamaDecoder
 from meteor_bench.models.fusions import linear_flops
 from meteor_bench.models.hub import HubProcessor, HubText, NoText, card, hub_config, make, parts, read_eos, seal
 from meteor_bench.models.llava import check_features, tower_of
@@ -148,40 +148,15 @@ def frame_block(grid: Grid, newline: Tensor, where: str) -> Block:
     return Block(cells + cells // width, newline.expand(rows, -1), ends)
 
 
-def assemble(name: str, model: Any, config: Any, processor: HubProcessor, tiling: Tiling) -> VLM:
-    """The library's modules in the engine's terms."""
-    body = model.model
-    decoder = LlamaDecoder(CausalLM(body.language_model, model.lm_head))
-    pool, where = _variant(config)
-
-    def scenes(scene: Scene) -> Mapping[str, Any]:
-        if scene.clip:
-            fusion = PooledFusion(body.multi_modal_projector, "siglip", pool)
-            return {
-                "fusion": fusion,
-                "reference": lambda grid: fusion.common({"siglip": grid}).n,
-                "block": lambda grid: frame_block(grid, body.image_newline, where),
-            }
-        pictures = tiling.pictures(scene.sizes, tiled=len(scene.sizes) == 1)
-        between = processor.between(len(pictures))
-        return {
-            "fusion": TileFusion(body.multi_modal_projector, "siglip", pictures, tiling.side),
-            "reference": lambda grid: sum(p.count for p in pictures),
-            "block": lambda grid: newline_block(decoder, pictures, body.image_newline, between),
-        }
-
-    side = config.vision_config.image_size
-    return VLM(
-        name=name,
-        towers={"siglip": tower_of("siglip", body.vision_tower, config)},
-        fusion=TileFusion(body.multi_modal_projector, "siglip", (), tiling.side),
-        decoder=decoder,
-        processor=processor,
-        reference=lambda grid: grid.n,
-        native=(side, side),
-        resizable=False,
-        scenes=scenes,
-    )
+def clip_of(model: Any, config: Any) -> Mapping[str, Any]:
+    """What `VLM.scenes` says of a video."""
+    body, (pool, where) = model.model, _variant(config)
+    fusion = PooledFusion(body.multi_modal_projector, "siglip", pool)
+    return {
+        "fusion": fusion,
+        "reference": lambda grid: fusion.common({"siglip": grid}).n,
+        "block": lambda grid: frame_block(grid, body.image_newline, where),
+    }
 
 
 def _variant(config: Any) -> tuple[str, str]:
@@ -229,7 +204,9 @@ def load(config: Mapping[str, Any], name: str, device: str, dtype: torch.dtype, 
         text = HubText(own, TEMPLATE, own.image_token, own.video_token)
     processor = FrameProcessor(images, videos, tiling, text, tokens, eos)
     model = make(LlavaOnevisionForConditionalGeneration, described, device, dtype, folder)
-    return seal(assemble(name, model, described, processor, tiling), folder)
+    tower = tower_of("siglip", model.model.vision_tower, described)
+    clip = partial(clip_of, model, described)
+    return seal(assemble(name, model, tower, processor, tiling, each=False, clip=clip), folder)
 
 
 def card_for(config: Mapping[str, Any], name: str, **more: Any) -> ModelCard:

@@ -23,6 +23,7 @@ from meteor_bench.models.base import VLM, Fusion, ModelCard, Processor, Prompt, 
 from meteor_bench.models.checkpoint import digest, load_weights, skeleton
 from meteor_bench.models.decoders import LlamaDecoder
 from meteor_bench.models.decoders import cast as cast_model
+from meteor_bench.models.fusions import Independent
 from meteor_bench.models.pocket_modules import (
     LUMA,
     TOWERS,
@@ -101,23 +102,12 @@ class PocketShared(Fusion):
         return sum(_mlp_flops(self.modules_.mlp, n) for n in counts.values())
 
 
-class PocketIndependent(Fusion):
+class PocketIndependent(Independent):
     """One projector and one position table per tower; the sequences stand one after another."""
-
-    kind = "independent"
 
     def __init__(self, modules: IndependentFusion, config: PocketConfig) -> None:
         super().__init__()
         self.modules_, self.config = modules, config
-
-    def common(self, grids: Mapping[str, Grid]) -> Grid:
-        raise TypeError("an independent fusion has no common grid")
-
-    def align(self, towers: Mapping[str, Tensor], grids: Mapping[str, Grid]) -> Tensor:
-        raise TypeError("an independent fusion has no common grid")
-
-    def partials(self, aligned: Tensor) -> dict[str, Tensor]:
-        raise TypeError("an independent fusion has no shared projector")
 
     def project(self, tokens: Tokens, tower: str | None = None) -> Tokens:
         assert tower is not None

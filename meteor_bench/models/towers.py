@@ -16,7 +16,7 @@ from meteor_bench.core.probe import Probe, probing
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.models.base import VisionTower
 
-__all__ = ["ConvNextTower", "ConvShape", "VitTower"]
+__all__ = ["ConvNextTower", "ConvShape", "VitTower", "WholeTower"]
 
 Prepare = Callable[[Tensor], Tensor]
 
@@ -90,6 +90,26 @@ class VitTower(VisionTower):
         )
 
 
+class WholeTower(VisionTower):
+    """An encoder that is run whole by `embed`: it has no blocks to prune between."""
+
+    depth = 0
+    has_cls = False
+    halves = False
+
+    def attend(self, block: int, x: Tensor, mask: Tensor | None, probe: Probe | None, where: Any = None) -> Tensor:
+        raise IndexError(f"tower '{self.name}' has no blocks")
+
+    def feed(self, block: int, x: Tensor) -> Tensor:
+        raise IndexError(f"tower '{self.name}' has no blocks")
+
+    def finish(self, tokens: Tokens) -> Tokens:
+        return tokens
+
+    def flops_block(self, attention: int, mlp: int, pairs: int | None = None) -> int:
+        return 0
+
+
 class ConvShape(NamedTuple):
     """What a ConvNeXt is made of: a patch stem, then stages of blocks, each but the first halving the grid."""
 
@@ -99,7 +119,7 @@ class ConvShape(NamedTuple):
     inputs: int = 3
 
 
-class ConvNextTower(VisionTower):
+class ConvNextTower(WholeTower):
     """A ConvNeXt, run whole: a convolution has no tokens to drop before its output.
 
     Args:
@@ -109,10 +129,6 @@ class ConvNextTower(VisionTower):
         prepare: makes of the shared pixels [R, 3, H, W] what this encoder sees.
         features: ``model`` and its pixels -> [R, D, h, w].
     """
-
-    depth = 0
-    has_cls = False
-    halves = False
 
     def __init__(
         self, name: str, model: Any, shape: ConvShape, *, prepare: Prepare, features: Callable[[Any, Tensor], Tensor]
@@ -130,18 +146,6 @@ class ConvNextTower(VisionTower):
         grid = Grid(1, features.shape[-2], features.shape[-1])
         return Tokens.dense(features.flatten(2).transpose(1, 2), grid)
 
-    def attend(self, block: int, x: Tensor, mask: Tensor | None, probe: Probe | None, where: Any = None) -> Tensor:
-        raise IndexError(f"tower '{self.name}' has no blocks")
-
-    def feed(self, block: int, x: Tensor) -> Tensor:
-        raise IndexError(f"tower '{self.name}' has no blocks")
-
-    def finish(self, tokens: Tokens) -> Tokens:
-        return tokens
-
     def flops_embed(self, height: int, width: int) -> int:
         shape = self.shape
         return flops.convnext(height, width, shape.inputs, shape.patch, shape.channels, shape.depths)
-
-    def flops_block(self, attention: int, mlp: int, pairs: int | None = None) -> int:
-        return 0

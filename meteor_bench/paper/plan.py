@@ -65,7 +65,7 @@ def _wanted(one: Filled, base: RunConfig) -> Iterator[RunConfig]:
 
 
 def _seeds(run: Run) -> tuple[int, ...]:
-    from meteor_bench.core.build import make_pruner
+    from meteor_bench.core.make import make_pruner
 
     return SEEDS if make_pruner(run.method, run.parameters, run.stages).draws else SEEDS[:1]
 

@@ -164,7 +164,7 @@ def _unpruned(config: SweepConfig) -> Iterator[RunConfig]:
 
 
 def _pruned(config: SweepConfig, unpruned: RunConfig) -> Iterator[RunConfig]:
-    from meteor_bench.core.build import make_pruner
+    from meteor_bench.core.make import make_pruner
 
     for entry in _entries(config.methods):
         if entry.method == "none":

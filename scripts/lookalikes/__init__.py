@@ -1,1 +1,1 @@
-"""What `scripts.make_lookalikes` writes: schemas and rows."""
+"""What `scripts.make_lookalikes` writes: schemas, and rows of pictures and of videos."""

@@ -11,9 +11,9 @@ import torch
 
 from meteor_bench.core import latency
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.build import make_pruner
 from meteor_bench.core.latency import measure
 from meteor_bench.core.machine import WorkingMemory, state
+from meteor_bench.core.make import make_pruner
 from meteor_bench.core.session import Session
 from meteor_bench.errors import BudgetError, UnsupportedError
 from tests import tiny

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.build import make_pruner
+from meteor_bench.core.make import make_pruner
 from meteor_bench.core.session import Answer, Request, Session
 from meteor_bench.core.tokens import Tokens
 from tests import tiny

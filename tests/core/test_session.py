@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.build import make_pruner
 from meteor_bench.core.latency import measure
+from meteor_bench.core.make import make_pruner
 from meteor_bench.core.session import Answer, Request, Session
 from meteor_bench.errors import UnsupportedError
 from meteor_bench.models.processing import Clip, Look

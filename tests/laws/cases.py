@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.build import make_pruner
 from meteor_bench.core.calibrate import calibrate
 from meteor_bench.core.encode import encode
 from meteor_bench.core.engine import Engine
 from meteor_bench.core.fuse import Visual, embed_questions, fuse
 from meteor_bench.core.generate import Generation, Likelihood, answer, score
+from meteor_bench.core.make import make_pruner
 from meteor_bench.core.pruner import Pruner
 from meteor_bench.core.session import Request
 from meteor_bench.errors import UnsupportedError

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.build import resolve_model
 from meteor_bench.core.engine import Engine
+from meteor_bench.core.load import resolve_model
 from meteor_bench.errors import UnsupportedError
 from meteor_bench.methods._schedules import SCHEDULES
 from meteor_bench.methods.evoprune import EvoPrune

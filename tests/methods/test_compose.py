@@ -10,12 +10,12 @@ import torch
 
 from meteor_bench.config import check
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.build import make_pruner
 from meteor_bench.core.calibrate import calibrate
 from meteor_bench.core.encode import encode
 from meteor_bench.core.engine import Engine
 from meteor_bench.core.fuse import embed_questions, fuse
 from meteor_bench.core.generate import answer
+from meteor_bench.core.make import make_pruner
 from meteor_bench.core.trace import SampleTrace
 from meteor_bench.errors import ConfigError, MeteorBenchError, UnknownNameError
 from meteor_bench.models.base import VLM

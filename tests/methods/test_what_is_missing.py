@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.build import make_pruner
 from meteor_bench.core.calibrate import calibrate
 from meteor_bench.core.engine import Engine
+from meteor_bench.core.make import make_pruner
 from meteor_bench.core.pruner import Pruner
 from meteor_bench.errors import UnsupportedError
 from meteor_bench.methods.helpers import NO_CLIP_TEXT

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.build import build, resolve_model
+from meteor_bench.core.build import build
+from meteor_bench.core.load import resolve_model
 from meteor_bench.core.session import Answer, Request, Session
 from meteor_bench.errors import ModelError
 from meteor_bench.methods.none import NoPruning

@@ -85,7 +85,7 @@ def test_printed_averages_follow_from_their_terms() -> None:
 def test_every_row_can_be_configured() -> None:
     """Methods take the parameters, stages and ratios that the tables give them."""
     from meteor_bench.core.budget import TokenBudget
-    from meteor_bench.core.build import make_pruner
+    from meteor_bench.core.make import make_pruner
 
     runs = {repr(run): run for _, table in ALL for row in table.rows for run in row.runs}
     assert len(runs) > 80

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.build import make_pruner
+from meteor_bench.core.make import make_pruner
 from meteor_bench.core.session import Answer, Session
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.show.film import ALONE, DROPPED, Film, Panel, Point

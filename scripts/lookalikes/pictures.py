@@ -1,47 +1,15 @@
-"""Rows of the look-alikes, with an answer that scores in full and one that scores nothing."""
+"""Rows of the look-alikes of benchmarks that show pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image
+from scripts.lookalikes.row import LETTERS, OPTIONS, PICTURES, Row, letters, picture
 
-__all__ = ["PICTURES", "ROWS", "Row", "colour", "picture"]
+__all__ = ["ROWS"]
 
-PICTURES = 3  # questions share them
 WORDS = ("apple", "river", "castle", "violin", "rocket", "meadow")
-OPTIONS = ("one apple", "two rivers", "three castles", "four violins")
-LETTERS = "ABCD"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A document.
-
-    Attributes:
-        video: its file, relative to the benchmark's folder of videos.
-    """
-
-    columns: dict[str, Any]
-    right: str
-    wrong: str
-    video: str = ""
-
-
-def colour(i: int) -> tuple[int, int, int]:
-    """Another for another number, up to 32."""
-    return (40 + 53 * i % 200, 90 + 97 * i % 160, 30 + 31 * i % 220)
-
-
-def picture(i: int) -> Image.Image:
-    """A flat picture."""
-    return Image.new("RGB", (48, 32), colour(i))
-
-
-def _letters(i: int) -> tuple[str, str]:
-    return LETTERS[i % 4], LETTERS[(i + 1) % 4]
 
 
 def _open(columns: Callable[[int, str], dict[str, Any]]) -> Callable[[], list[Row]]:
@@ -51,7 +19,7 @@ def _open(columns: Callable[[int, str], dict[str, Any]]) -> Callable[[], list[Ro
 
 def _lettered(columns: Callable[[int, str], dict[str, Any]]) -> Callable[[], list[Row]]:
     """Rows answered by the letter of one of four options."""
-    return lambda: [Row(columns(i, _letters(i)[0]), *_letters(i)) for i in range(len(WORDS))]
+    return lambda: [Row(columns(i, letters(i)[0]), *letters(i)) for i in range(len(WORDS))]
 
 
 def _texts(names: str, value: str = "") -> dict[str, str]:
@@ -76,7 +44,7 @@ def _mmmu() -> list[Row]:
     for i, subject in enumerate(subjects):
         shown = 7 if i == 1 else 1
         images = {f"image_{k}": picture(k % PICTURES) if k <= shown else None for k in range(1, 8)}
-        letter, other = _letters(i)
+        letter, other = letters(i)
         is_open = i == 3
         mentioned = " ".join(f"<image {k}>" for k in range(1, shown + 1))
         columns = {
@@ -143,7 +111,7 @@ def _mmbench() -> list[Row]:
     rows = []
     # Questions 1 to 3; the first again with its options rotated, as the data set numbers that.
     for i, index in enumerate((1, 2, 3, 1_000_001)):
-        letter, other = _letters(i)
+        letter, other = letters(i)
         turned = OPTIONS[i:] + OPTIONS[:i]
         columns = {
             "index": index,
@@ -255,62 +223,6 @@ def _vizwiz(i: int, word: str) -> dict[str, Any]:
     return {**asked, "image": picture(i % PICTURES), "category": "other"}
 
 
-def _videomme() -> list[Row]:
-    rows = []
-    for i in range(6):
-        letter, other = _letters(i)
-        name = f"look{i // 3:08}"  # two videos, three questions each
-        columns = {
-            "video_id": f"{i // 3 + 1:03}",
-            "duration": ("short", "medium", "long")[i // 2],
-            "domain": "Knowledge",
-            "sub_category": "Geography",
-            "url": "",
-            "videoID": name,
-            "question_id": f"{i // 3 + 1:03}-{i % 3 + 1}",
-            "task_type": "Counting Problem",
-            "question": "How many are there?",
-            "options": [f"{one}. {option}" for one, option in zip(LETTERS, OPTIONS, strict=True)],
-            "answer": letter,
-        }
-        rows.append(Row(columns, letter, other, f"{name}.mp4"))
-    return rows
-
-
-def _longvideobench() -> list[Row]:
-    rows = []
-    for i in range(4):
-        letter, other = _letters(i)
-        columns = {
-            "video_id": f"v{i // 2}",
-            "id": f"v{i // 2}_{i}",
-            "video_path": f"v{i // 2}.mp4",
-            "subtitle_path": f"v{i // 2}_en.json",
-            "correct_choice": LETTERS.index(letter),
-            "question": "How many are there?",
-            **{f"option{k}": option for k, option in enumerate(OPTIONS)},
-            "option4": "N/A",
-            "duration": 1.0,
-            "duration_group": (15, 60, 600, 3600)[i],
-            "question_category": "S2E",
-            "topic_category": "KG",
-            "starting_timestamp_for_subtitles": 0.0,
-        }
-        rows.append(Row(columns, letter, other, f"v{i // 2}.mp4"))
-    return rows
-
-
-def _mvbench() -> list[Row]:
-    rows = []
-    for i in range(3):
-        letter, other = _letters(i)
-        candidates = list(OPTIONS)
-        asked = {"question": "How many are there?", "candidates": candidates, "answer": OPTIONS[LETTERS.index(letter)]}
-        name = "episode" if i == 2 else f"clip{i}.mp4"  # the last a folder of frames, as episodic_reasoning has
-        rows.append(Row({"video": name, **asked}, f"({letter})", f"({other})", name))
-    return rows
-
-
 ROWS: dict[str, Callable[[], list[Row]]] = {
     "scienceqa_img": _lettered(_scienceqa),
     "ai2d": _lettered(_ai2d),
@@ -327,7 +239,4 @@ ROWS: dict[str, Callable[[], list[Row]]] = {
     "vqav2_val": _open(_vqav2),
     "vizwiz_vqa_val": _open(_vizwiz),
     "infovqa_val": _open(_infovqa),
-    "videomme": _videomme,
-    "longvideobench_val_v": _longvideobench,
-    "mvbench": _mvbench,
 }
