@@ -18,7 +18,7 @@ class Ahead(Generic[T]):
     """The results of calls, in order, each made by a thread before its turn; iterate inside a ``with`` block.
 
     What a call raises is raised at its turn. Of large results one is alive at a time: after it, no call begins until
-    it was taken and `release`d, or the next one is asked for.
+    it was taken and `release`d.
 
     Args:
         calls: made one after another.
@@ -53,20 +53,16 @@ class Ahead(Generic[T]):
     def _take(self, number: int) -> T:
         with self._changed:
             self._taken = number
-            self._let_go(number - 1)
+            self._changed.notify_all()
         made, self._made[number] = self._made[number], Future()  # the list holds it no longer
         return cast(T, made.result())  # None comes of a closed one only
 
     def release(self) -> None:
-        """The result that was taken last is not held any more."""
+        """The large result that was taken last is not held any more."""
         with self._changed:
-            self._let_go(self._taken)
-
-    def _let_go(self, last: int) -> None:
-        """Of the results up to the last, none is held any more."""
-        if self._alive <= last:
-            self._released = self._alive
-        self._changed.notify_all()
+            if self._alive <= self._taken:
+                self._released = self._alive
+            self._changed.notify_all()
 
     def _make(self, number: int) -> T | None:
         with self._changed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +15,10 @@ __all__ = ["Clock"]
 Mark = Any  # seconds as a float, or a CUDA event
 
 
-class Clock:
+class Clock(threading.local):
     """Adds up the time of named stages. A stage inside another is counted once, under its own name.
+
+    Every thread has stages of its own.
 
     Args:
         device: where the work runs.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Event, Lock
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from meteor_bench.core.ahead import Ahead
 from meteor_bench.core.batches import Batch, Question, batches, most_at_once
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.clock import Clock
+from meteor_bench.core.crew import Crew, share_out
 from meteor_bench.core.encode import Towered, encode
 from meteor_bench.core.engine import Engine
 from meteor_bench.core.fuse import Visual, embed_questions, fuse
@@ -144,17 +146,18 @@ class Session:
             reuse: encode each distinct image once and extend its cached prefix by each question. The answers are
                 the same without.
         """
+        one_at_a_time = Lock()
 
-        def use(images: _Images) -> None:
-            common = {name: ms / len(images.questions) for name, ms in self.clock.read_ms().items()}
-            for batch in images.batches(batch_size):
-                shared, rows = self._shared_for(images, batch)
-                generations = answer(self.engine, shared, rows, batch.prompts, batch.new_tokens, share=batch.share)
-                own = {name: ms / len(batch.questions) for name, ms in self.clock.read_ms().items()}
-                for question, generation in zip(batch.questions, generations, strict=True):
-                    on_answer(question.request, self._answer(question.request, generation, common, own))
+        def use(images: _Images, batch: Batch, common: Mapping[str, float]) -> None:
+            shared, rows = self._shared_for(images, batch)
+            generations = answer(self.engine, shared, rows, batch.prompts, batch.new_tokens, share=batch.share)
+            own = {name: ms / len(batch.questions) for name, ms in self.clock.read_ms().items()}
+            for question, generation in zip(batch.questions, generations, strict=True):
+                found = self._answer(question.request, generation, common, own)
+                with one_at_a_time:
+                    on_answer(question.request, found)
 
-        self._encode_all(requests, reuse, use)
+        self._ask_all(requests, batch_size, reuse, use)
 
     @torch.inference_mode()
     def loglikelihood(
@@ -172,29 +175,47 @@ class Session:
                 raise UnsupportedError(f"request {request.key} asks for the likelihood of an empty answer")
         found: dict[int, Likelihood] = {}
 
-        def use(images: _Images) -> None:
-            for batch in images.batches(batch_size):
-                shared, rows = self._shared_for(images, batch)
-                asked = [wanted[id(question.request)] for question in batch.questions]
-                scores = score(self.engine, shared, rows, batch.prompts, asked, share=batch.share)
-                found.update({id(q.request): value for q, value in zip(batch.questions, scores, strict=True)})
+        def use(images: _Images, batch: Batch, common: Mapping[str, float]) -> None:
+            shared, rows = self._shared_for(images, batch)
+            asked = [wanted[id(question.request)] for question in batch.questions]
+            scores = score(self.engine, shared, rows, batch.prompts, asked, share=batch.share)
+            found.update({id(q.request): value for q, value in zip(batch.questions, scores, strict=True)})
 
-        self._encode_all(requests, True, use)
+        self._ask_all(requests, batch_size, True, use)
         return [found[id(request)] for request in requests]
 
-    def _encode_all(self, requests: Sequence[Request], reuse: bool, use: Callable[[_Images], None]) -> None:
-        """Hand all requests to ``use``, some images at a time; without reuse each has an image of its own.
+    def _ask_all(
+        self,
+        requests: Sequence[Request],
+        batch_size: int,
+        reuse: bool,
+        use: Callable[[_Images, Batch, Mapping[str, float]], None],
+    ) -> None:
+        """Hand all requests to ``use``, in batches about some images at a time; on a CPU several at once.
 
-        Images are made ready while the model is at those before them, and gone before the next are encoded.
+        Images are made ready while the model is at those before them, and gone before the next are encoded. ``use``
+        is also told each question's share (ms) of what the encoding took. Without reuse each has an image of its own.
         """
         groups: dict[str, list[Request]] = {}
         for i, request in enumerate(requests):
             groups.setdefault(request.media_key if reuse else f"{i}", []).append(request)
+        # What watches sees all that happens, in one order.
+        watched = self.engine.observer is not None or self.engine.recorder is not None
+        crew = Crew.on(self.device, 1 if watched else len(groups))
+        at_once = max(1, min(IMAGES_AT_ONCE, len(groups)) // crew.hands)
         calls = [partial(self._ready, group) for group in groups.values()]
+
+        def work(members: list[_Ready], ended: Event) -> None:
+            self.clock.read_ms()
+            images = self._look(members, reuse, ahead.release)
+            common = {name: ms / len(images.questions) for name, ms in self.clock.read_ms().items()}
+            for batch in images.batches(batch_size):
+                if ended.is_set():
+                    return
+                use(images, batch, common)
+
         with Ahead(calls, IMAGES_AT_ONCE, lambda ready: ready.alone) as ahead:
-            for members in _by_shape(ahead):
-                self.clock.read_ms()
-                use(self._look(members, reuse, ahead.release))
+            share_out(_by_shape(ahead, at_once), work, crew)
 
     def _ready(self, group: list[Request]) -> _Ready:
         """Decode and scale an image, tokenise its questions: all that needs no model."""
@@ -203,19 +224,22 @@ class Session:
         return _Ready(group, processor.look(media), prompts, isinstance(media, Clip) and len(media) > SHORT)
 
     def _look(self, members: list[_Ready], reuse: bool, release: Callable[[], None]) -> _Images:
-        """Encode images of equal shape and run what their questions share; ``release`` once their pixels are gone."""
+        """Encode images of equal shape and run what their questions share; ``release`` a long video."""
         engine, vlm = self.engine, self.vlm
         questions = [
             Question(row, request, prompt)
             for row, ready in enumerate(members)
             for request, prompt in zip(ready.requests, ready.prompts, strict=True)
         ]
-        keys, scene = [ready.requests[0].media_key for ready in members], members[0].look.scene
+        keys, scene, alone = [m.requests[0].media_key for m in members], members[0].look.scene, members[0].alone
         pixels = torch.stack([ready.look.pixels for ready in members])
         members.clear()
-        towered = encode(engine, pixels.to(vlm.device, vlm.dtype), keys, scene)
-        del pixels
-        release()
+        try:
+            towered = encode(engine, pixels.to(vlm.device, vlm.dtype), keys, scene)
+        finally:
+            del pixels
+            if alone:
+                release()
         if engine.points.fuse is not None and engine.points.fuse.text:
             return _Images(questions, towered, None)
         visual = fuse(engine, towered)
@@ -247,8 +271,8 @@ class Session:
         return Answer(text, trace.as_record(), stages, trace.flops, trace.notes)
 
 
-def _by_shape(images: Iterable[_Ready]) -> Iterator[list[_Ready]]:
-    """Some images at a time, those of equal shape together, each long video alone, when it is its turn."""
+def _by_shape(images: Iterable[_Ready], at_once: int) -> Iterator[list[_Ready]]:
+    """So many images at a time, those of equal shape together, each long video alone, when it is its turn."""
     shapes: dict[tuple[object, ...], list[_Ready]] = {}
     waiting = 0
     for ready in images:
@@ -260,7 +284,7 @@ def _by_shape(images: Iterable[_Ready]) -> Iterator[list[_Ready]]:
         shapes.setdefault((ready.look.pixels.shape, ready.look.scene), []).append(ready)
         del ready
         waiting += 1
-        if waiting == IMAGES_AT_ONCE:
+        if waiting == at_once:
             yield from shapes.values()
             shapes, waiting = {}, 0
     yield from shapes.values()

@@ -56,17 +56,15 @@ def test_no_more_than_a_few_wait() -> None:
     assert 4 < most <= 8
 
 
-@pytest.mark.parametrize("early", [True, False])
-def test_of_large_ones_a_single_one_is_alive(early: bool) -> None:
+def test_of_large_ones_a_single_one_is_alive() -> None:
     kitchen = Kitchen()
     with Ahead(kitchen.calls(6), 8, lambda result: True) as ahead:
         for number, _ in enumerate(ahead):
             time.sleep(0.02)
             assert len(kitchen.made) == number + 1
-            if early:
-                ahead.release()
-                time.sleep(0.02)
-                assert len(kitchen.made) == min(6, number + 2)  # while this one is worked on
+            ahead.release()
+            time.sleep(0.02)
+            assert len(kitchen.made) == min(6, number + 2)  # while this one is worked on
 
 
 def test_a_large_one_that_waits_is_not_released_with_those_before_it() -> None:

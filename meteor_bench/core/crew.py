@@ -1,0 +1,68 @@
+"""Several threads at one model: the small operations of a small model do not fill the cores of a CPU one by one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import NamedTuple, TypeVar
+
+import torch
+
+__all__ = ["Crew", "share_out"]
+
+T = TypeVar("T")
+
+MOST = 4  # Python's lock lets no more of them compute at a time, where operations are small
+
+
+class Crew(NamedTuple):
+    """How many threads work at once, and how many of torch's own each of them has."""
+
+    hands: int
+    threads: int
+
+    @classmethod
+    def on(cls, device: torch.device, jobs: int) -> Crew:
+        """For that many pieces of work on a device: a GPU is filled by one."""
+        threads = torch.get_num_threads()
+        hands = max(1, min(threads, MOST, jobs)) if device.type == "cpu" else 1
+        return cls(hands, threads // hands)
+
+
+def share_out(items: Iterator[T], use: Callable[[T, threading.Event], None], crew: Crew) -> None:
+    """Call ``use`` on every item, each by one of the crew; items are made by one at a time.
+
+    The first exception ends the work and is raised here. A crew of one is the thread that calls.
+
+    Args:
+        use: also told, by an event that is set, when there is no point in going on.
+    """
+    turn, ended = threading.Lock(), threading.Event()
+    if crew.hands == 1:
+        for item in items:
+            use(item, ended)
+        return
+
+    def work() -> None:
+        torch.set_num_threads(crew.threads)  # of this thread
+        try:
+            with torch.inference_mode():
+                while not ended.is_set():
+                    with turn:
+                        item = next(items, None)
+                    if item is None or ended.is_set():
+                        return
+                    use(item, ended)
+        except BaseException:
+            ended.set()
+            raise
+
+    with ThreadPoolExecutor(crew.hands, "answer") as pool:
+        hands = [pool.submit(work) for _ in range(crew.hands)]
+        try:
+            wait(hands, return_when=FIRST_EXCEPTION)
+        finally:
+            ended.set()  # also when Ctrl-C ended the waiting
+    for hand in hands:
+        hand.result()
