@@ -10,13 +10,14 @@ All of them go through lmms-eval, task by task, and take turns in one process, i
 The stock model is what lmms-eval's own model classes are: pictures and prompts to embeddings by the model's own
 forward, then transformers' `generate`, one request at a time (their default) or in batches sorted by length. Questions
 a second count everything between the task object and its scores, without importing and loading. "Outside" is the part
-of the processor time that no stage of the model's forward takes: lmms-eval, pictures, prompts, journal, and of ours the
-copies of a shared prefix and the counts between stages. Processor times compare on a machine that others load, too.
+of the wall time in which no thread is in a stage of a model's forward: lmms-eval, and whatever of pictures, prompts,
+journal and counts is not done beside a forward. Processor times compare on a machine that others load, too.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -55,7 +56,7 @@ class Turn:
 
     Attributes:
         n: questions.
-        wall, cpu, forward: seconds; ``forward`` is the part of ``cpu`` inside the model's forward.
+        wall, cpu, forward: seconds; ``forward`` is the part of ``wall`` in which a forward runs.
         answers: by "task/document".
     """
 
@@ -66,11 +67,23 @@ class Turn:
     answers: dict[str, str] = field(default_factory=dict)
 
 
-class ProcessorClock(Clock):
-    """Processor time of the process instead of the wall's."""
+class Union(Clock):
+    """Also knows how long any thread was in any stage."""
 
-    def _now(self) -> float:
-        return process_time()
+    all_spans: ClassVar[list[tuple[float, float]]] = []
+
+    def read_ms(self) -> dict[str, float]:
+        self.all_spans.extend((start, end) for _, start, end in self._spans)
+        return super().read_ms()
+
+    def read_union(self) -> float:
+        """Seconds since the last reading; every thread has read its stages."""
+        total, last = 0.0, -1.0
+        for start, end in sorted(self.all_spans):
+            total += max(0.0, end - max(start, last))
+            last = max(last, end)
+        self.all_spans.clear()
+        return total
 
 
 def stock_model(batch_size: int, clock: Clock) -> Any:
@@ -163,7 +176,7 @@ def opened(row: Benchmark, index: Any, unshared: bool, limit: int | None) -> Ite
         yield task
 
 
-def take_turn(make: Callable[[Journal], Any], clock: Clock, suite: str, index: Any, limit: int | None) -> Turn:
+def take_turn(make: Callable[[Journal], Any], clock: Union, suite: str, index: Any, limit: int | None) -> Turn:
     """All questions of a suite through lmms-eval."""
     turn = Turn()
     with TemporaryDirectory() as folder, Journal(Path(folder) / "answers.jsonl", "0" * 16) as journal:
@@ -173,7 +186,8 @@ def take_turn(make: Callable[[Journal], Any], clock: Clock, suite: str, index: A
         )
         for name in SUITES[suite]:
             for task in opened(benchmark(name), index, suite == "unshared", limit):
-                clock.read_ms()
+                gc.collect()
+                clock.read_union()
                 wall, cpu = perf_counter(), process_time()
                 with Quiet():
                     results = load_evaluator().simple_evaluate(
@@ -188,19 +202,12 @@ def take_turn(make: Callable[[Journal], Any], clock: Clock, suite: str, index: A
                     )
                 turn.wall += perf_counter() - wall
                 turn.cpu += process_time() - cpu
-                turn.forward += forward_ms(results, clock) / 1e3
+                clock.read_ms()  # the stock model's; our threads have read theirs
+                turn.forward += clock.read_union()
                 logged = {f"{name}/{s['doc_id']}": str(s["resps"][0][0]) for s in results["samples"][name]}
                 turn.answers |= logged
                 turn.n += len(logged)
     return turn
-
-
-def forward_ms(results: Any, clock: Clock) -> float:
-    """What our answers say of their time, or what the stock model's clock does."""
-    (samples,) = results["samples"].values()
-    counted = {s["doc_id"]: s["token_counts"][0] for s in samples if s.get("token_counts") and s["token_counts"][0]}
-    ours = sum(c.get("latency_ms", {}).get("total", 0.0) for c in counted.values())
-    return ours or sum(clock.read_ms().values())
 
 
 def table(turns: dict[str, dict[str, list[Turn]]]) -> Iterator[str]:
@@ -214,7 +221,7 @@ def table(turns: dict[str, dict[str, list[Turn]]]) -> Iterator[str]:
             cpus = [b.cpu / a.cpu for a, b in zip(ours, own, strict=True)]
             yield (
                 f"| {suite} | {name} | {median(t.n / t.wall for t in own):.1f} "
-                f"| {100 * median(1 - t.forward / t.cpu for t in own):.1f} % | {same} of {own[0].n} "
+                f"| {100 * median(1 - t.forward / t.wall for t in own):.1f} % | {same} of {own[0].n} "
                 f"| {_spread(walls)} | {_spread(cpus)} |"
             )
 
@@ -234,7 +241,7 @@ def main() -> None:
 
     load_evaluator()
     session = build_session(RunConfig(method=given.method, ratio=given.ratio), "cpu")
-    session.clock = session.engine.clock = clock = ProcessorClock(torch.device("cpu"))
+    session.clock = session.engine.clock = clock = Union(torch.device("cpu"))
     one, many = stock_model(1, clock), stock_model(given.batch, clock)
     contestants: dict[str, Callable[[Journal], Any]] = {
         "ours": lambda journal: our_model(session, given.batch, True, journal),
