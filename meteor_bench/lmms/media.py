@@ -52,7 +52,7 @@ class Documents:
     def __init__(self, task: str, dataset: Any, frames: int, remedy: str = "fetch the data again") -> None:
         self._task, self._dataset, self._frames, self._remedy = task, dataset, frames, remedy
         # Our own tasks state the digest of their pictures.
-        self._keys = list(dataset["media_key"]) if "media_key" in dataset.features else None
+        self._keys = dataset["media_key"][:] if "media_key" in dataset.features else None
         self._encoded = Encoded(dataset)
 
     def media(self, doc_id: int, to_visual: Callable[..., Any]) -> Media:

@@ -12,6 +12,7 @@ from meteor_bench.errors import ConfigError, DataError, UnknownNameError
 from meteor_bench.lmms import root
 from meteor_bench.lmms.harness import Quiet, task_manager
 from meteor_bench.lmms.inputs import Inputs
+from meteor_bench.lmms.rows import Rows
 from meteor_bench.locate import is_online
 from meteor_bench.suites import Benchmark, check_data, resolve, tasks_dir
 
@@ -99,6 +100,9 @@ def opened(row: Benchmark, manager: Any, inputs: Inputs) -> Iterator[Any]:
             raise DataError(
                 f"{row.task}: {found} documents in {row.dataset}, the table says {row.n}; fetch the data again"
             )
+        if task.dataset_no_image is not task.dataset:
+            for split, rows in task.dataset_no_image.items():
+                task.dataset_no_image[split] = Rows(rows)
         # Filters go through the documents beside the answers: AI2D's would decode every picture once more.
         task.task_docs = task.eval_docs_no_media
         yield task
