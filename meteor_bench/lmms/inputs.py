@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from meteor_bench.data import manifest
+from meteor_bench.suites import Benchmark
+
 if TYPE_CHECKING:
     from meteor_bench.config import RunConfig
 
@@ -30,6 +33,12 @@ class Inputs:
     def of(cls, config: RunConfig) -> Inputs:
         """Those of a run."""
         return cls(config.data_root, config.frames, config.skip_broken)
+
+    def remedy(self, row: Benchmark | None) -> str:
+        """What to do where a benchmark's data are damaged; None for a task that is in no table."""
+        if row is None or not row.stock or self.data_root is None:
+            return "fetch the data again"
+        return f"fetch {row.dataset} again: {manifest.command(self.data_root, [row.task])}"
 
 
 HERE = Inputs()

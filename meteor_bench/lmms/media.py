@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from meteor_bench.errors import DataError, UnsupportedError
+from meteor_bench.lmms.encoded import Encoded
 from meteor_bench.lmms.video import read_clip, video_key
 
 if TYPE_CHECKING:
@@ -45,22 +46,25 @@ class Documents:
 
     Args:
         frames: taken of each video.
+        remedy: what to do where one cannot be read.
     """
 
-    def __init__(self, task: str, dataset: Any, frames: int) -> None:
-        self._task, self._dataset, self._frames = task, dataset, frames
-        # Our own tasks state the digest of their pictures, so that none has to be decoded to be told apart.
-        self._keys = list(dataset["media_key"]) if "media_key" in dataset.features else None
+    def __init__(self, task: str, dataset: Any, frames: int, remedy: str = "fetch the data again") -> None:
+        self._task, self._dataset, self._frames, self._remedy = task, dataset, frames, remedy
+        # Our own tasks state the digest of their pictures.
+        self._keys = dataset["media_key"][:] if "media_key" in dataset.features else None
+        self._encoded = Encoded(dataset)
 
     def media(self, doc_id: int, to_visual: Callable[..., Any]) -> Media:
-        """What a document shows. A task may crop or draw by question, so of pictures the pixels make the key.
+        """What a document shows; its pictures are decoded only where a task crops or draws, say by question.
 
         Raises:
-            Broken: it cannot be read. Of a video that is found out only when it is decoded.
+            Broken: that is found out here. Otherwise it is when the media are read.
             UnsupportedError: it is neither pictures nor a video.
         """
-        if self._keys is not None:
-            return Media(str(self._keys[doc_id]), partial(self._pictures, doc_id, to_visual))
+        key = self._encoded.key(doc_id, to_visual) if self._keys is None else str(self._keys[doc_id])
+        if key is not None:
+            return Media(key, partial(self._pictures, doc_id, to_visual, key))
         visuals = self._visuals(doc_id, to_visual)
         if visuals and isinstance(visuals[0], str):
             (path,) = visuals
@@ -72,13 +76,14 @@ class Documents:
         digest = hashlib.sha256()
         for picture in self._checked(visuals):
             digest.update(f"{picture.size}".encode() + picture.tobytes())
-        return Media(digest.hexdigest()[:16], partial(self._pictures, doc_id, to_visual))
+        key = digest.hexdigest()[:16]
+        return Media(key, partial(self._pictures, doc_id, to_visual, key))
 
-    def _pictures(self, doc_id: int, to_visual: Callable[..., Any]) -> Sequence[Any]:
+    def _pictures(self, doc_id: int, to_visual: Callable[..., Any], key: str) -> Sequence[Any]:
         """Several are images of their own; in our own tasks the frames of a clip."""
         from meteor_bench.models.processing import Clip
 
-        pictures = self._checked(self._visuals(doc_id, to_visual))
+        pictures = self._checked(self._visuals(doc_id, to_visual, key))
         return pictures if self._keys is None or len(pictures) == 1 else Clip(pictures)
 
     def _checked(self, visuals: Sequence[Any]) -> list[Image]:
@@ -95,14 +100,30 @@ class Documents:
         except DataError as error:
             raise self._broken(doc_id, str(error), key) from error
 
-    def _visuals(self, doc_id: int, to_visual: Callable[..., Any]) -> Sequence[Any]:
+    def _visuals(self, doc_id: int, to_visual: Callable[..., Any], key: str = "") -> Sequence[Any]:
+        doc = self._decoded(doc_id, key)
         try:
-            visuals: Sequence[Any] = to_visual(self._dataset[doc_id]) or []
+            visuals: Sequence[Any] = to_visual(doc) or []
         except (OSError, SyntaxError) as error:  # what Pillow raises, for PNGs the latter
-            raise self._broken(doc_id, f"its picture cannot be read ({error}); fetch the data again") from error
+            raise self._unreadable(doc_id, error, key) from error
         except SystemExit as error:  # lmms-eval's way to say that a video is not there
-            raise self._broken(doc_id, f"{error}; fetch the data again") from error
+            raise self._broken(doc_id, f"{error}; {self._remedy}", key) from error
         return visuals
+
+    def _decoded(self, doc_id: int, key: str) -> Any:
+        from PIL.Image import DecompressionBombError
+
+        try:
+            return self._dataset[doc_id]
+        except (OSError, SyntaxError, ValueError, DecompressionBombError) as error:  # all that damaged files raise
+            raise self._unreadable(doc_id, error, key) from error
+
+    def _unreadable(self, doc_id: int, error: Exception, key: str) -> Broken:
+        from PIL import UnidentifiedImageError
+
+        # Pillow's own words name an address in memory, another one in every run.
+        why = "of no known format" if isinstance(error, UnidentifiedImageError) else str(error)
+        return self._broken(doc_id, f"its picture cannot be read ({why}); {self._remedy}", key)
 
     def _broken(self, doc_id: int, why: str, key: str = "") -> Broken:
         message = f"{self._task}: row {doc_id}: {why}, or give --skip-broken"

@@ -19,6 +19,7 @@ from meteor_bench.errors import ConfigError, UnknownNameError, UnsupportedError
 from meteor_bench.lmms.inputs import HERE, Inputs
 from meteor_bench.lmms.media import Broken, Documents
 from meteor_bench.records import FAILED
+from meteor_bench.suites import benchmarks
 
 if TYPE_CHECKING:
     from lmms_eval.models.registry_v2 import ModelManifest
@@ -170,10 +171,10 @@ class MeteorBench(lmms):  # type: ignore[misc]
         raise UnsupportedError(f"task {requests[0].task_name} asks in several rounds; this model answers one question")
 
     def requests(self, instances: Sequence[Instance]) -> Iterator[Request | Broken]:
-        """lmms-eval's requests in the form that a session takes; `Broken` for those without a picture, if allowed.
+        """lmms-eval's requests in the form that a session takes; `Broken` for those without media, if allowed.
 
         Raises:
-            Broken: a picture cannot be read.
+            Broken: a document shows nothing that could be read. Mostly that is known only when it is read.
         """
         from meteor_bench.core.session import Request
 
@@ -185,7 +186,8 @@ class MeteorBench(lmms):  # type: ignore[misc]
             place = (task, split)
             if place not in documents:
                 frames = self._inputs.frames or self._session.frames
-                documents[place] = Documents(task, self.task_dict[task][split], frames)
+                remedy = self._inputs.remedy(benchmarks().get(task))
+                documents[place] = Documents(task, self.task_dict[task][split], frames, remedy)
             until = generation.get("until") or ()
             try:
                 media = documents[place].media(doc_id, to_visual)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ SAMPLED = 500  # first documents of a benchmark among which `spread` chooses; ou
 def first(session: Session, tasks: Sequence[str], limit: int, inputs: Inputs = HERE) -> list[Request]:
     """The requests of each benchmark's first ``limit`` documents, in order; arguments and errors as for `spread`."""
     index = known.index([benchmark(name) for name in tasks])
-    return [request for name in tasks for request in _requests(session, index, name, inputs, limit)]
+    return [r for name in tasks for r in _readable(_requests(session, index, name, inputs, limit), inputs)]
 
 
 def spread(session: Session, tasks: Sequence[str], count: int, inputs: Inputs = HERE) -> list[Request]:
@@ -49,12 +49,21 @@ def spread(session: Session, tasks: Sequence[str], count: int, inputs: Inputs = 
         first_choice = images[::step]
         taken = {r.media_key for r in first_choice}
         ordered = first_choice + [r for r in images if r.media_key not in taken]
-        chosen.extend(islice((r for r in ordered if not inputs.skip_broken or _can_be_read(r)), share))
+        chosen.extend(islice(_readable(ordered, inputs), share))
     return chosen
 
 
+def _readable(requests: Iterable[Request], inputs: Inputs) -> Iterator[Request]:
+    """Without those whose media are broken and may be, which is known only when they are decoded."""
+    known: dict[str, bool] = {}
+    for request in requests:
+        if inputs.skip_broken and request.media_key not in known:
+            known[request.media_key] = _can_be_read(request)
+        if known.get(request.media_key, True):
+            yield request
+
+
 def _can_be_read(request: Request) -> bool:
-    """Of a video that is known only when it is decoded."""
     try:
         request.media()
     except Broken:
@@ -63,7 +72,7 @@ def _can_be_read(request: Request) -> bool:
 
 
 def _requests(session: Session, index: Any, name: str, inputs: Inputs, limit: int) -> list[Request]:
-    """The requests of a benchmark's first documents, those excepted whose pictures are broken and may be."""
+    """The requests of a benchmark's first documents, without those that have no media and may."""
     from meteor_bench.lmms.plugin import MeteorBench
 
     model = MeteorBench(session, inputs=inputs)

@@ -13,6 +13,7 @@ from meteor_bench.errors import ConfigError, DataError, UnknownNameError
 from meteor_bench.lmms import root
 from meteor_bench.lmms.harness import Quiet, task_manager
 from meteor_bench.lmms.inputs import Inputs
+from meteor_bench.lmms.rows import Rows
 from meteor_bench.locate import is_online
 from meteor_bench.suites import Benchmark, check_data, resolve, tasks_dir
 
@@ -90,7 +91,9 @@ def opened(row: Benchmark, manager: Any, inputs: Inputs) -> Iterator[Any]:
         except RetryError as error:
             # What lmms-eval met five times while loading.
             cause = error.last_attempt.exception()
-            raise DataError(f"{row.task}: {row.dataset}: {' '.join(str(cause).split())}") from cause
+            raise _not_made(row, cause, inputs) from cause
+        except (OSError, SyntaxError) as error:
+            raise _not_made(row, error, inputs) from error
         except ImportError as error:
             raise DataError(f"{row.task}: lmms-eval's task needs a package: {error}; install it") from error
         found = len(task.eval_docs)
@@ -98,4 +101,20 @@ def opened(row: Benchmark, manager: Any, inputs: Inputs) -> Iterator[Any]:
             raise DataError(
                 f"{row.task}: {found} documents in {row.dataset}, the table says {row.n}; fetch the data again"
             )
+        if task.dataset_no_image is not task.dataset:
+            for split, rows in task.dataset_no_image.items():
+                task.dataset_no_image[split] = Rows(rows)
+        # Filters go through the documents beside the answers: AI2D's would decode every picture once more.
+        task.task_docs = task.eval_docs_no_media
         yield task
+
+
+def _not_made(row: Benchmark, cause: BaseException | None, inputs: Inputs) -> DataError:
+    """lmms-eval opens the first document's picture by itself, and GQA's all."""
+    from PIL import UnidentifiedImageError
+
+    why = f"{row.task}: {row.dataset}: {' '.join(str(cause).split())}"
+    if isinstance(cause, UnidentifiedImageError | SyntaxError):
+        why = f"{row.task}: {row.dataset}: a picture without which the task cannot be made is of no known format"
+        why += f"; {inputs.remedy(row)}"
+    return DataError(why)

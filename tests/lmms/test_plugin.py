@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,9 +14,13 @@ from PIL import Image
 from meteor_bench.config import RunConfig
 from meteor_bench.core.session import Request
 from meteor_bench.errors import ConfigError, UnknownNameError, UnsupportedError
+from meteor_bench.lmms.inputs import Inputs
+from meteor_bench.lmms.media import Broken
 from meteor_bench.lmms.plugin import MAX_NEW_TOKENS, MeteorBench
 from tests.lmms.fakes import TOKENS, FakeSession, constant
 
+PNG = io.BytesIO()
+Image.new("RGB", (4, 4)).save(PNG, "PNG")
 RED, BLUE = Image.new("RGB", (4, 4), "red"), Image.new("RGB", (4, 4), "blue")
 
 
@@ -74,6 +79,20 @@ def test_a_stated_key_is_taken_and_no_picture_is_opened() -> None:
     made = model(session, {"image": [None, None], "media_key": ["x", "y"]})
     requests = list(made.requests([ask(0), ask(1)]))
     assert [request.media_key for request in requests] == ["x", "y"]
+
+
+def test_a_broken_picture_under_a_stated_key_fails_its_questions_alone() -> None:
+    kinds = datasets.Features({"image": datasets.Image(), "media_key": datasets.Value("string")})
+    good = {"bytes": PNG.getvalue(), "path": None}
+    images = [good, {"bytes": b"no picture", "path": None}, {"bytes": None, "path": "gone.jpg"}]
+    made = model(constant("x"))
+    data = datasets.Dataset.from_dict({"image": images, "media_key": ["a", "b", "c"]}, features=kinds)
+    made.task_dict["t"] = {"test": data}
+    with pytest.raises(Broken, match=r"t: row [12]: its picture cannot be read .*; fetch the data again, or give --sk"):
+        made.generate_until([ask(0), ask(1), ask(2)])
+    made._inputs = Inputs(skip_broken=True)
+    results = made.generate_until([ask(0), ask(1), ask(2), ask(1, "again?")])
+    assert [result.text for result in results] == ["x", "", "", ""]
 
 
 def test_generation_arguments_are_read_and_left_alone() -> None:

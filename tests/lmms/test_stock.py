@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from meteor_bench.errors import ConfigError, DataError
 from meteor_bench.lmms import tasks as known
 from meteor_bench.lmms.document import find
 from meteor_bench.lmms.inputs import Inputs
+from meteor_bench.lmms.requests import first, spread
 from meteor_bench.models.processing import Clip
 from scripts.make_lookalikes import Lookalike, make
 from tests.lmms.fakes import constant
@@ -194,21 +196,53 @@ def parquet_of(root: Path) -> Path:
     return file
 
 
-def test_a_broken_picture_names_its_row_or_is_skipped(pope: Path, tmp_path: Path) -> None:
-    file = parquet_of(pope)
+def damage(root: Path, *numbers: int) -> None:
+    """Let rows of a data set hold what is no picture."""
+    file = parquet_of(root)
     table = parquet.read_table(file)
     at = table.schema.get_field_index("image")
     images = table["image"].to_pylist()
-    images[3] = {"bytes": b"no picture", "path": None}
+    for number in numbers:
+        images[number] = {"bytes": b"no picture", "path": None}
     broken = pyarrow.array(images, table.schema.field(at).type)
     parquet.write_table(table.set_column(at, table.schema.field(at), broken), file)
-    with pytest.raises(DataError, match="pope: row 3: its picture cannot be read .* or give --skip-broken"):
-        score(constant("yes"), "pope", pope, tmp_path / "strict")
-    result = score(constant("yes"), "pope", pope, tmp_path / "lenient", skip_broken=True)
-    assert [sample["score"] for sample in result.samples] == [0, 1, 0, 0, 0, 1]
-    failed = result.samples[3]
-    assert failed["notes"][0].startswith("failed: pope: row 3: its picture cannot be read")
-    assert failed["tokens"]["final"] == 0 and failed["tokens"].keys() == result.samples[0]["tokens"].keys()
+
+
+UNREADABLE = (
+    r"its picture cannot be read \(of no known format\); fetch lmms-lab-encoder/POPE again: "
+    r"meteor-bench data fetch --task pope --root .*, or give --skip-broken"
+)
+
+
+def test_a_broken_picture_names_its_row_or_is_skipped(pope: Path, tmp_path: Path) -> None:
+    """Found when it is decoded; the rows that share it fail together."""
+    damage(pope, 3, 5)
+    session = constant("yes")
+    with pytest.raises(DataError, match=f"^pope: row [35]: {UNREADABLE}$"):
+        score(session, "pope", pope, tmp_path / "strict")
+    result = score(session, "pope", pope, tmp_path / "lenient", skip_broken=True)
+    assert [sample["score"] for sample in result.samples] == [0, 1, 0, 0, 0, 0]
+    for failed in (result.samples[3], result.samples[5]):
+        assert re.match(f"failed: pope: row [35]: {UNREADABLE}$", failed["notes"][0])
+        assert failed["tokens"]["final"] == 0 and failed["tokens"].keys() == result.samples[0]["tokens"].keys()
+    inputs = Inputs(pope, skip_broken=True)
+    for asked in (first(session, ["pope"], 6, inputs), spread(session, ["pope"], 6, inputs)):  # type: ignore[arg-type]
+        assert {r.key for r in asked} <= {"pope/0", "pope/1", "pope/2", "pope/4"} and len(asked) > 2
+
+
+def test_a_broken_picture_that_lmms_eval_opens_by_itself_is_one_line(pope: Path, tmp_path: Path) -> None:
+    damage(pope, 0)
+    with pytest.raises(DataError, match=r"^pope: lmms-lab-encoder/POPE: a picture .*; fetch lmms-lab-encoder/POPE aga"):
+        score(constant("yes"), "pope", pope, tmp_path, skip_broken=True)
+
+
+def test_a_filter_that_goes_through_the_documents_meets_no_broken_picture(
+    root: Path, made: Made, tmp_path: Path
+) -> None:
+    shutil.copytree(root / "lmms-lab-encoder" / "ai2d", tmp_path / "own" / "lmms-lab-encoder" / "ai2d")
+    damage(tmp_path / "own", 3)
+    result = score(saying(made["ai2d"].right), "ai2d", tmp_path / "own", tmp_path, skip_broken=True)
+    assert [sample["score"] for sample in result.samples] == [1, 1, 1, 0, 1, 1]
 
 
 @pytest.mark.slow
