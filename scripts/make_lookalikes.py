@@ -3,9 +3,10 @@
     python -m scripts.make_lookalikes FOLDER
 
 The folder is a data root (see `meteor_bench.lmms.root`) on which every benchmark of the suites runs as it does on the
-real data, the number of rows excepted. Of the columns, those that lmms-eval 0.7.3's task code reads are sure, for the
-tests run that code. The other columns and the types follow the data sets' cards as far as they were known and memory
-where they were not, and which is which was not kept. Nothing in the rows is real.
+real data, once METEOR_BENCH_ROWS names its rows.json, which says how few rows there are. Of the columns, those that
+lmms-eval 0.7.3's task code reads are sure, for the tests run that code. The other columns and the types follow the data
+sets' cards as far as they were known and memory where they were not, and which is which was not kept.
+Nothing in the rows is real.
 """
 
 from __future__ import annotations
@@ -131,7 +132,9 @@ def main() -> None:
     arguments = parser.parse_args()
     tasks = arguments.tasks.split(",") if arguments.tasks else None
     made = make(arguments.folder, tasks)
-    print(f"{len(made)} benchmarks in {arguments.folder}")
+    counts = arguments.folder / "rows.json"
+    counts.write_text(json.dumps({task: len(one.right) for task, one in made.items()}, indent=1), encoding="utf-8")
+    print(f"{len(made)} benchmarks in {arguments.folder}; to run on so few rows: export {suites.ROWS}={counts}")
 
 
 if __name__ == "__main__":
