@@ -102,7 +102,7 @@ def _figures(cost: Mapping[str, Any] | None, tower: str) -> str:
 
 
 def tasks(suite: str | None = None) -> list[dict[str, Any]]:
-    """A row per benchmark, in the order of the table.
+    """A row per benchmark, in the order of the table; ``metric`` times ``scale`` is its score of 0 to 100.
 
     Args:
         suite: only its benchmarks.
@@ -116,10 +116,14 @@ def tasks(suite: str | None = None) -> list[dict[str, Any]]:
             "name": row.task,
             "group": row.group,
             "metric": row.metric,
+            "scale": int(row.scale) if row.scale % 1 == 0 else row.scale,
             "questions": row.n,
             "mirrors": row.mirrors,
             "suites": [suite for suite in suites.suite_names() if row.task in suites.suite_tasks(suite)],
-            "dataset": " ".join(part for part in (row.dataset, row.config, row.split) if part),
+            "dataset": row.dataset,
+            "config": row.config or "",
+            "split": row.split,
+            "family": "" if row.stock and row.family == "family" else row.family,
             "reported": row.reported,
             "note": row.note,
         }

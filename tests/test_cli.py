@@ -255,6 +255,15 @@ def test_tasks_of_one_suite(call) -> None:
     assert "did you mean 'meteor11'" in call("list", "tasks", "--suite", "meteor").err
 
 
+def test_a_task_is_listed_with_all_that_its_row_says(call) -> None:
+    (mme,) = (row for row in json.loads(call("list", "tasks", "--json").out) if row["name"] == "mme")
+    assert (mme["metric"], mme["scale"], mme["family"]) == ("mme_perception_score,none", 0.05, "category")
+    text = call("list", "tasks", "--suite", "evoprune-image").out
+    for line in ("metric: mme_perception_score,none", "scale: 0.05", "dataset: lmms-lab-encoder/MMBench", "config: en"):
+        assert f"  {line}" in text
+    assert "reported: our choice for METEOR's group; EvoPrune" in text and "split: dev" in text
+
+
 def test_dry_run_builds_and_writes_nothing(call, tmp_path: Path) -> None:
     result = call("run", "--method", "meteor", "--ratio", "0.76", "--limit", "4", "--dry-run")
     assert result.code == 0 and list(tmp_path.iterdir()) == []

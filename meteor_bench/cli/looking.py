@@ -37,10 +37,14 @@ def _tasks(
     json: Json = False,
     suite: Annotated[str | None, typer.Option(autocompletion=complete_suites, help="Only those of a suite.")] = None,
 ) -> None:
-    """Benchmarks: group, metric, number of questions, suites, data, what to know."""
+    """Benchmarks: group, metric, number of questions, suites, data, what to know.
+
+    The metric is lmms-eval's; times its scale it is the score of 0 to 100. Questions are told apart by their family.
+    """
     from meteor_bench.catalogue import tasks
 
-    print_rows(tasks(suite), json, aside=("metric", "suites", "dataset", "reported", "note"))
+    aside = ("metric", "scale", "dataset", "config", "split", "family", "suites", "reported", "note")
+    print_rows(tasks(suite), json, aside=aside)
 
 
 Root = Annotated[Path, typer.Option(metavar="DIR", help="The data root, later given to `run --data-root`.")]

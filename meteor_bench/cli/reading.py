@@ -26,6 +26,7 @@ from meteor_bench.cli.options import (
     complete_papers,
     given,
     print_report,
+    print_tables,
 )
 
 __all__ = ["compare", "paper", "report", "show"]
@@ -39,12 +40,22 @@ def report(
     pictures: Annotated[
         int, typer.Option(min=0, help="With --html: draw the kept patches of so many questions; runs the models.")
     ] = 0,
+    sub_scores: Annotated[
+        bool, typer.Option("--sub-scores", help="Every metric and kind of question of each benchmark instead.")
+    ] = False,
 ) -> None:
     """Print the tables of a run, or of several together."""
+    if sub_scores and html is not None:
+        raise typer.BadParameter("the page has no sub-scores; leave out --html", param_hint="--sub-scores")
     if html is not None:
         _write_html(runs, html, pictures)
     elif pictures:
         raise typer.BadParameter("pictures are drawn into a file; add --html FILE", param_hint="--pictures")
+    elif sub_scores:
+        from meteor_bench.report import subscores
+        from meteor_bench.report.cells import load
+
+        print_tables(subscores, load(*runs), format)
     else:
         print_report(runs, format)
 

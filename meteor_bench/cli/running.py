@@ -114,6 +114,7 @@ def run(
 def _run(settings: RunConfig, *, dry_run: bool) -> None:
     from meteor_bench.ranks.group import joined
     from meteor_bench.ranks.share import help_out
+    from meteor_bench.records import FAILED
     from meteor_bench.run import execute, plan
 
     with resumable():
@@ -128,7 +129,9 @@ def _run(settings: RunConfig, *, dry_run: bool) -> None:
             outcome = execute(settings, ranks=ranks)
     print_report([outcome.path], Format.TERMINAL)
     if outcome.failed:
-        typer.echo(f"error: {outcome.failed} samples could not be read and count as wrong: {outcome.failure}", err=True)
+        many = "samples" if outcome.failed > 1 else "sample"
+        first = outcome.failure.removeprefix(FAILED)
+        typer.echo(f"error: {outcome.failed} {many} could not be read and count as wrong; the first: {first}", err=True)
     if outcome.missed:
         typer.echo(f"error: the budget was missed on {outcome.missed} samples, say {outcome.example}", err=True)
     typer.echo(str(outcome.path))

@@ -16,7 +16,7 @@ from meteor_bench.report.layout import lay_out
 from meteor_bench.report.sections import Section, sections
 from meteor_bench.report.times import latency
 
-__all__ = ["FORMATS", "KEYS", "as_csv", "as_json", "as_latex", "as_markdown", "as_terminal", "frames"]
+__all__ = ["FORMATS", "KEYS", "as_csv", "as_json", "as_latex", "as_markdown", "as_terminal", "frames", "named"]
 
 # What a line of CSV is about.
 KEYS = ("model", "benchmarks", "method", "ratio", "seeds", "kind", "name", "group", "metric", "unit", "source")
@@ -73,12 +73,12 @@ def frames(cells: Sequence[Cell]) -> dict[str, pd.DataFrame]:
     parts = sections(cells)
     made: dict[str, pd.DataFrame] = {}
     for name, make in {"accuracy": accuracy, "tokens": tokens, "latency": latency}.items():
-        named = [_named(make(section), section) for section in parts]
-        made[name] = pd.concat(named, ignore_index=True)
+        made[name] = pd.concat([named(make(section), section) for section in parts], ignore_index=True)
     return made
 
 
-def _named(frame: pd.DataFrame, section: Section) -> pd.DataFrame:
+def named(frame: pd.DataFrame, section: Section) -> pd.DataFrame:
+    """A section's frame with what its rows are about (`KEYS`) in place of the cell's number."""
     if frame.empty:
         return frame
     about = pd.DataFrame(
