@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = [
-    "ROWS",
     "Benchmark",
     "CalibrationItem",
     "benchmark",
@@ -39,8 +36,6 @@ __all__ = [
     "tasks_dir",
 ]
 
-ROWS = "METEOR_BENCH_ROWS"
-"""Variable that names a JSON file of other numbers of documents, benchmark by benchmark: what look-alikes have."""
 Group = Literal["knowledge", "general", "ocr", "video"]
 
 
@@ -138,16 +133,7 @@ def tasks_dir() -> Path:
 
 @cache
 def _tables() -> _Tables:
-    tables = read_tables(tasks_dir() / "suites.yaml")
-    file = os.environ.get(ROWS)
-    if not file:
-        return tables
-    try:
-        counts = fit(json.loads(Path(file).read_text(encoding="utf-8")), Mapping[str, int])
-    except (OSError, ValueError, PlainError) as error:
-        raise DataError(f"{ROWS}: {file}: {' '.join(str(error).split())}") from None
-    rows = {name: replace(row, n=counts.get(name, row.n)) for name, row in tables.benchmarks.items()}
-    return replace(tables, benchmarks=rows)
+    return read_tables(tasks_dir() / "suites.yaml")
 
 
 def read_tables(file: Path) -> _Tables:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -135,31 +134,3 @@ def test_calibration_data_are_checked(tmp_path: Path, monkeypatch: pytest.Monkey
         suites.check_data(tmp_path)
     with pytest.raises(DataError, match="no parquet file"):
         suites.check_data(tmp_path / "nowhere")
-
-
-def test_look_alikes_run_by_their_own_numbers_of_rows(tmp_path: Path) -> None:
-    """As a user has them: the script, then any command with the variable that it names."""
-    root = tmp_path / "data"
-    made = subprocess.run(
-        [sys.executable, "-m", "scripts.make_lookalikes", str(root), "--tasks", "pope,mvbench_action_count"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    variable, file = made.stdout.split()[-1].split("=")
-    assert (variable, file) == (suites.ROWS, str(root / "rows.json"))
-    code = "from meteor_bench import suites; print(*(suites.benchmark(t).n for t in ('pope', 'gqa')))"
-    for text, said in (
-        (None, "6 12578"),
-        ('{"pope": "many"}', f"{suites.ROWS}: {file}: pope: expected a whole number"),
-    ):
-        if text:
-            Path(file).write_text(text, encoding="utf-8")
-        found = subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, variable: file},
-        )
-        assert said in found.stdout + found.stderr
