@@ -29,6 +29,11 @@ class Crew(NamedTuple):
         hands = max(1, min(threads, MOST, jobs)) if device.type == "cpu" else 1
         return cls(hands, threads // hands)
 
+    def portion(self, jobs: int, most: int) -> int:
+        """Pieces of work to take at once, so that no more than ``most`` are at hand and all hands end together."""
+        rounds = max(1, -(-jobs // max(self.hands, most)))
+        return max(1, min(most // self.hands, -(-jobs // (rounds * self.hands))))
+
 
 def share_out(items: Iterator[T], use: Callable[[T, threading.Event], None], crew: Crew) -> None:
     """Call ``use`` on every item, each by one of the crew; items are made by one at a time.

@@ -202,7 +202,6 @@ class Session:
         # What watches sees all that happens, in one order.
         watched = self.engine.observer is not None or self.engine.recorder is not None
         crew = Crew.on(self.device, 1 if watched else len(groups))
-        at_once = max(1, min(IMAGES_AT_ONCE, len(groups)) // crew.hands)
         calls = [partial(self._ready, group) for group in groups.values()]
 
         def work(members: list[_Ready], ended: Event) -> None:
@@ -215,7 +214,7 @@ class Session:
                 use(images, batch, common)
 
         with Ahead(calls, IMAGES_AT_ONCE, lambda ready: ready.alone) as ahead:
-            share_out(_by_shape(ahead, at_once), work, crew)
+            share_out(_by_shape(ahead, crew.portion(len(groups), IMAGES_AT_ONCE)), work, crew)
 
     def _ready(self, group: list[Request]) -> _Ready:
         """Decode and scale an image, tokenise its questions: all that needs no model."""

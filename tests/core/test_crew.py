@@ -75,6 +75,17 @@ def test_a_crew_shares_torchs_threads() -> None:
 
 
 @pytest.mark.parametrize(
+    ("hands", "jobs", "portion"),
+    [(1, 40, 14), (1, 16, 16), (2, 15, 8), (2, 70, 7), (2, 1, 1), (4, 3, 1), (4, 300, 4), (32, 9, 1), (2, 0, 1)],
+)
+def test_portions_are_alike(hands: int, jobs: int, portion: int) -> None:
+    crew = Crew(hands, 1)
+    assert crew.portion(jobs, 16) == portion
+    rounds = -(-jobs // (portion * hands))
+    assert jobs <= portion * hands * rounds and portion <= 16
+
+
+@pytest.mark.parametrize(
     ("threads", "jobs", "crew"), [(1, 9, (1, 1)), (2, 9, (2, 1)), (2, 1, (1, 2)), (16, 9, (4, 4)), (3, 0, (1, 3))]
 )
 def test_as_many_hands_as_there_is_work_and_threads(
