@@ -16,12 +16,12 @@ class LayerCache:
 
     Args:
         depth: number of layers.
-        slack: tokens of room allocated beyond what is appended first.
+        slack: tokens of room allocated beyond what is appended, each time that room is needed.
     """
 
     def __init__(self, depth: int, slack: int = 0) -> None:
         self.depth = depth
-        self.slack = slack
+        self._slack = [slack] * depth
         self._keys: list[Tensor | None] = [None] * depth
         self._values: list[Tensor | None] = [None] * depth
         self._used = [0] * depth
@@ -31,7 +31,7 @@ class LayerCache:
         used, new = self._used[layer_idx], keys.shape[2]
         stored = self._keys[layer_idx]
         if stored is None or used + new > stored.shape[2]:
-            self._grow(layer_idx, keys, values, used + new + self.slack)
+            self._grow(layer_idx, keys, values, used + new + self._slack[layer_idx])
         key_store, value_store = self._keys[layer_idx], self._values[layer_idx]
         assert key_store is not None and value_store is not None
         key_store[:, :, used : used + new] = keys
@@ -57,7 +57,7 @@ class LayerCache:
 
         Args:
             rows: for each of the first layers, those that are cached, which rows of its.
-            slack: tokens of room in each of them.
+            slack: tokens of room in each of them, as for a new cache.
             slack_after: in the layers behind them.
         """
         out = LayerCache(self.depth, slack_after)
@@ -66,7 +66,7 @@ class LayerCache:
             assert keys is not None and values is not None
             out._keys[layer] = _rows(keys, chosen, used, room)
             out._values[layer] = _rows(values, chosen, used, room)
-            out._used[layer] = used
+            out._used[layer], out._slack[layer] = used, room
         return out
 
 

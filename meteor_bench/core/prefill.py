@@ -25,6 +25,9 @@ from meteor_bench.models.base import Prompt
 __all__ = ["Prefix", "Start", "begin", "prefix"]
 
 
+ROOM = 32  # tokens of an answer that a cache has room for from the start; few are longer, and it grows for those
+
+
 @dataclass(frozen=True)
 class Prefix:
     """Template head and visual tokens, run through the layers that no question can influence.
@@ -92,14 +95,14 @@ def begin(
     room: int,
     share: int = 1,
 ) -> Start:
-    """Prefill a batch of questions, with ``room`` for that many tokens to come.
+    """Prefill a batch of questions; about ``room`` tokens will come.
 
     Args:
         share: so many questions, one after another, are about the same image each time and share what a `Prefix`
             holds of it, instead of a copy each.
     """
     with engine.clock.stage("prefill"):
-        return _begin(engine, shared, rows, prompts, room, share)
+        return _begin(engine, shared, rows, prompts, min(room, ROOM), share)
 
 
 def _begin(

@@ -21,6 +21,9 @@ def test_selected_rows_grow_apart_from_their_source() -> None:
     cache.update(first, first, 0)
     picked = cache.select([torch.tensor([1, 1, 0])], [2], 5)
     new = torch.randn(3, 1, 1, 2)
-    keys, _ = picked.update(new, new, 0)
-    assert torch.equal(keys, torch.cat([first[[1, 1, 0]], new], 2))
-    assert cache.width(0) == 4 and picked.width(0) == 5 and picked.width(1) == 0 and picked.slack == 5
+    for more in range(1, 6):  # within its room and beyond
+        keys, _ = picked.update(new, new, 0)
+        assert torch.equal(keys, torch.cat([first[[1, 1, 0]], *[new] * more], 2))
+        assert picked.width(0) == 4 + more
+    assert cache.width(0) == 4 and picked.width(1) == 0
+    assert torch.equal(cache.update(new[:2], new[:2], 0)[0], torch.cat([first, new[:2]], 2))

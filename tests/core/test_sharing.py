@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from meteor_bench.core import prefill
 from meteor_bench.core import session as sessions
 from meteor_bench.core.session import Answer, Request, Session
 from meteor_bench.core.stream import Segment, causal_mask, spread
@@ -38,6 +39,7 @@ def asked(images: int = 2, questions: int = 7) -> list[Request]:
 def session(case: Case, monkeypatch: pytest.MonkeyPatch, shares: list[int]) -> Session:
     """One in which up to four questions share a row, however small the image; it notes how many do."""
     monkeypatch.setattr(sessions, "most_at_once", lambda questions, width, size: 4 if width else 1)
+    monkeypatch.setattr(prefill, "ROOM", 1)  # so that caches have to grow
     made = engine(case, 0.5)
     run: dict[str, Any] = {name: getattr(sessions, name) for name in ("answer", "score")}
     for name in run:
