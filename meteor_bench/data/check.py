@@ -74,11 +74,12 @@ def _files(root: Path, name: str, entry: Repository | None, users: Sequence[Benc
     for task in tasks:
         if task not in entry.tasks:
             yield f"{name}: was not fetched for {task}; {_remedy(root, [task])}"
-    for file in entry.files:
-        problem = wrong(root / name / file.path, file)
-        if problem:
-            yield f"{name}: {file.path}: {_half(root, name, file.path) or problem}; {_remedy(root, tasks)}"
-        seen(file.size)
+    for folder, files in ((name, entry.files), *entry.videos.items()):
+        for file in files:
+            problem = wrong(root / folder / file.path, file)
+            if problem:
+                yield f"{name}: {file.path}: {_half(root, name, file.path) or problem}; {_remedy(root, tasks)}"
+            seen(file.size)
     for archive in entry.archives:
         if archive.unpacked is None:
             halves = filter(None, (_half(root, name, part.path) for part in archive.parts))
@@ -104,17 +105,15 @@ def _remedy(root: Path, tasks: Iterable[str]) -> str:
 
 
 def _bytes(entry: Repository) -> int:
-    unpacked = (file for archive in entry.archives for file in archive.unpacked or ())
-    return sum(file.size for file in (*entry.files, *unpacked))
+    return sum(file.size for file in entry.files) + sum(size for _, size in entry.clips())
 
 
 def _row(name: str, entry: Repository | None, users: Sequence[Benchmark], problems: list[str]) -> dict[str, Any]:
-    archives = entry.archives if entry else ()
     return {
         "dataset": name,
         "benchmarks": list(dict.fromkeys(row.task for row in users)),
         "files": len(entry.files) if entry else 0,
-        "videos": sum(len(archive.unpacked or ()) for archive in archives),
+        "videos": sum(1 for _ in entry.clips()) if entry else 0,
         "size": size(_bytes(entry)) if entry else "",
         "commit": entry.commit[:8] if entry else "",
         "state": f"{len(problems)} wrong" if problems else "whole",

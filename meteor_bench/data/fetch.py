@@ -94,10 +94,9 @@ def _announce(plans: Sequence[Plan], root: Path) -> None:
         DataError: the disk has no room for them.
     """
     for plan in plans:
-        files, missing = plan.to_fetch(), plan.missing(root)
-        total = sum(file.size for file in files)
+        total, missing = plan.size(), plan.missing(root)
         here = f", {size(total - missing)} of it here" if missing < total else ""
-        say(f"{plan.name} at {plan.wanted.commit[:8]}: {len(files)} files, {size(total)}{here}")
+        say(f"{plan.name} at {plan.wanted.commit[:8]}: {len(plan.to_fetch())} files, {size(total)}{here}")
     missing, free = sum(plan.missing(root) for plan in plans), shutil.disk_usage(root).free
     largest = max((plan.space(root) - plan.missing(root) for plan in plans), default=0)
     say(f"to fetch: {size(missing)}; {root} has {size(free)} free")
@@ -112,7 +111,7 @@ class _Meter:
     """How far a fetch is, in megabytes: on a terminal a bar, elsewhere a line for each file."""
 
     def __init__(self, plans: Sequence[Plan]) -> None:
-        self._total = sum(file.size for plan in plans for file in plan.to_fetch())
+        self._total = sum(plan.size() for plan in plans)
         self._done = self._fetched = 0
         self._start = perf_counter()
         self._update: Callable[[int], None] = lambda done: None
@@ -168,6 +167,10 @@ class _Work:
             except Unreadable as error:
                 raise DataError(f"{self._name}: {file.path} is no data on the hub itself ({error})") from None
             self._note(self._now.with_file(replace(file, sha256=file.sha256 or sha256(path), rows=rows)))
+        # Nothing is noted of each: the manifest has said all there is to know, and may name tens of thousands.
+        for place, videos in self._now.videos.items():
+            for file in videos:
+                self._bring(file, self._root / place / file.path)
         for archive in self._now.archives:
             if archive.unpacked is None or any(wrong(self._root / f.path, f) for f in archive.unpacked):
                 self._note(self._now.with_archive(replace(archive, unpacked=None)))

@@ -91,11 +91,7 @@ def _check_videos(row: Benchmark, root: Path, folder: str) -> None:
             f"{_again(row, root)}"
         )
     if not (root / folder).is_dir():
-        known = manifest.read(root)
-        entry = known.repositories.get(row.dataset) if known else None
-        fetched = entry is not None and row.task in entry.tasks
-        remedy = f"the hub has none for it; unpack those of {row.dataset} there" if fetched else _again(row, root)
-        raise DataError(f"{row.task}: no videos in {root / folder}; {remedy}")
+        raise DataError(f"{row.task}: no videos in {root / folder}; {_again(row, root)}")
 
 
 @cache
