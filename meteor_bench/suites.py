@@ -59,6 +59,7 @@ class Benchmark:
         files: patterns of those that are the videos themselves.
         unpack: folder under the data root into which archives are unpacked and files put by their paths.
         revision: branch of its repository; None for the main one.
+        clip: name of a document's video in `videos`, with a column in braces; with "a|b", the first that is there.
         reported: papers that give numbers on it.
         note: what to know about its prompt or metric.
         task: its name, as lmms-eval knows it.
@@ -80,6 +81,7 @@ class Benchmark:
     files: tuple[str, ...] = ()
     unpack: str | None = None
     revision: str | None = None
+    clip: str | None = None
     reported: str = ""
     note: str = ""
     task: str = ""

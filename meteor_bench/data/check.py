@@ -9,6 +9,7 @@ from typing import Any
 from meteor_bench.data.cards import parts_of
 from meteor_bench.data.manifest import WORK, Manifest, Repository, command, read, wrong
 from meteor_bench.data.root import check_files
+from meteor_bench.data.videos import check_videos
 from meteor_bench.errors import DataError
 from meteor_bench.progress import size, track
 from meteor_bench.suites import Benchmark, benchmarks
@@ -59,6 +60,7 @@ def check(root: Path, rows: Sequence[Benchmark] | None = None) -> list[dict[str,
         if not any(found[name] for name, _ in parts_of(row)):
             try:
                 check_files(row, root)
+                check_videos(row, root)
             except DataError as error:
                 found[row.dataset].append(str(error))
     return [_row(name, known.get(name), users, found[name]) for name, users in readers.items()]

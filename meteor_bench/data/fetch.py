@@ -18,6 +18,7 @@ from meteor_bench.data.hub import Hub
 from meteor_bench.data.manifest import WORK, Archive, File, Manifest, Repository, read, sha256, write, wrong
 from meteor_bench.data.plan import CARD, Plan, Problem, make, partial
 from meteor_bench.data.root import check_files
+from meteor_bench.data.videos import check_videos
 from meteor_bench.errors import DataError
 from meteor_bench.files import write_whole
 from meteor_bench.progress import duration, say, size, track
@@ -58,6 +59,7 @@ def fetch(rows: Sequence[Benchmark], root: Path, hub: Hub | None = None) -> list
             if row.task not in failed:
                 try:
                     check_files(row, root)
+                    check_videos(row, root)
                 except DataError as error:
                     problems.append(Problem((row.task,), str(error)))
         shutil.rmtree(root / WORK / _UNPACKING, ignore_errors=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meteor_bench.data.root import check_files
+from meteor_bench.data.videos import check_videos
 from meteor_bench.errors import ConfigError, DataError, UnknownNameError
 from meteor_bench.lmms import root
 from meteor_bench.lmms.harness import Quiet, task_manager
@@ -25,9 +26,12 @@ __all__ = ["check", "check_hub_data", "index", "opened"]
 
 def check_hub_data(config: RunConfig) -> None:
     """Find what is wrong with the data of lmms-eval's own tasks before a model is loaded; errors as for `check`."""
+    inputs = Inputs.of(config)
     for row in resolve(config.suite, config.tasks):
         if row.stock:
-            check(row, Inputs.of(config))
+            check(row, inputs)
+            if inputs.data_root is not None and not inputs.skip_broken:
+                check_videos(row, inputs.data_root, config.limit)
 
 
 def check(row: Benchmark, inputs: Inputs) -> None:
@@ -42,7 +46,7 @@ def check(row: Benchmark, inputs: Inputs) -> None:
         if folder.is_dir():
             check_data(folder)
     elif inputs.data_root is not None:
-        check_files(row, inputs.data_root)
+        check_files(row, inputs.data_root, whole=not inputs.skip_broken)
     elif not is_online():
         raise ConfigError(
             f"{row.task} needs {row.dataset} of the hub; give --data-root DIR (made by: "

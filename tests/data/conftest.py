@@ -70,6 +70,8 @@ def pack(folder: Path) -> None:
 def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """huggingface_hub as `data fetch` has it, without a token; in small pieces and without waiting."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.setenv(name, "1")  # and as before when the test is over, whatever the command set
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 64)  # else 10 MB, of which an interrupted one is lost
     monkeypatch.setattr(file_download.time, "sleep", lambda seconds: None)
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):

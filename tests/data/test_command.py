@@ -29,8 +29,6 @@ Call = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def call(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
     monkeypatch.setattr(fetching, "Hub", lambda: Hub(hub.endpoint))
-    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
-        monkeypatch.setenv(name, "1")  # and as before when the test is over
 
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["meteor-bench", "data", *arguments])
@@ -83,7 +81,7 @@ def test_a_killed_fetch_goes_on_inside_a_file(hub: FakeHub, root: Path, tmp_path
     (rows,) = (hub.folder / VIDEO).rglob("test-*.parquet")
     parquet.write_table(pyarrow.concat_tables([parquet.read_table(rows)] * 450), rows)
     with zipfile.ZipFile(hub.folder / VIDEO / "videos_chunked_02.zip", "w") as packed:
-        packed.writestr("data/large.mp4", os.urandom(25_000_000))
+        packed.writestr("data/look00000001.mp4", os.urandom(25_000_000))
     reached, go = threading.Event(), threading.Event()
     hub.cut["videos_chunked_02.zip"] = 22_000_000
     hub.on_cut = lambda: (reached.set(), go.wait(60))

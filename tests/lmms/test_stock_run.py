@@ -70,3 +70,20 @@ def test_broken_videos_end_a_run_or_are_counted(call: Call, root: Path) -> None:
     record = read_run(Path(skipped.out.splitlines()[-1]))
     assert record.tasks[0].n == 6 and record.tokens is not None and record.tokens.final.min > 0
     shutil.rmtree(root)
+
+
+def test_a_missing_video_is_known_before_a_model_is_loaded(call: Call, root: Path) -> None:
+    (root / "videomme" / "data" / "look00000001.mp4").unlink()
+    arguments = ("run", *QUIET, "--tasks", "videomme", "--data-root", str(root))
+    for more in ((), ("--dry-run",)):
+        stopped = call(*arguments, *more)
+        assert stopped.code == 2 and "weights" not in stopped.err.splitlines()[-1]
+        assert stopped.err.splitlines()[-1].startswith("error: videomme: 1 of 2 videos is missing in ")
+    assert call(*arguments, "--limit", "3", "--dry-run").code == 0
+
+
+@pytest.mark.slow
+def test_missing_videos_are_counted_where_that_is_wanted(call: Call, root: Path) -> None:
+    (root / "videomme" / "data" / "look00000001.mp4").unlink()
+    skipped = call("run", *QUIET, "--tasks", "videomme", "--data-root", str(root), "--skip-broken")
+    assert skipped.code == 1 and "error: 3 samples could not be read and count as wrong" in skipped.err
