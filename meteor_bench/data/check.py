@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ def check(root: Path, rows: Sequence[Benchmark] | None = None) -> list[dict[str,
         rows: benchmarks that must be there; by default those it was fetched for.
 
     Returns:
-        A row for each data set; its "problems" name the file or the split and what to do, a line each.
+        A row for each data set; its "problems" name the file or the split and what to do, a line each. Of one that is
+        in no manifest ("note" says so) the rows are counted and the videos looked for, no more.
 
     Raises:
         DataError: the manifest cannot be read, or there is none and no benchmark is named.
@@ -47,7 +49,7 @@ def check(root: Path, rows: Sequence[Benchmark] | None = None) -> list[dict[str,
     total = sum(_bytes(known[name]) for name in readers if name in known)
     found: dict[str, list[str]] = {}
     done = 0
-    with track("checking (MB)", max(1, total // 10**6)) as update:
+    with track("checking (MB)", max(1, total // 10**6)) if total else nullcontext(lambda done: None) as update:
 
         def seen(count: int) -> None:
             nonlocal done
@@ -63,15 +65,15 @@ def check(root: Path, rows: Sequence[Benchmark] | None = None) -> list[dict[str,
                 check_videos(row, root)
             except DataError as error:
                 found[row.dataset].append(str(error))
-    return [_row(name, known.get(name), users, found[name]) for name, users in readers.items()]
+    return [_row(root, name, known.get(name), users, found[name]) for name, users in readers.items()]
 
 
 def _files(root: Path, name: str, entry: Repository | None, users: Sequence[Benchmark], seen: Seen) -> Iterator[str]:
     """What is wrong with the files of a data set."""
     tasks = [row.task for row in users]
     if entry is None:
-        what = "was not fetched by this command, its digests are not known" if (root / name).is_dir() else "is missing"
-        yield f"{name}: {what}; {_remedy(root, tasks)}"
+        if not (root / name).is_dir():
+            yield f"{name}: is missing; {_remedy(root, tasks)}"
         return
     for task in tasks:
         if task not in entry.tasks:
@@ -110,7 +112,10 @@ def _bytes(entry: Repository) -> int:
     return sum(file.size for file in entry.files) + sum(size for _, size in entry.clips())
 
 
-def _row(name: str, entry: Repository | None, users: Sequence[Benchmark], problems: list[str]) -> dict[str, Any]:
+def _row(
+    root: Path, name: str, entry: Repository | None, users: Sequence[Benchmark], problems: list[str]
+) -> dict[str, Any]:
+    unknown = entry is None and (root / name).is_dir()
     return {
         "dataset": name,
         "benchmarks": list(dict.fromkeys(row.task for row in users)),
@@ -118,6 +123,7 @@ def _row(name: str, entry: Repository | None, users: Sequence[Benchmark], proble
         "videos": sum(1 for _ in entry.clips()) if entry else 0,
         "size": size(_bytes(entry)) if entry else "",
         "commit": entry.commit[:8] if entry else "",
-        "state": f"{len(problems)} wrong" if problems else "whole",
+        "state": f"{len(problems)} wrong" if problems else "rows counted" if unknown else "whole",
+        "note": f"{name}: not fetched by `meteor-bench data fetch`: digests could not be compared" if unknown else "",
         "problems": problems,
     }

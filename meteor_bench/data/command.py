@@ -46,9 +46,11 @@ def check(root: Path, suite: str | None, tasks: str | None, out: IO[str], errors
     if not root.is_dir():
         raise ConfigError(f"--root: {root} is no folder")
     table = examine(root, _rows(suite, tasks))
-    shown = table if as_json else [{k: v for k, v in row.items() if k != "problems"} for row in table]
+    shown = table if as_json else [{k: v for k, v in row.items() if k not in ("problems", "note")} for row in table]
     if shown:
         print_rows(shown, out, as_json=as_json, aside=("benchmarks",))
+    for note in filter(None, (row["note"] for row in table)):
+        errors.write(f"note: {note}\n")
     return _told((line for row in table for line in row["problems"]), errors)
 
 

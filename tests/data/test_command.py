@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,6 +59,14 @@ def test_fetch_and_check(call: Call, root: Path, cable: Callable[[], None]) -> N
     assert [f"error: {problem}" for problem in table[0]["problems"]] == lines and table[1]["problems"] == []
     code, out, err = call("check", "--root", str(root), "--suite", "videomme")
     assert code == 2 and f"error: {VIDEO}: is missing; fetch it: meteor-bench data fetch --task videomme" in err
+
+
+def test_a_root_of_another_make_has_its_rows_counted(call: Call, root: Path, hub: FakeHub) -> None:
+    """As `hf download` leaves it: nothing is compared with a digest, so nothing is read that takes time."""
+    shutil.copytree(hub.folder / POPE, root / POPE)
+    code, out, err = call("check", "--root", str(root), "--task", "pope")
+    assert code == 0 and "rows counted" in out
+    assert err == f"note: {POPE}: not fetched by `meteor-bench data fetch`: digests could not be compared\n"
 
 
 def test_mistakes_are_one_line(call: Call, root: Path, hub: FakeHub) -> None:
