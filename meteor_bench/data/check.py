@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from meteor_bench.data import lookalike
 from meteor_bench.data.cards import parts_of
 from meteor_bench.data.manifest import WORK, Manifest, Repository, command, read, wrong
 from meteor_bench.data.root import check_files
@@ -33,8 +34,8 @@ def check(root: Path, rows: Sequence[Benchmark] | None = None) -> list[dict[str,
     Raises:
         DataError: the manifest cannot be read, or there is none and no benchmark is named.
     """
-    manifest = read(root)
-    if manifest is None and rows is None:
+    manifest, looks = read(root), lookalike.rows(root)
+    if manifest is None and rows is None and looks is None:
         raise DataError(
             f"{root} holds no manifest of `meteor-bench data fetch`; name what should be there with --suite or --task"
         )
@@ -42,6 +43,8 @@ def check(root: Path, rows: Sequence[Benchmark] | None = None) -> list[dict[str,
     table = benchmarks()
     if rows is None:
         rows = [table[t] for t in dict.fromkeys(t for entry in known.values() for t in entry.tasks) if t in table]
+        rows += [table[t] for t in looks or () if t in table and table[t] not in rows]
+    rows = [lookalike.counted(row, root) for row in rows]
     readers: dict[str, list[Benchmark]] = {}
     for row in rows:
         for name, _ in parts_of(row):

@@ -15,6 +15,7 @@ from time import perf_counter
 from meteor_bench.data.archives import unpack
 from meteor_bench.data.cards import Unreadable, count_rows
 from meteor_bench.data.hub import Hub
+from meteor_bench.data.lookalike import rows as lookalikes
 from meteor_bench.data.manifest import WORK, Archive, File, Manifest, Repository, read, sha256, write, wrong
 from meteor_bench.data.plan import CARD, Plan, Problem, make, partial
 from meteor_bench.data.root import check_files
@@ -44,8 +45,11 @@ def fetch(rows: Sequence[Benchmark], root: Path, hub: Hub | None = None) -> list
         What could not be fetched or is not as it should be, a line each.
 
     Raises:
-        DataError: nothing was fetched: another process is at it, the hub does not answer, or the disk is too small.
+        DataError: nothing was fetched: the root holds look-alikes, another process is at it, the hub does not answer,
+            or the disk is too small.
     """
+    if lookalikes(root) is not None:
+        raise DataError(f"{root} holds look-alikes, which real data are not to be mixed with; give another --root")
     root.mkdir(parents=True, exist_ok=True)
     hub = hub or Hub()
     with _held(root):
