@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from meteor_bench import suites
 from meteor_bench.config import RunConfig
+from meteor_bench.data.lookalike import counted, rows
 from meteor_bench.memory import Peak
 from meteor_bench.progress import detail, track
 from meteor_bench.provenance import (
@@ -23,7 +24,7 @@ from meteor_bench.provenance import (
     hash_files,
     package_version,
 )
-from meteor_bench.records import SCHEMA, LatencySample, RunRecord, SampleRecord, TaskRecord
+from meteor_bench.records import LOOKALIKE, SCHEMA, LatencySample, RunRecord, SampleRecord, TaskRecord
 from meteor_bench.shared import calibration
 from meteor_bench.sources import code_digest
 from meteor_bench.store import RunFolder
@@ -90,7 +91,8 @@ class Part:
     @property
     def benchmarks(self) -> tuple[suites.Benchmark, ...]:
         """What is asked."""
-        return suites.resolve(self.config.suite, self.config.tasks)
+        root = self.config.data_root
+        return tuple(counted(row, root) for row in suites.resolve(self.config.suite, self.config.tasks))
 
     @property
     def questions(self) -> int:
@@ -143,7 +145,9 @@ class Part:
         folder.write_samples(samples)
         self._scored = replace(
             self._record(folder),
-            tasks=tuple(_task(row, result) for row, result in zip(self.benchmarks, results, strict=True)),
+            tasks=tuple(
+                _task(row, result, self.config.data_root) for row, result in zip(self.benchmarks, results, strict=True)
+            ),
             tokens=summarise_tokens(answered, self.config.ratio),
             flops=mean_flops(answered),
             peak_memory=peak.bytes(),
@@ -210,7 +214,8 @@ class Part:
         }
 
 
-def _task(row: suites.Benchmark, result: TaskResult) -> TaskRecord:
+def _task(row: suites.Benchmark, result: TaskResult, root: Path | None) -> TaskRecord:
+    mark = LOOKALIKE if row.stock and rows(root) is not None else ""
     return TaskRecord(
         task=result.task,
         group=row.group,
@@ -221,7 +226,7 @@ def _task(row: suites.Benchmark, result: TaskResult) -> TaskRecord:
         families=result.families,
         n=result.n,
         n_expected=result.n_expected,
-        data=result.data_digest,
+        data=mark + result.data_digest,
     )
 
 

@@ -15,6 +15,8 @@ from meteor_bench.provenance import Environment
 
 __all__ = [
     "FAILED",
+    "LOOKALIKE",
+    "LOOKALIKES",
     "SCHEMA",
     "SESSIONS",
     "LatencySample",
@@ -31,6 +33,9 @@ __all__ = [
 SCHEMA = 2
 FAILED = "failed: "
 """Begins the note of a sample that was not answered, for its picture or video could not be read (``--skip-broken``)."""
+LOOKALIKE = "look-alike "
+"""Begins the digest of documents that are none of the benchmark's own."""
+LOOKALIKES = "look-alike data: nothing measured on it says anything about the benchmark"
 SessionName = Literal["unpruned", "run"]
 SESSIONS: tuple[SessionName, ...] = ("unpruned", "run")
 
@@ -54,7 +59,7 @@ class TaskRecord:
         families: mean score of each kind of question, 0 to 100; empty where documents name none.
         n: documents answered.
         n_expected: documents there are, under the limit.
-        data: digest of the documents.
+        data: digest of the documents; of look-alikes, after "look-alike ".
     """
 
     task: str
@@ -159,6 +164,11 @@ class RunRecord:
     flops: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     peak_memory: int | None = None
+
+    @property
+    def lookalike(self) -> bool:
+        """Whether any of its data are look-alikes, on which nothing is measured."""
+        return any(task.data.startswith(LOOKALIKE) for task in self.tasks)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from meteor_bench import suites
 from meteor_bench.config import RunConfig
+from meteor_bench.data.lookalike import counted
 from meteor_bench.files import check_writable
 from meteor_bench.part import Part
 from meteor_bench.progress import detail, track
@@ -84,7 +85,8 @@ def plan(config: RunConfig) -> list[str]:
     runs = [f"{config.method} on {card.name} at ratio {config.ratio:g} ({shown})"]
     if config.method != "none" and config.baseline:
         runs.insert(0, f"unpruned on {config.model}, unless {config.out} holds its record")
-    asked = {row: min(row.n, config.limit or row.n) for row in suites.resolve(config.suite, config.tasks)}
+    rows = [counted(row, config.data_root) for row in suites.resolve(config.suite, config.tasks)]
+    asked = {row: min(row.n, config.limit or row.n) for row in rows}
     return [
         *(f"run        {run}" for run in runs),
         *(f"benchmark  {row.task}: {n} questions, {row.metric}" for row, n in asked.items()),

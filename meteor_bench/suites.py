@@ -56,7 +56,10 @@ class Benchmark:
         also: what else the task reads, as "repository:config".
         videos: folder under the data root that holds its videos.
         archives: patterns of the files of its repository that hold them.
-        unpack: folder under the data root into which these are unpacked.
+        files: patterns of those that are the videos themselves.
+        unpack: folder under the data root into which archives are unpacked and files put by their paths.
+        revision: branch of its repository; None for the main one.
+        clip: name of a document's video in `videos`, with a column in braces; with "a|b", the first that is there.
         reported: papers that give numbers on it.
         note: what to know about its prompt or metric.
         task: its name, as lmms-eval knows it.
@@ -75,7 +78,10 @@ class Benchmark:
     also: tuple[str, ...] = ()
     videos: str | None = None
     archives: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     unpack: str | None = None
+    revision: str | None = None
+    clip: str | None = None
     reported: str = ""
     note: str = ""
     task: str = ""

@@ -2,10 +2,11 @@
 
     python -m scripts.make_lookalikes FOLDER
 
-The folder is a data root (see `meteor_bench.data.root`) on which every benchmark of the suites runs as it does on the
-real data, the number of rows excepted. Of the columns, those that lmms-eval 0.7.3's task code reads are sure, for the
-tests run that code. The other columns and the types follow the data sets' cards as far as they were known and memory
-where they were not, and which is which was not kept. Nothing in the rows is real.
+The folder is a data root (see `meteor_bench.data.root`) that says so of itself (`meteor_bench.data.lookalike`); on it
+every benchmark of the suites runs as it does on the real data, with the number of rows that it has there. Of the
+columns, those that lmms-eval 0.7.3's task code reads are sure, for the tests run that code. The other columns and the
+types follow the data sets' cards as far as they were known and memory where they were not, and which is which was not
+kept. Nothing in the rows is real.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import pyarrow.parquet as parquet
 import yaml
 
 from meteor_bench import suites
+from meteor_bench.data.lookalike import declare
 from scripts.lookalikes import pictures, videos
 from scripts.lookalikes import row as of
 from scripts.lookalikes.schemas import SCHEMAS
@@ -78,6 +80,7 @@ def make(folder: Path, tasks: Iterable[str] | None = None) -> dict[str, Lookalik
             _write_videos(folder / row.videos, [d.video for d in documents if d.video])
     for repository, content in repositories.items():
         _write(folder / repository, repository, content)
+    declare(folder, {task: len(one.right) for task, one in made.items()})
     return made
 
 

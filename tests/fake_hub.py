@@ -38,7 +38,7 @@ class FakeHub:
 
     Attributes:
         endpoint: address.
-        folder: holds <org>/<repository>/...
+        folder: holds <org>/<repository>/..., and of branches other than main <org>/<repository>@<branch>/...
         gated: data sets for which `TOKEN` is wanted.
         corrupt: files (by name) that are served with one bit changed.
         cut: files -> number of bytes after which the connection is closed, once.
@@ -54,16 +54,23 @@ class FakeHub:
     on_cut: Callable[[], object] = lambda: None
     asked: list[Asked] = field(default_factory=list)
 
-    def commit(self, repository: str) -> str:
+    def commit(self, repository: str, branch: str = "main") -> str:
         """Of all files' contents."""
-        digest = hashlib.sha1()
-        for path, content in self.files(repository).items():
+        digest = hashlib.sha1(branch.encode())
+        for path, content in self.files(repository, branch).items():
             digest.update(path.encode() + hashlib.sha1(content).digest())
         return digest.hexdigest()
 
-    def files(self, repository: str) -> dict[str, bytes]:
+    def branch(self, repository: str, revision: str) -> str | None:
+        """The one that a revision, its name or its commit, is of."""
+        others = [
+            f.name.partition("@")[2] for f in (self.folder / repository).parent.glob(f"{Path(repository).name}@*")
+        ]
+        return next((b for b in ("main", *others) if revision in (b, self.commit(repository, b))), None)
+
+    def files(self, repository: str, branch: str = "main") -> dict[str, bytes]:
         """Path -> content."""
-        folder = self.folder / repository
+        folder = self.folder / (repository if branch == "main" else f"{repository}@{branch}")
         return {f.relative_to(folder).as_posix(): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
 
     def fetched(self, name: str) -> list[str | None]:
@@ -102,7 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.asked.append(Asked(self.command, unquote(url.path), self.headers.get("range"), token))
         steps = unquote(url.path).strip("/").split("/")
         if steps[0] == "lfs":
-            self._content("/".join(steps[1:3]), "/".join(steps[3:]))
+            self._content("/".join(steps[1:3]), steps[3], "/".join(steps[4:]))
         elif steps[:2] == ["api", "datasets"]:
             self._api("/".join(steps[2:4]), steps[4:], parse_qs(url.query), token)
         elif steps[0] == "datasets" and steps[3] == "resolve":
@@ -113,16 +120,17 @@ class _Handler(BaseHTTPRequestHandler):
     def _api(self, repository: str, rest: list[str], query: dict[str, list[str]], token: str | None) -> None:
         if not (self.hub.folder / repository).is_dir():
             return self._send(401, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"}, b"{}")
-        commit = self.hub.commit(repository)
-        if len(rest) > 1 and rest[1] not in ("main", commit):
+        branch = self.hub.branch(repository, rest[1] if len(rest) > 1 else "main")
+        if branch is None:
             return self._send(404, {"X-Error-Code": "RevisionNotFound"}, b"{}")
+        commit = self.hub.commit(repository, branch)
         if rest[:1] != ["tree"]:  # open to all, also of gated data sets
             gated = "auto" if repository in self.hub.gated else False
             about = {"id": repository, "sha": commit, "gated": gated, "private": False, "downloads": 0, "tags": []}
             return self._send(200, {"Content-Type": "application/json"}, json.dumps(about).encode())
         if self._refused(repository, token):
             return None
-        entries = [_entry(path, content) for path, content in self.hub.files(repository).items()]
+        entries = [_entry(path, content) for path, content in self.hub.files(repository, branch).items()]
         start = int(query.get("cursor", ["0"])[0])
         headers = {"Content-Type": "application/json"}
         if start + PAGE < len(entries):
@@ -140,19 +148,20 @@ class _Handler(BaseHTTPRequestHandler):
     def _resolve(self, repository: str, commit: str, path: str, token: str | None) -> None:
         if self._refused(repository, token):
             return
-        content = self.hub.files(repository).get(path)
-        if content is None or commit != self.hub.commit(repository):
+        branch = self.hub.branch(repository, commit)
+        content = self.hub.files(repository, branch).get(path) if branch else None
+        if content is None:
             return self._send(404, {"X-Error-Code": "EntryNotFound"}, b"")
         entry = _entry(path, content)
         if "lfs" not in entry:
             return self._send(200, {"X-Repo-Commit": commit, "ETag": f'"{entry["oid"]}"'}, content)
         elsewhere = self.hub.endpoint.replace("127.0.0.1", "localhost")
         linked = {"X-Linked-Etag": f'"{entry["lfs"]["oid"]}"', "X-Linked-Size": str(len(content))}
-        place = f"{elsewhere}/lfs/{repository}/{path}"
+        place = f"{elsewhere}/lfs/{repository}/{branch}/{path}"
         return self._send(302, {"X-Repo-Commit": commit, "Location": place, **linked}, b"")
 
-    def _content(self, repository: str, path: str) -> None:
-        content = self.hub.files(repository)[path]
+    def _content(self, repository: str, branch: str, path: str) -> None:
+        content = self.hub.files(repository, branch)[path]
         name = path.rsplit("/", 1)[-1]
         if name in self.hub.corrupt:
             content = content[:-1] + bytes([content[-1] ^ 1])

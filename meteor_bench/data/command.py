@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import IO
 
 from meteor_bench import suites
+from meteor_bench.data import lookalike
 from meteor_bench.errors import ConfigError
 from meteor_bench.locate import go_online
+from meteor_bench.records import LOOKALIKES
 from meteor_bench.report.rows import print_rows
 from meteor_bench.settings import names
 
@@ -46,9 +48,11 @@ def check(root: Path, suite: str | None, tasks: str | None, out: IO[str], errors
     if not root.is_dir():
         raise ConfigError(f"--root: {root} is no folder")
     table = examine(root, _rows(suite, tasks))
-    shown = table if as_json else [{k: v for k, v in row.items() if k != "problems"} for row in table]
+    shown = table if as_json else [{k: v for k, v in row.items() if k not in ("problems", "note")} for row in table]
     if shown:
         print_rows(shown, out, as_json=as_json, aside=("benchmarks",))
+    notes = [LOOKALIKES] if lookalike.rows(root) is not None else [row["note"] for row in table if row["note"]]
+    errors.write("".join(f"note: {note}\n" for note in notes))
     return _told((line for row in table for line in row["problems"]), errors)
 
 

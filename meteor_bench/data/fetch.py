@@ -15,9 +15,11 @@ from time import perf_counter
 from meteor_bench.data.archives import unpack
 from meteor_bench.data.cards import Unreadable, count_rows
 from meteor_bench.data.hub import Hub
+from meteor_bench.data.lookalike import rows as lookalikes
 from meteor_bench.data.manifest import WORK, Archive, File, Manifest, Repository, read, sha256, write, wrong
 from meteor_bench.data.plan import CARD, Plan, Problem, make, partial
 from meteor_bench.data.root import check_files
+from meteor_bench.data.videos import check_videos
 from meteor_bench.errors import DataError
 from meteor_bench.files import write_whole
 from meteor_bench.progress import duration, say, size, track
@@ -43,8 +45,11 @@ def fetch(rows: Sequence[Benchmark], root: Path, hub: Hub | None = None) -> list
         What could not be fetched or is not as it should be, a line each.
 
     Raises:
-        DataError: nothing was fetched: another process is at it, the hub does not answer, or the disk is too small.
+        DataError: nothing was fetched: the root holds look-alikes, another process is at it, the hub does not answer,
+            or the disk is too small.
     """
+    if lookalikes(root) is not None:
+        raise DataError(f"{root} holds look-alikes, which real data are not to be mixed with; give another --root")
     root.mkdir(parents=True, exist_ok=True)
     hub = hub or Hub()
     with _held(root):
@@ -58,6 +63,7 @@ def fetch(rows: Sequence[Benchmark], root: Path, hub: Hub | None = None) -> list
             if row.task not in failed:
                 try:
                     check_files(row, root)
+                    check_videos(row, root)
                 except DataError as error:
                     problems.append(Problem((row.task,), str(error)))
         shutil.rmtree(root / WORK / _UNPACKING, ignore_errors=True)
@@ -94,10 +100,9 @@ def _announce(plans: Sequence[Plan], root: Path) -> None:
         DataError: the disk has no room for them.
     """
     for plan in plans:
-        files, missing = plan.to_fetch(), plan.missing(root)
-        total = sum(file.size for file in files)
+        total, missing = plan.size(), plan.missing(root)
         here = f", {size(total - missing)} of it here" if missing < total else ""
-        say(f"{plan.name} at {plan.wanted.commit[:8]}: {len(files)} files, {size(total)}{here}")
+        say(f"{plan.name} at {plan.wanted.commit[:8]}: {len(plan.to_fetch())} files, {size(total)}{here}")
     missing, free = sum(plan.missing(root) for plan in plans), shutil.disk_usage(root).free
     largest = max((plan.space(root) - plan.missing(root) for plan in plans), default=0)
     say(f"to fetch: {size(missing)}; {root} has {size(free)} free")
@@ -112,7 +117,7 @@ class _Meter:
     """How far a fetch is, in megabytes: on a terminal a bar, elsewhere a line for each file."""
 
     def __init__(self, plans: Sequence[Plan]) -> None:
-        self._total = sum(file.size for plan in plans for file in plan.to_fetch())
+        self._total = sum(plan.size() for plan in plans)
         self._done = self._fetched = 0
         self._start = perf_counter()
         self._update: Callable[[int], None] = lambda done: None
@@ -168,6 +173,10 @@ class _Work:
             except Unreadable as error:
                 raise DataError(f"{self._name}: {file.path} is no data on the hub itself ({error})") from None
             self._note(self._now.with_file(replace(file, sha256=file.sha256 or sha256(path), rows=rows)))
+        # Nothing is noted of each: the manifest has said all there is to know, and may name tens of thousands.
+        for place, videos in self._now.videos.items():
+            for file in videos:
+                self._bring(file, self._root / place / file.path)
         for archive in self._now.archives:
             if archive.unpacked is None or any(wrong(self._root / f.path, f) for f in archive.unpacked):
                 self._note(self._now.with_archive(replace(archive, unpacked=None)))

@@ -30,7 +30,7 @@ Answer = TypeVar("Answer")
 
 
 class Gone(DataError):
-    """The hub has a data set, but no longer the commit that was asked for."""
+    """The hub has a data set, but not the branch, or no longer the commit, that was asked for."""
 
 
 class Unreachable(DataError):
@@ -67,18 +67,19 @@ class Hub:
         self._api = HfApi(endpoint=endpoint)
         self._tokens: dict[str, str | bool] = {}
 
-    def listing(self, repository: str, commit: str | None = None) -> Listing:
+    def listing(self, repository: str, revision: str | None = None) -> Listing:
         """All files of a data set.
 
         Args:
-            commit: the present one by default.
+            revision: a branch or a commit; by default the main branch as it is.
 
         Raises:
-            DataError: there is no such data set or commit, it is not given to us, or the hub cannot be reached.
+            Gone: the data set has no such revision.
+            DataError: there is no such data set, it is not given to us, or the hub cannot be reached.
         """
 
         def ask(token: str | bool) -> Listing:
-            found = self._api.dataset_info(repository, revision=commit, token=token, timeout=_SECONDS).sha
+            found = self._api.dataset_info(repository, revision=revision, token=token, timeout=_SECONDS).sha
             assert found is not None  # only answers to narrower questions lack it
             tree = self._api.list_repo_tree(
                 repository, recursive=True, revision=found, repo_type="dataset", token=token
@@ -149,7 +150,7 @@ class Hub:
                 f"{repository} is gated: accept its licence at {page} and set HF_TOKEN to a token of that account"
             ) from None
         except errors.RevisionNotFoundError:
-            raise Gone(f"{repository}: the hub no longer has the commit that the manifest names") from None
+            raise Gone(f"{repository}: the hub has no such revision of it") from None
         except errors.RepositoryNotFoundError:
             raise DataError(
                 f"{repository}: the hub shows no such data set to us; if it is private, set HF_TOKEN"

@@ -7,6 +7,7 @@ import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from meteor_bench.data.cards import matching
@@ -87,6 +88,8 @@ class Repository:
         commit: of the hub.
         fetched: when it was last fetched, UTC.
         tasks: benchmarks it was fetched for.
+        videos: files that are videos themselves: folder of the root -> what lies in it by its path in the repository.
+        revision: branch that the commit was of; None for the main one.
     """
 
     commit: str
@@ -94,6 +97,15 @@ class Repository:
     tasks: tuple[str, ...]
     files: tuple[File, ...]
     archives: tuple[Archive, ...] = ()
+    videos: Mapping[str, tuple[File, ...]] = field(default_factory=dict)
+    revision: str | None = None
+
+    def clips(self) -> Iterator[tuple[str, int]]:
+        """Path in the root and size of all videos that are known."""
+        for archive in self.archives:
+            yield from ((file.path, file.size) for file in archive.unpacked or ())
+        for folder, files in self.videos.items():
+            yield from ((f"{folder}/{file.path}", file.size) for file in files)
 
     def with_file(self, file: File) -> Repository:
         """The same with other knowledge of a file."""
@@ -126,12 +138,19 @@ def read(root: Path) -> Manifest | None:
     if not file.is_file():
         return None
     try:
-        found: Manifest = fit(json.loads(file.read_text(encoding="utf-8")), Manifest)
+        stat = file.stat()
+        return _parsed(file, stat.st_ino, stat.st_mtime_ns)
     except (OSError, ValueError, PlainError) as error:
         raise DataError(
             f"{file} cannot be read ({' '.join(str(error).split())}); remove it and fetch the data again: what is "
             "there is kept"
         ) from None
+
+
+@lru_cache(maxsize=1)
+def _parsed(file: Path, inode: int, changed_ns: int) -> Manifest:
+    """As the file was at that time; each of a suite's benchmarks asks for it, and it may name tens of thousands."""
+    found: Manifest = fit(json.loads(file.read_text(encoding="utf-8")), Manifest)
     return found
 
 
@@ -181,7 +200,7 @@ def command(root: Path, tasks: Iterable[str]) -> str:
 
 
 def pending(root: Path, repository: str, folder: str, archives: Iterable[str]) -> Iterator[str]:
-    """Videos that a root should hold in a folder and does not: archives not yet unpacked, files gone or cut.
+    """Videos that a root should hold in a folder and does not: archives not yet unpacked, files gone, cut or not come.
 
     Args:
         archives: patterns of the archives that matter.
@@ -192,12 +211,12 @@ def pending(root: Path, repository: str, folder: str, archives: Iterable[str]) -
     manifest = read(root)
     known = manifest.repositories.get(repository) if manifest else None
     patterns = list(archives)
-    for archive in known.archives if known else ():
-        if not any(matching([archive.parts[0].path], pattern) for pattern in patterns):
-            continue
-        if archive.unpacked is None:
+    if known is None:
+        return
+    for archive in known.archives:
+        if archive.unpacked is None and any(matching([archive.parts[0].path], pattern) for pattern in patterns):
             yield archive.parts[0].path
-        for file in archive.unpacked or ():
-            there = root / file.path
-            if Path(file.path).is_relative_to(folder) and not (there.is_file() and there.stat().st_size == file.size):
-                yield file.path
+    for path, size in known.clips():
+        there = root / path
+        if path.startswith(f"{folder}/") and not (there.is_file() and there.stat().st_size == size):
+            yield path

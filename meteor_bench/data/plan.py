@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,13 +42,21 @@ class Plan:
     card: str
     tasks: tuple[str, ...]
 
-    def to_fetch(self) -> list[File]:
-        """Files of rows, then those of archives that have not been unpacked."""
-        return [*self.wanted.files, *(p for a in self.wanted.archives if a.unpacked is None for p in a.parts)]
+    def to_fetch(self) -> list[tuple[File, str]]:
+        """Files of rows, those that are videos, those of archives that have not been unpacked; with their folders."""
+        return [
+            *((file, self.name) for file in self.wanted.files),
+            *((file, folder) for folder, files in self.wanted.videos.items() for file in files),
+            *((part, f"{WORK}/{self.name}") for a in self.wanted.archives if a.unpacked is None for part in a.parts),
+        ]
+
+    def size(self) -> int:
+        """Bytes of these."""
+        return sum(file.size for file, _ in self.to_fetch())
 
     def missing(self, root: Path) -> int:
         """Bytes that have to come from the hub, judged by sizes alone."""
-        return sum(file.size - _have(root, self.name, file) for file in self.to_fetch())
+        return sum(file.size - _have(root, self.name, file, root / folder) for file, folder in self.to_fetch())
 
     def space(self, root: Path) -> int:
         """Bytes that the disk must have free: an archive is removed once its videos are unpacked."""
@@ -95,10 +103,17 @@ def _plan(
     known: Repository | None,
     root: Path,
 ) -> Plan:
+    revision = next((row.revision for row in readers if row.dataset == name), None)
+    again = f"remove {root / name} and fetch it again for the present one"
+    if known is not None and known.revision != revision:
+        here, read = known.revision or "main", revision or "main"
+        raise DataError(f"{name}: what is here is of the hub's branch {here}, lmms-eval reads {read}; {again}")
     try:
-        listing = hub.listing(name, known.commit if known else None)
-    except Gone as error:
-        raise DataError(f"{error}; remove {root / name} and fetch it again for the present one") from None
+        listing = hub.listing(name, known.commit if known else revision)
+    except Gone:
+        if known is None:
+            raise DataError(f"{name} has no branch {revision} on the hub") from None
+        raise DataError(f"{name}: the hub no longer has the commit that the manifest names; {again}") from None
     if CARD not in listing.files:
         raise DataError(f"{name} has no {CARD} on the hub, so that its splits cannot be told apart")
     card = hub.text(name, listing.commit, listing.files[CARD], root / WORK / name / CARD)
@@ -110,13 +125,15 @@ def _plan(
     except Unreadable as error:
         raise DataError(f"{name}: its card on the hub is broken ({error})") from None
     done = {archive.key: archive for archive in known.archives} if known else {}
-    waiting = _archives(listing.files, [row for row in everybody.values() if row.dataset == name])
+    shown = [row for row in everybody.values() if row.dataset == name]
     wanted = Repository(
         commit=listing.commit,
         fetched=datetime.now(UTC).isoformat(timespec="seconds"),
         tasks=tuple(sorted(everybody)),
         files=tuple(files),
-        archives=tuple(done.get(archive.key, archive) for archive in waiting),
+        archives=tuple(done.get(archive.key, archive) for archive in _archives(listing, shown)),
+        videos=_videos(listing, shown),
+        revision=revision,
     )
     return Plan(name, wanted, cut, tuple(dict.fromkeys(row.task for row in readers)))
 
@@ -132,22 +149,38 @@ def _chosen(name: str, card: str, listing: Listing, parts: Iterable[Part]) -> li
     return list(chosen.values())
 
 
-def _archives(files: Mapping[str, File], rows: Iterable[Benchmark]) -> list[Archive]:
+def _archives(listing: Listing, rows: Iterable[Benchmark]) -> list[Archive]:
     """Of videos, by the rows' patterns; each once."""
     found: dict[tuple[str, ...], Archive] = {}
     for row in rows:
         for pattern in row.archives:
-            named = [files[path] for path in matching(sorted(files), pattern)]
-            if not named:
-                raise DataError(f"{row.dataset} has no {pattern} on the hub, which holds the videos of {row.task}")
-            assert row.unpack is not None, f"{row.task}: archives without a folder"
-            found |= {archive.key: archive for archive in grouped(named, row.unpack)}
+            folder, files = _matched(listing, row, pattern)
+            found |= {archive.key: archive for archive in grouped(files, folder)}
     return list(found.values())
 
 
-def _have(root: Path, repository: str, file: File) -> int:
-    whole = (root / repository / file.path, root / WORK / repository / file.path)
-    for path in (*whole, partial(root, repository, file)):
+def _videos(listing: Listing, rows: Iterable[Benchmark]) -> dict[str, tuple[File, ...]]:
+    """Files that are videos, by the rows' patterns and the folders they are put in; each once."""
+    found: dict[str, dict[str, File]] = {}
+    for row in rows:
+        for pattern in row.files:
+            folder, files = _matched(listing, row, pattern)
+            found.setdefault(folder, {}).update((file.path, file) for file in files)
+    return {folder: tuple(files.values()) for folder, files in found.items()}
+
+
+def _matched(listing: Listing, row: Benchmark, pattern: str) -> tuple[str, list[File]]:
+    """Files of a pattern, and the folder of the root that they are for."""
+    named = [listing.files[path] for path in matching(sorted(listing.files), pattern)]
+    if not named:
+        where = f"{row.dataset} has no {pattern} on the hub at commit {listing.commit[:8]}"
+        raise DataError(f"{where}, which holds the videos of {row.task}")
+    assert row.unpack is not None, f"{row.task}: videos without a folder"
+    return row.unpack, named
+
+
+def _have(root: Path, repository: str, file: File, folder: Path) -> int:
+    for path in (folder / file.path, partial(root, repository, file)):
         if path.is_file() and path.stat().st_size <= file.size:
             return path.stat().st_size
     return 0

@@ -18,17 +18,20 @@ from meteor_bench.data.cards import Part, Unreadable, count_rows, parts_of, sele
 from meteor_bench.errors import DataError
 from meteor_bench.suites import Benchmark
 
-__all__ = ["check_files", "digest"]
+__all__ = ["check_files", "digest", "files_of"]
 
 
-def check_files(row: Benchmark, root: Path) -> None:
+def check_files(row: Benchmark, root: Path, *, whole: bool = True) -> None:
     """Look for everything that a benchmark reads, without reading the rows.
+
+    Args:
+        whole: also for every single video that the manifest names.
 
     Raises:
         DataError: naming data set, file and remedy.
     """
     for repository, part in parts_of(row):
-        files = _files(row, root, repository, part)
+        files = files_of(row, root, repository, part)
         found = sum(_count(row, root, file) for file in files)
         if part.split is not None and found != row.n:
             raise DataError(
@@ -36,14 +39,14 @@ def check_files(row: Benchmark, root: Path) -> None:
                 f"{_again(row, root)} (if it stays so, the hub has another version than this suite is for)"
             )
     if row.videos:
-        _check_videos(row, root, row.videos)
+        _check_videos(row, root, row.videos, whole=whole)
 
 
 def digest(row: Benchmark, root: Path) -> str:
     """SHA-256 of a benchmark's files wherever they lie; of its videos, names and sizes only."""
     total = hashlib.sha256()
     for repository, part in parts_of(row):
-        for file in _files(row, root, repository, part):
+        for file in files_of(row, root, repository, part):
             stat = file.stat()
             total.update(_content(file, stat.st_size, stat.st_mtime_ns).encode())
     if row.videos:
@@ -57,8 +60,12 @@ def _again(row: Benchmark, root: Path) -> str:
     return f"fetch it: {manifest.command(root, [row.task])}"
 
 
-def _files(row: Benchmark, root: Path, repository: str, part: Part) -> list[Path]:
-    """The files of a part."""
+def files_of(row: Benchmark, root: Path, repository: str, part: Part) -> list[Path]:
+    """The files of a part.
+
+    Raises:
+        DataError: one is missing.
+    """
     folder = root / repository
     card = folder / "README.md"
     if not card.is_file():
@@ -82,8 +89,8 @@ def _count(row: Benchmark, root: Path, file: Path) -> int:
         raise DataError(f"{row.task}: {file} is cut or no data ({error}); {_again(row, root)}") from None
 
 
-def _check_videos(row: Benchmark, root: Path, folder: str) -> None:
-    missing = list(manifest.pending(root, row.dataset, folder, row.archives))
+def _check_videos(row: Benchmark, root: Path, folder: str, *, whole: bool) -> None:
+    missing = list(manifest.pending(root, row.dataset, folder, row.archives)) if whole else []
     if missing:
         more = f" and {len(missing) - 1} more are" if len(missing) > 1 else " is"
         raise DataError(
@@ -91,11 +98,7 @@ def _check_videos(row: Benchmark, root: Path, folder: str) -> None:
             f"{_again(row, root)}"
         )
     if not (root / folder).is_dir():
-        known = manifest.read(root)
-        entry = known.repositories.get(row.dataset) if known else None
-        fetched = entry is not None and row.task in entry.tasks
-        remedy = f"the hub has none for it; unpack those of {row.dataset} there" if fetched else _again(row, root)
-        raise DataError(f"{row.task}: no videos in {root / folder}; {remedy}")
+        raise DataError(f"{row.task}: no videos in {root / folder}; {_again(row, root)}")
 
 
 @cache

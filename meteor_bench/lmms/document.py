@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from meteor_bench.data.lookalike import counted
 from meteor_bench.errors import ConfigError, UnsupportedError
 from meteor_bench.lmms import tasks
 from meteor_bench.lmms.harness import Quiet
@@ -62,8 +64,11 @@ class Document:
             return Scored(worded(answer), sample_score(self.benchmark, self.task, results))
 
 
-def parse(sample: str) -> tuple[Benchmark, int]:
+def parse(sample: str, root: Path | None = None) -> tuple[Benchmark, int]:
     """The benchmark and document number of "pocket_gqa/12".
+
+    Args:
+        root: where its data are, if that is known.
 
     Raises:
         ConfigError: it is no such name, or there is no such document.
@@ -71,7 +76,7 @@ def parse(sample: str) -> tuple[Benchmark, int]:
     task, slash, number = sample.partition("/")
     if not slash or not number.isdecimal():
         raise ConfigError(f"a sample is called <benchmark>/<document>, say pocket_gqa/12, not '{sample}'")
-    row = benchmark(task)
+    row = counted(benchmark(task), root)
     if int(number) >= row.n:
         raise ConfigError(f"{task} has documents 0 to {row.n - 1}, not {number}")
     return row, int(number)
@@ -90,7 +95,7 @@ def find(sample: str, session: Session, inputs: Inputs = HERE) -> Document:
         DataError: the data are missing or corrupted.
         UnsupportedError: the document asks for something other than one answer.
     """
-    row, number = parse(sample)
+    row, number = parse(sample, inputs.data_root)
     tasks.check(row, inputs)
     index = tasks.index([row])
     from meteor_bench.lmms.plugin import MeteorBench

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from meteor_bench.data.lookalike import counted
 from meteor_bench.errors import DataError, UnknownNameError
 from meteor_bench.lmms import tasks as known
 from meteor_bench.lmms.harness import Quiet, load_evaluator
@@ -85,7 +86,7 @@ def evaluate(
         ConfigError: nothing says where its data are.
         DataError: its data are missing, corrupted or of another size than the table says.
     """
-    rows = [benchmark(task) for task in tasks]
+    rows = [counted(benchmark(task), inputs.data_root) for task in tasks]
     for row in rows:
         known.check(row, inputs)
     index = known.index(rows, task_dirs)

@@ -8,13 +8,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from meteor_bench.data import lookalike
 from meteor_bench.data.root import check_files
+from meteor_bench.data.videos import check_videos
 from meteor_bench.errors import ConfigError, DataError, UnknownNameError
 from meteor_bench.lmms import root
 from meteor_bench.lmms.harness import Quiet, task_manager
 from meteor_bench.lmms.inputs import Inputs
 from meteor_bench.lmms.rows import Rows
 from meteor_bench.locate import is_online
+from meteor_bench.progress import detail
+from meteor_bench.records import LOOKALIKES
 from meteor_bench.suites import Benchmark, check_data, resolve, tasks_dir
 
 if TYPE_CHECKING:
@@ -25,9 +29,15 @@ __all__ = ["check", "check_hub_data", "index", "opened"]
 
 def check_hub_data(config: RunConfig) -> None:
     """Find what is wrong with the data of lmms-eval's own tasks before a model is loaded; errors as for `check`."""
-    for row in resolve(config.suite, config.tasks):
+    inputs = Inputs.of(config)
+    asked = resolve(config.suite, config.tasks)
+    if lookalike.rows(inputs.data_root) is not None and any(row.stock for row in asked):
+        detail(LOOKALIKES)
+    for row in asked:
         if row.stock:
-            check(row, Inputs.of(config))
+            check(row, inputs)
+            if inputs.data_root is not None and not inputs.skip_broken:
+                check_videos(row, inputs.data_root, config.limit)
 
 
 def check(row: Benchmark, inputs: Inputs) -> None:
@@ -42,7 +52,7 @@ def check(row: Benchmark, inputs: Inputs) -> None:
         if folder.is_dir():
             check_data(folder)
     elif inputs.data_root is not None:
-        check_files(row, inputs.data_root)
+        check_files(lookalike.counted(row, inputs.data_root), inputs.data_root, whole=not inputs.skip_broken)
     elif not is_online():
         raise ConfigError(
             f"{row.task} needs {row.dataset} of the hub; give --data-root DIR (made by: "
@@ -76,6 +86,7 @@ def opened(row: Benchmark, manager: Any, inputs: Inputs) -> Iterator[Any]:
         ConfigError, DataError: as for `check`; or lmms-eval cannot load the data.
     """
     check(row, inputs)
+    row = lookalike.counted(row, inputs.data_root)
     from lmms_eval.tasks import get_task_dict
     from tenacity import RetryError
 

@@ -96,7 +96,8 @@ class Shelf:
         """
         there = folder.is_dir() and ((folder / "run.json").exists() or any(folder.glob("*/run.json")))
         runs = [load_run(path) for path in find_runs(folder)] if there else []
-        finished = [run for run in runs if run.record.status == "complete"]
+        # What was asked of look-alikes has no place beside a paper's numbers.
+        finished = [run for run in runs if run.record.status == "complete" and not run.record.lookalike]
         return cls(cells(run for run in finished if run.record.config.limit == limit))
 
     @property

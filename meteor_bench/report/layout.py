@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from meteor_bench.records import RunRecord
+from meteor_bench.records import LOOKALIKES, RunRecord
 from meteor_bench.report import many, one
 from meteor_bench.report.accuracy import accuracy, few_images
 from meteor_bench.report.cells import ADAPTATION, Cell
@@ -91,6 +91,7 @@ def notes(section: Section, cells: Sequence[Cell]) -> list[str]:
         *_environments(section, cells),
         "Intervals: 95 %, clustered by image, never narrower than if no answer had differed; differences are paired, "
         "in points of 100.",
+        *([f"{LOOKALIKES.capitalize()}."] if any(cell.record.lookalike for cell in cells) else []),
         *_few_images(section),
         *_rescaled(record),
     ]

@@ -10,16 +10,14 @@ import pytest
 from meteor_bench.reading import read_run, read_samples
 from scripts.make_lookalikes import make
 from tests.commands import Call
-from tests.lmms.lookalikes import count_as, counts
 
 TASKS = ("pope", "mmmu_val", "videomme")
 QUIET = ("--method", "fastv", "--ratio", "0.5", "--no-baseline")
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    made = make(tmp_path / "root", TASKS)
-    count_as(monkeypatch, counts(made))
+def root(tmp_path: Path) -> Path:
+    make(tmp_path / "root", TASKS)
     return tmp_path / "root"
 
 
@@ -49,6 +47,9 @@ def test_a_run_from_a_root_is_kept_until_its_data_change(call: Call, root: Path)
     assert [task.n for task in record.tasks] == [6, 4, 6] and record.config.data_root == root
     samples = read_samples(folder)
     assert {s.task: s.tokens["reference"] for s in samples} == {"pope": 256, "mmmu_val": 256, "videomme": 256}
+    said = "ook-alike data: nothing measured on it says anything about the benchmark"
+    assert first.err.count(said) == 1 and first.out.count(said) == 1
+    assert record.lookalike and all(task.data.startswith("look-alike ") for task in record.tasks)
     moved = root.rename(root.with_name("moved"))
     again = call(*arguments[:-1], str(moved))
     assert read_run(Path(again.out.splitlines()[-1])).fingerprint == record.fingerprint
@@ -70,3 +71,20 @@ def test_broken_videos_end_a_run_or_are_counted(call: Call, root: Path) -> None:
     record = read_run(Path(skipped.out.splitlines()[-1]))
     assert record.tasks[0].n == 6 and record.tokens is not None and record.tokens.final.min > 0
     shutil.rmtree(root)
+
+
+def test_a_missing_video_is_known_before_a_model_is_loaded(call: Call, root: Path) -> None:
+    (root / "videomme" / "data" / "look00000001.mp4").unlink()
+    arguments = ("run", *QUIET, "--tasks", "videomme", "--data-root", str(root))
+    for more in ((), ("--dry-run",)):
+        stopped = call(*arguments, *more)
+        assert stopped.code == 2 and "weights" not in stopped.err.splitlines()[-1]
+        assert stopped.err.splitlines()[-1].startswith("error: videomme: 1 of 2 videos is missing in ")
+    assert call(*arguments, "--limit", "3", "--dry-run").code == 0
+
+
+@pytest.mark.slow
+def test_missing_videos_are_counted_where_that_is_wanted(call: Call, root: Path) -> None:
+    (root / "videomme" / "data" / "look00000001.mp4").unlink()
+    skipped = call("run", *QUIET, "--tasks", "videomme", "--data-root", str(root), "--skip-broken")
+    assert skipped.code == 1 and "error: 3 samples could not be read and count as wrong" in skipped.err
