@@ -47,10 +47,14 @@ class Documents:
     Args:
         frames: taken of each video.
         remedy: what to do where one cannot be read.
+        otherwise: ends the message of `Broken`: what else can be done.
     """
 
-    def __init__(self, task: str, dataset: Any, frames: int, remedy: str = "fetch the data again") -> None:
-        self._task, self._dataset, self._frames, self._remedy = task, dataset, frames, remedy
+    def __init__(
+        self, task: str, dataset: Any, frames: int, remedy: str = "fetch the data again", otherwise: str = ""
+    ) -> None:
+        self._task, self._dataset, self._frames = task, dataset, frames
+        self._remedy, self._otherwise = remedy, otherwise
         # Our own tasks state the digest of their pictures.
         self._keys = dataset["media_key"][:] if "media_key" in dataset.features else None
         self._encoded = Encoded(dataset)
@@ -126,5 +130,5 @@ class Documents:
         return self._broken(doc_id, f"its picture cannot be read ({why}); {self._remedy}", key)
 
     def _broken(self, doc_id: int, why: str, key: str = "") -> Broken:
-        message = f"{self._task}: row {doc_id}: {why}, or give --skip-broken"
+        message = f"{self._task}: row {doc_id}: {why}{self._otherwise}"
         return Broken(message, key or f"broken {self._task}/{doc_id}")
