@@ -245,6 +245,18 @@ def test_a_filter_that_goes_through_the_documents_meets_no_broken_picture(
     assert [sample["score"] for sample in result.samples] == [1, 1, 1, 0, 1, 1]
 
 
+def test_a_missing_video_is_named_with_the_command_that_fetches_it(root: Path, made: Made, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    for folder in ("lmms-eval", "videomme"):
+        shutil.copytree(root / folder, own / folder)
+    video = own / "videomme" / "data" / "look00000000.mp4"
+    video.unlink()
+    fetch = f"fetch lmms-eval/Video-MME again: meteor-bench data fetch --task videomme --root {own}"
+    says = re.escape(f"{video} is missing; {fetch}, or give --skip-broken")
+    with pytest.raises(DataError, match=f"^videomme: row 0: {says}$"):
+        score(constant("A"), "videomme", own, tmp_path)
+
+
 @pytest.mark.slow
 def test_a_broken_video_names_its_row_or_is_skipped(root: Path, made: Made, tmp_path: Path) -> None:
     own = tmp_path / "own"
@@ -253,7 +265,7 @@ def test_a_broken_video_names_its_row_or_is_skipped(root: Path, made: Made, tmp_
     for damage in (lambda f: f.write_bytes(b"no video"), lambda f: f.unlink()):
         damage(sorted((own / "videomme" / "data").iterdir())[0])
         say = saying(made["videomme"].right)
-        with pytest.raises(DataError, match=r"videomme: row [0-2]: .*look00000000.mp4.* or give --skip-broken"):
+        with pytest.raises(DataError, match=r"videomme: row [0-2]: .*look0+.mp4.*; fetch .*, or give --skip-broken"):
             score(say, "videomme", own, tmp_path / "strict")
         result = score(say, "videomme", own, tmp_path / "lenient", skip_broken=True)
         assert [sample["score"] for sample in result.samples] == [0, 0, 0, 1, 1, 1]
