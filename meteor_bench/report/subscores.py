@@ -15,6 +15,7 @@ from meteor_bench.report.many import breaks, row_names
 from meteor_bench.report.render import KEYS, named
 from meteor_bench.report.sections import Section, sections
 from meteor_bench.report.table import MISSING, Table, fixed
+from meteor_bench.suites import benchmarks
 
 __all__ = ["FORMATS", "as_terminal", "lay_out", "subscores"]
 
@@ -76,6 +77,7 @@ FORMATS: Mapping[str, Callable[[Sequence[Cell]], str]] = {
 def _tables(section: Section) -> Iterator[Table]:
     frame = subscores(section)
     names = row_names(section)
+    known = {name for row in benchmarks().values() for name in row.extra}
     for task, part in frame.groupby("name", sort=False):
         columns = part.drop_duplicates(["kind", "metric"])[["kind", "metric"]].to_records(index=False).tolist()
         if len(columns) < 2:
@@ -86,6 +88,8 @@ def _tables(section: Section) -> Iterator[Table]:
             for at, name in enumerate(names)
         ]
         notes = ["Metrics as lmms-eval gives them, on its scale."] if any(k == "metric" for k, _ in columns) else []
+        if ours := [metric for _, metric in columns if metric in known]:
+            notes.append(f"{', '.join(ours)}: ours, not lmms-eval's.")
         if any(kind == "family" for kind, _ in columns):
             notes.append("Kinds of question: the mean score of their questions, 0 to 100.")
         heads = ["", *(metric for _, metric in columns)]

@@ -107,6 +107,9 @@ def test_sub_scores(made: Made, root: Path, tmp_path: Path) -> None:
     assert pope.metrics["pope_accuracy,none"] == 0.5 and pope.metrics["pope_recall,none"] == 1
     assert pope.metrics["pope_f1_score,none"] == pytest.approx(2 / 3) and pope.metrics["pope_yes_ratio,none"] == 0.5
     assert set(pope.families) == {"adversarial", "popular", "random"}
+    # Two of six are a yes to POPE, and of the truths every other one is.
+    said = score(saying(["yes", " YES", "yes.", "no", "", "yes it is"]), "pope", root, tmp_path / "said")
+    assert said.metrics["pope_yes_ratio_of_answers,none"] == 2 / 6 and said.metrics["pope_yes_ratio,none"] == 0.5
     video = score(saying(["A", "B", "A", "A", "A", "A"]), "videomme", root, tmp_path / "video")
     assert video.families == {"short": 100, "medium": 0, "long": 50} and video.headline == pytest.approx(50)
     subjects = score(saying(made["mmmu_val"].right), "mmmu_val", root, tmp_path / "mmmu")
