@@ -17,7 +17,7 @@ from meteor_bench.report.sections import Section, sections
 from meteor_bench.report.table import MISSING, Table, fixed
 from meteor_bench.suites import benchmarks
 
-__all__ = ["FORMATS", "as_terminal", "lay_out", "subscores"]
+__all__ = ["FORMATS", "as_terminal", "lay_out", "subscores", "tables"]
 
 
 def subscores(section: Section) -> pd.DataFrame:
@@ -42,7 +42,7 @@ def lay_out(cells: Sequence[Cell]) -> list[Table]:
     Raises:
         RecordError: cells that belong together answered different documents.
     """
-    return [table for section in sections(cells) for table in _tables(section)]
+    return [table for section in sections(cells) for table in tables(section)]
 
 
 def as_terminal(cells: Sequence[Cell], stream: IO[str], width: int | None = None) -> None:
@@ -51,9 +51,9 @@ def as_terminal(cells: Sequence[Cell], stream: IO[str], width: int | None = None
     Args:
         width: columns; None for those of the terminal (80 where there is none).
     """
-    tables = lay_out(cells)
-    formats.terminal(tables, stream, width)
-    if not tables:
+    made = lay_out(cells)
+    formats.terminal(made, stream, width)
+    if not made:
         stream.write("no benchmark of these runs has sub-scores\n")
 
 
@@ -74,7 +74,8 @@ FORMATS: Mapping[str, Callable[[Sequence[Cell]], str]] = {
 }
 
 
-def _tables(section: Section) -> Iterator[Table]:
+def tables(section: Section) -> Iterator[Table]:
+    """Those of a section, titled by benchmark and model."""
     frame = subscores(section)
     names = row_names(section)
     known = {name for row in benchmarks().values() for name in row.extra}
