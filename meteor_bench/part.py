@@ -117,9 +117,9 @@ class Part:
         folder.write(self._record(folder))
         if folder.resumed:
             detail(f"{self.title}: goes on in {folder.path}")
-        known: dict[str, int] = {}
+        known = self._known(folder)
         started = perf_counter()
-        with track(self.title, self.questions) as update:
+        with track(self.title, self.questions, sum(known.values())) as update:
 
             def on_progress(task: str, done: int, wanted: int) -> None:
                 known[task] = done
@@ -153,6 +153,16 @@ class Part:
             peak_memory=peak.bytes(),
         )
         return samples
+
+    def _known(self, folder: RunFolder) -> dict[str, int]:
+        """Answers that an interrupted run left, by benchmark; each says its own again when its turn comes."""
+        if not folder.resumed:
+            return {}
+        from meteor_bench.lmms.journal import Journal
+
+        with Journal(folder.journal, self.fingerprint) as journal:
+            counts = journal.counts()
+        return {row.task: counts[row.task] for row in self.benchmarks}
 
     def finish(self, folder: RunFolder, timings: Sequence[LatencySample] = ()) -> None:
         """Write the timings, then the record that declares the run complete. May be called again.

@@ -76,20 +76,30 @@ def mute(muted: bool = True) -> Iterator[None]:
 
 
 @contextmanager
-def track(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a part of a run; the block is given a function that takes the number of steps done so far."""
+def track(title: str, total: int, known: int = 0) -> Iterator[Callable[[int], None]]:
+    """Show a part of a run; the block is given a function that takes the number of steps done so far.
+
+    Args:
+        known: of the total, the steps that an earlier run has done.
+    """
     start = perf_counter()
     around = _shown.get()
     if around is not None:
-        with _line(around.bar, title, total) as update:
+        with _line(around.bar, title, total, known) as update:
             yield update
     elif sys.stderr.isatty():
-        with _bar() as bar, _line(bar, title, total) as update:
+        if known:
+            say(_to_do(title, total, known))
+        with _bar() as bar, _line(bar, title, total, known) as update:
             yield update
     else:
-        say(f"{title}: {total} to do")
+        say(_to_do(title, total, known))
         yield lambda done: None
     detail(f"{title}: done in {perf_counter() - start:.1f} s")
+
+
+def _to_do(title: str, total: int, known: int) -> str:
+    return f"{title}: {known} known, {total - known} to do" if known else f"{title}: {total} to do"
 
 
 @contextmanager
@@ -134,12 +144,13 @@ def _bar(*, estimate: bool = True) -> Iterator[Progress]:
 
 
 @contextmanager
-def _line(bar: Progress | None, title: str, total: int) -> Iterator[Callable[[int], None]]:
+def _line(bar: Progress | None, title: str, total: int, known: int) -> Iterator[Callable[[int], None]]:
     if bar is None:
         yield lambda done: None
         return
-    task = bar.add_task(title, total=total, left="")
+    # What is known says nothing of the speed; several processes count it anew, which must not set the bar back.
+    task = bar.add_task(title, total=total, completed=known, left="")
     try:
-        yield lambda done: bar.update(task, completed=done)
+        yield lambda done: bar.update(task, completed=max(done, known))
     finally:
         bar.remove_task(task)

@@ -54,7 +54,7 @@ class TaskRecord:
         group: the skill it belongs to.
         metric: the headline metric, as lmms-eval names it.
         score: the headline metric on a scale of 0 to 100.
-        metrics: every metric that lmms-eval gave, on its own scale.
+        metrics: every metric that lmms-eval gave, on its own scale; and those of our own.
         sample_metric: the metric that a sample's score is its part in.
         families: mean score of each kind of question, 0 to 100; empty where documents name none.
         n: documents answered.

@@ -52,6 +52,7 @@ class Benchmark:
         mirrors: lmms-eval's task whose metric it has; "" for lmms-eval's own tasks.
         per_sample: metric of the single answers that intervals are made of; None for the headline's own. With "a|b",
             the first that a document has.
+        extra: metrics of our own beside lmms-eval's; names of `lmms.scoring.EXTRA`.
         family: column of the documents, or of what the metric collects of them, whose values have scores of their own.
         also: what else the task reads, as "repository:config".
         videos: folder under the data root that holds its videos.
@@ -74,6 +75,7 @@ class Benchmark:
     mirrors: str = ""
     config: str | None = None
     per_sample: str | None = None
+    extra: tuple[str, ...] = ()
     family: str = "family"
     also: tuple[str, ...] = ()
     videos: str | None = None

@@ -28,6 +28,12 @@ def test_an_interruption_says_nothing_more(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == "unpruned: 3 to do\n"
 
 
+def test_what_an_earlier_run_did_is_not_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    with track("unpruned", 200, 62):
+        pass
+    assert capsys.readouterr().err.splitlines()[0] == "unpruned: 62 known, 138 to do"
+
+
 def test_of_many_runs_only_what_is_said_of_each_remains(capsys: pytest.CaptureFixture[str]) -> None:
     with overall("sweep", 2) as update:
         detail("loading")
@@ -57,6 +63,18 @@ def test_on_a_terminal_the_runs_and_the_part_at_work_are_shown(monkeypatch: pyte
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue())
     assert "fastv at ratio 0.5" in shown and "3" in shown and "[1/2] done\n" in shown
     assert re.search(r"sweep.* 1/2 .*about 100 min left", shown), "all of it fits"
+
+
+def test_a_bar_begins_at_what_is_known_and_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    with track("unpruned", 200, 62) as update:
+        update(5)
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue())
+    assert "unpruned: 62 known, 138 to do\n" in shown
+    assert set(re.findall(r"(\d+)/200", shown)) == {"62"}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from meteor_bench import sources
 from meteor_bench.config import RunConfig
 from meteor_bench.core.probe import KERNEL
 from meteor_bench.core.session import Answer, Request
+from meteor_bench.lmms import evaluate as evaluate_module
 from meteor_bench.lmms.journal import Journal
 from meteor_bench.part import Part
 from meteor_bench.provenance import PACKAGE
@@ -143,6 +145,34 @@ def test_what_can_change_an_answer_reuses_none(killed: Path, monkeypatch: pytest
 @pytest.mark.parametrize("what", SAME)
 def test_what_cannot_goes_on_with_all_of_them(killed: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     assert continued(killed, SAME[what], monkeypatch) == (killed, ANSWER)
+
+
+def again(killed: Path) -> None:
+    """The killed run once more; its engine kills that one too."""
+    with pytest.raises(KeyboardInterrupt):
+        execute(replace(FASTV, out=killed.parent, baseline=False))
+
+
+def test_known_answers_are_not_said_to_be_to_do(killed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    again(killed)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-2:] == [f"fastv at ratio 0.76: goes on in {killed}", "fastv at ratio 0.76: 1 known, 11 to do"]
+
+
+def test_progress_counts_the_known_answers_of_benchmarks_yet_to_come(
+    killed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[int] = []
+
+    def evaluate(*rest: Any, on_progress: Callable[[str, int, int], None], **more: Any) -> None:
+        on_progress("pocket_pope", 3, 6)
+        on_progress("pocket_gqa", 2, 6)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate_module, "evaluate", evaluate)
+    monkeypatch.setattr(part_module, "track", lambda *shown: nullcontext(done.append))
+    again(killed)
+    assert done == [1 + 3, 2 + 3]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from meteor_bench.lmms import tasks as known
 from meteor_bench.lmms.harness import Quiet, load_evaluator
 from meteor_bench.lmms.inputs import HERE, Inputs
 from meteor_bench.lmms.journal import Journal
-from meteor_bench.lmms.scoring import family, sample_score
+from meteor_bench.lmms.scoring import extra, family, sample_score
 from meteor_bench.provenance import fingerprint as hash_of
 from meteor_bench.suites import Benchmark, benchmark
 
@@ -33,7 +33,7 @@ class TaskResult:
 
     Attributes:
         task: its name.
-        metrics: every metric that lmms-eval gave, on its own scale, by "name,filter".
+        metrics: every metric that lmms-eval gave, on its own scale, by "name,filter"; and those of our own.
         headline: the headline metric, 0-100.
         families: mean per-sample score of each family of questions, 0-100; empty where documents name none.
         sample_metric: the metric whose part for one document is `samples[i]["score"]`.
@@ -147,13 +147,14 @@ def _result(row: Benchmark, task: Any, results: Mapping[str, Any], limit: int | 
     if row.metric not in scores:
         raise UnknownNameError(f"metric of {row.task}", row.metric, _metrics(scores))
     expected = min(row.n, limit or row.n)
-    samples = [_sample(row, task, logged) for logged in _of_headline(row, results, expected)]
+    logged = _of_headline(row, results, expected)
+    samples = [_sample(row, task, document) for document in logged]
     if len(samples) != expected:
         raise DataError(f"{row.task}: {len(samples)} of {expected} documents were scored")
     _count_nothing(samples)
     return TaskResult(
         task=row.task,
-        metrics=_metrics(scores),
+        metrics=_metrics(scores) | extra(row, logged),
         headline=float(scores[row.metric]) * row.scale,
         families=_families(samples),
         sample_metric=row.sample_metric,

@@ -23,6 +23,7 @@ __all__ = ["Quiet", "load_evaluator", "task_manager"]
 
 # Read by the libraries when they are imported; a user's own value is respected.
 _ENVIRONMENT = {
+    "DATASETS_VERBOSITY": "error",  # warns of fewer rows than the processes that a task asks for
     "HF_DATASETS_OFFLINE": "1",
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",

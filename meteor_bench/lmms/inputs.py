@@ -40,6 +40,11 @@ class Inputs:
             return "fetch the data again"
         return f"fetch {row.dataset} again: {manifest.command(self.data_root, [row.task])}"
 
+    @property
+    def otherwise(self) -> str:
+        """What else can be done about a picture that cannot be read; nothing is where it is skipped already."""
+        return "" if self.skip_broken else ", or give --skip-broken"
+
 
 HERE = Inputs()
 """Our own benchmarks need none."""

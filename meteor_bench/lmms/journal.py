@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -51,6 +52,10 @@ class Journal:
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def counts(self) -> Counter[str]:
+        """Benchmark -> questions with an answer."""
+        return Counter(key.partition("/")[0] for key in {key for key, _ in self._known})
 
     def get(self, request: Request) -> Answer | None:
         """The answer to exactly this request, None when there is none yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = ["Broken", "Documents", "Media"]
+
+# How its tasks end the process where a video is not there.
+_NOT_THERE = re.compile(r"video path: ?(.+) does not exist, please check", re.IGNORECASE | re.DOTALL)
 
 
 class Broken(DataError):
@@ -47,10 +51,14 @@ class Documents:
     Args:
         frames: taken of each video.
         remedy: what to do where one cannot be read.
+        otherwise: ends the message of `Broken`: what else can be done.
     """
 
-    def __init__(self, task: str, dataset: Any, frames: int, remedy: str = "fetch the data again") -> None:
-        self._task, self._dataset, self._frames, self._remedy = task, dataset, frames, remedy
+    def __init__(
+        self, task: str, dataset: Any, frames: int, remedy: str = "fetch the data again", otherwise: str = ""
+    ) -> None:
+        self._task, self._dataset, self._frames = task, dataset, frames
+        self._remedy, self._otherwise = remedy, otherwise
         # Our own tasks state the digest of their pictures.
         self._keys = dataset["media_key"][:] if "media_key" in dataset.features else None
         self._encoded = Encoded(dataset)
@@ -71,7 +79,7 @@ class Documents:
             try:
                 key = f"{video_key(path)}x{self._frames}"
             except DataError as error:
-                raise self._broken(doc_id, str(error)) from error
+                raise self._broken(doc_id, f"{error}; {self._remedy}") from error
             return Media(key, partial(self._clip, doc_id, path, key))
         digest = hashlib.sha256()
         for picture in self._checked(visuals):
@@ -98,7 +106,7 @@ class Documents:
         try:
             return read_clip(path, self._frames)
         except DataError as error:
-            raise self._broken(doc_id, str(error), key) from error
+            raise self._broken(doc_id, f"{error}; {self._remedy}", key) from error
 
     def _visuals(self, doc_id: int, to_visual: Callable[..., Any], key: str = "") -> Sequence[Any]:
         doc = self._decoded(doc_id, key)
@@ -107,7 +115,7 @@ class Documents:
         except (OSError, SyntaxError) as error:  # what Pillow raises, for PNGs the latter
             raise self._unreadable(doc_id, error, key) from error
         except SystemExit as error:  # lmms-eval's way to say that a video is not there
-            raise self._broken(doc_id, f"{error}; {self._remedy}", key) from error
+            raise self._broken(doc_id, f"{_missing(error)}; {self._remedy}", key) from error
         return visuals
 
     def _decoded(self, doc_id: int, key: str) -> Any:
@@ -126,5 +134,11 @@ class Documents:
         return self._broken(doc_id, f"its picture cannot be read ({why}); {self._remedy}", key)
 
     def _broken(self, doc_id: int, why: str, key: str = "") -> Broken:
-        message = f"{self._task}: row {doc_id}: {why}, or give --skip-broken"
+        message = f"{self._task}: row {doc_id}: {why}{self._otherwise}"
         return Broken(message, key or f"broken {self._task}/{doc_id}")
+
+
+def _missing(error: SystemExit) -> str:
+    """What lmms-eval says is missing, as we say it; other words of its tasks stay."""
+    found = _NOT_THERE.fullmatch(str(error))
+    return f"{found[1]} is missing" if found else " ".join(str(error).split())

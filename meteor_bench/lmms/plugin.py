@@ -187,7 +187,8 @@ class MeteorBench(lmms):  # type: ignore[misc]
             if place not in documents:
                 frames = self._inputs.frames or self._session.frames
                 remedy = self._inputs.remedy(benchmarks().get(task))
-                documents[place] = Documents(task, self.task_dict[task][split], frames, remedy)
+                data = self.task_dict[task][split]
+                documents[place] = Documents(task, data, frames, remedy, self._inputs.otherwise)
             until = generation.get("until") or ()
             try:
                 media = documents[place].media(doc_id, to_visual)

@@ -1,17 +1,17 @@
-"""What one document is worth: the numbers that paired intervals are made of."""
+"""What one document is worth: the numbers that paired intervals are made of. And metrics that lmms-eval lacks."""
 
 from __future__ import annotations
 
 import inspect
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from meteor_bench.errors import UnknownNameError
 from meteor_bench.suites import Benchmark
 
-__all__ = ["family", "sample_score"]
+__all__ = ["EXTRA", "extra", "family", "sample_score"]
 
 _ROTATION = 1_000_000  # MMBench numbers the rotations of question 17 as 1000017, 2000017, ...
 
@@ -44,6 +44,26 @@ def family(row: Benchmark, logged: Mapping[str, Any]) -> str:
         collected = _collected(row, logged)
         value = collected.get(row.family) if isinstance(collected, Mapping) else None
     return "" if value is None else str(value)
+
+
+def _share_of_yes(collected: Sequence[Mapping[str, Any]]) -> float:
+    """Of all answers those that POPE takes for a yes; ``pope_yes_ratio`` counts the truths."""
+    return [entry["prediction"] for entry in collected].count("yes") / len(collected)
+
+
+EXTRA: Mapping[str, Callable[[Sequence[Any]], float]] = {"pope_yes_ratio_of_answers": _share_of_yes}
+"""Metrics of ours, made as lmms-eval's are: of what `Benchmark.sample_metric` collects of each document."""
+
+
+def extra(row: Benchmark, logged: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The metrics of our own that a benchmark has, under keys like lmms-eval's.
+
+    Args:
+        logged: of each document what `process_results` gave, by metric.
+    """
+    collected = [_collected(row, document) for document in logged]
+    filtered = row.metric.partition(",")[2]
+    return {f"{name},{filtered}": EXTRA[name](collected) for name in row.extra}
 
 
 def _collected(row: Benchmark, logged: Mapping[str, Any]) -> Any:

@@ -53,16 +53,16 @@ def sample_frames(path: str | Path, count: int) -> list[Image]:
     import av
 
     if not Path(path).is_file():
-        raise DataError(f"{path}: no such video; fetch the data again, or name another --data-root")
+        raise DataError(f"{path} is missing")
     try:
         index = _index(path)
         pictures = _by_seeking(path, index, count) if index else None
         if pictures is None:
             pictures = _by_decoding_all(path, count)
     except av.FFmpegError as error:
-        raise DataError(f"{path} is no video that can be read: {error.strerror}; fetch it again") from error
+        raise DataError(f"{path} is no video that can be read: {error.strerror}") from error
     if not pictures:
-        raise DataError(f"{path}: none of its frames decodes; fetch it again")
+        raise DataError(f"{path}: none of its frames decodes")
     return pictures
 
 
@@ -110,8 +110,10 @@ def video_key(path: str | Path) -> str:
             total.update(stream.read(EDGE))
             stream.seek(max(size - EDGE, 0))
             total.update(stream.read(EDGE))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing") from error
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}; fetch the data again") from error
+        raise DataError(f"{path}: {error.strerror or error}") from error
     return total.hexdigest()[:16]
 
 
@@ -124,14 +126,14 @@ def _of_folder(folder: Path, count: int) -> list[Image]:
 
     files = _frame_files(folder)
     if not files:
-        raise DataError(f"{folder} holds no frames; fetch it again")
+        raise DataError(f"{folder} holds no frames")
     pictures = []
     for i in uniform(range(len(files)), count):
         try:
             with Image.open(files[i]) as picture:
                 pictures.append(picture.convert("RGB"))
         except (OSError, SyntaxError) as error:
-            raise DataError(f"{files[i]} is no picture that can be read: {error}; fetch it again") from error
+            raise DataError(f"{files[i]} is no picture that can be read: {error}") from error
     return pictures
 
 
@@ -151,7 +153,7 @@ def _open(path: str | Path) -> InputContainer:
     container: InputContainer = av.open(str(path))
     if not container.streams.video:
         container.close()
-        raise DataError(f"{path} holds no video stream; fetch it again")
+        raise DataError(f"{path} holds no video stream")
     container.streams.video[0].thread_type = "AUTO"
     return container
 

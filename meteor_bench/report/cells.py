@@ -19,7 +19,7 @@ from meteor_bench.plain import plain
 from meteor_bench.progress import say
 from meteor_bench.provenance import fingerprint
 from meteor_bench.reading import read_latency, read_run, read_scores
-from meteor_bench.records import LatencySample, RunRecord
+from meteor_bench.records import FAILED, LatencySample, RunRecord
 from meteor_bench.scores import ScoreRecord
 from meteor_bench.store import find_complete, find_runs
 
@@ -127,7 +127,8 @@ class Cell:
     @cached_property
     def notes(self) -> list[str]:
         """Substitutions that the engine made on any sample."""
-        return list(dict.fromkeys(note for run in self.runs for note in run.scores.notes))
+        notes = dict.fromkeys(note for run in self.runs for note in run.scores.notes)
+        return [note for note in notes if not note.startswith(FAILED)]
 
     @cached_property
     def adapted(self) -> bool:

@@ -17,6 +17,7 @@ from meteor_bench.report import many, one
 from meteor_bench.report.accuracy import accuracy, few_images
 from meteor_bench.report.cells import ADAPTATION, Cell
 from meteor_bench.report.counts import tokens
+from meteor_bench.report.failures import failures
 from meteor_bench.report.sections import Section, sections
 from meteor_bench.report.statistics import FEW
 from meteor_bench.report.table import FEW_IMAGES, INFERRED, MARKS, Table
@@ -103,7 +104,7 @@ def notes(section: Section, cells: Sequence[Cell]) -> list[str]:
     for note in dict.fromkeys(note for cell in cells for note in cell.notes):
         about = [cell for cell in cells if note in cell.notes]
         notes.append(f"{', '.join(_names(section, about, cells))}: {note}.")
-    return notes
+    return [*notes, *failures(cells, lambda about: _names(section, about, cells))]
 
 
 def _environments(section: Section, cells: Sequence[Cell]) -> list[str]:

@@ -15,8 +15,9 @@ from meteor_bench.report.many import breaks, row_names
 from meteor_bench.report.render import KEYS, named
 from meteor_bench.report.sections import Section, sections
 from meteor_bench.report.table import MISSING, Table, fixed
+from meteor_bench.suites import benchmarks
 
-__all__ = ["FORMATS", "as_terminal", "lay_out", "subscores"]
+__all__ = ["FORMATS", "as_terminal", "lay_out", "subscores", "tables"]
 
 
 def subscores(section: Section) -> pd.DataFrame:
@@ -41,7 +42,7 @@ def lay_out(cells: Sequence[Cell]) -> list[Table]:
     Raises:
         RecordError: cells that belong together answered different documents.
     """
-    return [table for section in sections(cells) for table in _tables(section)]
+    return [table for section in sections(cells) for table in tables(section)]
 
 
 def as_terminal(cells: Sequence[Cell], stream: IO[str], width: int | None = None) -> None:
@@ -50,9 +51,9 @@ def as_terminal(cells: Sequence[Cell], stream: IO[str], width: int | None = None
     Args:
         width: columns; None for those of the terminal (80 where there is none).
     """
-    tables = lay_out(cells)
-    formats.terminal(tables, stream, width)
-    if not tables:
+    made = lay_out(cells)
+    formats.terminal(made, stream, width)
+    if not made:
         stream.write("no benchmark of these runs has sub-scores\n")
 
 
@@ -73,9 +74,11 @@ FORMATS: Mapping[str, Callable[[Sequence[Cell]], str]] = {
 }
 
 
-def _tables(section: Section) -> Iterator[Table]:
+def tables(section: Section) -> Iterator[Table]:
+    """Those of a section, titled by benchmark and model."""
     frame = subscores(section)
     names = row_names(section)
+    known = {name for row in benchmarks().values() for name in row.extra}
     for task, part in frame.groupby("name", sort=False):
         columns = part.drop_duplicates(["kind", "metric"])[["kind", "metric"]].to_records(index=False).tolist()
         if len(columns) < 2:
@@ -86,6 +89,8 @@ def _tables(section: Section) -> Iterator[Table]:
             for at, name in enumerate(names)
         ]
         notes = ["Metrics as lmms-eval gives them, on its scale."] if any(k == "metric" for k, _ in columns) else []
+        if ours := [metric for _, metric in columns if metric in known]:
+            notes.append(f"{', '.join(ours)}: ours, not lmms-eval's.")
         if any(kind == "family" for kind, _ in columns):
             notes.append("Kinds of question: the mean score of their questions, 0 to 100.")
         heads = ["", *(metric for _, metric in columns)]

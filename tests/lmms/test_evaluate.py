@@ -67,6 +67,13 @@ def test_results_say_where_single_scores_come_from(perfect: dict[str, TaskResult
     assert perfect["pocket_docvqa"].sample_metric == "anls"
 
 
+def test_the_share_of_yes_is_of_the_answers(tmp_path: Path) -> None:
+    said = {"pocket_pope/0": "Yes", "pocket_pope/1": "no", "pocket_pope/2": "maybe"}
+    (pope,) = run(FakeSession(lambda request: said.get(request.key, "yes")), ["pocket_pope"], tmp_path, limit=8)
+    assert [sample["answer"] for sample in pope.samples][:4] == ["Yes", "no", "maybe", "yes"]
+    assert pope.metrics["pope_yes_ratio_of_answers,none"] == 6 / 8
+
+
 @pytest.fixture(scope="module")
 def wrong(tmp_path_factory: pytest.TempPathFactory) -> dict[str, TaskResult]:
     return {result.task: result for result in run(constant("zzz"), ALL, tmp_path_factory.mktemp("wrong"), limit=40)}

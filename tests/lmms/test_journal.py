@@ -41,6 +41,14 @@ def test_another_request_is_not_answered(tmp_path: Path, other: Request) -> None
         assert journal.get(other) is None
 
 
+def test_answers_are_counted_by_benchmark_once_a_question(tmp_path: Path) -> None:
+    with Journal(tmp_path / "a.jsonl", "f" * 64) as journal:
+        for key, question in (("a/0", "?"), ("a/1", "?"), ("a/1", "changed?"), ("b/0", "?")):
+            journal.add(replace(REQUEST, key=key, question=question), ANSWER)
+    with Journal(tmp_path / "a.jsonl", "f" * 64) as journal:
+        assert journal.counts() == {"a": 2, "b": 1}
+
+
 def test_another_fingerprint_is_not_answered_and_not_lost(tmp_path: Path) -> None:
     with Journal(tmp_path / "a.jsonl", "f" * 64) as journal:
         journal.add(REQUEST, ANSWER)

@@ -93,6 +93,8 @@ def test_a_broken_picture_under_a_stated_key_fails_its_questions_alone() -> None
     made._inputs = Inputs(skip_broken=True)
     results = made.generate_until([ask(0), ask(1), ask(2), ask(1, "again?")])
     assert [result.text for result in results] == ["x", "", "", ""]
+    (note,) = results[1].token_counts.to_dict()["notes"]
+    assert note.startswith("failed: t: row 1: ") and note.endswith("; fetch the data again"), "no advice that was taken"
 
 
 def test_generation_arguments_are_read_and_left_alone() -> None:

@@ -107,6 +107,9 @@ def test_sub_scores(made: Made, root: Path, tmp_path: Path) -> None:
     assert pope.metrics["pope_accuracy,none"] == 0.5 and pope.metrics["pope_recall,none"] == 1
     assert pope.metrics["pope_f1_score,none"] == pytest.approx(2 / 3) and pope.metrics["pope_yes_ratio,none"] == 0.5
     assert set(pope.families) == {"adversarial", "popular", "random"}
+    # Two of six are a yes to POPE, and of the truths every other one is.
+    said = score(saying(["yes", " YES", "yes.", "no", "", "yes it is"]), "pope", root, tmp_path / "said")
+    assert said.metrics["pope_yes_ratio_of_answers,none"] == 2 / 6 and said.metrics["pope_yes_ratio,none"] == 0.5
     video = score(saying(["A", "B", "A", "A", "A", "A"]), "videomme", root, tmp_path / "video")
     assert video.families == {"short": 100, "medium": 0, "long": 50} and video.headline == pytest.approx(50)
     subjects = score(saying(made["mmmu_val"].right), "mmmu_val", root, tmp_path / "mmmu")
@@ -210,7 +213,7 @@ def damage(root: Path, *numbers: int) -> None:
 
 UNREADABLE = (
     r"its picture cannot be read \(of no known format\); fetch lmms-lab-encoder/POPE again: "
-    r"meteor-bench data fetch --task pope --root .*, or give --skip-broken"
+    r"meteor-bench data fetch --task pope --root [^,]*"
 )
 
 
@@ -218,7 +221,7 @@ def test_a_broken_picture_names_its_row_or_is_skipped(pope: Path, tmp_path: Path
     """Found when it is decoded; the rows that share it fail together."""
     damage(pope, 3, 5)
     session = constant("yes")
-    with pytest.raises(DataError, match=f"^pope: row [35]: {UNREADABLE}$"):
+    with pytest.raises(DataError, match=f"^pope: row [35]: {UNREADABLE}, or give --skip-broken$"):
         score(session, "pope", pope, tmp_path / "strict")
     result = score(session, "pope", pope, tmp_path / "lenient", skip_broken=True)
     assert [sample["score"] for sample in result.samples] == [0, 1, 0, 0, 0, 0]
@@ -245,6 +248,18 @@ def test_a_filter_that_goes_through_the_documents_meets_no_broken_picture(
     assert [sample["score"] for sample in result.samples] == [1, 1, 1, 0, 1, 1]
 
 
+def test_a_missing_video_is_named_with_the_command_that_fetches_it(root: Path, made: Made, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    for folder in ("lmms-eval", "videomme"):
+        shutil.copytree(root / folder, own / folder)
+    video = own / "videomme" / "data" / "look00000000.mp4"
+    video.unlink()
+    fetch = f"fetch lmms-eval/Video-MME again: meteor-bench data fetch --task videomme --root {own}"
+    says = re.escape(f"{video} is missing; {fetch}, or give --skip-broken")
+    with pytest.raises(DataError, match=f"^videomme: row 0: {says}$"):
+        score(constant("A"), "videomme", own, tmp_path)
+
+
 @pytest.mark.slow
 def test_a_broken_video_names_its_row_or_is_skipped(root: Path, made: Made, tmp_path: Path) -> None:
     own = tmp_path / "own"
@@ -253,7 +268,7 @@ def test_a_broken_video_names_its_row_or_is_skipped(root: Path, made: Made, tmp_
     for damage in (lambda f: f.write_bytes(b"no video"), lambda f: f.unlink()):
         damage(sorted((own / "videomme" / "data").iterdir())[0])
         say = saying(made["videomme"].right)
-        with pytest.raises(DataError, match=r"videomme: row [0-2]: .*look00000000.mp4.* or give --skip-broken"):
+        with pytest.raises(DataError, match=r"videomme: row [0-2]: .*look0+.mp4.*; fetch .*, or give --skip-broken"):
             score(say, "videomme", own, tmp_path / "strict")
         result = score(say, "videomme", own, tmp_path / "lenient", skip_broken=True)
         assert [sample["score"] for sample in result.samples] == [0, 0, 0, 1, 1, 1]

@@ -174,6 +174,25 @@ def test_many_methods_start_with_the_best_and_the_controls(chapter: Chapter) -> 
     assert len({colours(many)[label] for label in shown}) == AT_FIRST
 
 
+def test_a_benchmark_s_sub_scores_are_folded_below_its_score(tmp_path: Path) -> None:
+    for config in (RunConfig(out=tmp_path), RunConfig(method="fastv", ratio=0.5, out=tmp_path)):
+        rows = synthetic.samples(config)
+        plain, *others = synthetic.record(config, rows, None).tasks
+        said = {"m,none": 0.25, f"{EVIL},none": 1 - config.ratio}
+        parts = replace(plain, metrics=said, families={"far": 12.5})
+        synthetic.write(config, rows=rows, tasks=(parts, *others))
+    (made,) = chapters(load(tmp_path))
+    text = page([made])
+    folded = text.partition("Metrics and kinds of question")[2].partition("</figure>")[0]
+    (table,) = Tables(folded).tables
+    heads, *rows_shown = [[cell for cell, _ in row] for row in table]
+    assert heads == ["", "m", EVIL, "far"]
+    assert rows_shown == [["unpruned", "0.25", "1", "12.5"], ["fastv 0.5", "0.25", "0.5", "12.5"]]
+    assert folded.count("<details><summary>scienceqa</summary>") == folded.count("<summary>") == 1
+    assert "onclick='x'" not in text
+    assert "Metrics and kinds" not in page([replace(made, subscores=())])
+
+
 def test_it_is_small_and_the_same_each_time(text: str, chapter: Chapter) -> None:
     assert len(text) < 700_000
     assert page([chapter]) == text

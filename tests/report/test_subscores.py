@@ -15,6 +15,7 @@ from meteor_bench.config import RunConfig
 from meteor_bench.records import TaskRecord
 from meteor_bench.report import subscores
 from meteor_bench.report.cells import Cell, load
+from meteor_bench.report.table import MISSING
 from tests import synthetic
 
 ZERO = TaskRecord("", "general", "", 0.0, {}, "exact_match", {}, 40, 40, "d" * 64)
@@ -23,7 +24,7 @@ POPE = replace(
     task="pocket_pope",
     metric="pope_f1_score,none",
     score=80.0,
-    metrics={"pope_f1_score,none": 0.8, "pope_accuracy,none": 0.75},
+    metrics={"pope_f1_score,none": 0.8, "pope_accuracy,none": 0.75, "pope_yes_ratio_of_answers,none": 0.4},
 )
 MME = replace(ZERO, task="mme", metric="mme_perception_score,none", metrics={"mme_cognition_score,none": 287.857})
 LONG = replace(ZERO, task="long", group="video", families={"15": 25.0, "3600": 100 / 3, "60": 50.0})
@@ -46,8 +47,11 @@ def cells(tmp_path: Path) -> list[Cell]:
 
 def test_a_table_for_each_benchmark_with_more_than_its_score(cells: list[Cell]) -> None:
     pope, long = subscores.lay_out(cells)
-    assert (pope.title, pope.columns) == ("pocket_pope: pocket", ["", "pope_f1_score", "pope_accuracy"])
-    assert pope.rows == [["unpruned", "0.8", "0.75"], ["random 0.5", "0.6", "0.6"]], "the mean over the seeds"
+    assert pope.title == "pocket_pope: pocket"
+    assert pope.columns == ["", "pope_f1_score", "pope_accuracy", "pope_yes_ratio_of_answers"]
+    # The mean over the seeds; a run that is older than a metric lacks it.
+    assert pope.rows == [["unpruned", "0.8", "0.75", "0.4"], ["random 0.5", "0.6", "0.6", MISSING]]
+    assert "pope_yes_ratio_of_answers: ours, not lmms-eval's." in pope.notes[0]
     assert long.columns == ["", "15", "60", "3600"] and long.rows[0] == ["unpruned", "25.0", "50.0", "33.3"]
 
 
@@ -57,7 +61,7 @@ def test_every_format_has_the_numbers(cells: list[Cell]) -> None:
     assert (cognition["name"], cognition["kind"], cognition["score"]) == ("mme", "metric", 287.857)
     lines = list(csv.DictReader(io.StringIO(subscores.FORMATS["csv"](cells))))
     assert len(lines) == len(table) and {line["table"] for line in lines} == {"sub-scores"}
-    assert "| random 0.5 | 0.6 | 0.6 |" in subscores.FORMATS["markdown"](cells)
+    assert f"| random 0.5 | 0.6 | 0.6 | {MISSING} |" in subscores.FORMATS["markdown"](cells)
     assert "random 0.5 & 0.6 & 0.6" in subscores.FORMATS["latex"](cells)
 
 

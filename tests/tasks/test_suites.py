@@ -11,6 +11,7 @@ import yaml
 
 from meteor_bench import suites
 from meteor_bench.errors import DataError, UnknownNameError
+from meteor_bench.lmms.scoring import EXTRA
 
 
 def test_the_suites_are_the_ones_promised() -> None:
@@ -49,6 +50,12 @@ def test_rows_know_their_name_and_the_metric_of_single_answers() -> None:
     assert suites.benchmark("pocket_gqa").sample_metric == "exact_match"
     assert suites.benchmark("pocket_pope").sample_metric == "pope_accuracy"
     assert all(row.task == name for name, row in suites.benchmarks().items())
+
+
+def test_metrics_of_our_own_are_known_to_the_scoring() -> None:
+    rows = suites.benchmarks().values()
+    assert {name for row in rows for name in row.extra} == set(EXTRA)
+    assert [row.task for row in rows if row.extra] == ["pocket_pope", "pope"]
 
 
 def test_named_tasks_win_over_the_suite_and_come_once() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from meteor_bench.files import check_writable, write_whole
 from meteor_bench.reading import read_samples
 from meteor_bench.records import worded
+from meteor_bench.report import subscores
 from meteor_bench.report.cells import Cell
 from meteor_bench.report.html.data import settings
 from meteor_bench.report.html.page import Chapter, page
@@ -74,6 +75,7 @@ def _chapter(section: Section, pictures: int, most: int) -> Chapter:
         pictures=drawn,
         why_no_pictures="" if drawn else NO_PICTURES,
         reported=reported(section),
+        subscores=list(subscores.tables(section)),
     )
 
 

@@ -19,6 +19,7 @@ from meteor_bench.report.html.markup import Html, tag
 from meteor_bench.report.html.reported import Reported
 from meteor_bench.report.html.samples import Questions
 from meteor_bench.report.sections import CONTROLS
+from meteor_bench.report.table import Table
 
 __all__ = ["AT_FIRST", "Chapter", "at_first", "colours", "page"]
 
@@ -44,6 +45,7 @@ class Chapter:
         pictures: as `pictures.draw` gives them.
         why_no_pictures: said where there are none.
         reported: papers' tables with rows that were run here.
+        subscores: a table for each benchmark that has more to it than its score.
     """
 
     model: str
@@ -56,6 +58,7 @@ class Chapter:
     pictures: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     why_no_pictures: str = ""
     reported: Sequence[Reported] = ()
+    subscores: Sequence[Table] = ()
 
     @property
     def towers(self) -> list[str]:

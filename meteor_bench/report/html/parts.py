@@ -89,7 +89,22 @@ def _accuracy(s: Chapter, index: int, colours: Mapping[str, str]) -> Html:
         tables.accuracy(s.settings, colours, columns, name),
         Html("<div style='height:18px'></div>"),
         _figure("Each benchmark", [_ratios(s)], "bars", foot, legend=True),
+        _subscores(s),
     )
+
+
+def _subscores(s: Chapter) -> Html | None:
+    """Folded: a row for each setting and a column for each kind of question are read one benchmark at a time."""
+    if not s.subscores:
+        return None
+    short = shortened(s.tasks)
+    folded = []
+    for table in s.subscores:
+        task = table.title.partition(":")[0]
+        side = tag("div", *tables.printed(table), class_="side")
+        folded.append(tag("details", tag("summary", short.get(task, task)), side))
+    caption = tag("figcaption", tag("h3", "Metrics and kinds of question"))
+    return tag("figure", caption, *folded, class_="figure")
 
 
 def _tokens(s: Chapter, index: int, colours: Mapping[str, str]) -> Html:

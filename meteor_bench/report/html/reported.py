@@ -9,7 +9,7 @@ from meteor_bench.paper.layout import Filled, Origin, sides
 from meteor_bench.paper.numbers import paper, papers
 from meteor_bench.paper.shelf import Shelf
 from meteor_bench.report.html.markup import Html, tag
-from meteor_bench.report.html.tables import scroll
+from meteor_bench.report.html.tables import printed
 from meteor_bench.report.sections import Section
 from meteor_bench.report.table import REPORTED, Table
 
@@ -64,17 +64,5 @@ _SAID = {
 
 
 def _side(origin: Origin, table: Table) -> Html:
-    head = tag("tr", *(tag("th", tag("span", text), scope="col") for text in table.columns))
-    rows = (
-        tag(
-            "tr",
-            tag("th", row[0], scope="row"),
-            *(tag("td", text) for text in row[1:]),
-            class_="starts" if i in table.breaks else None,
-        )
-        for i, row in enumerate(table.rows)
-    )
-    made = tag("table", tag("thead", head), tag("tbody", *rows), class_="paper")
-    notes = tag("ul", *(tag("li", note) for note in table.notes), class_="notes small")
     badge = tag("span", _SAID[origin], class_=f"badge {origin}")
-    return tag("div", badge, scroll(made, len(table.rows)), notes, class_="side", data_origin=origin)
+    return tag("div", badge, *printed(table), class_="side", data_origin=origin)

@@ -10,7 +10,7 @@ from meteor_bench.report.html.data import Setting
 from meteor_bench.report.html.markup import Html, counted, tag
 from meteor_bench.report.statistics import FEW
 
-__all__ = ["accuracy", "latency", "numbers", "scroll", "tokens"]
+__all__ = ["accuracy", "latency", "numbers", "printed", "scroll", "tokens"]
 
 # Rows above which a table gets a window of its own, its head always in sight.
 TALL = 30
@@ -230,3 +230,20 @@ def _table(
 def scroll(table: Html, rows: int) -> Html:
     """A table in a box that scrolls sideways, and down where there are many rows."""
     return tag("div", table, class_="scroll tall" if rows > TALL else "scroll", tabindex="0")
+
+
+def printed(table: text.Table) -> tuple[Html, Html]:
+    """A table as the other formats print it, and its notes."""
+    head = tag("tr", *(tag("th", tag("span", name), scope="col") for name in table.columns))
+    rows = (
+        tag(
+            "tr",
+            tag("th", row[0], scope="row"),
+            *(tag("td", cell) for cell in row[1:]),
+            class_="starts" if i in table.breaks else None,
+        )
+        for i, row in enumerate(table.rows)
+    )
+    made = tag("table", tag("thead", head), tag("tbody", *rows), class_="paper")
+    notes = tag("ul", *(tag("li", note) for note in table.notes), class_="notes small")
+    return scroll(made, len(table.rows)), notes
