@@ -61,7 +61,7 @@ class Journal:
         """The answer to exactly this request, None when there is none yet."""
         from meteor_bench.core.session import Answer
 
-        line = self._known.get((request.key, _digest(request)))
+        line = self._known.get((request.key, _digest(request))) if self._known else None
         if line is None:
             return None
         return Answer(line["text"], line["tokens"], line["latency_ms"], line["flops"], tuple(line["notes"]))
