@@ -31,17 +31,17 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from meteor_bench.config import RunConfig
+from meteor_bench.config.run_config import RunConfig
 from meteor_bench.core.clock import Clock
-from meteor_bench.core.session import Session
+from meteor_bench.data.suites import Benchmark, benchmark, calibration_requests
+from meteor_bench.engine.factory import blueprint
+from meteor_bench.engine.session import Session
 from meteor_bench.lmms import tasks
 from meteor_bench.lmms.harness import Quiet, load_evaluator
 from meteor_bench.lmms.inputs import HERE
 from meteor_bench.lmms.journal import Journal
-from meteor_bench.models.pocket_modules import load_pocket
-from meteor_bench.models.pocket_tokenizer import PocketTokenizer
-from meteor_bench.run import build_session
-from meteor_bench.suites import Benchmark, benchmark
+from meteor_bench.models.pocket.modules import load_pocket
+from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 
 SUITES = {
     "shared": ("pocket_gqa", "pocket_pope"),
@@ -240,7 +240,7 @@ def main() -> None:
     given = parser.parse_args()
 
     load_evaluator()
-    session = build_session(RunConfig(method=given.method, ratio=given.ratio), "cpu")
+    session = blueprint(RunConfig(method=given.method, ratio=given.ratio, device="cpu")).session(calibration_requests)
     session.clock = session.engine.clock = clock = Union(torch.device("cpu"))
     one, many = stock_model(1, clock), stock_model(given.batch, clock)
     contestants: dict[str, Callable[[Journal], Any]] = {

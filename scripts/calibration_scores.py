@@ -13,14 +13,15 @@ from collections.abc import Callable, Sequence
 import yaml
 from PIL import Image
 
-from meteor_bench import suites
-from meteor_bench.core.build import build
-from meteor_bench.core.session import Request, Session
+from meteor_bench.core.request import Request
+from meteor_bench.data import suites
+from meteor_bench.engine.factory import build
+from meteor_bench.engine.session import Session
 
 
 def requests(blank: bool = False) -> tuple[list[Request], dict[str, str]]:
     """The calibration questions and their answers; ``blank`` shows plain grey in place of each picture."""
-    items = list(suites.calibration_requests())
+    items = list(suites.calibration_items())
 
     def media(item: suites.CalibrationItem) -> Callable[[], Sequence[Image.Image]]:
         if not blank:

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow.parquet as parquet
 import yaml
 
-from meteor_bench import suites
+from meteor_bench.data import suites
 from meteor_bench.data.lookalike import declare
 from scripts.lookalikes import pictures, videos
 from scripts.lookalikes import row as of

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from meteor_bench.catalogue import CARDS, card_row
+from meteor_bench.cli.listing import CARDS, card_row
+from meteor_bench.core.registry import MODELS
 from meteor_bench.models.sizes import measure
-from meteor_bench.progress import track
-from meteor_bench.registry import MODELS
+from meteor_bench.utils.progress import track
 
 
 def row(name: str) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from meteor_bench import catalogue  # noqa: E402
-from meteor_bench.files import write_whole  # noqa: E402
-from meteor_bench.registry import METHODS  # noqa: E402
+from meteor_bench.cli import listing  # noqa: E402
+from meteor_bench.core.registry import METHODS  # noqa: E402
 from meteor_bench.report.accuracy import accuracy  # noqa: E402
-from meteor_bench.report.cells import Cell, load  # noqa: E402
+from meteor_bench.report.runs import Cell, load  # noqa: E402
 from meteor_bench.report.sections import sections  # noqa: E402
+from meteor_bench.utils.atomic_io import write_whole  # noqa: E402
 
 REFERENCE = ROOT / "results" / "reference" / "pocket"
 COLUMNS = ("name", "year", "stages", "needs", "trained", "budget", "positions", "paper")
@@ -26,7 +26,7 @@ COLUMNS = ("name", "year", "stages", "needs", "trained", "budget", "positions", 
 def methods() -> str:
     """This repository's methods as Markdown; what others have registered is theirs to document."""
     lines = [f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
-    for row in catalogue.methods():
+    for row in listing.methods():
         if row["name"] in METHODS.rows:
             lines.append(f"| {' | '.join(_cell(row[column]) for column in COLUMNS)} |")
     return "\n".join(lines) + "\n"

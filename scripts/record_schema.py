@@ -2,7 +2,7 @@
 
     python scripts/record_schema.py
 
-`tests/test_schema.py` fails when the file is not what the dataclasses of `meteor_bench.records` give.
+`tests/test_schema.py` fails when the file is not what the dataclasses of `meteor_bench.records.schema` give.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from meteor_bench.records import SCHEMA
-from meteor_bench.schema import record_schema
+from meteor_bench.records.json_schema import record_schema
+from meteor_bench.records.schema import SCHEMA
 
 FILE = Path(__file__).parents[1] / "results" / "schema" / f"record-{SCHEMA}.json"
 

@@ -17,10 +17,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from meteor_bench.files import write_whole
-from meteor_bench.report.cells import load
 from meteor_bench.report.render import as_csv, as_markdown
-from meteor_bench.sweep import course, ending, grid
+from meteor_bench.report.runs import load
+from meteor_bench.runs.sweep import grid, runner, summary
+from meteor_bench.utils.atomic_io import write_whole
 
 FOLDER = Path("results/reference/pocket")
 INTRODUCTION = """# Reference: the pocket model
@@ -45,8 +45,8 @@ def tables(folder: Path = FOLDER) -> str:
 
 def run(sweep: grid.SweepConfig) -> int:
     """Run what is missing, then keep nothing but the runs of this sweep; the number of failed cells."""
-    results = course.sweep(sweep)
-    if failed := ending.failures(results):
+    results = runner.sweep(sweep)
+    if failed := summary.failures(results):
         sys.stderr.write("\n".join(failed) + "\n")
         return len(failed)
     current = {result.path for result in results}

@@ -24,13 +24,13 @@ from torch import nn
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from meteor_bench.core.build import build  # noqa: E402
+from meteor_bench.core.errors import MeteorBenchError  # noqa: E402
+from meteor_bench.core.model import VLM  # noqa: E402
 from meteor_bench.core.tokens import Grid  # noqa: E402
-from meteor_bench.errors import MeteorBenchError  # noqa: E402
-from meteor_bench.methods._slots import feature_block  # noqa: E402
+from meteor_bench.engine.factory import build  # noqa: E402
 from meteor_bench.methods.oc_vtp import FOLDER  # noqa: E402
-from meteor_bench.models.base import VLM  # noqa: E402
-from meteor_bench.progress import say, track  # noqa: E402
+from meteor_bench.methods.shared.slots import feature_block  # noqa: E402
+from meteor_bench.utils.progress import say, track  # noqa: E402
 from scripts.oc_vtp.card import write_card  # noqa: E402
 from scripts.oc_vtp.pictures import Draw, features, folder_pictures, pocket_pictures  # noqa: E402
 from scripts.oc_vtp.reconstruct import Reconstructor, area_weighted_error  # noqa: E402

@@ -19,7 +19,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from meteor_bench.models.pocket_tokenizer import PocketTokenizer  # noqa: E402
+from meteor_bench.models.pocket.tokenizer import PocketTokenizer  # noqa: E402
 from scripts.pocket.card import write_card  # noqa: E402
 from scripts.pocket.export import export  # noqa: E402
 from scripts.pocket.phase_encoders import train_encoders  # noqa: E402

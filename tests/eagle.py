@@ -35,10 +35,10 @@ from transformers import (
 )
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
-from meteor_bench.core.load import resolve_model
-from meteor_bench.core.session import Request
+from meteor_bench.core.model import VLM
+from meteor_bench.core.request import Request
+from meteor_bench.engine.load_model import resolve_model
 from meteor_bench.methods.none import NoPruning
-from meteor_bench.models.base import VLM
 from tests import eagle_tokenizers
 from tests.hubs import enliven
 

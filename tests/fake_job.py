@@ -1,4 +1,4 @@
-"""Jobs without models: what stands for `Shared.blueprint`, lmms-eval and the clock; answers are synthetic."""
+"""Jobs without models: what stands for `ModelCache.blueprint`, lmms-eval and the clock; answers are synthetic."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 import torch
 
-from meteor_bench import run as run_module
-from meteor_bench.config import RunConfig
+from meteor_bench.config.run_config import RunConfig
 from meteor_bench.lmms import evaluate as evaluate_module
 from meteor_bench.lmms import harness
 from meteor_bench.lmms.evaluate import TaskResult
-from meteor_bench.records import LatencySample
-from meteor_bench.run import Job
-from meteor_bench.shared import Shared
+from meteor_bench.records.schema import LatencySample
+from meteor_bench.runs import job as run_module
+from meteor_bench.runs.job import Job
+from meteor_bench.runs.model_cache import ModelCache
 from tests import synthetic
 
 
-def blueprint(shared: Shared, config: RunConfig) -> Any:
-    """What `Shared.blueprint` gives, as far as a job looks at it."""
+def blueprint(shared: ModelCache, config: RunConfig) -> Any:
+    """What `ModelCache.blueprint` gives, as far as a job looks at it."""
     provenance = {
         "model": config.model,
         "variant": config.model,
@@ -43,7 +43,7 @@ def blueprint(shared: Shared, config: RunConfig) -> Any:
     )
     return SimpleNamespace(
         provenance=provenance,
-        modules=("meteor_bench.models.pocket",),
+        modules=("meteor_bench.models.pocket.model",),
         vlm=SimpleNamespace(device=cpu),
         pruner=SimpleNamespace(exact=True, needs_calibration=False),
         session=lambda calibration: session,
@@ -87,7 +87,7 @@ class Engine:
 def install(monkeypatch: pytest.MonkeyPatch) -> Engine:
     """Put the engine in its place for the length of a test."""
     fake = Engine()
-    monkeypatch.setattr(Shared, "blueprint", blueprint)
+    monkeypatch.setattr(ModelCache, "blueprint", blueprint)
     monkeypatch.setattr(run_module, "_time", fake.time)
     monkeypatch.setattr(harness, "load_evaluator", lambda: None)
     monkeypatch.setattr(evaluate_module, "evaluate", fake.evaluate)

@@ -21,10 +21,10 @@ from tokenizers.pre_tokenizers import Sequence, Split
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 
-from meteor_bench.core.load import resolve_model
-from meteor_bench.core.session import Request
+from meteor_bench.core.model import VLM, Clip
+from meteor_bench.core.request import Request
+from meteor_bench.engine.load_model import resolve_model
 from meteor_bench.methods.none import NoPruning
-from meteor_bench.models.base import VLM, Clip
 
 __all__ = ["FAMILIES", "Library", "Reference", "build", "enliven", "folder", "library"]
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from meteor_bench.config import RunConfig
-from meteor_bench.provenance import Environment, fingerprint
-from meteor_bench.records import SCHEMA, LatencySample, RunRecord, SampleRecord, Spread, TaskRecord
-from meteor_bench.registry import METHODS
-from meteor_bench.store import RunFolder
-from meteor_bench.summary import summarise_tokens
+from meteor_bench.config.run_config import RunConfig
+from meteor_bench.core.registry import METHODS
+from meteor_bench.records.provenance import Environment, fingerprint
+from meteor_bench.records.run_folder import RunFolder
+from meteor_bench.records.schema import SCHEMA, LatencySample, RunRecord, SampleRecord, Spread, TaskRecord
+from meteor_bench.records.summary import summarise_tokens
 
 GROUPS = {
     "pocket_scienceqa": "knowledge",
@@ -162,7 +162,7 @@ def write(
     rows: list[SampleRecord] | None = None,
     **changes: Any,
 ) -> Path:
-    """A complete run's folder in ``config.out``, of made-up samples or of those given."""
+    """A complete run's folder in ``config.run_config.out``, of made-up samples or of those given."""
     rows = rows or [replace(s, notes=(note,) if note else ()) for s in samples(config, share_right, n)]
     baseline = None if config.method == "none" else key(config.unpruned())
     timed = times("run", 1 - config.ratio / 2)

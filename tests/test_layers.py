@@ -6,8 +6,8 @@ import ast
 
 import pytest
 
-from meteor_bench.provenance import PACKAGE
-from meteor_bench.sources import _imports
+from meteor_bench.records.code_digest import _imports
+from meteor_bench.records.provenance import PACKAGE
 
 ABOVE = {
     "models": ("methods", "data", "lmms", "report"),

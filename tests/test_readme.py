@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from meteor_bench.registry import METHODS
+from meteor_bench.core.registry import METHODS
 from scripts.readme import markers, updated
 
 README = Path(__file__).resolve().parents[1] / "README.md"

@@ -7,9 +7,9 @@ from time import perf_counter
 
 import pytest
 
-from meteor_bench.report.cells import load
 from meteor_bench.report.render import as_csv
-from meteor_bench.sweep import grid
+from meteor_bench.report.runs import load
+from meteor_bench.runs.sweep import grid
 from scripts import reference_pocket as reference
 
 ROOT = Path(__file__).parents[1]

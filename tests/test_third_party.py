@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.make import make_pruner
-from meteor_bench.core.session import Session
-from meteor_bench.errors import UnknownNameError
-from meteor_bench.registry import METHODS
+from meteor_bench.core.errors import UnknownNameError
+from meteor_bench.core.registry import METHODS
+from meteor_bench.engine.make_method import make_pruner
+from meteor_bench.engine.session import Session
 from tests import tiny
 
 GUIDE = Path(__file__).parents[1] / "docs" / "adding-a-method.md"

@@ -32,13 +32,13 @@ from transformers import (
     SiglipVisionModel,
 )
 
-from meteor_bench.core.probe import register
-from meteor_bench.core.session import Request
-from meteor_bench.models.base import VLM, Clip, Processor, Prompt
+from meteor_bench.core.attention_probe import register
+from meteor_bench.core.model import VLM, Clip, Processor, Prompt
+from meteor_bench.core.request import Request
 from meteor_bench.models.decoders import LlamaDecoder
 from meteor_bench.models.fusions import OneProjector
-from meteor_bench.models.pocket import assemble
-from meteor_bench.models.pocket_modules import PocketConfig, PocketVLM
+from meteor_bench.models.pocket.model import assemble
+from meteor_bench.models.pocket.modules import PocketConfig, PocketVLM
 from meteor_bench.models.towers import VitTower
 from tests import eagle, hubs
 from tests.hubs import enliven

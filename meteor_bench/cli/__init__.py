@@ -6,7 +6,7 @@ A module a group of commands, each a thin function over a module elsewhere that 
 from __future__ import annotations
 
 # In the order of --help.
-from meteor_bench.cli import running, reading, measuring, looking  # isort: skip
+from meteor_bench.cli import run, report, measure, info  # isort: skip
 from meteor_bench.cli.app import app, main
 
-__all__ = ["app", "looking", "main", "measuring", "reading", "running"]
+__all__ = ["app", "info", "main", "measure", "report", "run"]

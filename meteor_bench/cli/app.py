@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from meteor_bench import __version__
-from meteor_bench.errors import MeteorBenchError
+from meteor_bench.core.errors import MeteorBenchError
 
 __all__ = ["app", "data", "listing", "main", "resumable"]
 

@@ -47,25 +47,25 @@ class Format(StrEnum):
 
 
 def complete_models(incomplete: str) -> list[str]:
-    from meteor_bench.registry import MODELS
+    from meteor_bench.core.registry import MODELS
 
     return [name for name in MODELS.names() if name.startswith(incomplete)]
 
 
 def complete_methods(incomplete: str) -> list[str]:
-    from meteor_bench.registry import METHODS
+    from meteor_bench.core.registry import METHODS
 
     return [name for name in METHODS.names() if name.startswith(incomplete)]
 
 
 def complete_suites(incomplete: str) -> list[str]:
-    from meteor_bench.suites import suite_names
+    from meteor_bench.data.suites import suite_names
 
     return [name for name in suite_names() if name.startswith(incomplete)]
 
 
 def complete_papers(incomplete: str) -> list[str]:
-    from meteor_bench.paper.numbers import papers
+    from meteor_bench.report.paper.numbers import papers
 
     return [name for name in papers() if name.startswith(incomplete)]
 
@@ -93,7 +93,7 @@ def given(**flags: Any) -> dict[str, Any]:
 
 def print_report(runs: list[Path], format: Format) -> None:
     from meteor_bench.report import render
-    from meteor_bench.report.cells import load
+    from meteor_bench.report.runs import load
 
     cells = load(*runs)
     if format is Format.TERMINAL:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from meteor_bench.errors import ConfigError
+from meteor_bench.core.errors import ConfigError
 
 __all__ = ["TokenBudget"]
 

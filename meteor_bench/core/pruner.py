@@ -21,7 +21,7 @@ from meteor_bench.core.tokens import Grid
 from meteor_bench.core.view import Decision, Layout, View
 
 if TYPE_CHECKING:
-    from meteor_bench.models.base import VLM
+    from meteor_bench.core.model import VLM
 
 __all__ = [
     "DecodePoint",
@@ -90,7 +90,7 @@ class Pruner:
     def calibration(self) -> tuple[Stage, ...]:
         """Stages whose constants (`View.facts`) are measured on calibration samples, in this order; () for none.
 
-        For each stage in turn, `core.calibrate` runs the samples with the facts fitted so far: points of earlier
+        For each stage in turn, `engine.calibrate` runs the samples with the facts fitted so far: points of earlier
         stages are decided as usual, at points of this stage `observe` is asked and nothing is pruned; then `fit`.
         """
         return ()

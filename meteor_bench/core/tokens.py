@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Grid", "Tokens"]
+__all__ = ["Block", "Grid", "Tokens"]
 
 
 class Grid(NamedTuple):
@@ -96,3 +96,27 @@ class Tokens:
     def with_x(self, x: Tensor) -> Tokens:
         """The same tokens with other features [B, N, D']."""
         return replace(self, x=x)
+
+
+@dataclass(frozen=True)
+class Block:
+    """An unpruned visual block of L slots, the same for every sample of its shape.
+
+    Attributes:
+        slots: [G] long, the slot of each cell of the visual tokens' grid, ascending.
+        special: [S, D] embeddings of the special tokens.
+        special_slots: [S] long, ascending.
+        positions: [L] or [L, A] position ids of the slots, from 0; None: the slot's own index.
+        span: what the block adds to the position ids of the text behind it; None: L.
+    """
+
+    slots: Tensor
+    special: Tensor
+    special_slots: Tensor
+    positions: Tensor | None = None
+    span: int | None = None
+
+    @property
+    def length(self) -> int:
+        """L."""
+        return len(self.slots) + len(self.special_slots)

@@ -12,8 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
+from meteor_bench.core.errors import DataError
 from meteor_bench.data.manifest import Archive, File, inside
-from meteor_bench.errors import DataError
 
 __all__ = ["grouped", "unpack"]
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from meteor_bench.suites import Benchmark
+from meteor_bench.data.suites import Benchmark
 
 __all__ = ["Part", "Selection", "Unreadable", "count_rows", "matching", "parts_of", "select", "trimmed"]
 

@@ -7,14 +7,14 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from meteor_bench.core.errors import DataError
 from meteor_bench.data import lookalike
 from meteor_bench.data.cards import parts_of
 from meteor_bench.data.manifest import WORK, Manifest, Repository, command, read, wrong
 from meteor_bench.data.root import check_files
+from meteor_bench.data.suites import Benchmark, benchmarks
 from meteor_bench.data.videos import check_videos
-from meteor_bench.errors import DataError
-from meteor_bench.progress import size, track
-from meteor_bench.suites import Benchmark, benchmarks
+from meteor_bench.utils.progress import size, track
 
 __all__ = ["check"]
 

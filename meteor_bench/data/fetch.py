@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
+from meteor_bench.core.errors import DataError
 from meteor_bench.data.archives import unpack
 from meteor_bench.data.cards import Unreadable, count_rows
 from meteor_bench.data.hub import Hub
@@ -19,11 +20,10 @@ from meteor_bench.data.lookalike import rows as lookalikes
 from meteor_bench.data.manifest import WORK, Archive, File, Manifest, Repository, read, sha256, write, wrong
 from meteor_bench.data.plan import CARD, Plan, Problem, make, partial
 from meteor_bench.data.root import check_files
+from meteor_bench.data.suites import Benchmark
 from meteor_bench.data.videos import check_videos
-from meteor_bench.errors import DataError
-from meteor_bench.files import write_whole
-from meteor_bench.progress import duration, say, size, track
-from meteor_bench.suites import Benchmark
+from meteor_bench.utils.atomic_io import write_whole
+from meteor_bench.utils.progress import duration, say, size, track
 
 __all__ = ["fetch"]
 

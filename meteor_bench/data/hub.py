@@ -20,8 +20,8 @@ from huggingface_hub.utils import (
     enable_progress_bars,
 )
 
+from meteor_bench.core.errors import DataError
 from meteor_bench.data.manifest import File, inside, wrong
-from meteor_bench.errors import DataError
 
 __all__ = ["Gone", "Hub", "Listing", "Unreachable"]
 

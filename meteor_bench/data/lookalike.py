@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from meteor_bench.errors import DataError
-from meteor_bench.files import write_whole
-from meteor_bench.plain import PlainError, fit, plain
-from meteor_bench.suites import Benchmark
+from meteor_bench.core.errors import DataError
+from meteor_bench.data.suites import Benchmark
+from meteor_bench.utils.atomic_io import write_whole
+from meteor_bench.utils.structuring import PlainError, fit, plain
 
 __all__ = ["counted", "declare", "rows"]
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
+from meteor_bench.core.errors import DataError
 from meteor_bench.data.cards import matching
-from meteor_bench.errors import DataError
-from meteor_bench.files import write_whole
-from meteor_bench.plain import PlainError, fit, plain
+from meteor_bench.utils.atomic_io import write_whole
+from meteor_bench.utils.structuring import PlainError, fit, plain
 
 __all__ = [
     "NAME",

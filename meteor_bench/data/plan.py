@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from meteor_bench.core.errors import DataError
 from meteor_bench.data.archives import grouped
 from meteor_bench.data.cards import Part, Unreadable, matching, parts_of, select, trimmed
 from meteor_bench.data.hub import Gone, Hub, Listing, Unreachable
 from meteor_bench.data.manifest import WORK, Archive, File, Manifest, Repository
-from meteor_bench.errors import DataError
-from meteor_bench.suites import Benchmark, benchmarks
+from meteor_bench.data.suites import Benchmark, benchmarks
 
 __all__ = ["CARD", "Plan", "Problem", "make", "partial"]
 

@@ -13,10 +13,10 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
+from meteor_bench.core.errors import DataError
 from meteor_bench.data import manifest
 from meteor_bench.data.cards import Part, Unreadable, count_rows, parts_of, select
-from meteor_bench.errors import DataError
-from meteor_bench.suites import Benchmark
+from meteor_bench.data.suites import Benchmark
 
 __all__ = ["check_files", "digest", "files_of"]
 

@@ -9,11 +9,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from meteor_bench.core.errors import DataError
 from meteor_bench.data import manifest
 from meteor_bench.data.cards import parts_of
 from meteor_bench.data.root import files_of
-from meteor_bench.errors import DataError
-from meteor_bench.suites import Benchmark
+from meteor_bench.data.suites import Benchmark
 
 __all__ = ["check_videos"]
 

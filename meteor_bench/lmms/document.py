@@ -6,18 +6,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from meteor_bench.core.errors import ConfigError, UnsupportedError
 from meteor_bench.data.lookalike import counted
-from meteor_bench.errors import ConfigError, UnsupportedError
+from meteor_bench.data.suites import Benchmark, benchmark
 from meteor_bench.lmms import tasks
 from meteor_bench.lmms.harness import Quiet
 from meteor_bench.lmms.inputs import HERE, Inputs
 from meteor_bench.lmms.media import Broken
 from meteor_bench.lmms.scoring import sample_score
-from meteor_bench.records import worded
-from meteor_bench.suites import Benchmark, benchmark
+from meteor_bench.records.schema import worded
 
 if TYPE_CHECKING:
-    from meteor_bench.core.session import Request, Session
+    from meteor_bench.core.request import Request
+    from meteor_bench.engine.session import Session
 
 __all__ = ["Document", "Scored", "find", "parse"]
 

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from meteor_bench.core.errors import DataError, UnknownNameError
 from meteor_bench.data.lookalike import counted
-from meteor_bench.errors import DataError, UnknownNameError
+from meteor_bench.data.suites import Benchmark, benchmark
 from meteor_bench.lmms import tasks as known
 from meteor_bench.lmms.harness import Quiet, load_evaluator
 from meteor_bench.lmms.inputs import HERE, Inputs
 from meteor_bench.lmms.journal import Journal
 from meteor_bench.lmms.scoring import extra, family, sample_score
-from meteor_bench.provenance import fingerprint as hash_of
-from meteor_bench.suites import Benchmark, benchmark
+from meteor_bench.records.provenance import fingerprint as hash_of
 
 if TYPE_CHECKING:
-    from meteor_bench.core.session import Session
+    from meteor_bench.engine.session import Session
     from meteor_bench.lmms.plugin import MeteorBench, Progress
 
 __all__ = ["TaskResult", "evaluate"]

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meteor_bench.data import manifest
-from meteor_bench.suites import Benchmark
+from meteor_bench.data.suites import Benchmark
 
 if TYPE_CHECKING:
-    from meteor_bench.config import RunConfig
+    from meteor_bench.config.run_config import RunConfig
 
 __all__ = ["HERE", "Inputs"]
 

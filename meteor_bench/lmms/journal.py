@@ -11,10 +11,10 @@ from collections import Counter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from meteor_bench.errors import RecordError
+from meteor_bench.core.errors import RecordError
 
 if TYPE_CHECKING:
-    from meteor_bench.core.session import Answer, Request
+    from meteor_bench.core.request import Answer, Request
 
 __all__ = ["Journal"]
 
@@ -59,7 +59,7 @@ class Journal:
 
     def get(self, request: Request) -> Answer | None:
         """The answer to exactly this request, None when there is none yet."""
-        from meteor_bench.core.session import Answer
+        from meteor_bench.core.request import Answer
 
         line = self._known.get((request.key, _digest(request))) if self._known else None
         if line is None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from meteor_bench.errors import DataError, UnsupportedError
+from meteor_bench.core.errors import DataError, UnsupportedError
 from meteor_bench.lmms.encoded import Encoded
 from meteor_bench.lmms.video import read_clip, video_key
 
@@ -89,7 +89,7 @@ class Documents:
 
     def _pictures(self, doc_id: int, to_visual: Callable[..., Any], key: str) -> Sequence[Any]:
         """Several are images of their own; in our own tasks the frames of a clip."""
-        from meteor_bench.models.processing import Clip
+        from meteor_bench.core.processing import Clip
 
         pictures = self._checked(self._visuals(doc_id, to_visual, key))
         return pictures if self._keys is None or len(pictures) == 1 else Clip(pictures)

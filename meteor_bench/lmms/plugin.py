@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING, Any
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
 
-from meteor_bench.errors import ConfigError, UnknownNameError, UnsupportedError
+from meteor_bench.core.errors import ConfigError, UnknownNameError, UnsupportedError
+from meteor_bench.data.suites import benchmarks
 from meteor_bench.lmms.inputs import HERE, Inputs
 from meteor_bench.lmms.media import Broken, Documents
-from meteor_bench.records import FAILED
-from meteor_bench.suites import benchmarks
+from meteor_bench.records.schema import FAILED
 
 if TYPE_CHECKING:
     from lmms_eval.models.registry_v2 import ModelManifest
 
-    from meteor_bench.config import RunConfig
-    from meteor_bench.core.session import Answer, Request, Session
+    from meteor_bench.config.run_config import RunConfig
+    from meteor_bench.core.request import Answer, Request
+    from meteor_bench.engine.session import Session
     from meteor_bench.lmms.journal import Journal
 
 __all__ = ["Broken", "MeteorBench", "Progress", "SampleCounts", "manifest"]
@@ -176,7 +177,7 @@ class MeteorBench(lmms):  # type: ignore[misc]
         Raises:
             Broken: a document shows nothing that could be read. Mostly that is known only when it is read.
         """
-        from meteor_bench.core.session import Request
+        from meteor_bench.core.request import Request
 
         documents: dict[tuple[str, str], Documents] = {}
         for instance in instances:
@@ -249,7 +250,7 @@ def _whole(batch_size: int | str) -> int:
 
 def _session(arguments: Mapping[str, Any]) -> Session:
     """Build a session from lmms-eval's model arguments; lists are joined by "+" ("stages=encode+decode")."""
-    from meteor_bench.config import RunConfig, load
+    from meteor_bench.config.run_config import RunConfig, load
 
     known = {f.name for f in fields(RunConfig)}
     flags = {name: value for name, value in arguments.items() if name != "max_batch_size"}
@@ -262,6 +263,7 @@ def _session(arguments: Mapping[str, Any]) -> Session:
 
 
 def _build(config: RunConfig) -> Session:
-    from meteor_bench.run import build_session
+    from meteor_bench.data.suites import calibration_requests
+    from meteor_bench.engine.factory import blueprint
 
-    return build_session(config, config.device)
+    return blueprint(config).session(calibration_requests)

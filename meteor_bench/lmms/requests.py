@@ -6,14 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from meteor_bench.data.suites import benchmark
 from meteor_bench.lmms import tasks as known
 from meteor_bench.lmms.harness import Quiet
 from meteor_bench.lmms.inputs import HERE, Inputs
 from meteor_bench.lmms.media import Broken
-from meteor_bench.suites import benchmark
 
 if TYPE_CHECKING:
-    from meteor_bench.core.session import Request, Session
+    from meteor_bench.core.request import Request
+    from meteor_bench.engine.session import Session
 
 __all__ = ["first", "spread"]
 

@@ -15,9 +15,9 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from meteor_bench.core.errors import DataError
 from meteor_bench.data.root import digest
-from meteor_bench.errors import DataError
-from meteor_bench.suites import Benchmark
+from meteor_bench.data.suites import Benchmark
 
 __all__ = ["entered", "stock_folder"]
 

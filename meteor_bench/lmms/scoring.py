@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from meteor_bench.errors import UnknownNameError
-from meteor_bench.suites import Benchmark
+from meteor_bench.core.errors import UnknownNameError
+from meteor_bench.data.suites import Benchmark
 
 __all__ = ["EXTRA", "extra", "family", "sample_score"]
 

@@ -8,21 +8,21 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from meteor_bench.core.errors import ConfigError, DataError, UnknownNameError
 from meteor_bench.data import lookalike
 from meteor_bench.data.root import check_files
+from meteor_bench.data.suites import Benchmark, check_data, resolve, tasks_dir
 from meteor_bench.data.videos import check_videos
-from meteor_bench.errors import ConfigError, DataError, UnknownNameError
 from meteor_bench.lmms import root
 from meteor_bench.lmms.harness import Quiet, task_manager
 from meteor_bench.lmms.inputs import Inputs
 from meteor_bench.lmms.rows import Rows
-from meteor_bench.locate import is_online
-from meteor_bench.progress import detail
-from meteor_bench.records import LOOKALIKES
-from meteor_bench.suites import Benchmark, check_data, resolve, tasks_dir
+from meteor_bench.models.locate import is_online
+from meteor_bench.records.schema import LOOKALIKES
+from meteor_bench.utils.progress import detail
 
 if TYPE_CHECKING:
-    from meteor_bench.config import RunConfig
+    from meteor_bench.config.run_config import RunConfig
 
 __all__ = ["check", "check_hub_data", "index", "opened"]
 

@@ -19,14 +19,14 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
-from meteor_bench.errors import DataError
+from meteor_bench.core.errors import DataError
 
 if TYPE_CHECKING:
     from av import VideoFrame
     from av.container import InputContainer
     from PIL.Image import Image
 
-    from meteor_bench.models.processing import Clip
+    from meteor_bench.core.processing import Clip
 
 __all__ = ["read_clip", "sample_frames", "uniform", "video_key"]
 
@@ -72,7 +72,7 @@ def read_clip(path: str | Path, count: int) -> Clip:
     Raises:
         DataError: as for `sample_frames`; or the folder holds no picture that can be read.
     """
-    from meteor_bench.models.processing import Clip
+    from meteor_bench.core.processing import Clip
 
     if Path(path).is_dir():
         clip, seconds = Clip(_of_folder(Path(path), count)), (len(_frame_files(Path(path))) - 1) / FOLDER_FPS

@@ -1,1 +1,1 @@
-"""Pruning methods, one file each; the table is `meteor_bench.registry.METHODS`."""
+"""Pruning methods, one file each; the table is `meteor_bench.core.registry.METHODS`."""

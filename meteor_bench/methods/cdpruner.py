@@ -27,10 +27,10 @@ from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.pruner import Decision, Fact, FusePoint, Points, Pruner, View
-from meteor_bench.methods.helpers import NO_CLIP_TEXT, mean_text, per_tower
+from meteor_bench.methods.shared.helpers import NO_CLIP_TEXT, mean_text, per_tower
 
 if TYPE_CHECKING:
-    from meteor_bench.models.base import VLM
+    from meteor_bench.core.model import VLM
 
 __all__ = ["CDPruner", "Chosen", "greedy_map", "relevance"]
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.pruner import Fact, TowerAttention, View
-from meteor_bench.methods._selection import AttentionSelector
+from meteor_bench.methods.shared.selection import AttentionSelector
 
 __all__ = ["CompToken"]
 

@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import Decision, Points, Pruner, Stage, View
 from meteor_bench.core.tokens import Grid
-from meteor_bench.errors import ConfigError
-from meteor_bench.methods.helpers import round_half_up
+from meteor_bench.methods.shared.helpers import round_half_up
 
 if TYPE_CHECKING:
-    from meteor_bench.models.base import VLM
+    from meteor_bench.core.model import VLM
 
 __all__ = ["Composed", "Part", "compose"]
 

@@ -22,12 +22,12 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.errors import ConfigError, UnsupportedError
 from meteor_bench.core.pruner import Decision, DecodePoint, Fact, Points, Pruner, View, keep_top
-from meteor_bench.errors import ConfigError, UnsupportedError
-from meteor_bench.methods.helpers import unit
+from meteor_bench.methods.shared.helpers import unit
 
 if TYPE_CHECKING:
-    from meteor_bench.models.base import VLM
+    from meteor_bench.core.model import VLM
 
 __all__ = ["Dart"]
 

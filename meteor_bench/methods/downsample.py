@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.pruner import Decision, Fact, FusePoint, Points, Pruner, View
 from meteor_bench.core.tokens import Grid
-from meteor_bench.errors import UnsupportedError
-from meteor_bench.methods.helpers import per_tower, strided
+from meteor_bench.methods.shared.helpers import per_tower, strided
 
 if TYPE_CHECKING:
-    from meteor_bench.models.base import VLM
+    from meteor_bench.core.model import VLM
 
 __all__ = ["Downsample"]
 

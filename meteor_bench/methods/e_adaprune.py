@@ -23,19 +23,19 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.pruner import Decision, Fact, Points, View
-from meteor_bench.errors import UnsupportedError
-from meteor_bench.methods._adaptive import AdaptiveSelector
-from meteor_bench.methods._selection import Selector
 from meteor_bench.methods.comp_token import CompToken
 from meteor_bench.methods.fastervlm import FasterVLM
-from meteor_bench.methods.helpers import check_choice, round_half_up
+from meteor_bench.methods.shared.adaptive import AdaptiveSelector
+from meteor_bench.methods.shared.helpers import check_choice, round_half_up
+from meteor_bench.methods.shared.selection import Selector
 from meteor_bench.methods.svdprune import SVDPrune
 from meteor_bench.methods.visionzip import VisionZip
 from meteor_bench.methods.vispruner import VisPruner
 
 if TYPE_CHECKING:
-    from meteor_bench.models.base import VLM
+    from meteor_bench.core.model import VLM
 
 __all__ = ["EAdaPrune", "log_tail"]
 

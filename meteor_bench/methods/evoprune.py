@@ -36,10 +36,10 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import take_rows
+from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import EncodePoint, Fact, View, keep_top
-from meteor_bench.errors import ConfigError
-from meteor_bench.methods._merging import InsideMerger
-from meteor_bench.methods.helpers import unit
+from meteor_bench.methods.shared.helpers import unit
+from meteor_bench.methods.shared.merging import InsideMerger
 
 __all__ = ["EvoPrune"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from meteor_bench.core.pruner import Fact
-from meteor_bench.methods._selection import AttentionSelector
+from meteor_bench.methods.shared.selection import AttentionSelector
 
 __all__ = ["FasterVLM"]
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.errors import ConfigError, UnsupportedError
 from meteor_bench.core.pruner import Decision, DecodePoint, Fact, Points, Pruner, View, keep_top
-from meteor_bench.errors import ConfigError, UnsupportedError
 
 if TYPE_CHECKING:
-    from meteor_bench.models.base import VLM
+    from meteor_bench.core.model import VLM
 
 __all__ = ["FastV"]
 

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import take_rows
+from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import Decision, Fact, View
-from meteor_bench.errors import ConfigError
-from meteor_bench.methods._selection import AttentionSelector
-from meteor_bench.methods.helpers import rank_of, unit
+from meteor_bench.methods.shared.helpers import rank_of, unit
+from meteor_bench.methods.shared.selection import AttentionSelector
 
 __all__ = ["HoloV", "allot", "crop_of", "crop_scores"]
 

@@ -35,13 +35,13 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.errors import BudgetError, ConfigError, UnsupportedError
 from meteor_bench.core.pruner import Decision, DecodePoint, EncodePoint, Fact, Points, Pruner, Stage, View, keep_top
 from meteor_bench.core.tokens import Grid
-from meteor_bench.errors import BudgetError, ConfigError, UnsupportedError
-from meteor_bench.methods.helpers import unit
+from meteor_bench.methods.shared.helpers import unit
 
 if TYPE_CHECKING:
-    from meteor_bench.models.base import VLM
+    from meteor_bench.core.model import VLM
 
 __all__ = ["MustDrop", "windows"]
 

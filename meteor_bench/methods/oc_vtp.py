@@ -33,15 +33,15 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.pruner import Decision, EncodePoint, Fact, Points, TowerAttention, View
-from meteor_bench.errors import UnsupportedError
-from meteor_bench.methods._selection import AttentionSelector
-from meteor_bench.methods._slots import SlotPruner, SlotTower, feature_block, load_slots, read_towers
-from meteor_bench.methods.helpers import frame_shares
+from meteor_bench.methods.shared.helpers import frame_shares
+from meteor_bench.methods.shared.selection import AttentionSelector
+from meteor_bench.methods.shared.slots import SlotPruner, SlotTower, feature_block, load_slots, read_towers
 from meteor_bench.models.checkpoint import digest
 
 if TYPE_CHECKING:
-    from meteor_bench.models.base import VLM
+    from meteor_bench.core.model import VLM
 
 __all__ = ["FOLDER", "RANDOM", "BoundOCVTP", "OCVTP", "taken"]
 

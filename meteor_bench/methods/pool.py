@@ -22,10 +22,10 @@ from torch import Tensor
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.pruner import Decision, Fact, FusePoint, Points, Pruner, View
 from meteor_bench.core.tokens import Grid
-from meteor_bench.methods.helpers import per_tower, rank_of, round_half_up
+from meteor_bench.methods.shared.helpers import per_tower, rank_of, round_half_up
 
 if TYPE_CHECKING:
-    from meteor_bench.models.base import VLM
+    from meteor_bench.core.model import VLM
 
 __all__ = ["Pool", "cells"]
 

@@ -31,10 +31,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import Decision, Fact, Stage, View, keep_top
-from meteor_bench.errors import ConfigError
-from meteor_bench.methods._adaptive import AdaptiveSelector
-from meteor_bench.methods.helpers import rank_of, strided, unit
+from meteor_bench.methods.shared.adaptive import AdaptiveSelector
+from meteor_bench.methods.shared.helpers import rank_of, strided, unit
 
 __all__ = ["PruMerge", "PruMergePlus", "outlyingness"]
 

@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import Decision, DecodePoint, Fact, Points, Pruner, View, keep_top
-from meteor_bench.errors import ConfigError
-from meteor_bench.methods.helpers import depth_points
+from meteor_bench.methods.shared.helpers import depth_points
 
 if TYPE_CHECKING:
-    from meteor_bench.models.base import VLM
+    from meteor_bench.core.model import VLM
 
 __all__ = ["PyramidDrop"]
 

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.pruner import Decision, Fact, FusePoint, Points, Pruner, View, keep_top
-from meteor_bench.methods.helpers import noise, per_tower
+from meteor_bench.methods.shared.helpers import noise, per_tower
 
 if TYPE_CHECKING:
-    from meteor_bench.models.base import VLM
+    from meteor_bench.core.model import VLM
 
 __all__ = ["Random"]
 

@@ -38,10 +38,10 @@ from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.pruner import Decision, DecodePoint, Fact, Points, Pruner, View, keep_top
-from meteor_bench.methods.helpers import check_choice, depth_points
+from meteor_bench.methods.shared.helpers import check_choice, depth_points
 
 if TYPE_CHECKING:
-    from meteor_bench.models.base import VLM
+    from meteor_bench.core.model import VLM
 
 __all__ = ["Clusters", "SparseVLM", "density_peaks", "raters", "schedule"]
 

@@ -16,9 +16,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import Fact, View
-from meteor_bench.errors import ConfigError
-from meteor_bench.methods._selection import Selector
+from meteor_bench.methods.shared.selection import Selector
 
 __all__ = ["SVDPrune", "leverage"]
 

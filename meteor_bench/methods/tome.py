@@ -27,8 +27,8 @@ from torch import Tensor
 
 from meteor_bench.core.apply import take_rows
 from meteor_bench.core.pruner import EncodePoint, Fact, View, keep_top
-from meteor_bench.methods._merging import InsideMerger
-from meteor_bench.methods.helpers import unit
+from meteor_bench.methods.shared.helpers import unit
+from meteor_bench.methods.shared.merging import InsideMerger
 
 __all__ = ["ToMe"]
 

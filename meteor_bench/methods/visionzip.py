@@ -22,10 +22,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import Decision, Fact, View, keep_top
-from meteor_bench.errors import ConfigError
-from meteor_bench.methods._selection import AttentionSelector
-from meteor_bench.methods.helpers import rank_of, round_half_up, unit
+from meteor_bench.methods.shared.helpers import rank_of, round_half_up, unit
+from meteor_bench.methods.shared.selection import AttentionSelector
 
 __all__ = ["VisionZip"]
 

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import take_rows
+from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import Decision, Fact, View, keep_top
-from meteor_bench.errors import ConfigError
-from meteor_bench.methods._selection import AttentionSelector
-from meteor_bench.methods.helpers import unit
+from meteor_bench.methods.shared.helpers import unit
+from meteor_bench.methods.shared.selection import AttentionSelector
 
 __all__ = ["VisPruner", "thin_out"]
 

@@ -21,12 +21,11 @@ from transformers.models.llava_next.modeling_llava_next import (
     unpad_image,
 )
 
-from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.core.weave import Block
-from meteor_bench.models.base import VLM, Decoder, Fusion, Scene, VisionTower
+from meteor_bench.core.model import VLM, Decoder, Fusion, Scene, VisionTower
+from meteor_bench.core.tokens import Block, Grid, Tokens
 from meteor_bench.models.decoders import CausalLM, LlamaDecoder
 from meteor_bench.models.fusions import linear_flops
-from meteor_bench.models.hub import HubProcessor
+from meteor_bench.models.hf import HubProcessor
 
 __all__ = ["Picture", "TileFusion", "Tiling", "assemble", "newline_block"]
 

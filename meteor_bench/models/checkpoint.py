@@ -20,9 +20,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from meteor_bench.errors import ModelError
+from meteor_bench.core.errors import ModelError
 from meteor_bench.models.memory import check_room
-from meteor_bench.progress import track
+from meteor_bench.utils.progress import track
 
 __all__ = ["digest", "load_weights", "place_buffers", "randomise", "shards", "skeleton"]
 

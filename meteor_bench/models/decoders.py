@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core import flops
-from meteor_bench.core.probe import Probe, probing, unattended
-from meteor_bench.models.base import Decoder, KVCache
+from meteor_bench.core.attention_probe import Probe, probing, unattended
+from meteor_bench.core.model import Decoder, KVCache
 
 __all__ = ["CausalLM", "LlamaDecoder", "MropeDecoder", "cast"]
 
@@ -64,7 +64,13 @@ class LlamaDecoder(Decoder):
         return out
 
     def peek(
-        self, index: int, h: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, probe: Probe | None
+        self,
+        index: int,
+        h: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        probe: Probe | None,
+        scratch: KVCache,
     ) -> None:
         layer = self.model.model.layers[index]
         with probing(probe):

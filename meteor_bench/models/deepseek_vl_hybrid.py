@@ -18,12 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from meteor_bench.core import flops
-from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.core.weave import Block
-from meteor_bench.models.base import VLM, Fusion, ModelCard
+from meteor_bench.core.model import VLM, Fusion, ModelCard
+from meteor_bench.core.tokens import Block, Grid, Tokens
 from meteor_bench.models.decoders import CausalLM, LlamaDecoder
 from meteor_bench.models.fusions import linear_flops, separated
-from meteor_bench.models.hub import HubProcessor, HubText, NoText, card, hub_config, make, parts, read_eos, seal
+from meteor_bench.models.hf import HubProcessor, HubText, NoText, card, hub_config, make, parts, read_eos, seal
 from meteor_bench.models.towers import VitTower, WholeTower
 
 __all__ = ["DEEPSEEK_VL_7B", "AlignerFusion", "HighResTower", "HybridProcessor", "card_for"]

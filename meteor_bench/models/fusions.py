@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from meteor_bench.core import flops
-from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.core.weave import Block
-from meteor_bench.models.base import Decoder, Fusion
+from meteor_bench.core.model import Decoder, Fusion
+from meteor_bench.core.tokens import Block, Grid, Tokens
 
 __all__ = ["Independent", "OneProjector", "linear_flops", "separated"]
 

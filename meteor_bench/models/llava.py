@@ -14,13 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from meteor_bench.core.tokens import Grid
-from meteor_bench.core.weave import Block
-from meteor_bench.errors import ModelError
-from meteor_bench.models.base import VLM, ModelCard
+from meteor_bench.core.errors import ModelError
+from meteor_bench.core.model import VLM, ModelCard
+from meteor_bench.core.tokens import Block, Grid
 from meteor_bench.models.decoders import CausalLM, LlamaDecoder
 from meteor_bench.models.fusions import OneProjector, separated
-from meteor_bench.models.hub import HubProcessor, HubText, NoText, card, hub_config, make, parts, read_eos, seal
+from meteor_bench.models.hf import HubProcessor, HubText, NoText, card, hub_config, make, parts, read_eos, seal
 from meteor_bench.models.towers import VitTower
 
 __all__ = ["LLAVA_7B", "LlavaProcessor", "card_for", "check_features", "tower_of"]

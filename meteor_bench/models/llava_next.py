@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from meteor_bench.core.model import VLM, ModelCard, Scene
 from meteor_bench.models.anyres import Tiling, assemble
-from meteor_bench.models.base import VLM, ModelCard, Scene
-from meteor_bench.models.hub import HubProcessor, HubText, NoText, card, hub_config, make, parts, read_eos, seal
+from meteor_bench.models.hf import HubProcessor, HubText, NoText, card, hub_config, make, parts, read_eos, seal
 from meteor_bench.models.llava import LLAVA_7B_CONFIG, TEMPLATE, check_features, tower_of
 
 __all__ = ["LLAVA_NEXT_7B", "TileProcessor", "card_for", "sizes_of"]

@@ -21,13 +21,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
-from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.core.weave import Block
-from meteor_bench.errors import ModelError
+from meteor_bench.core.errors import ModelError
+from meteor_bench.core.model import VLM, Clip, Fusion, ModelCard, Scene
+from meteor_bench.core.tokens import Block, Grid, Tokens
 from meteor_bench.models.anyres import Tiling, assemble
-from meteor_bench.models.base import VLM, Clip, Fusion, ModelCard, Scene
 from meteor_bench.models.fusions import linear_flops
-from meteor_bench.models.hub import HubProcessor, HubText, NoText, card, hub_config, make, parts, read_eos, seal
+from meteor_bench.models.hf import HubProcessor, HubText, NoText, card, hub_config, make, parts, read_eos, seal
 from meteor_bench.models.llava import check_features, tower_of
 from meteor_bench.models.llava_next import sizes_of
 

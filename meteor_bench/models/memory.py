@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from meteor_bench.errors import ModelError
+from meteor_bench.core.errors import ModelError
 
 __all__ = ["check_room", "free_bytes", "weight_bytes"]
 

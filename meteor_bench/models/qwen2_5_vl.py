@@ -17,12 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from meteor_bench.core.tokens import Grid
-from meteor_bench.core.weave import Block
-from meteor_bench.errors import UnsupportedError
-from meteor_bench.models.base import VLM, Clip, Decoder, ModelCard, Scene
+from meteor_bench.core.errors import UnsupportedError
+from meteor_bench.core.model import VLM, Clip, Decoder, ModelCard, Scene
+from meteor_bench.core.tokens import Block, Grid
 from meteor_bench.models.decoders import CausalLM, MropeDecoder
-from meteor_bench.models.hub import HubProcessor, HubText, NoText, card, hub_config, make, parts, read_eos, seal
+from meteor_bench.models.hf import HubProcessor, HubText, NoText, card, hub_config, make, parts, read_eos, seal
 from meteor_bench.models.qwen_vit import CellProjector, QwenTower
 
 __all__ = ["QWEN2_5_VL_7B", "QwenProcessor", "block_of", "card_for"]

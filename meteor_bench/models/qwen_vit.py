@@ -17,9 +17,9 @@ from torch import Tensor
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
 
 from meteor_bench.core import flops
-from meteor_bench.core.probe import Probe
+from meteor_bench.core.attention_probe import Probe
+from meteor_bench.core.model import VisionTower
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.models.base import VisionTower
 from meteor_bench.models.fusions import OneProjector, linear_flops
 
 __all__ = ["CellProjector", "QwenTower"]

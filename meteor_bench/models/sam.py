@@ -15,7 +15,7 @@ from transformers import SamVisionConfig
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from meteor_bench.core import flops
-from meteor_bench.core.probe import Probe
+from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.models.windows import WindowedTower, read_beside
 

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import nn
 
+from meteor_bench.core.model import ModelCard, VisionTower
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.models.base import ModelCard, VisionTower
 
 __all__ = ["measure", "tower_flops"]
 

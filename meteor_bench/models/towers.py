@@ -12,9 +12,9 @@ from torch import Tensor
 
 from meteor_bench.core import flops
 from meteor_bench.core.apply import pick
-from meteor_bench.core.probe import Probe, probing
+from meteor_bench.core.attention_probe import Probe, probing
+from meteor_bench.core.model import VisionTower
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.models.base import VisionTower
 
 __all__ = ["ConvNextTower", "ConvShape", "VitTower", "WholeTower"]
 

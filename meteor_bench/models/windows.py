@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core import flops
-from meteor_bench.core.probe import Probe
+from meteor_bench.core.attention_probe import Probe
+from meteor_bench.core.model import VisionTower
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.models.base import VisionTower
 
 __all__ = ["WindowedTower", "Windows", "beside", "read_beside", "window_of"]
 

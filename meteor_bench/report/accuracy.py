@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from meteor_bench.errors import RecordError
-from meteor_bench.report.cells import Cell
+from meteor_bench.core.errors import RecordError
+from meteor_bench.report.runs import Cell
 from meteor_bench.report.sections import Section
 from meteor_bench.report.statistics import FEW, Design
 

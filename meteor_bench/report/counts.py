@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from meteor_bench.records import Spread, TokenRecord
-from meteor_bench.report.cells import Cell
+from meteor_bench.records.schema import Spread, TokenRecord
+from meteor_bench.report.runs import Cell
 from meteor_bench.report.sections import Section
 
 __all__ = ["COUNTS", "tokens"]

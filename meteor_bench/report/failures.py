@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from meteor_bench.records import FAILED
-from meteor_bench.report.cells import Cell, Run
+from meteor_bench.records.schema import FAILED
+from meteor_bench.report.runs import Cell, Run
 
 __all__ = ["failures"]
 

@@ -12,12 +12,12 @@ from dataclasses import replace
 
 import pandas as pd
 
-from meteor_bench.records import LOOKALIKES, RunRecord
-from meteor_bench.report import many, one
+from meteor_bench.records.schema import LOOKALIKES, RunRecord
+from meteor_bench.report import comparison_tables, single_tables
 from meteor_bench.report.accuracy import accuracy, few_images
-from meteor_bench.report.cells import ADAPTATION, Cell
 from meteor_bench.report.counts import tokens
 from meteor_bench.report.failures import failures
+from meteor_bench.report.runs import ADAPTATION, Cell
 from meteor_bench.report.sections import Section, sections
 from meteor_bench.report.statistics import FEW
 from meteor_bench.report.table import FEW_IMAGES, INFERRED, MARKS, Table
@@ -54,7 +54,9 @@ def overview(cells: Sequence[Cell]) -> list[Table]:
     """
     tables = []
     for section in sections(cells):
-        made = many.overview_table(section, accuracy(section), tokens(section), notes(section, section.cells))
+        made = comparison_tables.overview_table(
+            section, accuracy(section), tokens(section), notes(section, section.cells)
+        )
         n = len(section.tasks)
         tables.append(replace(made, title=f"{section.model}, {n} benchmark{'s' * (n > 1)}"))
     return tables
@@ -65,9 +67,9 @@ def _single(section: Section, row: int) -> list[Table]:
     frames = [_of(frame, row) for frame in (accuracy(section), tokens(section), latency(section))]
     said = notes(section, [cell])
     return [
-        one.accuracy_table(cell, frames[0], said),
-        one.tokens_table(cell, frames[1]),
-        one.latency_table(cell, frames[2], latency_notes(frames[2])),
+        single_tables.accuracy_table(cell, frames[0], said),
+        single_tables.tokens_table(cell, frames[1]),
+        single_tables.latency_table(cell, frames[2], latency_notes(frames[2])),
     ]
 
 
@@ -75,9 +77,11 @@ def _several(section: Section) -> list[Table]:
     times = latency(section)
     faster = "faster: end to end, median over the requests of unpruned / pruned, timed in turn, ± its 95 % interval."
     return [
-        *many.accuracy_tables(section, accuracy(section), notes(section, section.cells)),
-        many.tokens_table(section, tokens(section)),
-        many.latency_table(section, times, [*latency_notes(times), f"{faster} GFLOPs: to the first token."]),
+        *comparison_tables.accuracy_tables(section, accuracy(section), notes(section, section.cells)),
+        comparison_tables.tokens_table(section, tokens(section)),
+        comparison_tables.latency_table(
+            section, times, [*latency_notes(times), f"{faster} GFLOPs: to the first token."]
+        ),
     ]
 
 
@@ -140,7 +144,7 @@ def _rescaled(record: RunRecord) -> list[str]:
 
 def _names(section: Section, about: Sequence[Cell], cells: Sequence[Cell]) -> list[str]:
     """Some of the cells: a method by its name alone where all of its ratios are among them."""
-    names = dict(zip(map(id, section.cells), many.row_names(section), strict=True))
+    names = dict(zip(map(id, section.cells), comparison_tables.row_names(section), strict=True))
     chosen = {id(cell) for cell in about}
     whole = {cell.label for cell in about} - {cell.label for cell in cells if id(cell) not in chosen}
     return list(dict.fromkeys(cell.label if cell.label in whole else names[id(cell)] for cell in about))

@@ -7,14 +7,14 @@ from typing import IO
 
 import pandas as pd
 
-from meteor_bench.plain import plain
 from meteor_bench.report import formats
 from meteor_bench.report.accuracy import accuracy
-from meteor_bench.report.cells import Cell
 from meteor_bench.report.counts import tokens
 from meteor_bench.report.layout import lay_out
+from meteor_bench.report.runs import Cell
 from meteor_bench.report.sections import Section, sections
 from meteor_bench.report.times import latency
+from meteor_bench.utils.structuring import plain
 
 __all__ = ["FORMATS", "KEYS", "as_csv", "as_json", "as_latex", "as_markdown", "as_terminal", "frames", "named"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from meteor_bench.report.cells import Cell, same_questions
+from meteor_bench.report.runs import Cell, same_questions
 
 __all__ = ["CONTROLS", "Section", "sections"]
 

@@ -8,14 +8,14 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 
-from meteor_bench.records import TaskRecord
+from meteor_bench.data.suites import benchmarks
+from meteor_bench.records.schema import TaskRecord
 from meteor_bench.report import formats
-from meteor_bench.report.cells import Cell
-from meteor_bench.report.many import breaks, row_names
+from meteor_bench.report.comparison_tables import breaks, row_names
 from meteor_bench.report.render import KEYS, named
+from meteor_bench.report.runs import Cell
 from meteor_bench.report.sections import Section, sections
 from meteor_bench.report.table import MISSING, Table, fixed
-from meteor_bench.suites import benchmarks
 
 __all__ = ["FORMATS", "as_terminal", "lay_out", "subscores", "tables"]
 

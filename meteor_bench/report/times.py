@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from meteor_bench.records import LatencySample
-from meteor_bench.report.cells import Cell
+from meteor_bench.records.schema import LatencySample
+from meteor_bench.report.runs import Cell
 from meteor_bench.report.sections import Section
 
 __all__ = ["flat", "latency", "median_interval"]

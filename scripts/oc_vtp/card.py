@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from meteor_bench.core.engine import seeded
-from meteor_bench.methods._slots import SlotPruner, load_slots, read_towers
+from meteor_bench.core.model import VLM
+from meteor_bench.engine.engine import seeded
 from meteor_bench.methods.oc_vtp import taken
-from meteor_bench.models.base import VLM
+from meteor_bench.methods.shared.slots import SlotPruner, load_slots, read_towers
 from meteor_bench.models.checkpoint import digest
 from scripts.oc_vtp.pictures import features, pocket_pictures
 

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from meteor_bench.core.model import VLM, VisionTower
 from meteor_bench.core.tokens import Grid
-from meteor_bench.models.base import VLM, VisionTower
 from scripts.pocket.world import KINDS, make, split_rng
 
 Draw = Callable[[int, int], list[Sequence[Image.Image]]]  # (step, how many samples) -> their frames

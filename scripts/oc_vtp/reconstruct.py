@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from meteor_bench.core.tokens import Grid
-from meteor_bench.methods._slots import ITERATIONS, SlotPruner
+from meteor_bench.methods.shared.slots import ITERATIONS, SlotPruner
 from meteor_bench.models.positions import resize_table
 
 LAYERS, HEADS = 2, 4  # theirs: 4 and 4

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from meteor_bench.models.pocket_tokenizer import PocketTokenizer
+from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 from scripts.pocket.sample import QA, Sample
 from scripts.pocket.world import KINDS, make
 

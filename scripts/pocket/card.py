@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from meteor_bench.models.pocket_modules import load_pocket
+from meteor_bench.models.pocket.modules import load_pocket
 from scripts.pocket.export import FOLDERS, exported_scores
 from scripts.pocket.scores import FAMILY_BENCHMARK, benchmark_scores
 

@@ -8,8 +8,8 @@ import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 
-from meteor_bench.models.pocket_modules import PocketConfig, PocketVLM, load_pocket
-from meteor_bench.models.pocket_tokenizer import PocketTokenizer
+from meteor_bench.models.pocket.modules import PocketConfig, PocketVLM, load_pocket
+from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 from scripts.pocket.joint import JointModel
 from scripts.pocket.scores import family_scores, score_samples
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from meteor_bench.models.pocket_modules import (
+from meteor_bench.models.pocket.modules import (
     TOWERS,
     IndependentFusion,
     PocketConfig,
@@ -15,7 +15,7 @@ from meteor_bench.models.pocket_modules import (
     SharedFusion,
     normalise,
 )
-from meteor_bench.models.pocket_tokenizer import PocketTokenizer
+from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 from scripts.pocket.attention import use_lean_attention
 from scripts.pocket.batches import labels_of
 from scripts.pocket.sample import CHAR, COLOR, Sample

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from meteor_bench.models.pocket_modules import PocketConfig, build_towers, normalise
+from meteor_bench.models.pocket.modules import PocketConfig, build_towers, normalise
 from scripts.pocket.attention import use_lean_attention
 from scripts.pocket.loop import Progress
 from scripts.pocket.optim import MasterWeights

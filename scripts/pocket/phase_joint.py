@@ -8,8 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from meteor_bench.models.pocket_modules import PocketConfig
-from meteor_bench.models.pocket_tokenizer import PocketTokenizer
+from meteor_bench.models.pocket.modules import PocketConfig
+from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 from scripts.pocket.batches import Curriculum, choose_questions, draw_samples, labels_of, pack, right_answers
 from scripts.pocket.joint import JointModel, Visual, drop_at_random
 from scripts.pocket.loop import Progress, log

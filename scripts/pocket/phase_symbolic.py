@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from meteor_bench.models.pocket_modules import PocketConfig, build_decoder
-from meteor_bench.models.pocket_tokenizer import PocketTokenizer
+from meteor_bench.models.pocket.modules import PocketConfig, build_decoder
+from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 from scripts.pocket.attention import use_lean_attention
 from scripts.pocket.batches import Curriculum, choose_questions, draw_samples, drill, labels_of, pack, right_answers
 from scripts.pocket.loop import Progress

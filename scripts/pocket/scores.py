@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from meteor_bench.models.pocket_tokenizer import PocketTokenizer
+from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 from scripts.pocket.batches import FAMILIES, pack, right_answers
 from scripts.pocket.joint import JointModel, Visual, drop_at_random
 from scripts.pocket.sample import Sample

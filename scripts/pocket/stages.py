@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from meteor_bench.models.pocket_modules import TOWERS, tower_inputs
+from meteor_bench.models.pocket.modules import TOWERS, tower_inputs
 
 # (layer, tokens before it, tokens after it, leading special tokens) -> [rows, n], the highest stay
 Score = Callable[[nn.Module, Tensor, Tensor, int], Tensor]

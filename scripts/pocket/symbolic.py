@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
-from meteor_bench.models.pocket_tokenizer import PocketTokenizer
+from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 from scripts.pocket import words
 from scripts.pocket.batches import Packed, block_mask
 from scripts.pocket.sample import BAR, CHAR, COLOR, IN_ARROW, KIND, OUT_ARROW, PLATE, SIZE

@@ -11,17 +11,18 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from meteor_bench.config import RunConfig
+from meteor_bench.config.run_config import RunConfig
+from meteor_bench.core.registry import METHODS
 from meteor_bench.core.tokens import Grid
-from meteor_bench.reading import read_run, read_samples
-from meteor_bench.registry import METHODS
-from meteor_bench.report.cells import load
+from meteor_bench.records.reader import read_run, read_samples
+from meteor_bench.records.run_folder import find_runs
 from meteor_bench.report.html.build import chapters
-from meteor_bench.report.html.page import AT_FIRST, Chapter, page
+from meteor_bench.report.html.chapter import Chapter
+from meteor_bench.report.html.page import AT_FIRST, page
 from meteor_bench.report.html.reported import reported
+from meteor_bench.report.runs import load
 from meteor_bench.report.sections import sections
-from meteor_bench.show.film import ALONE, DROPPED, Panel
-from meteor_bench.store import find_runs
+from meteor_bench.runs.patches.recorder import ALONE, DROPPED, Panel
 from tests import synthetic
 
 pytestmark = pytest.mark.browser

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.errors import ConfigError
+from meteor_bench.core.errors import ConfigError
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import torch
 
 from meteor_bench.core import clock as clock_module
 from meteor_bench.core.clock import Clock
-from meteor_bench.core.count import FlopMeter
+from meteor_bench.engine.flop_counter import FlopMeter
 
 
 def test_inner_stages_are_taken_out_of_outer_ones(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,13 @@ import pyarrow.parquet as parquet
 import pytest
 import yaml
 
-from meteor_bench import suites
+from meteor_bench.core.errors import DataError
 from meteor_bench.data import fetch as fetching
+from meteor_bench.data import suites
 from meteor_bench.data.check import check
 from meteor_bench.data.fetch import fetch
 from meteor_bench.data.hub import Hub
 from meteor_bench.data.root import check_files
-from meteor_bench.errors import DataError
 from scripts.make_lookalikes import make
 from tests.data.conftest import LONG, MMMU, MVBENCH, POPE, TASKS, VIDEO, pack
 from tests.fake_hub import TOKEN, FakeHub, sha256

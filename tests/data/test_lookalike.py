@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from meteor_bench import cli, suites
+from meteor_bench import cli
+from meteor_bench.core.errors import DataError
+from meteor_bench.data import suites
 from meteor_bench.data.check import check
 from meteor_bench.data.fetch import fetch
 from meteor_bench.data.lookalike import NAME, counted, rows
-from meteor_bench.errors import DataError
 from scripts.make_lookalikes import make
 
 TASKS = ("pope", "longvideobench_val_v")

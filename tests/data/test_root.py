@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from meteor_bench import suites
+from meteor_bench.core.errors import DataError
+from meteor_bench.data import suites
 from meteor_bench.data.root import check_files, digest
-from meteor_bench.errors import DataError
 from scripts.make_lookalikes import make
 from tests.data.conftest import POPE
 from tests.lmms.lookalikes import count_as, counts

@@ -10,12 +10,13 @@ from pathlib import Path
 import pyarrow.parquet as parquet
 import pytest
 
-from meteor_bench import cli, suites
+from meteor_bench import cli
+from meteor_bench.core.errors import DataError
 from meteor_bench.data import fetch as fetching
+from meteor_bench.data import suites
 from meteor_bench.data.check import check
 from meteor_bench.data.fetch import fetch
 from meteor_bench.data.hub import Hub
-from meteor_bench.errors import DataError
 from scripts.make_lookalikes import Lookalike, make, video
 from tests.data.conftest import MMMU, POPE, TASKS, VIDEO, pack
 from tests.fake_hub import FakeHub, served

@@ -8,11 +8,11 @@ from pathlib import Path
 import pyarrow.parquet as parquet
 import pytest
 
-from meteor_bench import suites
+from meteor_bench.core.errors import DataError
+from meteor_bench.data import suites
 from meteor_bench.data.fetch import fetch
 from meteor_bench.data.hub import Hub
 from meteor_bench.data.videos import check_videos
-from meteor_bench.errors import DataError
 from scripts.make_lookalikes import make
 from tests.data.conftest import VIDEO
 from tests.fake_hub import FakeHub

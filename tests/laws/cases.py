@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.calibrate import calibrate
-from meteor_bench.core.encode import encode
-from meteor_bench.core.engine import Engine
-from meteor_bench.core.fuse import Visual, embed_questions, fuse
-from meteor_bench.core.generate import Generation, Likelihood, answer, score
-from meteor_bench.core.make import make_pruner
+from meteor_bench.core.errors import UnsupportedError
+from meteor_bench.core.model import VLM, Decoder, KVCache
 from meteor_bench.core.pruner import Pruner
-from meteor_bench.core.session import Request
-from meteor_bench.errors import UnsupportedError
-from meteor_bench.models.base import VLM, Decoder, KVCache
-from meteor_bench.registry import METHODS
+from meteor_bench.core.registry import METHODS
+from meteor_bench.core.request import Request
+from meteor_bench.engine.calibrate import calibrate
+from meteor_bench.engine.encode import encode
+from meteor_bench.engine.engine import Engine
+from meteor_bench.engine.fuse import Visual, embed_questions, fuse
+from meteor_bench.engine.generate import Generation, Likelihood, answer, score
+from meteor_bench.engine.make_method import make_pruner
 from tests import tiny
 
 torch.set_num_threads(1)

@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.count import FlopMeter
-from meteor_bench.core.engine import Engine
-from meteor_bench.core.generate import answer
+from meteor_bench.core.errors import BudgetError, MeteorBenchError, UnsupportedError
+from meteor_bench.core.model import VLM
 from meteor_bench.core.pruner import View
-from meteor_bench.core.session import Answer, Request, Session
-from meteor_bench.errors import BudgetError, MeteorBenchError, UnsupportedError
-from meteor_bench.models.base import VLM
+from meteor_bench.core.request import Answer, Request
+from meteor_bench.engine.engine import Engine
+from meteor_bench.engine.flop_counter import FlopMeter
+from meteor_bench.engine.generate import answer
+from meteor_bench.engine.session import Session
 from tests import tiny
 from tests.laws.cases import (
     ALL,

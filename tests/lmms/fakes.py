@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow.parquet as parquet
 import torch
 
-from meteor_bench.core.session import Answer, Request
-from meteor_bench.suites import suite_tasks, tasks_dir
+from meteor_bench.core.request import Answer, Request
+from meteor_bench.data.suites import suite_tasks, tasks_dir
 
 TOKENS = {
     "towers": {"a": 256, "b": 256, "c": 256},

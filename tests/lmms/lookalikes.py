@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from meteor_bench import suites
-from meteor_bench.core.session import Request
+from meteor_bench.core.request import Request
+from meteor_bench.data import suites
 from meteor_bench.lmms.evaluate import TaskResult, evaluate
 from meteor_bench.lmms.inputs import Inputs
 from scripts.make_lookalikes import Lookalike

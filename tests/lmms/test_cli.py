@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from meteor_bench.config import load
+from meteor_bench.config.run_config import load
+from meteor_bench.data.suites import benchmark, calibration_requests, tasks_dir
+from meteor_bench.engine.factory import blueprint
 from meteor_bench.lmms.evaluate import evaluate
-from meteor_bench.run import build_session
-from meteor_bench.suites import benchmark, tasks_dir
 
 
 @pytest.mark.slow
@@ -26,7 +26,7 @@ def test_lmms_eval_s_own_command_line_gives_the_same_answers(tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
 
     config = load(None, {"method": "random", "ratio": 0.76, "seed": 5, "device": "cpu"})
-    session = build_session(config, config.device)
+    session = blueprint(config).session(calibration_requests)
     tasks = ["pocket_pope", "pocket_videomme"]
     ours = evaluate(session, tasks, journal=tmp_path / "a.jsonl", batch_size=32, limit=24)
     (results,) = (tmp_path / "out").rglob("*_results.json")

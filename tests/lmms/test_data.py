@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow.parquet as parquet
 import pytest
 
-from meteor_bench import suites
-from meteor_bench.errors import DataError
+from meteor_bench.core.errors import DataError
+from meteor_bench.data import suites
 from meteor_bench.lmms.evaluate import evaluate
 from scripts.make_pocket_tasks import point_to, write
 from tests.lmms.fakes import FakeSession, constant

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from meteor_bench.data.suites import benchmark
 from meteor_bench.lmms import tasks as known
 from meteor_bench.lmms.encoded import Encoded
 from meteor_bench.lmms.inputs import Inputs
 from meteor_bench.lmms.media import Documents
 from meteor_bench.lmms.plugin import MeteorBench
-from meteor_bench.suites import benchmark
 from scripts.make_lookalikes import Lookalike, make
 from tests.lmms.fakes import constant
 from tests.lmms.lookalikes import STOCK, count_as, counts

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from meteor_bench import suites
-from meteor_bench.core.session import Request
-from meteor_bench.errors import DataError, UnknownNameError
+from meteor_bench.core.errors import DataError, UnknownNameError
+from meteor_bench.core.request import Request
+from meteor_bench.data import suites
 from meteor_bench.lmms.evaluate import TaskResult, _digest, evaluate
 from tests.lmms.fakes import TOKENS, FakeSession, constant, documents, oracle
 

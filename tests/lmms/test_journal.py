@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from meteor_bench.core.session import Answer, Request
-from meteor_bench.errors import RecordError
+from meteor_bench.core.errors import RecordError
+from meteor_bench.core.request import Answer, Request
 from meteor_bench.lmms.journal import Journal
 
 REQUEST = Request("pocket_gqa/0", "m0", lambda: [], "what color?", 16, ("\n\n",))

@@ -11,9 +11,9 @@ import pytest
 from lmms_eval.api.instance import Instance
 from PIL import Image
 
-from meteor_bench.config import RunConfig
-from meteor_bench.core.session import Request
-from meteor_bench.errors import ConfigError, UnknownNameError, UnsupportedError
+from meteor_bench.config.run_config import RunConfig
+from meteor_bench.core.errors import ConfigError, UnknownNameError, UnsupportedError
+from meteor_bench.core.request import Request
 from meteor_bench.lmms.inputs import Inputs
 from meteor_bench.lmms.media import Broken
 from meteor_bench.lmms.plugin import MAX_NEW_TOKENS, MeteorBench

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from torch.distributed import HashStore
 
-from meteor_bench import suites
-from meteor_bench.config import RunConfig
+from meteor_bench.config.run_config import RunConfig
+from meteor_bench.data import suites
 from meteor_bench.lmms.evaluate import TaskResult, evaluate
-from meteor_bench.ranks.group import LIMITS, Place, Ranks
-from meteor_bench.ranks.journals import collect
-from meteor_bench.ranks.share import answer_share
+from meteor_bench.runs.distributed.journals import collect
+from meteor_bench.runs.distributed.process_group import LIMITS, Place, Ranks
+from meteor_bench.runs.distributed.worker import answer_share
 from tests.lmms.fakes import FakeSession, oracle
 
 TASKS = ("pocket_pope", "pocket_videomme")

@@ -7,9 +7,9 @@ from typing import Any
 
 import datasets
 
+from meteor_bench.data.suites import benchmark
 from meteor_bench.lmms import rows, tasks
 from meteor_bench.lmms.inputs import HERE
-from meteor_bench.suites import benchmark
 
 
 def test_rows_are_those_of_the_data_set() -> None:

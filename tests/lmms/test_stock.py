@@ -15,13 +15,13 @@ import pyarrow
 import pyarrow.parquet as parquet
 import pytest
 
-from meteor_bench import suites
-from meteor_bench.errors import ConfigError, DataError
+from meteor_bench.core.errors import ConfigError, DataError
+from meteor_bench.core.processing import Clip
+from meteor_bench.data import suites
 from meteor_bench.lmms import tasks as known
 from meteor_bench.lmms.document import find
 from meteor_bench.lmms.inputs import Inputs
 from meteor_bench.lmms.requests import first, spread
-from meteor_bench.models.processing import Clip
 from scripts.make_lookalikes import Lookalike, make
 from tests.lmms.fakes import constant
 from tests.lmms.lookalikes import STOCK, count_as, counts, saying, score

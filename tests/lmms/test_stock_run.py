@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from meteor_bench.reading import read_run, read_samples
+from meteor_bench.records.reader import read_run, read_samples
 from scripts.make_lookalikes import make
 from tests.commands import Call
 

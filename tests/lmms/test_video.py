@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from meteor_bench.errors import DataError
+from meteor_bench.core.errors import DataError
 from meteor_bench.lmms.video import sample_frames, uniform, video_key
 
 BITS = 8

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.engine import Engine
-from meteor_bench.core.load import resolve_model
-from meteor_bench.errors import UnsupportedError
-from meteor_bench.methods._schedules import SCHEDULES
+from meteor_bench.core.errors import UnsupportedError
+from meteor_bench.engine.engine import Engine
+from meteor_bench.engine.load_model import resolve_model
 from meteor_bench.methods.evoprune import EvoPrune
-from meteor_bench.methods.meteor import STAGES, Meteor
+from meteor_bench.methods.meteor.method import STAGES, Meteor
+from meteor_bench.methods.shared.schedules import SCHEDULES
 from tests import tiny
 from tests.laws.cases import generate, shared_model, visual_of
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.calibrate import calibrate
-from meteor_bench.core.engine import Engine
-from meteor_bench.core.make import make_pruner
+from meteor_bench.core.errors import BudgetError
 from meteor_bench.core.pruner import Pruner
-from meteor_bench.errors import BudgetError
-from meteor_bench.registry import METHODS
+from meteor_bench.core.registry import METHODS
+from meteor_bench.engine.calibrate import calibrate
+from meteor_bench.engine.engine import Engine
+from meteor_bench.engine.make_method import make_pruner
 from tests import tiny
 from tests.laws.cases import generate, shared_model
 

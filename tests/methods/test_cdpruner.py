@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.tokens import Grid
-from meteor_bench.errors import ConfigError
 from meteor_bench.methods.cdpruner import CDPruner, greedy_map, relevance
 from tests.methods.views import ragged, view, visual_indices
 

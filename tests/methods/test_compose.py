@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 import torch
 
-from meteor_bench.config import check
+from meteor_bench.config.run_config import check
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.calibrate import calibrate
-from meteor_bench.core.encode import encode
-from meteor_bench.core.engine import Engine
-from meteor_bench.core.fuse import embed_questions, fuse
-from meteor_bench.core.generate import answer
-from meteor_bench.core.make import make_pruner
+from meteor_bench.core.errors import ConfigError, MeteorBenchError, UnknownNameError
+from meteor_bench.core.model import VLM
+from meteor_bench.core.registry import parts_of
 from meteor_bench.core.trace import SampleTrace
-from meteor_bench.errors import ConfigError, MeteorBenchError, UnknownNameError
-from meteor_bench.models.base import VLM
-from meteor_bench.registry import parts_of
+from meteor_bench.engine.calibrate import calibrate
+from meteor_bench.engine.encode import encode
+from meteor_bench.engine.engine import Engine
+from meteor_bench.engine.fuse import embed_questions, fuse
+from meteor_bench.engine.generate import answer
+from meteor_bench.engine.make_method import make_pruner
 from tests import tiny
 
 

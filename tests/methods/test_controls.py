@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from meteor_bench.core.apply import apply
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.errors import ConfigError, UnsupportedError
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.errors import ConfigError, UnsupportedError
 from meteor_bench.methods.fastv import FastV
 from meteor_bench.methods.none import NoPruning
 from meteor_bench.methods.pool import Pool, cells

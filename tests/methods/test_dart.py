@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.errors import ConfigError, UnsupportedError
 from meteor_bench.core.pruner import View
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.errors import ConfigError, UnsupportedError
 from meteor_bench.methods.dart import Dart
 from tests.methods.views import clustered, ragged, view, visual_indices
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import apply
+from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import View
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.errors import ConfigError
 from meteor_bench.methods.e_adaprune import BASES, EAdaPrune
 from tests.methods.views import clustered, ragged, view, visual_indices
 

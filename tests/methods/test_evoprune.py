@@ -13,11 +13,11 @@ from torch import Tensor
 
 from meteor_bench.core.apply import apply, rows_of
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.errors import BudgetError, ConfigError, UnsupportedError
 from meteor_bench.core.pruner import Layout, View
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.errors import BudgetError, ConfigError, UnsupportedError
-from meteor_bench.methods._schedules import SCHEDULES, plan, smallest
 from meteor_bench.methods.evoprune import EvoPrune
+from meteor_bench.methods.shared.schedules import SCHEDULES, plan, smallest
 from tests.methods.views import clustered, ragged, view, visual_indices
 
 GRID = Grid(1, 6, 6)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import apply, rows_of
+from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import Layout, View
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.errors import ConfigError
 from meteor_bench.methods.fastervlm import FasterVLM
 from tests.methods.views import clustered, ragged, view, visual_indices
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.tokens import Grid
-from meteor_bench.errors import ConfigError
 from meteor_bench.methods.holov import HoloV
 from tests.methods.views import ragged, view, visual_indices
 

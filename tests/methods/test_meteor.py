@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.errors import ConfigError, UnsupportedError
 from meteor_bench.core.pruner import Layout, View
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.errors import ConfigError, UnsupportedError
-from meteor_bench.methods._meteor_calibration import adaptive_count, solve_lambda
-from meteor_bench.methods._meteor_stages import effective_rank, redundancy, stage1_total
-from meteor_bench.methods.meteor import Meteor
+from meteor_bench.methods.meteor.calibration import adaptive_count, solve_lambda
+from meteor_bench.methods.meteor.method import Meteor
+from meteor_bench.methods.meteor.stages import effective_rank, redundancy, stage1_total
 from tests.methods.views import ragged, view, visual_indices
 
 GRIDS = {"a": Grid(1, 8, 8), "b": Grid(1, 8, 8), "c": Grid(1, 4, 4)}

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from meteor_bench.core.apply import apply
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.errors import BudgetError, ConfigError, UnsupportedError
 from meteor_bench.core.pruner import Layout, View
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.errors import BudgetError, ConfigError, UnsupportedError
 from meteor_bench.methods.mustdrop import MustDrop
 from tests.methods.views import clustered, ragged, view, visual_indices
 

@@ -12,15 +12,15 @@ from torch import Tensor
 
 from meteor_bench.core.apply import rows_of
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.build import build
-from meteor_bench.core.engine import seeded
+from meteor_bench.core.errors import ModelError, UnsupportedError
 from meteor_bench.core.pruner import Layout, View
 from meteor_bench.core.tokens import Grid
-from meteor_bench.errors import ModelError, UnsupportedError
-from meteor_bench.methods._slots import SlotPruner, SlotTower, feature_block, load_slots, read_towers
+from meteor_bench.engine.engine import seeded
+from meteor_bench.engine.factory import build
 from meteor_bench.methods.oc_vtp import OCVTP, BoundOCVTP, taken
+from meteor_bench.methods.shared.slots import SlotPruner, SlotTower, feature_block, load_slots, read_towers
 from meteor_bench.models.checkpoint import digest
-from meteor_bench.models.pocket import WEIGHTS
+from meteor_bench.models.pocket.model import WEIGHTS
 from scripts.oc_vtp.pictures import features, pocket_pictures
 from tests import tiny
 from tests.methods.views import clustered, ragged, view, visual_indices

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import apply
-from meteor_bench.core.probe import Probe
+from meteor_bench.core.attention_probe import Probe
+from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import View
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.errors import ConfigError
-from meteor_bench.methods._adaptive import fit_threshold
 from meteor_bench.methods.prumerge import PruMerge, PruMergePlus
+from meteor_bench.methods.shared.adaptive import fit_threshold
 from tests.methods.views import clustered, ragged, view, visual_indices
 
 Sum = dict[int, Tensor]

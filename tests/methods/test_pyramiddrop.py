@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.encode import encode
-from meteor_bench.core.engine import Engine
-from meteor_bench.core.fuse import fuse
-from meteor_bench.core.generate import answer
+from meteor_bench.core.errors import ConfigError, UnsupportedError
 from meteor_bench.core.pruner import View
 from meteor_bench.core.tokens import Grid
-from meteor_bench.errors import ConfigError, UnsupportedError
+from meteor_bench.engine.encode import encode
+from meteor_bench.engine.engine import Engine
+from meteor_bench.engine.fuse import fuse
+from meteor_bench.engine.generate import answer
 from meteor_bench.methods.pyramiddrop import PyramidDrop
 from tests import tiny
 from tests.methods.views import ragged, view, visual_indices

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from meteor_bench.core.apply import apply
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.encode import encode
-from meteor_bench.core.engine import Engine
-from meteor_bench.core.fuse import fuse
-from meteor_bench.core.generate import answer
+from meteor_bench.core.errors import ConfigError, UnsupportedError
 from meteor_bench.core.pruner import View
 from meteor_bench.core.tokens import Grid
-from meteor_bench.errors import ConfigError, UnsupportedError
+from meteor_bench.engine.encode import encode
+from meteor_bench.engine.engine import Engine
+from meteor_bench.engine.fuse import fuse
+from meteor_bench.engine.generate import answer
 from meteor_bench.methods.sparsevlm import MEMO, SparseVLM, density_peaks, raters, schedule
 from tests import tiny
 from tests.methods.views import clustered, ragged, view, visual_indices

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.errors import ConfigError
 from meteor_bench.methods.svdprune import SVDPrune, leverage
 from tests.methods.views import ragged, view, visual_indices
 

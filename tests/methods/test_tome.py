@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import apply
-from meteor_bench.core.encode import _tower_mask
+from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import Layout, View
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.errors import ConfigError
+from meteor_bench.engine.encode import _tower_mask
 from meteor_bench.methods.tome import ToMe
 from tests.methods.views import ragged, view, visual_indices
 

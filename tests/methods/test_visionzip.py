@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import apply
+from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.tokens import Grid
-from meteor_bench.errors import ConfigError
 from meteor_bench.methods.visionzip import VisionZip
 from tests.methods.views import ragged, view, visual_indices
 

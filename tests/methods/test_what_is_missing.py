@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.calibrate import calibrate
-from meteor_bench.core.engine import Engine
-from meteor_bench.core.make import make_pruner
+from meteor_bench.core.errors import UnsupportedError
+from meteor_bench.core.model import VLM
 from meteor_bench.core.pruner import Pruner
-from meteor_bench.errors import UnsupportedError
-from meteor_bench.methods.helpers import NO_CLIP_TEXT
-from meteor_bench.models.base import VLM
-from meteor_bench.registry import METHODS
+from meteor_bench.core.registry import METHODS
+from meteor_bench.engine.calibrate import calibrate
+from meteor_bench.engine.engine import Engine
+from meteor_bench.engine.make_method import make_pruner
+from meteor_bench.methods.shared.helpers import NO_CLIP_TEXT
 from tests import tiny
 from tests.laws.cases import shared_model, visual_of
 

@@ -15,13 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.encode import encode
-from meteor_bench.core.engine import Engine
-from meteor_bench.core.fuse import Visual, fuse
-from meteor_bench.methods._schedules import plan
+from meteor_bench.engine.encode import encode
+from meteor_bench.engine.engine import Engine
+from meteor_bench.engine.fuse import Visual, fuse
 from meteor_bench.methods.downsample import Downsample
 from meteor_bench.methods.evoprune import EvoPrune
-from meteor_bench.methods.meteor import Meteor
+from meteor_bench.methods.meteor.method import Meteor
+from meteor_bench.methods.shared.schedules import plan
 from tests import tiny
 from tests.methods.test_evoprune import reference_round
 

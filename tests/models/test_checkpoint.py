@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from meteor_bench.errors import ModelError
+from meteor_bench.core.errors import ModelError
 from meteor_bench.models import memory
 from meteor_bench.models.checkpoint import digest, load_weights, randomise, skeleton
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from meteor_bench.core.build import build
-from meteor_bench.core.encode import encode
-from meteor_bench.core.session import Answer, Request
-from meteor_bench.models.base import VLM
-from meteor_bench.models.eagle import untrained
-from meteor_bench.models.eagle_processor import TEMPLATES
+from meteor_bench.core.model import VLM
+from meteor_bench.core.request import Answer, Request
+from meteor_bench.engine.encode import encode
+from meteor_bench.engine.factory import build
+from meteor_bench.models.eagle.model import untrained
+from meteor_bench.models.eagle.processor import TEMPLATES
 from tests import eagle, tiny
 
 OTHER_ORDER = ("det-1024", "clip-448", "convnext-1024")  # no published one; config.json decides

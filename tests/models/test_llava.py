@@ -7,7 +7,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from meteor_bench.core.cache import LayerCache
+from meteor_bench.engine.kv_cache import LayerCache
 from meteor_bench.models.llava import LLAVA_7B
 
 

@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 from transformers import LlavaNextImageProcessor, LlavaNextProcessor
 
+from meteor_bench.core.model import VLM
 from meteor_bench.core.tokens import Grid
-from meteor_bench.models.base import VLM
 from meteor_bench.models.llava_next import LLAVA_NEXT_7B, LLAVA_NEXT_7B_CONFIG
 from tests import hubs
 

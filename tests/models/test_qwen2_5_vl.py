@@ -10,10 +10,10 @@ from torch import Tensor
 from transformers.vision_utils import get_vision_window_index
 
 from meteor_bench.core.apply import apply
-from meteor_bench.core.probe import Probe
+from meteor_bench.core.attention_probe import Probe
+from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.pruner import Decision
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.errors import UnsupportedError
 from meteor_bench.models.qwen2_5_vl import QWEN2_5_VL_7B, block_of
 from meteor_bench.models.qwen_vit import QwenTower
 from tests import hubs, tiny

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import apply, pick, rows_of
-from meteor_bench.core.probe import Probe
+from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.pruner import Decision
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.methods._meteor_stages import keep_in_windows
+from meteor_bench.methods.meteor.stages import keep_in_windows
 from meteor_bench.models.windows import Windows, window_of
 from tests import eagle
 

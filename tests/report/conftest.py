@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from meteor_bench.report.cells import load
+from meteor_bench.report.runs import load
 from meteor_bench.report.sections import Section, sections
 from tests import synthetic
 

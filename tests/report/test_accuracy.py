@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from meteor_bench.config import RunConfig
+from meteor_bench.config.run_config import RunConfig
 from meteor_bench.report.accuracy import accuracy
-from meteor_bench.report.cells import Cell, load
+from meteor_bench.report.runs import Cell, load
 from meteor_bench.report.sections import Section, sections
 from tests import synthetic
 from tests.estimates import Stratum, mean, mean_of_means

@@ -19,13 +19,13 @@ import pytest
 from scipy import stats
 
 from meteor_bench import cli
-from meteor_bench.compare import Pair, comparison, lay_out, pair
-from meteor_bench.compare_command import run
-from meteor_bench.compare_samples import Flip, draw, flips, print_flips, rows, table
-from meteor_bench.config import RunConfig
-from meteor_bench.errors import ConfigError, RecordError
-from meteor_bench.reading import read_run
-from meteor_bench.store import find_runs
+from meteor_bench.cli.compare import run
+from meteor_bench.config.run_config import RunConfig
+from meteor_bench.core.errors import ConfigError, RecordError
+from meteor_bench.records.reader import read_run
+from meteor_bench.records.run_folder import find_runs
+from meteor_bench.report.compare import Pair, comparison, lay_out, pair
+from meteor_bench.runs.patches.flips import Flip, draw, flips, print_flips, rows, table
 from tests import synthetic
 from tests.estimates import mean
 

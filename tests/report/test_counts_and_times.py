@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from meteor_bench.config import RunConfig
-from meteor_bench.plain import plain
-from meteor_bench.report.cells import load
+from meteor_bench.config.run_config import RunConfig
 from meteor_bench.report.counts import tokens
+from meteor_bench.report.runs import load
 from meteor_bench.report.sections import Section, sections
 from meteor_bench.report.times import latency, median_interval
+from meteor_bench.utils.structuring import plain
 from tests import synthetic
 
 Pick = Callable[..., dict[str, Any]]

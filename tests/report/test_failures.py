@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from meteor_bench.config import RunConfig
-from meteor_bench.records import FAILED, SampleRecord
-from meteor_bench.report.cells import load
+from meteor_bench.config.run_config import RunConfig
+from meteor_bench.records.schema import FAILED, SampleRecord
 from meteor_bench.report.layout import lay_out
+from meteor_bench.report.runs import load
 from tests import synthetic
 
 

@@ -16,21 +16,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from meteor_bench.config import RunConfig
-from meteor_bench.errors import DataError, MeteorBenchError
-from meteor_bench.reading import read_run, read_samples
-from meteor_bench.records import SampleRecord
+from meteor_bench.config.run_config import RunConfig
+from meteor_bench.core.errors import DataError, MeteorBenchError
+from meteor_bench.records.reader import read_run, read_samples
+from meteor_bench.records.run_folder import find_runs
+from meteor_bench.records.schema import SampleRecord
 from meteor_bench.report import render
-from meteor_bench.report.cells import load
 from meteor_bench.report.html.build import chapters, write
+from meteor_bench.report.html.chapter import Chapter
 from meteor_bench.report.html.data import pareto
 from meteor_bench.report.html.markup import Html, tag
-from meteor_bench.report.html.page import AT_FIRST, Chapter, at_first, colours, page
-from meteor_bench.report.html.pictures import choose, draw
+from meteor_bench.report.html.page import AT_FIRST, at_first, colours, page
 from meteor_bench.report.html.reported import laid_out, reported
 from meteor_bench.report.html.samples import questions
+from meteor_bench.report.runs import load
 from meteor_bench.report.sections import sections
-from meteor_bench.store import find_runs
+from meteor_bench.runs.patches.report_pictures import choose, draw
 from tests import synthetic
 
 ROOT = Path(__file__).parents[2]

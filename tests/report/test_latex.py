@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 from pylatexenc.latexwalker import LatexWalkerParseError
 
-from meteor_bench.compare import comparison, pair
-from meteor_bench.compare import lay_out as lay_out_pair
-from meteor_bench.compare_samples import flips
-from meteor_bench.compare_samples import table as sample_table
-from meteor_bench.config import RunConfig
-from meteor_bench.paper.command import Request
-from meteor_bench.paper.layout import tables
-from meteor_bench.paper.numbers import papers
+from meteor_bench.cli.paper import Request
+from meteor_bench.config.run_config import RunConfig
 from meteor_bench.report import formats, render
-from meteor_bench.report.cells import load
+from meteor_bench.report.compare import comparison, pair
+from meteor_bench.report.compare import lay_out as lay_out_pair
 from meteor_bench.report.layout import lay_out, overview
+from meteor_bench.report.paper.layout import tables
+from meteor_bench.report.paper.numbers import papers
+from meteor_bench.report.runs import load
 from meteor_bench.report.table import Table
+from meteor_bench.runs.patches.flips import flips
+from meteor_bench.runs.patches.flips import table as sample_table
 from tests.latex import plain, read
 
 NASTY = "x & y {z} \\ ~ ^ # $ | 50 % a_b <c> §†‡ ° ±1 −2 → ≤ ≥ ² × –"

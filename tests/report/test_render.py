@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from meteor_bench import compare, compare_samples
-from meteor_bench.config import RunConfig
-from meteor_bench.registry import METHODS
-from meteor_bench.report import formats, render
-from meteor_bench.report.cells import Cell, load
+from meteor_bench.config.run_config import RunConfig
+from meteor_bench.core.registry import METHODS
+from meteor_bench.report import compare, formats, render
 from meteor_bench.report.layout import lay_out, overview
 from meteor_bench.report.rows import print_rows
+from meteor_bench.report.runs import Cell, load
 from meteor_bench.report.table import Table
+from meteor_bench.runs.patches import flips
 from tests import synthetic
 
 EXPLAINED = Path(__file__).parents[2] / "results" / "README.md"
@@ -259,9 +259,9 @@ def test_every_column_is_explained(runs: Mapping[str, Path], tmp_path: Path) -> 
                 printed |= set(frame["name"])
     pair = compare.pair(runs["meteor0.5"], runs["meteor0.76"])
     frame = compare.comparison(pair)
-    found = compare_samples.flips(pair)
+    found = flips.flips(pair)
     printed |= {*compare.lay_out(pair, frame).columns, *frame.columns}
-    printed |= {*compare_samples.table(found).columns, *compare_samples.rows(found)[0]}
+    printed |= {*flips.table(found).columns, *flips.rows(found)[0]}
     groups = set(synthetic.GROUPS.values())
     benchmarks = {name for task in synthetic.GROUPS for name in (task, f"{task.removeprefix('pocket_')}°")}
     shown = {re.sub(r", (ms|GFLOPs‡?|MiB)$", "", name) for name in printed} - groups - benchmarks - {""}

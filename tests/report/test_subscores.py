@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from meteor_bench.config import RunConfig
-from meteor_bench.records import TaskRecord
+from meteor_bench.config.run_config import RunConfig
+from meteor_bench.records.schema import TaskRecord
 from meteor_bench.report import subscores
-from meteor_bench.report.cells import Cell, load
+from meteor_bench.report.runs import Cell, load
 from meteor_bench.report.table import MISSING
 from tests import synthetic
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from meteor_bench.latency.records import read_cells
+from meteor_bench.runs.latency.records import read_cells
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "gpu_bench.sh"
 

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from meteor_bench.core.build import build
 from meteor_bench.core.tokens import Grid
+from meteor_bench.engine.factory import build
 from scripts.oc_vtp.reconstruct import Reconstructor, area_weighted_error, visible
 from scripts.train_oc_vtp import Recipe, Training, pocket_pictures
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from meteor_bench.models.pocket_modules import load_pocket
-from meteor_bench.models.pocket_tokenizer import PocketTokenizer
+from meteor_bench.models.pocket.modules import load_pocket
+from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 from scripts.pocket.words import write_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]

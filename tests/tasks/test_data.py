@@ -13,7 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from meteor_bench import suites
+from meteor_bench.data import suites
 from scripts import make_pocket_tasks as script
 
 TASKS = suites.suite_tasks("pocket")

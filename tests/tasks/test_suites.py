@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from meteor_bench import suites
-from meteor_bench.errors import DataError, UnknownNameError
+from meteor_bench.core.errors import DataError, UnknownNameError
+from meteor_bench.data import suites
 from meteor_bench.lmms.scoring import EXTRA
 
 
@@ -101,7 +101,7 @@ def test_broken_yaml_is_one_line(tmp_path: Path) -> None:
 
 def test_reading_the_tables_imports_nothing_heavy() -> None:
     program = (
-        "import sys, meteor_bench.suites as s; s.task_names();"
+        "import sys, meteor_bench.data.suites as s; s.task_names();"
         "print([m for m in ('numpy', 'torch', 'datasets', 'lmms_eval', 'pyarrow', 'PIL') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
@@ -110,7 +110,7 @@ def test_reading_the_tables_imports_nothing_heavy() -> None:
 def test_calibration_covers_every_benchmark_and_shares_no_picture_with_any() -> None:
     import pyarrow.parquet as parquet
 
-    items = suites.calibration_requests()
+    items = suites.calibration_items()
     assert {item.task for item in items} == set(suites.suite_tasks("pocket"))
     assert len({item.key for item in items}) == len(items) >= 220
     assert len({item.media_key for item in items}) == 64
@@ -124,7 +124,7 @@ def test_calibration_covers_every_benchmark_and_shares_no_picture_with_any() -> 
 
 
 def test_calibration_pictures_are_what_a_processor_takes() -> None:
-    items = suites.calibration_requests(["pocket_gqa", "pocket_videomme"])
+    items = suites.calibration_items(["pocket_gqa", "pocket_videomme"])
     shown = {item.task: item.media() for item in items}
     assert [picture.size for picture in shown["pocket_gqa"]] == [(128, 128)]
     assert [picture.size for picture in shown["pocket_videomme"]] == [(64, 64)] * 4

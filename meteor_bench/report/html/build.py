@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from meteor_bench.files import check_writable, write_whole
-from meteor_bench.reading import read_samples
-from meteor_bench.records import worded
+from meteor_bench.records.reader import read_samples
+from meteor_bench.records.schema import RunRecord, SampleRecord, worded
 from meteor_bench.report import subscores
-from meteor_bench.report.cells import Cell
+from meteor_bench.report.html.chapter import Chapter
 from meteor_bench.report.html.data import settings
-from meteor_bench.report.html.page import Chapter, page
-from meteor_bench.report.html.pictures import choose, draw
+from meteor_bench.report.html.page import page
 from meteor_bench.report.html.reported import reported
-from meteor_bench.report.html.samples import MOST, questions
+from meteor_bench.report.html.samples import MOST, choose, questions
 from meteor_bench.report.layout import latency_notes, notes
+from meteor_bench.report.runs import Cell
 from meteor_bench.report.sections import Section, sections
 from meteor_bench.report.times import latency
+from meteor_bench.utils.atomic_io import check_writable, write_whole
 
-__all__ = ["as_html", "chapters", "write"]
+# (runs of the settings in the page's order, the questions as the first of them recorded them) -> a picture each.
+Draw = Callable[[Sequence[RunRecord], Sequence[SampleRecord]], list[dict[str, Any]]]
+
+__all__ = ["Draw", "as_html", "chapters", "write"]
 
 NO_PICTURES = (
     "No pictures of kept patches: this report was made from records alone. With the model and the data at hand, "
@@ -28,39 +31,40 @@ NO_PICTURES = (
 )
 
 
-def write(cells: Sequence[Cell], path: Path, pictures: int = 0) -> None:
+def write(cells: Sequence[Cell], path: Path, pictures: int = 0, draw: Draw | None = None) -> None:
     """Write the report; never half of it.
 
     Args:
-        pictures: questions to draw the kept patches of, by running the models; 0 needs records alone.
+        pictures: questions to draw the kept patches of; 0 needs records alone.
+        draw: draws them by running the models (`runs.patches.report_pictures.draw`).
 
     Raises:
         RecordError: it cannot be written, or a record is broken.
         MeteorBenchError: with pictures: a model or its data are not here.
     """
     check_writable(path.parent)
-    write_whole(path, as_html(cells, pictures).encode())
+    write_whole(path, as_html(cells, pictures, draw).encode())
 
 
-def as_html(cells: Sequence[Cell], pictures: int = 0) -> str:
+def as_html(cells: Sequence[Cell], pictures: int = 0, draw: Draw | None = None) -> str:
     """The report as text."""
-    return page(chapters(cells, pictures))
+    return page(chapters(cells, pictures, draw))
 
 
-def chapters(cells: Sequence[Cell], pictures: int = 0, most: int = MOST) -> list[Chapter]:
+def chapters(cells: Sequence[Cell], pictures: int = 0, draw: Draw | None = None, most: int = MOST) -> list[Chapter]:
     """What the page holds, a chapter for each model and set of benchmarks.
 
     Args:
         most: questions in a chapter.
     """
-    return [_chapter(section, pictures, most) for section in sections(cells)]
+    return [_chapter(section, pictures, draw, most) for section in sections(cells)]
 
 
-def _chapter(section: Section, pictures: int, most: int) -> Chapter:
+def _chapter(section: Section, pictures: int, draw: Draw | None, most: int) -> Chapter:
     answered = [read_samples(cell.runs[0].path) for cell in section.cells]
     asked = questions(answered, most)
     drawn: list[dict[str, Any]] = []
-    if pictures:
+    if pictures and draw is not None:
         rows = {(s.task, s.doc_id): s for s in answered[0]}
         chosen = [rows[asked.task[i], asked.doc[i]] for i in choose(asked, pictures)]
         drawn = draw([cell.record for cell in section.cells], chosen)

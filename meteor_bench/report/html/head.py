@@ -10,7 +10,7 @@ from meteor_bench.report.html.tables import numbers
 from meteor_bench.report.table import REPORTED
 
 if TYPE_CHECKING:
-    from meteor_bench.report.html.page import Chapter
+    from meteor_bench.report.html.chapter import Chapter
 
 __all__ = ["PARTS", "bar", "head", "tiles"]
 

@@ -7,74 +7,26 @@ import gzip
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from meteor_bench import __version__
 from meteor_bench.report.html import head, parts
+from meteor_bench.report.html.chapter import PARTS, Chapter
 from meteor_bench.report.html.data import Setting, known_costs, pareto
 from meteor_bench.report.html.markup import Html, tag
-from meteor_bench.report.html.reported import Reported
-from meteor_bench.report.html.samples import Questions
 from meteor_bench.report.sections import CONTROLS
-from meteor_bench.report.table import Table
 
-__all__ = ["AT_FIRST", "Chapter", "at_first", "colours", "page"]
+__all__ = ["AT_FIRST", "at_first", "colours", "page"]
 
 # Okabe and Ito's colours, darkened for paper and lightened for a dark screen in style.css; more methods than colours
 # go round again with other shapes. Controls are grey, the unpruned model has the text's colour.
 COLOURS = 8
 FLOW = {"encoders": None, "after fusion": "fused", "LLM input": "llm input", "after last prune": "final"}
-PARTS = ("encode", "fuse", "prune", "prefill")
 # Methods that charts start with; the others are a click away. At least the controls that a paper should beat.
 AT_FIRST, ALWAYS = 10, ("random", "downsample")
-
-
-@dataclass(frozen=True)
-class Chapter:
-    """Settings that may be compared: one model, the same questions.
-
-    Attributes:
-        settings: the unpruned one first.
-        tasks: benchmark -> its group, in order.
-        facts: what is said of the measurement: name -> text.
-        notes: sentences about it.
-        runs: a row for each setting: heading -> text.
-        pictures: as `pictures.draw` gives them.
-        why_no_pictures: said where there are none.
-        reported: papers' tables with rows that were run here.
-        subscores: a table for each benchmark that has more to it than its score.
-    """
-
-    model: str
-    settings: Sequence[Setting]
-    tasks: Mapping[str, str]
-    facts: Mapping[str, str]
-    notes: Sequence[str]
-    runs: Sequence[Mapping[str, str]]
-    questions: Questions
-    pictures: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
-    why_no_pictures: str = ""
-    reported: Sequence[Reported] = ()
-    subscores: Sequence[Table] = ()
-
-    @property
-    def towers(self) -> list[str]:
-        """Names of the encoders."""
-        names = (key for s in self.settings for key in s.tokens if key.startswith("encoder "))
-        return [name.removeprefix("encoder ") for name in dict.fromkeys(names)]
-
-    @property
-    def ratios(self) -> list[float]:
-        """Ratios that were asked for, ascending."""
-        return sorted({s.ratio for s in self.settings if s.pruned})
-
-    @property
-    def middle(self) -> float:
-        """The ratio that is looked at first."""
-        return self.ratios[len(self.ratios) // 2] if self.ratios else 0.0
 
 
 def at_first(chapter: Chapter) -> list[str]:

@@ -16,7 +16,7 @@ from meteor_bench.report.statistics import FEW
 from meteor_bench.report.table import FEW_IMAGES
 
 if TYPE_CHECKING:
-    from meteor_bench.report.html.page import Chapter
+    from meteor_bench.report.html.chapter import Chapter
 
 __all__ = ["first_costs", "section", "shortened"]
 

@@ -1,15 +1,15 @@
-"""What papers report, beside what was measured here: the tables of `meteor_bench.paper` that hold a run of the page."""
+"""What papers report, beside what was measured here: the tables of `report.paper` that hold a run of the page."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from meteor_bench.paper.layout import Filled, Origin, sides
-from meteor_bench.paper.numbers import paper, papers
-from meteor_bench.paper.shelf import Shelf
 from meteor_bench.report.html.markup import Html, tag
 from meteor_bench.report.html.tables import printed
+from meteor_bench.report.paper.layout import Filled, Origin, sides
+from meteor_bench.report.paper.numbers import paper, papers
+from meteor_bench.report.paper.run_index import Shelf
 from meteor_bench.report.sections import Section
 from meteor_bench.report.table import REPORTED, Table
 

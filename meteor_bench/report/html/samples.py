@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from meteor_bench.records import SampleRecord, worded
+from meteor_bench.records.schema import SampleRecord, worded
 
-__all__ = ["MOST", "Questions", "questions"]
+__all__ = ["MOST", "Questions", "choose", "questions"]
 
 MOST = 6000  # a page with all questions of eleven benchmarks would be slow to open
 LONGEST = 1200  # letters of a text
@@ -89,3 +89,27 @@ def _differs(samples: Sequence[SampleRecord | None]) -> bool:
 
 def _final(tokens: Mapping[str, Any]) -> int | None:
     return tokens.get("final")
+
+
+def choose(questions: Questions, count: int) -> list[int]:
+    """Rows of the questions that say most, from each benchmark in turn: next comes the one whose score changed under
+    the settings that have fewest such questions so far."""
+    before, settings = questions.score[0], questions.score[1:]
+    changed = [
+        [at for at, column in enumerate(settings) if column[i] is not None and column[i] != before[i]]
+        for i in range(len(questions.task))
+    ]
+    left = dict.fromkeys(range(len(changed)))
+    shown = [0] * len(settings)
+    asked = dict.fromkeys(questions.task, 0)
+    chosen: list[int] = []
+    while left and len(chosen) < count:
+        # A question that no setting changed comes after all that some did.
+        worth = {i: sum(1 / (1 + shown[at]) ** 2 for at in changed[i]) for i in left}
+        best = min(left, key=lambda i: (worth[i] == 0, asked[questions.task[i]], -worth[i], i))
+        chosen.append(best)
+        del left[best]
+        asked[questions.task[best]] += 1
+        for at in changed[best]:
+            shown[at] += 1
+    return chosen

@@ -1,0 +1,77 @@
+"""The commands `data fetch` and `data check`: names into benchmarks, findings into lines and a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO
+
+from meteor_bench.config.yaml_settings import names
+from meteor_bench.core.errors import ConfigError
+from meteor_bench.data import lookalike, suites
+from meteor_bench.models.locate import go_online
+from meteor_bench.records.schema import LOOKALIKES
+from meteor_bench.report.rows import print_rows
+
+__all__ = ["check", "fetch"]
+
+
+def fetch(root: Path, suite: str | None, tasks: str | None, errors: IO[str]) -> int:
+    """Fetch; the exit status.
+
+    Raises:
+        MeteorBenchError: no such benchmark or suite, or nothing could be fetched.
+    """
+    rows = _rows(suite, tasks)
+    if rows is None:
+        raise ConfigError("say what to fetch: --suite meteor11, or --task pope,gqa")
+    go_online()  # before huggingface_hub is imported; this command is asked to
+    from meteor_bench.data.fetch import fetch as bring
+
+    try:
+        problems = bring(rows, root)
+    except KeyboardInterrupt:
+        errors.write("interrupted: what was fetched is kept; the same command goes on from there\n")
+        return 130
+    return _told(problems, errors)
+
+
+def check(root: Path, suite: str | None, tasks: str | None, out: IO[str], errors: IO[str], *, as_json: bool) -> int:
+    """Compare and print; the exit status.
+
+    Raises:
+        MeteorBenchError: as for `fetch`, or there is nothing to compare with.
+    """
+    from meteor_bench.data.check import check as examine
+
+    if not root.is_dir():
+        raise ConfigError(f"--root: {root} is no folder")
+    table = examine(root, _rows(suite, tasks))
+    shown = table if as_json else [{k: v for k, v in row.items() if k not in ("problems", "note")} for row in table]
+    if shown:
+        print_rows(shown, out, as_json=as_json, aside=("benchmarks",))
+    notes = [LOOKALIKES] if lookalike.rows(root) is not None else [row["note"] for row in table if row["note"]]
+    errors.write("".join(f"note: {note}\n" for note in notes))
+    return _told((line for row in table for line in row["problems"]), errors)
+
+
+def _rows(suite: str | None, tasks: str | None) -> list[suites.Benchmark] | None:
+    """Benchmarks with data of the hub; None where nothing is named.
+
+    Raises:
+        ConfigError: an unknown name, or all of them are shipped.
+    """
+    if suite is None and tasks is None:
+        return None
+    named = suites.resolve(suite or "", names(tasks) if tasks else ())
+    rows = [row for row in named if row.stock]
+    if not rows:
+        raise ConfigError(f"{', '.join(row.task for row in named)}: shipped with meteor-bench, nothing to fetch")
+    return rows
+
+
+def _told(problems: Iterable[str], errors: IO[str]) -> int:
+    lines = list(problems)
+    for line in lines:
+        errors.write("error: " + " ".join(line.split()) + "\n")
+    return 2 if lines else 0

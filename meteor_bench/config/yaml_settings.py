@@ -1,0 +1,160 @@
+"""Settings as people write them, on the command line and in YAML files, into the types of a dataclass."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple, get_type_hints
+
+import yaml
+
+from meteor_bench.core.errors import ConfigError, UnknownNameError
+from meteor_bench.utils.structuring import Place, PlainError, fit
+
+__all__ = ["Parameter", "fit_flags", "names", "parameter", "read_file", "scalar"]
+
+
+def fit_flags(flags: Mapping[str, Any], kind: type) -> dict[str, Any]:
+    """Flags with the types of a dataclass's fields of the same names.
+
+    Raises:
+        ConfigError: naming the flag.
+    """
+    hints = get_type_hints(kind)
+    try:
+        return {name: fit(value, hints[name], (name,)) for name, value in flags.items()}
+    except PlainError as error:
+        raise ConfigError(str(error)) from None
+
+
+def names(text: str) -> list[str]:
+    """A comma list, as ``--tasks`` and ``--stages`` take it."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def scalar(text: str) -> Any:
+    """What a flag's text means as a YAML value: ``0.5``, ``true``, ``[a, b]``, plain text.
+
+    Raises:
+        ConfigError: it is no YAML.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"cannot read the value '{text}': {_first_line(error)}") from None
+
+
+class Parameter(NamedTuple):
+    """One ``--param name=value``."""
+
+    name: str
+    value: Any
+
+
+def parameter(text: str) -> Parameter:
+    """``name=value`` of a ``--param`` flag.
+
+    Raises:
+        ConfigError: there is no name or no "=".
+    """
+    name, equals, value = text.partition("=")
+    if not (equals and name.strip()):
+        raise ConfigError(f"--param takes name=value, not '{text}'")
+    return Parameter(name.strip(), scalar(value))
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which 1e-3 is a number, as everywhere else; YAML 1.1 wants 1.0e-3."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def read_file(file: Path, kind: type, check: Callable[[str, Any], None], lists: Collection[str]) -> dict[str, Any]:
+    """The checked values of a YAML file.
+
+    Args:
+        kind: a dataclass; its fields are the keys.
+        check: raises ConfigError for a key's value that is out of range, or PlainError to say where in it.
+        lists: keys that may also be one text with commas.
+
+    Raises:
+        ConfigError: naming file, line and key.
+    """
+    top, data = _parsed(file)
+    if top is None:
+        return {}
+    hints = get_type_hints(kind)
+    known = {f.name: hints[f.name] for f in fields(kind)}
+    values = {}
+    for key, value in data.items():
+        try:
+            if key not in known:
+                raise UnknownNameError("key", str(key), known)
+            if key in lists and isinstance(value, str):
+                value = [scalar(part) for part in names(value)]
+            values[key] = fit(value, known[key])
+            check(key, values[key])
+        except PlainError as error:
+            place = (key, *error.place)
+            raise ConfigError(f"{file}:{_line(top, place)}: {PlainError(place, error.reason)}") from None
+        except ConfigError as error:
+            raise ConfigError(f"{file}:{_line(top, (key,))}: {key}: {error}") from None
+    return values
+
+
+def _parsed(file: Path) -> tuple[yaml.Node | None, dict[Any, Any]]:
+    """A YAML file's nodes, which know their lines, and its data; None and nothing for an empty one."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"cannot read {file}: it is not UTF-8 text") from None
+    try:
+        top = yaml.compose(text, _Loader)
+        data = yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{file}{line}: not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{file}: not valid YAML: {_first_line(error)}") from None
+    if top is None:
+        return None, {}
+    if not isinstance(top, yaml.MappingNode):
+        raise ConfigError(f"{file}:{top.start_mark.line + 1}: expected keys and values, one 'key: value' a line")
+    _refuse_repeated(file, top)
+    return top, data
+
+
+def _refuse_repeated(file: Path, node: yaml.Node) -> None:
+    """YAML lets the last of two equal keys win silently; a config must not."""
+    seen: set[str] = set()
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if key.value in seen:
+            raise ConfigError(f"{file}:{key.start_mark.line + 1}: key '{key.value}' is given twice")
+        seen.add(str(key.value))
+        _refuse_repeated(file, value)
+
+
+def _line(node: yaml.Node, place: Place) -> int:
+    """Line of the value at ``place``, or of the last thing on the way to it."""
+    line = node.start_mark.line + 1
+    for step in place:
+        if isinstance(node, yaml.MappingNode):
+            found = [(k, v) for k, v in node.value if k.value == str(step)]
+            if not found:
+                break
+            line, node = found[0][0].start_mark.line + 1, found[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+            node = node.value[step]
+            line = node.start_mark.line + 1
+    return line
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

@@ -1,0 +1,168 @@
+"""Tables of names: each name maps to "module:attribute", imported only when asked for.
+
+Third parties add rows through the entry-point groups ``meteor_bench.methods``, ``meteor_bench.models`` and
+``meteor_bench.families``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, NamedTuple
+
+from meteor_bench.core.errors import UnknownNameError
+
+__all__ = ["FAMILIES", "METHODS", "MODELS", "UNSUPPORTED", "Registry", "Unsupported", "parts_of"]
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A table of lazily imported objects.
+
+    Attributes:
+        kind: what a row is, for messages ("method").
+        group: the entry-point group whose rows are added to ours.
+        rows: name -> "module:attribute".
+    """
+
+    kind: str
+    group: str
+    rows: Mapping[str, str] = field(default_factory=dict)
+
+    def table(self) -> dict[str, str]:
+        """All rows, ours first; a third party cannot shadow one of ours."""
+        table = {point.name: point.value for point in entry_points(group=self.group)}
+        return {**table, **self.rows}
+
+    def names(self) -> list[str]:
+        """Our names in the order of the table, then third parties'."""
+        return [*self.rows, *sorted(set(self.table()) - set(self.rows))]
+
+    def target(self, name: str) -> str:
+        """The "module:attribute" of a row.
+
+        Raises:
+            UnknownNameError: no such row.
+        """
+        target = self.rows.get(name) or self.table().get(name)
+        if target is None:
+            raise UnknownNameError(self.kind, name, self.names())
+        return target
+
+    def load(self, name: str) -> Any:
+        """Import and return the object called ``name``.
+
+        Raises:
+            UnknownNameError: no such row.
+        """
+        module, _, attribute = self.target(name).partition(":")
+        return getattr(import_module(module), attribute)
+
+
+def parts_of(method: str) -> list[str]:
+    """Names of the methods in a composition ("evoprune+fastv"); one that is no composition is its only part.
+
+    A method's own name may end in "+" ("prumerge++fastv" is prumerge+ and fastv).
+    """
+    if method in METHODS.rows or method in METHODS.table():
+        return [method]
+    parts: list[str] = []
+    for piece in method.split("+"):
+        if piece == "" and parts:
+            parts[-1] += "+"
+        else:
+            parts.append(piece)
+    return parts
+
+
+METHODS = Registry(
+    "method",
+    "meteor_bench.methods",
+    {
+        "none": "meteor_bench.methods.none:NoPruning",
+        "random": "meteor_bench.methods.random:Random",
+        "uniform": "meteor_bench.methods.uniform:Uniform",
+        "pool": "meteor_bench.methods.pool:Pool",
+        "downsample": "meteor_bench.methods.downsample:Downsample",
+        "fastv": "meteor_bench.methods.fastv:FastV",
+        "pyramiddrop": "meteor_bench.methods.pyramiddrop:PyramidDrop",
+        "sparsevlm": "meteor_bench.methods.sparsevlm:SparseVLM",
+        "divprune": "meteor_bench.methods.divprune:DivPrune",
+        "cdpruner": "meteor_bench.methods.cdpruner:CDPruner",
+        "dart": "meteor_bench.methods.dart:Dart",
+        "trim": "meteor_bench.methods.trim:Trim",
+        "mustdrop": "meteor_bench.methods.mustdrop:MustDrop",
+        "evoprune": "meteor_bench.methods.evoprune:EvoPrune",
+        "tome": "meteor_bench.methods.tome:ToMe",
+        "visionzip": "meteor_bench.methods.visionzip:VisionZip",
+        "prumerge": "meteor_bench.methods.prumerge:PruMerge",
+        "prumerge+": "meteor_bench.methods.prumerge:PruMergePlus",
+        "fastervlm": "meteor_bench.methods.fastervlm:FasterVLM",
+        "vispruner": "meteor_bench.methods.vispruner:VisPruner",
+        "holov": "meteor_bench.methods.holov:HoloV",
+        "oc-vtp": "meteor_bench.methods.oc_vtp:OCVTP",
+        "comp-token": "meteor_bench.methods.comp_token:CompToken",
+        "svdprune": "meteor_bench.methods.svdprune:SVDPrune",
+        "e-adaprune": "meteor_bench.methods.e_adaprune:EAdaPrune",
+        "meteor": "meteor_bench.methods.meteor.method:Meteor",
+    },
+)
+
+MODELS = Registry(
+    "model",
+    "meteor_bench.models",
+    {
+        "pocket": "meteor_bench.models.pocket.model:POCKET",
+        "pocket-independent": "meteor_bench.models.pocket.model:POCKET_INDEPENDENT",
+        "llava-1.5-7b": "meteor_bench.models.llava:LLAVA_7B",
+        "llava-next-7b": "meteor_bench.models.llava_next:LLAVA_NEXT_7B",
+        "llava-onevision-7b": "meteor_bench.models.llava_onevision:LLAVA_ONEVISION_7B",
+        "llava-video-7b": "meteor_bench.models.llava_onevision:LLAVA_VIDEO_7B",
+        "qwen2.5-vl-7b": "meteor_bench.models.qwen2_5_vl:QWEN2_5_VL_7B",
+        "deepseek-vl-hybrid-7b": "meteor_bench.models.deepseek_vl_hybrid:DEEPSEEK_VL_7B",
+        "eagle-x2-7b": "meteor_bench.models.eagle.model:EAGLE_X2_7B",
+        "eagle-x4-7b": "meteor_bench.models.eagle.model:EAGLE_X4_7B",
+        "eagle-x4-8b-plus": "meteor_bench.models.eagle.model:EAGLE_X4_8B_PLUS",
+        "eagle-x5-7b": "meteor_bench.models.eagle.model:EAGLE_X5_7B",
+        "eagle-x5-13b": "meteor_bench.models.eagle.model:EAGLE_X5_13B",
+        "eagle-x5-34b": "meteor_bench.models.eagle.model:EAGLE_X5_34B",
+    },
+)
+
+# A checkpoint's model_type -> function (config.json as a mapping, name) -> ModelCard that builds from such a folder.
+FAMILIES = Registry(
+    "model family",
+    "meteor_bench.families",
+    {
+        "pocket": "meteor_bench.models.pocket.model:card_for",
+        "llava": "meteor_bench.models.llava:card_for",
+        "llava_next": "meteor_bench.models.llava_next:card_for",
+        "llava_onevision": "meteor_bench.models.llava_onevision:card_for",
+        "qwen2_5_vl": "meteor_bench.models.qwen2_5_vl:card_for",
+        "deepseek_vl_hybrid": "meteor_bench.models.deepseek_vl_hybrid:card_for",
+        "eagle_llama": "meteor_bench.models.eagle.model:card_for",
+    },
+)
+
+
+class Unsupported(NamedTuple):
+    """A multi-encoder model that people will ask for.
+
+    Attributes:
+        kinds: how the model_type of its checkpoints begins.
+        why: what keeps an adapter from being as short as the others.
+    """
+
+    name: str
+    kinds: tuple[str, ...]
+    why: str
+
+
+UNSUPPORTED = (
+    # arXiv 2403.18814, section 3.2: patch information mining.
+    Unsupported("Mini-Gemini", ("mgm", "mini_gemini"), "its ConvNeXt refines CLIP's tokens and adds none to prune"),
+    # arXiv 2406.16860, section 3: the spatial vision aggregator.
+    Unsupported("Cambrian-1", ("cambrian",), "layers of its language model sample a fixed grid of 24 x 24 tokens"),
+)

@@ -1,0 +1,290 @@
+"""Which benchmarks there are, in which suites, and where their files lie; read from ``tasks/suites.yaml``.
+
+Light: no lmms-eval, datasets or torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import yaml
+
+from meteor_bench.core.errors import DataError, UnknownNameError
+from meteor_bench.core.request import Request
+from meteor_bench.utils.structuring import PlainError, fit
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = [
+    "Benchmark",
+    "CalibrationItem",
+    "benchmark",
+    "benchmarks",
+    "calibration_digest",
+    "calibration_items",
+    "calibration_requests",
+    "check_data",
+    "resolve",
+    "suite_names",
+    "suite_tasks",
+    "task_names",
+    "tasks_dir",
+]
+
+Group = Literal["knowledge", "general", "ocr", "video"]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A row of the benchmark table.
+
+    Attributes:
+        group: the skill it belongs to.
+        metric: key of lmms-eval's results that is its headline, "exact_match,none".
+        scale: factor that brings the headline to 0-100.
+        dataset, config, split: where its documents come from; a repository of the hub, or "pocket".
+        n: documents in the split.
+        mirrors: lmms-eval's task whose metric it has; "" for lmms-eval's own tasks.
+        per_sample: metric of the single answers that intervals are made of; None for the headline's own. With "a|b",
+            the first that a document has.
+        extra: metrics of our own beside lmms-eval's; names of `lmms.scoring.EXTRA`.
+        family: column of the documents, or of what the metric collects of them, whose values have scores of their own.
+        also: what else the task reads, as "repository:config".
+        videos: folder under the data root that holds its videos.
+        archives: patterns of the files of its repository that hold them.
+        files: patterns of those that are the videos themselves.
+        unpack: folder under the data root into which archives are unpacked and files put by their paths.
+        revision: branch of its repository; None for the main one.
+        clip: name of a document's video in `videos`, with a column in braces; with "a|b", the first that is there.
+        reported: papers that give numbers on it.
+        note: what to know about its prompt or metric.
+        task: its name, as lmms-eval knows it.
+    """
+
+    group: Group
+    metric: str
+    scale: float
+    dataset: str
+    split: str
+    n: int
+    mirrors: str = ""
+    config: str | None = None
+    per_sample: str | None = None
+    extra: tuple[str, ...] = ()
+    family: str = "family"
+    also: tuple[str, ...] = ()
+    videos: str | None = None
+    archives: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    unpack: str | None = None
+    revision: str | None = None
+    clip: str | None = None
+    reported: str = ""
+    note: str = ""
+    task: str = ""
+
+    @property
+    def stock(self) -> bool:
+        """Whether it is lmms-eval's own task, with data from the hub."""
+        return "/" in self.dataset
+
+    @property
+    def sample_metric(self) -> str:
+        """Metric of the single answers, without the filter's name."""
+        return self.per_sample or self.metric.partition(",")[0]
+
+
+@dataclass(frozen=True)
+class _Tables:
+    benchmarks: Mapping[str, Benchmark]
+    suites: Mapping[str, tuple[str, ...]]
+
+
+class CalibrationItem(NamedTuple):
+    """A question of the calibration set: the parts of a request, and its answer.
+
+    Attributes:
+        key: unique.
+        media_key: the same for questions that share a picture.
+        media: decodes the picture, or the frames of the clip.
+        question: the prompt.
+        answer: the true answer, where it has one the chain included.
+        task: the benchmark whose kind of question it is.
+    """
+
+    key: str
+    media_key: str
+    media: Callable[[], Sequence[Image]]
+    question: str
+    answer: str
+    task: str
+
+
+@cache
+def tasks_dir() -> Path:
+    """The folder with the benchmarks: beside the package in a checkout, inside it where it was installed.
+
+    Raises:
+        DataError: it is in neither place.
+    """
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "_tasks", package.parent / "tasks"):
+        if (folder / "suites.yaml").is_file():
+            return folder
+    raise DataError(f"no tasks folder in {package} or beside it; install meteor-bench again")
+
+
+@cache
+def _tables() -> _Tables:
+    return read_tables(tasks_dir() / "suites.yaml")
+
+
+def read_tables(file: Path) -> _Tables:
+    """Read and check a suites file.
+
+    Raises:
+        DataError: it cannot be read, a row has a wrong type, or a suite names an unknown benchmark.
+    """
+    try:
+        tables: _Tables = fit(yaml.safe_load(file.read_text(encoding="utf-8")), _Tables)
+    except (OSError, yaml.YAMLError, PlainError) as error:
+        raise DataError(f"{file}: {' '.join(str(error).split())}") from None
+    for suite, tasks in tables.suites.items():
+        for task in tasks:
+            if task not in tables.benchmarks:
+                raise DataError(f"{file}: suite {suite}: {UnknownNameError('benchmark', task, tables.benchmarks)}")
+    named = {name: Benchmark(**{**vars(row), "task": name}) for name, row in tables.benchmarks.items()}
+    return _Tables(named, tables.suites)
+
+
+def benchmarks() -> Mapping[str, Benchmark]:
+    """All benchmarks by name, in the order of the file."""
+    return _tables().benchmarks
+
+
+def benchmark(task: str) -> Benchmark:
+    """The row of one benchmark.
+
+    Raises:
+        UnknownNameError: there is none of that name.
+    """
+    rows = benchmarks()
+    if task not in rows:
+        raise UnknownNameError("task", task, rows)
+    return rows[task]
+
+
+def task_names() -> list[str]:
+    """Names of all benchmarks."""
+    return list(benchmarks())
+
+
+def suite_names() -> list[str]:
+    """Names of all suites."""
+    return list(_tables().suites)
+
+
+def suite_tasks(suite: str) -> tuple[str, ...]:
+    """Names of a suite's benchmarks.
+
+    Raises:
+        UnknownNameError: no such suite.
+    """
+    suites = _tables().suites
+    if suite not in suites:
+        raise UnknownNameError("suite", suite, suites)
+    return suites[suite]
+
+
+def resolve(suite: str, tasks: Iterable[str] = ()) -> tuple[Benchmark, ...]:
+    """The rows of the named tasks, each once, or of the suite when none is named."""
+    return tuple(benchmark(task) for task in dict.fromkeys(tasks) or suite_tasks(suite))
+
+
+def check_data(folder: Path) -> str:
+    """Compare each parquet file in ``folder`` with the digest in its name; SHA-256 over all of them.
+
+    Raises:
+        DataError: there is none, or one was changed or cut short.
+    """
+    files = sorted(folder.glob("*.parquet"))
+    if not files:
+        raise DataError(f"{folder}: no parquet file")
+    total = hashlib.sha256()
+    for file in files:
+        try:
+            found = hashlib.sha256(file.read_bytes()).hexdigest()
+        except OSError as error:
+            raise DataError(f"{file}: cannot be read ({error.strerror})") from None
+        if not file.stem.endswith(found[:12]):
+            raise DataError(f"{file}: corrupted, its content does not match the digest in its name")
+        total.update(found.encode())
+    return total.hexdigest()
+
+
+def _calibration_folder() -> Path:
+    return tasks_dir() / "calibration" / "data"
+
+
+@cache
+def calibration_digest() -> str:
+    """SHA-256 of the calibration data, checked; part of what a calibrated constant depends on.
+
+    Raises:
+        DataError: the data are missing or corrupted.
+    """
+    return check_data(_calibration_folder())
+
+
+def calibration_items(tasks: Iterable[str] | None = None) -> list[CalibrationItem]:
+    """The calibration set, disjoint from every benchmark and from training, in a fixed order.
+
+    Args:
+        tasks: only questions of these benchmarks' kinds; None for all.
+
+    Raises:
+        DataError: the data are missing or corrupted.
+    """
+    calibration_digest()
+    wanted = None if tasks is None else set(tasks)
+    return [
+        CalibrationItem(
+            key=f"calibration/{row['question_id']}",
+            media_key=row["media_key"],
+            media=partial(_frames, row["image"]["bytes"], row["frames"]),
+            question=row["question"],
+            answer=f"{row['chain']} {row['answer']}".strip(),
+            task=row["benchmark"],
+        )
+        for row in _rows(_calibration_folder())
+        if wanted is None or row["benchmark"] in wanted
+    ]
+
+
+def calibration_requests() -> list[Request]:
+    """The calibration set as the engine takes it: methods measure their constants on it, and nothing is answered."""
+    return [
+        Request(item.key, item.media_key, item.media, item.question, max_new_tokens=1) for item in calibration_items()
+    ]
+
+
+def _rows(folder: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow.parquet as parquet
+
+    for file in sorted(folder.glob("*.parquet")):
+        yield from parquet.read_table(file).to_pylist()
+
+
+def _frames(png: bytes, count: int) -> list[Image]:
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    width = picture.width // count
+    return [picture.crop((i * width, 0, (i + 1) * width, picture.height)) for i in range(count)]

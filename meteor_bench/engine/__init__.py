@@ -1,0 +1,1 @@
+"""A model under a method: the engine encodes, fuses, prefills and decodes, and asks the method at its points."""

@@ -1,0 +1,294 @@
+"""The vision encoders in lock-step to each encode point, whatever is decided there applied on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core.apply import apply, join_frames, on_cells
+from meteor_bench.core.attention_probe import Probe
+from meteor_bench.core.errors import UnsupportedError
+from meteor_bench.core.model import PLAIN, Scene, VisionTower
+from meteor_bench.core.pruner import EncodePoint, View
+from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.engine.engine import Engine, Generators
+
+__all__ = ["Towered", "encode"]
+
+
+@dataclass(frozen=True)
+class Towered:
+    """What left the encoders, for B samples of equal shape.
+
+    Attributes:
+        tokens: tower -> [B] rows, frames joined, not yet projected.
+        counts: tower -> [B] tokens that left it.
+        grid: the lead tower's grid of a sample as it came, before any `input_grid`.
+        keys: one per sample, what its random numbers are seeded with.
+        flops: per sample, stage -> FLOPs.
+        scores: tower -> [B, G], see `View.scores`.
+        memo: what the method left for its decode points, [B, frames, ...] each.
+        scene: what the samples are besides their pixels.
+    """
+
+    tokens: dict[str, Tokens]
+    counts: dict[str, Tensor]
+    grid: Grid
+    keys: tuple[str, ...]
+    flops: list[dict[str, int]]
+    notes: tuple[str, ...]
+    scores: dict[str, Tensor] = field(default_factory=dict)
+    memo: dict[str, Tensor] = field(default_factory=dict)
+    scene: Scene = PLAIN
+
+
+class _Ran(NamedTuple):
+    """Blocks that ran on the same sequences.
+
+    Attributes:
+        times: how many.
+        attention, mlp: [R] sequence lengths in their two halves.
+        pairs: [R] see `VisionTower.pairs`.
+    """
+
+    times: int
+    attention: Tensor
+    mlp: Tensor
+    pairs: Tensor | None
+
+
+@dataclass
+class _TowerRun:
+    """A tower on its way through its blocks."""
+
+    tower: VisionTower
+    tokens: Tokens
+    done: int = 0
+    blocks: list[_Ran] = field(default_factory=list)
+    scored: tuple[Tokens, Tensor] | None = None  # the last decision's tokens and score [R, N]
+
+    def flops(self, height: int, width: int) -> list[int]:
+        """[R] on the lengths that its blocks really had."""
+        visual = self.tokens.counts().tolist()
+        embed = self.tower.flops_embed(height, width)
+        total = [embed + self.tower.flops_finish(n) for n in visual]
+        for ran in self.blocks:
+            pairs = [None] * len(total) if ran.pairs is None else ran.pairs.tolist()
+            lengths = zip(ran.attention.tolist(), ran.mlp.tolist(), pairs, strict=True)
+            for row, (attention, mlp, own) in enumerate(lengths):
+                total[row] += ran.times * self.tower.flops_block(attention, mlp, own)
+        return total
+
+
+def encode(engine: Engine, pixels: Tensor, keys: Sequence[str], scene: Scene = PLAIN) -> Towered:
+    """Run all towers in lock-step to each encode point.
+
+    Args:
+        pixels: [B, F, C, H, W], samples of equal shape.
+        keys: B strings that identify the samples.
+        scene: what else they are.
+    """
+    batch, frames, _, height, width = pixels.shape
+    grid = engine.vlm.grid(frames, height, width)
+    reference = engine.vlm.at(scene).reference(grid)
+    smaller = engine.input_grid(grid)
+    rows = pixels.flatten(0, 1)  # [R = B·F, 3, H, W]
+    if smaller is not None and smaller != grid:
+        size = (height * smaller.h // grid.h, width * smaller.w // grid.w)
+        rows = torch.nn.functional.interpolate(rows, size=size, mode="bilinear", antialias=True)
+    runs: dict[str, _TowerRun] = {}
+    for name, tower in engine.vlm.towers.items():
+        with engine.clock.stage(f"encode.{name}"):
+            runs[name] = _TowerRun(tower, tower.embed(rows))
+    notes = set(engine.pruner.substitutes(engine.vlm)) | _substitutes(engine)
+    memo: dict[str, Tensor] = {}
+    for index, point in enumerate(engine.points.encode):
+        memo |= _encode_point(engine, runs, index, point, grid, reference, keys, notes, memo)
+    tokens: dict[str, Tokens] = {}
+    for name, run in runs.items():
+        with engine.clock.stage(f"encode.{name}"):
+            _advance(engine, run, run.tower.depth)
+            tokens[name] = join_frames(run.tower.finish(run.tokens), frames)
+        engine.record("tower", 0, name, tokens[name])
+    return Towered(
+        tokens=tokens,
+        counts={name: t.counts() for name, t in tokens.items()},
+        grid=grid,
+        keys=tuple(keys),
+        flops=_encode_flops(runs, frames, rows.shape[-2], rows.shape[-1]),
+        notes=tuple(sorted(notes)),
+        scores=_scores(engine, runs, batch),
+        memo={name: value.reshape(batch, frames, *value.shape[1:]) for name, value in memo.items()},
+        scene=scene,
+    )
+
+
+def _substitutes(engine: Engine) -> set[str]:
+    """What the engine does in place of something that the model cannot do."""
+    notes = set()
+    if engine.points.proportional:
+        towers = [t.name for t in engine.vlm.towers.values() if t.depth > 0 and not t.weighable]
+        notes |= {f"tower '{name}' cannot weigh merged tokens in its attention: each counts once" for name in towers}
+    if engine.overruled:
+        notes.add("tokens keep their positions, which have several axes here and cannot be renumbered")
+    return notes
+
+
+def _encode_point(
+    engine: Engine,
+    runs: dict[str, _TowerRun],
+    index: int,
+    point: EncodePoint,
+    grid: Grid,
+    reference: int,
+    keys: Sequence[str],
+    notes: set[str],
+    memo: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """Bring the named towers to the point, ask the method, apply; what the method wants to remember."""
+    target = engine.frame_share(engine.budget.tokens(reference), grid.t, len(keys))
+    names = [f"{key}/{frame}" for key in keys for frame in range(grid.t)]
+    views: dict[str, View] = {}
+    for name, after in point.after.items():
+        run = runs[name]
+        with engine.clock.stage(f"encode.{name}"):
+            probe, block = _advance(engine, run, after, point, notes), after - 1
+        views[name] = View(
+            tokens=run.tokens,
+            target=target,
+            attention=_tower_attention(probe),
+            keys=None if probe is None else probe.keys,
+            generators=Generators(engine.seed, names, f"encode.{index}.{name}"),
+            tower=name,
+            has_cls=run.tower.has_cls,
+            layer=block + 1,
+            point=index,
+            facts=engine.facts,
+            reference=engine.frame_share(reference, grid.t, len(keys)),
+            keep=engine.budget.keep,
+            layout=engine.layout({other: r.tokens.grid for other, r in runs.items()}),
+            inside=point.inside,
+            windows=run.tower.windows(run.tokens),
+            layers=tuple(step.after[name] for step in engine.points.encode if name in step.after),
+            memo=dict(memo),
+        )
+    decisions = engine.ask("encode", views, engine.pruner.encode)
+    for name in views:
+        run = runs[name]
+        if name in decisions:
+            decision = decisions[name]
+            with engine.clock.stage("prune"):
+                run.scored = None if decision.score is None else (run.tokens, decision.score)
+                run.tokens = apply(run.tokens, decision)
+        engine.record("encode", index, name, run.tokens)
+        if point.inside:
+            with engine.clock.stage(f"encode.{name}"):
+                _close_block(run)
+    return {name: value for decision in decisions.values() for name, value in decision.memo.items()}
+
+
+def _scores(engine: Engine, runs: Mapping[str, _TowerRun], batch: int) -> dict[str, Tensor]:
+    """tower -> [B, G] `View.scores`, where there is a fuse point to see them."""
+    if engine.points.fuse is None:
+        return {}
+    with engine.clock.stage("prune"):
+        return {n: on_cells(*run.scored).reshape(batch, -1) for n, run in runs.items() if run.scored is not None}
+
+
+def _advance(
+    engine: Engine, run: _TowerRun, stop: int, point: EncodePoint | None = None, notes: set[str] | None = None
+) -> Probe | None:
+    """Run blocks up to ``stop``; at an `inside` point the last one's MLP is left for `_close_block`."""
+    inside = point is not None and point.inside
+    if inside and not run.tower.halves:
+        raise UnsupportedError(
+            f"{type(engine.pruner).__name__} works inside encoder blocks; tower '{run.tower.name}' of model "
+            f"'{engine.vlm.name}' has none that can be opened"
+        )
+    wanted = point is not None and (point.attention is not None or point.keys) and run.tower.depth > 0
+    if point is not None and point.attention is not None and run.tower.depth == 0 and notes is not None:
+        notes.add(f"tower '{run.tower.name}' has no attention: the method's substitute takes its place")
+    read_at = stop - 1
+    if point is not None:
+        read_at = point.attention_block.get(run.tower.name, stop - 1)
+    if wanted and read_at < run.done:
+        raise UnsupportedError(f"attention of block {read_at} of '{run.tower.name}' was asked for too late")
+    mask = _tower_mask(run.tokens, engine.points.proportional and run.tower.weighable)
+    lengths = run.tokens.valid.sum(1)
+    where = run.tower.where(run.tokens) if stop > run.done else None
+    probe: Probe | None = None
+    x = run.tokens.x
+    for block in range(run.done, stop):
+        reading = None
+        if wanted and point is not None and block == read_at:
+            reading = probe = _tower_probe(engine, run, point, notes if notes is not None else set())
+        x = run.tower.attend(block, x, mask, reading, where)
+        if inside and block == stop - 1:
+            break
+        x = run.tower.feed(block, x)
+    pairs = [run.tower.pairs(block, where) for block in range(run.done, stop)]
+    if pairs and pairs[0] is None and not inside:  # all alike
+        run.blocks.append(_Ran(len(pairs), lengths, lengths, None))
+    else:  # at an inside point the last one's MLP half is corrected by _close_block
+        run.blocks += [_Ran(1, lengths, lengths, own) for own in pairs]
+    run.tokens = run.tokens.with_x(x)
+    run.done = stop
+    return probe
+
+
+def _close_block(run: _TowerRun) -> None:
+    """The MLP half of an interrupted block, on what survived."""
+    run.tokens = run.tokens.with_x(run.tower.feed(run.done - 1, run.tokens.x))
+    run.blocks[-1] = run.blocks[-1]._replace(mlp=run.tokens.valid.sum(1))
+
+
+def _tower_probe(engine: Engine, run: _TowerRun, point: EncodePoint, notes: set[str]) -> Probe:
+    if point.attention is None:
+        return Probe(mode="keys", want_keys=True, single_head=point.single_head, clock=engine.clock)
+    if point.attention == "cls" and run.tower.has_cls:
+        rows = run.tokens.special.to(torch.uint8).argmax(1, keepdim=True)  # [R, 1]
+        return Probe(mode="rows", rows=rows, want_keys=point.keys, single_head=point.single_head, clock=engine.clock)
+    if point.attention == "cls":
+        notes.add(f"tower '{run.tower.name}' has no class token: mean attention received takes its attention's place")
+    return Probe(
+        mode="received",
+        queries=run.tokens.valid,
+        want_keys=point.keys,
+        single_head=point.single_head,
+        peak=point.attention == "peak",
+        clock=engine.clock,
+    )
+
+
+def _tower_attention(probe: Probe | None) -> Tensor | None:
+    """[R, N]: class rows averaged over heads, or what the probe already averaged."""
+    if probe is None or probe.attention is None:
+        return None
+    return probe.attention if probe.mode == "received" else probe.attention.mean(1)[:, 0]
+
+
+def _tower_mask(tokens: Tokens, proportional: bool) -> Tensor | None:
+    """[R, 1, N, N] bool, valid keys; padding sees itself so that no row is empty. None when nothing is padded.
+
+    With ``proportional`` and merged tokens, what is added to the logits instead: log(size), -inf for padding.
+    """
+    n = tokens.valid.shape[1]
+    seen = None
+    if tokens.padded:
+        itself = torch.eye(n, dtype=torch.bool, device=tokens.valid.device)
+        seen = (tokens.valid[:, None, :] | itself)[:, None]
+    if not proportional or not bool((tokens.size > 1).any()):
+        return seen
+    bias = tokens.size.clamp(min=1).log().to(tokens.x.dtype)[:, None, None, :].expand(-1, -1, n, -1)
+    return bias if seen is None else bias.masked_fill(~seen, -torch.inf)
+
+
+def _encode_flops(runs: Mapping[str, _TowerRun], frames: int, height: int, width: int) -> list[dict[str, int]]:
+    """Per sample, the FLOPs of each tower."""
+    rows = {f"encode.{name}": run.flops(height, width) for name, run in runs.items()}
+    samples = len(next(iter(rows.values()))) // frames
+    return [{name: sum(own[i * frames : (i + 1) * frames]) for name, own in rows.items()} for i in range(samples)]

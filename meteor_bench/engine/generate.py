@@ -1,0 +1,153 @@
+"""Answers token by token, greedy or forced.
+
+The library's `generate` reads the cache's length from layer 0 and so cannot follow a pruned sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core.model import Prompt
+from meteor_bench.core.trace import SampleTrace
+from meteor_bench.engine.engine import Engine
+from meteor_bench.engine.fuse import Visual
+from meteor_bench.engine.kv_cache import LayerCache
+from meteor_bench.engine.prefill import Prefix, begin
+from meteor_bench.engine.sequence import Segment, pad
+
+__all__ = ["Generation", "Likelihood", "answer", "score"]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One answer: its token ids (end token left out) and what was counted on the way."""
+
+    ids: tuple[int, ...]
+    trace: SampleTrace
+
+
+class Likelihood(NamedTuple):
+    """Negative log-likelihood (nats) of a continuation, and whether greedy decoding gives it."""
+
+    loss: float
+    greedy: bool
+
+
+def answer(
+    engine: Engine,
+    shared: Visual | Prefix,
+    rows: Sequence[int],
+    prompts: Sequence[Prompt],
+    max_new_tokens: int,
+    *,
+    share: int = 1,
+    ignore_eos: bool = False,
+) -> list[Generation]:
+    """Answer a batch of questions greedily.
+
+    Args:
+        shared: a `Prefix` extends what is cached; a `Visual` runs everything in one pass.
+        rows: which image each question is about.
+        prompts: one per question; their template heads must be equal.
+        max_new_tokens: answers end there, or at an end token.
+        share: as for `begin`.
+        ignore_eos: generate exactly ``max_new_tokens``, for latency runs.
+    """
+    vlm, clock = engine.vlm, engine.clock
+    start = begin(engine, shared, rows, prompts, max_new_tokens, share)
+    with clock.stage("decode"):
+        answers = _greedy(engine, start.logits, start.segments, start.cache, max_new_tokens, ignore_eos)
+    for trace, out in zip(start.traces, answers, strict=True):
+        _count_decode(engine, trace, len(out))
+    eos = vlm.processor.eos
+    ended = [out[:-1] if out and out[-1] in eos and not ignore_eos else out for out in answers]
+    return [Generation(tuple(out), trace) for out, trace in zip(ended, start.traces, strict=True)]
+
+
+def score(
+    engine: Engine,
+    shared: Visual | Prefix,
+    rows: Sequence[int],
+    prompts: Sequence[Prompt],
+    continuations: Sequence[Sequence[int]],
+    *,
+    share: int = 1,
+) -> list[Likelihood]:
+    """How likely given answers are; arguments as for `answer`, one continuation (ids, not empty) per question."""
+    start = begin(engine, shared, rows, prompts, max(len(c) for c in continuations), share)
+    return _forced(engine, start.logits, start.segments, start.cache, continuations)
+
+
+def _step(engine: Engine, chosen: Tensor, segments: list[Segment], cache: LayerCache, holes: list[bool]) -> Tensor:
+    """Feed one token [Q] to every row; logits [Q, V] of the next."""
+    decoder = engine.vlm.decoder
+    h = decoder.embed(chosen)
+    for segment, has_holes in zip(segments, holes, strict=True):
+        positions, mask = segment.append()
+        h = h.reshape(*positions.shape, -1)
+        rotary = decoder.rotary(h, positions)
+        for layer in range(segment.start, segment.stop):
+            h = decoder.layer(layer, h, rotary, mask if has_holes else None, cache, None)
+    return decoder.head(h.flatten(0, 1))
+
+
+def _greedy(
+    engine: Engine,
+    logits: Tensor,
+    segments: list[Segment],
+    cache: LayerCache,
+    max_new_tokens: int,
+    ignore_eos: bool,
+) -> list[list[int]]:
+    """Token ids per question, the end token included where one came."""
+    eos = engine.vlm.processor.eos
+    ends = torch.tensor(sorted(eos), device=logits.device)
+    chosen = [logits.argmax(-1)]  # of [Q]
+    live = ~torch.isin(chosen[0], ends)
+    holes = [not bool(s.valid.all()) for s in segments]
+    for _ in range(max_new_tokens - 1):
+        if not ignore_eos and not bool(live.any()):
+            break
+        chosen.append(_step(engine, chosen[-1], segments, cache, holes).argmax(-1))
+        live = live & ~torch.isin(chosen[-1], ends)
+    out: list[list[int]] = []
+    for row in torch.stack(chosen, 1).tolist():
+        end = next((i for i, token in enumerate(row) if token in eos), None)
+        out.append(row if end is None or ignore_eos else row[: end + 1])
+    return out
+
+
+def _forced(
+    engine: Engine,
+    logits: Tensor,
+    segments: list[Segment],
+    cache: LayerCache,
+    continuations: Sequence[Sequence[int]],
+) -> list[Likelihood]:
+    """Teacher forcing: the loss of each continuation, token by token."""
+    ids, valid = pad(continuations, logits.device)
+    holes = [not bool(s.valid.all()) for s in segments]
+    loss = torch.zeros(len(ids), device=logits.device)
+    greedy = torch.ones(len(ids), dtype=torch.bool, device=logits.device)
+    for at in range(ids.shape[1]):
+        if at > 0:
+            logits = _step(engine, ids[:, at - 1], segments, cache, holes)
+        log = logits.float().log_softmax(-1).gather(1, ids[:, at : at + 1])[:, 0]
+        loss -= log * valid[:, at]
+        greedy &= (logits.argmax(-1) == ids[:, at]) | ~valid[:, at]
+    return [Likelihood(value, same) for value, same in zip(loss.tolist(), greedy.tolist(), strict=True)]
+
+
+def _count_decode(engine: Engine, trace: SampleTrace, generated: int) -> None:
+    """FLOPs of the tokens after the first, each over a cache that has grown by one."""
+    decoder = engine.vlm.decoder
+    trace.answer = generated
+    total = 0
+    for step in range(1, generated):
+        total += sum(decoder.flops_layer(1, trace.text + n + step) for n in trace.llm) + decoder.flops_head(1)
+    trace.flops["decode"] = total

@@ -1,0 +1,251 @@
+"""A model under a method, ready to answer requests; the one thing that evaluation and latency runs talk to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from threading import Event, Lock
+from typing import Any, NamedTuple
+
+import torch
+
+from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.clock import Clock
+from meteor_bench.core.errors import UnsupportedError
+from meteor_bench.core.model import VLM, Look, Prompt
+from meteor_bench.core.processing import Clip
+from meteor_bench.core.pruner import Pruner
+from meteor_bench.core.request import Answer, Request
+from meteor_bench.engine.batches import Batch, Question, batches, most_at_once
+from meteor_bench.engine.encode import Towered, encode
+from meteor_bench.engine.engine import Engine
+from meteor_bench.engine.fuse import Visual, embed_questions, fuse
+from meteor_bench.engine.generate import Generation, Likelihood, answer, score
+from meteor_bench.engine.prefetch import Ahead
+from meteor_bench.engine.prefill import Prefix, prefix
+from meteor_bench.engine.thread_pool import Crew, share_out
+
+__all__ = ["Session"]
+
+IMAGES_AT_ONCE = 16
+SHORT = 4  # frames of a clip that is treated as an image is; longer ones are in memory alone
+
+
+class _Ready(NamedTuple):
+    """An image with the questions about it, as the engine takes them.
+
+    Attributes:
+        alone: it is a long video, of which no second one is in memory.
+    """
+
+    requests: list[Request]
+    look: Look
+    prompts: list[Prompt]
+    alone: bool
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Some images after encoding: their questions, and what those share (None: fusion depends on the question)."""
+
+    questions: list[Question]
+    towered: Towered
+    shared: Visual | Prefix | None
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """The questions in batches of that size."""
+        width = self.shared.width if isinstance(self.shared, Prefix) else 0
+        return batches(self.questions, size, most_at_once(self.questions, width, size))
+
+
+class Session:
+    """Owns the model, the method and the budget of a run.
+
+    Args:
+        positions, seed, facts: as for `Engine`.
+        provenance: what records say about this session.
+    """
+
+    def __init__(
+        self,
+        vlm: VLM,
+        pruner: Pruner,
+        budget: TokenBudget,
+        *,
+        positions: str | None = None,
+        seed: int = 0,
+        facts: Mapping[str, Any] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.vlm, self.pruner, self.budget = vlm, pruner, budget
+        self.clock = Clock(vlm.device)
+        self.engine = Engine(vlm, pruner, budget, positions=positions, seed=seed, facts=facts, clock=self.clock)
+        self.provenance: dict[str, Any] = dict(provenance or {})
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return self.vlm.device
+
+    @property
+    def frames(self) -> int:
+        """How many the model takes of a video, where the user does not say."""
+        return self.vlm.processor.frames
+
+    @torch.inference_mode()
+    def answer(
+        self,
+        requests: Sequence[Request],
+        on_answer: Callable[[Request, Answer], None],
+        batch_size: int = 64,
+        reuse: bool = True,
+    ) -> None:
+        """Answer all requests, in an order of our own; ``on_answer`` is called as soon as each is known.
+
+        Args:
+            batch_size: questions at once.
+            reuse: encode each distinct image once and extend its cached prefix by each question. The answers are
+                the same without.
+        """
+        one_at_a_time = Lock()
+
+        def use(images: _Images, batch: Batch, common: Mapping[str, float]) -> None:
+            shared, rows = self._shared_for(images, batch)
+            generations = answer(self.engine, shared, rows, batch.prompts, batch.new_tokens, share=batch.share)
+            own = {name: ms / len(batch.questions) for name, ms in self.clock.read_ms().items()}
+            for question, generation in zip(batch.questions, generations, strict=True):
+                found = self._answer(question.request, generation, common, own)
+                with one_at_a_time:
+                    on_answer(question.request, found)
+
+        self._ask_all(requests, batch_size, reuse, use)
+
+    @torch.inference_mode()
+    def loglikelihood(
+        self, requests: Sequence[Request], continuations: Sequence[str], batch_size: int = 64
+    ) -> list[Likelihood]:
+        """How likely each continuation is after its request, in the order given; images are shared.
+
+        Raises:
+            UnsupportedError: an empty continuation.
+        """
+        wanted: dict[int, tuple[int, ...]] = {}
+        for request, text in zip(requests, continuations, strict=True):
+            wanted[id(request)] = self.vlm.processor.continuation(text)
+            if not wanted[id(request)]:
+                raise UnsupportedError(f"request {request.key} asks for the likelihood of an empty answer")
+        found: dict[int, Likelihood] = {}
+
+        def use(images: _Images, batch: Batch, common: Mapping[str, float]) -> None:
+            shared, rows = self._shared_for(images, batch)
+            asked = [wanted[id(question.request)] for question in batch.questions]
+            scores = score(self.engine, shared, rows, batch.prompts, asked, share=batch.share)
+            found.update({id(q.request): value for q, value in zip(batch.questions, scores, strict=True)})
+
+        self._ask_all(requests, batch_size, True, use)
+        return [found[id(request)] for request in requests]
+
+    def _ask_all(
+        self,
+        requests: Sequence[Request],
+        batch_size: int,
+        reuse: bool,
+        use: Callable[[_Images, Batch, Mapping[str, float]], None],
+    ) -> None:
+        """Hand all requests to ``use``, in batches about some images at a time; on a CPU several at once.
+
+        Images are made ready while the model is at those before them, and gone before the next are encoded. ``use``
+        is also told each question's share (ms) of what the encoding took. Without reuse each has an image of its own.
+        """
+        groups: dict[str, list[Request]] = {}
+        for i, request in enumerate(requests):
+            groups.setdefault(request.media_key if reuse else f"{i}", []).append(request)
+        # What watches sees all that happens, in one order.
+        watched = self.engine.observer is not None or self.engine.recorder is not None
+        crew = Crew.on(self.device, 1 if watched else len(groups))
+        calls = [partial(self._ready, group) for group in groups.values()]
+
+        def work(members: list[_Ready], ended: Event) -> None:
+            self.clock.read_ms()
+            images = self._look(members, reuse, ahead.release)
+            common = {name: ms / len(images.questions) for name, ms in self.clock.read_ms().items()}
+            for batch in images.batches(batch_size):
+                if ended.is_set():
+                    return
+                use(images, batch, common)
+
+        with Ahead(calls, IMAGES_AT_ONCE, lambda ready: ready.alone) as ahead:
+            share_out(_by_shape(ahead, crew.portion(len(groups), IMAGES_AT_ONCE)), work, crew)
+
+    def _ready(self, group: list[Request]) -> _Ready:
+        """Decode and scale an image, tokenise its questions: all that needs no model."""
+        media, processor = group[0].media(), self.vlm.processor
+        prompts = [processor.prompt(request.question) for request in group]
+        return _Ready(group, processor.look(media), prompts, isinstance(media, Clip) and len(media) > SHORT)
+
+    def _look(self, members: list[_Ready], reuse: bool, release: Callable[[], None]) -> _Images:
+        """Encode images of equal shape and run what their questions share; ``release`` a long video."""
+        engine, vlm = self.engine, self.vlm
+        questions = [
+            Question(row, request, prompt)
+            for row, ready in enumerate(members)
+            for request, prompt in zip(ready.requests, ready.prompts, strict=True)
+        ]
+        keys, scene, alone = [m.requests[0].media_key for m in members], members[0].look.scene, members[0].alone
+        pixels = torch.stack([ready.look.pixels for ready in members])
+        members.clear()
+        try:
+            towered = encode(engine, pixels.to(vlm.device, vlm.dtype), keys, scene)
+        finally:
+            del pixels
+            if alone:
+                release()
+        if engine.points.fuse is not None and engine.points.fuse.text:
+            return _Images(questions, towered, None)
+        visual = fuse(engine, towered)
+        shared = prefix(engine, visual, questions[0].prompt.before) if reuse else visual
+        return _Images(questions, towered, shared)
+
+    def _shared_for(self, images: _Images, batch: Batch) -> tuple[Visual | Prefix, Sequence[int]]:
+        """What a batch of questions extends, and the row of each in it."""
+        if images.shared is not None:
+            return images.shared, batch.rows
+        return self._fuse_with_text(images.towered, batch.rows, batch.prompts), range(len(batch.questions))
+
+    def _fuse_with_text(self, towered: Towered, rows: Sequence[int], prompts: Sequence[Prompt]) -> Visual:
+        """Fusion for a method whose choice depends on the question."""
+        return fuse(self.engine, towered, rows, embed_questions(self.engine, prompts))
+
+    def _answer(
+        self, request: Request, generation: Generation, common: Mapping[str, float], own: Mapping[str, float]
+    ) -> Answer:
+        ids = generation.ids[: request.max_new_tokens]
+        text = self.vlm.processor.decode(ids)
+        for stop in request.until:
+            text = text.split(stop)[0] if stop else text
+        latency = {name: common.get(name, 0.0) + own.get(name, 0.0) for name in {*common, *own}}
+        stages = {"encode": sum(ms for name, ms in latency.items() if name.startswith("encode."))}
+        stages |= {name: latency.get(name, 0.0) for name in ("fuse", "prune", "prefill", "decode")}
+        stages["total"] = sum(latency.values())
+        trace = generation.trace
+        return Answer(text, trace.as_record(), stages, trace.flops, trace.notes)
+
+
+def _by_shape(images: Iterable[_Ready], at_once: int) -> Iterator[list[_Ready]]:
+    """So many images at a time, those of equal shape together, each long video alone, when it is its turn."""
+    shapes: dict[tuple[object, ...], list[_Ready]] = {}
+    waiting = 0
+    for ready in images:
+        if ready.alone:
+            alone = [ready]
+            del ready  # whoever empties the list holds the last of it
+            yield alone
+            continue
+        shapes.setdefault((ready.look.pixels.shape, ready.look.scene), []).append(ready)
+        del ready
+        waiting += 1
+        if waiting == at_once:
+            yield from shapes.values()
+            shapes, waiting = {}, 0
+    yield from shapes.values()

@@ -1,0 +1,322 @@
+"""METEOR: Multi-Encoder Collaborative Token Pruning (ICCV 2025, arXiv 2507.20842), section 3.
+
+Three stages, each of which can be switched off (`stages`):
+
+1. encode: every encoder is cut in three depth segments and pruned at their ends. Encoder l keeps
+   ``k[b,l] = k[b]·r[b,l] / sum_l r[b,l]`` tokens at point b, r = its feature map's mean rank, measured offline.
+   Shallow points drop the tokens most similar to the mean token; the deep one keeps what the class token attends to.
+2. fuse: after each encoder's own projector, ``R[i,j] = sum over l != j, m of cos(z[i,j], z[m,l])``; the lowest stay.
+3. decode: before one language-model layer, text→visual attention gives each head a value ``VAV[h] = sum_i a[h,i]``;
+   I = the top heads; ``K = lambda·sum_{h in I} sum_i a[h,i]`` tokens stay, those with the highest attention over I.
+
+Deviations. No code or weights are public; these are our choices where the paper is silent, not the authors':
+
+- Schedule. Stage 3 ends at keep·N (N: the tokens the unpruned reference feeds its language model), stage 2 at
+  keep^0.4·N (`fuse_power`): the paper's 576 and 242 of 1024. Stage 1 ends at M·keep^p of the M tokens that enter,
+  ``p = ln(M / (1193/1024·N)) / ln(1/0.236)``: the paper's 1193 of 1024 at its keep of 0.236, everything at keep = 1;
+  p is at least 0.2, so that M <= N tokens are pruned too, and stage 1 never ends below stage 2. The points before
+  its last follow a geometric series. The last active stage meets the budget exactly.
+- Points at round(depth/3), round(2·depth/3) and the output; a convolutional tower is pruned at its output only, by
+  similarity to the mean token. The middle point takes the shallow criterion (`middle`). Where there is no class
+  token: mean attention received.
+- Rank: smallest rank that holds 0.99 of the spectral energy (`rank="energy"`), or the entropy effective rank. A
+  numerical-rank routine's default tolerance saturates at min(N, D).
+- Stage 2 keeps the k lowest R of all encoders together (`allocation="global"`) in sequence order, position ids kept.
+  As published R is a sum, so it grows with the number of the others' tokens.
+- Stage 3 before layer round(0.6·L) of L (`depth`, or an index as `layer`), chosen on the shipped model's calibration
+  questions (docs/LOG.md): earlier, its attention does not yet say what the answer needs. It reads the mean of the
+  text rows after the image, of the top half of the heads (`head_share`). K is held between 1/4 and 4 times the
+  budget (`clamp`). lambda is calibrated so that the mean K meets the budget; sum_i a is what a head gives the visual
+  tokens, so K is never more than those present.
+- On a shared fusion (channel concatenation; training-free adaptation): stage 1 prunes inside the sequence towers at
+  the two inner points only, as at the output nothing would be saved; dropped positions take their nearest kept
+  neighbour's features. Stage 2 splits the first projector matrix by encoder and keeps the grid positions with the
+  lowest sum of its partial projections' redundancies. Stage 3 as published.
+- In a windowed encoder every window keeps equally many tokens, rounded down, so that windows stay dense.
+- Fusion before or after the projection is a choice of model: where one comes in both kinds, `projection` = post (as
+  published) takes the one with a projector per encoder, pre the one that joins them before a single projector.
+- Not offered: a resampler instead of stage 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.errors import ConfigError, UnsupportedError
+from meteor_bench.core.pruner import Decision, DecodePoint, Fact, FusePoint, Points, Pruner, Stage, View, keep_top
+from meteor_bench.methods.meteor.calibration import adaptive_count, fit_lambda, limits, mean_ranks
+from meteor_bench.methods.meteor.stages import (
+    Attended,
+    attended,
+    effective_rank,
+    fusion_scores,
+    keep_in_windows,
+    segment_ends,
+    stage1_total,
+)
+from meteor_bench.methods.shared.helpers import check_choice, round_half_up, similarity_to_mean, split_total
+
+if TYPE_CHECKING:
+    from meteor_bench.core.model import VLM
+
+__all__ = ["Meteor"]
+
+STAGES: tuple[Stage, ...] = ("encode", "fuse", "decode")
+CHOICES = {
+    "projection": ("post", "pre"),
+    "budgets": ("rank", "uniform"),
+    "rank": ("energy", "entropy"),
+    "middle": ("shallow", "deep"),
+    "fusion": ("cooperative", "independent", "random"),
+    "allocation": ("global", "tower"),
+    "stage3": ("adaptive", "fixed"),
+    "heads": ("topk", "all"),
+    "rows": ("text", "last"),
+}
+
+
+@dataclass(frozen=True)
+class Meteor(Pruner):
+    """Attributes are explained at the top of the file.
+
+    Attributes:
+        stages: any of encode, fuse, decode.
+        projection: post, or pre: which kind of fusion the model shall have.
+        budgets: rank, or uniform (in proportion to the towers' token counts).
+        rank, energy: how a rank is measured.
+        middle: the second point's criterion, shallow or deep.
+        fusion: cooperative (as published), independent (each encoder by similarity to its own mean token) or random.
+        allocation: global, or tower (stage 2's budget split in proportion to the counts stage 1 left).
+        fuse_power: exponent of stage 2's count.
+        stage3: adaptive, or fixed (K = the budget).
+        depth: stage 3 prunes before the language-model layer at this share of its depth, rounded.
+        layer: that layer by its index instead.
+        heads: topk, or all.
+        head_share: share of the heads in I, rounded up.
+        rows: query rows of stage 3: text (all after the image) or last.
+        clamp: least and most of stage 3's K, as multiples of the budget.
+    """
+
+    stages: tuple[str, ...] = STAGES
+    projection: Literal["post", "pre"] = "post"
+    budgets: Literal["rank", "uniform"] = "rank"
+    rank: Literal["energy", "entropy"] = "energy"
+    energy: float = 0.99
+    middle: Literal["shallow", "deep"] = "shallow"
+    fusion: Literal["cooperative", "independent", "random"] = "cooperative"
+    allocation: Literal["global", "tower"] = "global"
+    fuse_power: float = 0.4
+    stage3: Literal["adaptive", "fixed"] = "adaptive"
+    depth: float = 0.6
+    layer: int | None = None
+    heads: Literal["topk", "all"] = "topk"
+    head_share: float = 0.5
+    rows: Literal["text", "last"] = "text"
+    clamp: tuple[float, float] = (0.25, 4.0)
+
+    fact: ClassVar[Fact] = Fact(
+        year=2025,
+        paper="arXiv 2507.20842",
+        stages=STAGES,
+        needs=("attention",),
+        trained=True,
+    )
+
+    def __post_init__(self) -> None:
+        for stage in self.stages:
+            check_choice("meteor", "stages", stage, STAGES)
+        # From YAML both may come as lists, the stages in any order.
+        object.__setattr__(self, "stages", tuple(stage for stage in STAGES if stage in self.stages))
+        object.__setattr__(self, "clamp", tuple(self.clamp))
+        if not self.stages:
+            raise ConfigError("meteor: stages is empty; take any of encode, fuse, decode")
+        for name, allowed in CHOICES.items():
+            check_choice("meteor", name, getattr(self, name), allowed)
+        if not 0 < self.head_share <= 1 or not 0 < self.energy <= 1:
+            raise ConfigError("meteor: head_share and energy must lie in (0, 1]")
+        if not 0 < self.fuse_power <= 1:
+            raise ConfigError(f"meteor: fuse_power={self.fuse_power} is outside (0, 1]")
+        if len(self.clamp) != 2 or not 0 <= self.clamp[0] <= 1 <= self.clamp[1]:
+            raise ConfigError(f"meteor: clamp={self.clamp} must be two numbers that enclose 1, the budget itself")
+        if not 0 < self.depth < 1:
+            raise ConfigError(f"meteor: depth={self.depth} must lie in (0, 1)")
+        if self.layer is not None and self.layer < 1:
+            raise ConfigError(f"meteor: layer={self.layer} has no layer before it to read attention from")
+
+    @property
+    def prefers(self) -> Literal["independent", "shared"]:  # type: ignore[override]
+        """One projector per encoder, unless the ablation is asked for."""
+        return "independent" if self.projection == "post" else "shared"
+
+    @property
+    def exact(self) -> bool:
+        """Adaptive stage 3 meets the budget on average only."""
+        return not ("decode" in self.stages and self.stage3 == "adaptive")
+
+    @property
+    def draws(self) -> bool:
+        """The ablation of stage 2 that chooses by chance."""
+        return "fuse" in self.stages and self.fusion == "random"
+
+    @property
+    def calibration(self) -> tuple[Stage, ...]:
+        """Ranks for stage 1, lambda for stage 3."""
+        ranks = "encode" in self.stages and self.budgets == "rank"
+        wanted: dict[Stage, bool] = {"encode": ranks, "decode": not self.exact}
+        return tuple(stage for stage, needed in wanted.items() if needed)
+
+    def substitutes(self, vlm: VLM) -> tuple[str, ...]:
+        """On a shared fusion stages 1 and 2 cannot be what was published."""
+        if vlm.fusion.kind == "shared" and {"encode", "fuse"} & set(self.stages):
+            return (f"training-free adaptation: the encoders of '{vlm.name}' share one grid",)
+        return ()
+
+    def points(self, vlm: VLM, budget: TokenBudget) -> Points:
+        """Segment ends of the towers, the fusion, and one language-model layer."""
+        shared = vlm.fusion.kind == "shared"
+        if self.projection == "pre" and not shared:
+            raise UnsupportedError(
+                f"meteor with projection=pre needs encoders that are joined before one projector; '{vlm.name}' has a "
+                "projector for each"
+            )
+        if "fuse" in self.stages and len(vlm.towers) < 2:
+            raise UnsupportedError(
+                f"meteor's fuse stage compares encoders and '{vlm.name}' has one; take stages=encode,decode"
+            )
+        layer = max(1, int(self.depth * vlm.decoder.depth + 0.5)) if self.layer is None else self.layer
+        if "decode" in self.stages and layer >= vlm.decoder.depth:
+            raise UnsupportedError(
+                f"meteor with layer={layer} needs a deeper language model than '{vlm.name}' "
+                f"({vlm.decoder.depth} layers); take at most {vlm.decoder.depth - 1}"
+            )
+        if self.stages == ("encode",) and shared:
+            raise UnsupportedError(
+                f"meteor's encode stage alone removes no token from the language model of '{vlm.name}', whose encoders "
+                "share one grid; add fuse or decode to stages"
+            )
+        return Points(
+            encode=segment_ends(vlm, self.middle) if "encode" in self.stages else (),
+            fuse=FusePoint(partial=shared) if "fuse" in self.stages else None,
+            decode=(DecodePoint(before=layer, attention=self.rows),) if "decode" in self.stages else (),
+        )
+
+    # ------------------------------------------------------------ stage 1
+
+    def encode(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+        """Drop the least informative tokens of each tower, budgets in proportion to its rank."""
+        view = next(iter(views.values()))
+        last = view.point == len(view.layers) - 1
+        total = self._stage1_budget(view, views)
+        caps = {name: v.tokens.counts() for name, v in views.items()}
+        share = split_total(total, self._weights(views), caps)
+        # A tower that has not run a block yet is waiting for its output.
+        asked = {name: v for name, v in views.items() if last or v.layer > 0}
+        least = int(not last or self._shared(view))  # an encoder on its way needs a token, a shared grid one of each
+        return {name: self._drop(v, share[name].clamp(min=least)) for name, v in asked.items()}
+
+    @staticmethod
+    def _shared(view: View) -> bool:
+        assert view.layout is not None
+        return view.layout.fusion == "shared"
+
+    def _stage1_budget(self, view: View, views: Mapping[str, View]) -> Tensor:
+        """[R] tokens that all towers together keep at this point."""
+        assert view.layout is not None and view.reference is not None
+        sizes = {name: grid.n for name, grid in view.layout.grids.items()}
+        entering = sum(sizes.values())
+        done = (view.point + 1) / len(view.layers)
+        if self.stages == ("encode",):
+            end = view.target.double()
+        else:
+            end = stage1_total(entering, view.reference, view.keep, self._stage2_share(view).ceil())
+        left = entering ** (1 - done) * end**done
+        present = sum(sizes[name] for name in views)  # on a shared fusion, the towers that are pruned
+        return round_half_up(left * present / entering)
+
+    def _stage2_share(self, view: View) -> Tensor:
+        """[B] float64, what the stage after stage 1 keeps of the row."""
+        assert view.reference is not None
+        power = self.fuse_power if "fuse" in self.stages and "decode" in self.stages else 1.0
+        return torch.maximum(view.reference.double() * view.keep**power, view.target.double())
+
+    def _weights(self, views: Mapping[str, View]) -> dict[str, float]:
+        view = next(iter(views.values()))
+        if self.budgets == "uniform":
+            return {name: float(v.tokens.grid.n) for name, v in views.items()}
+        ranks = view.facts.get("meteor.ranks")
+        if ranks is None:
+            raise ConfigError("meteor: the towers' ranks are not measured; calibrate first, or take budgets=uniform")
+        return {name: float(ranks[view.point][name]) for name in views}
+
+    def _drop(self, view: View, k: Tensor) -> Decision:
+        visual = view.tokens.visual
+        if view.attention is not None:
+            score = view.attention.float()
+        else:
+            score = -similarity_to_mean(view.tokens.x, visual)
+        if view.windows is None:
+            return Decision(keep=keep_top(score, k, visual), score=score)
+        return Decision(keep=keep_in_windows(score, k, view.windows, visual), score=score)
+
+    # ------------------------------------------------------------ stage 2
+
+    def fuse(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+        """Keep the tokens that the other encoders say least about."""
+        view = next(iter(views.values()))
+        k = view.target if "decode" not in self.stages else self._stage2_count(view)
+        valid = {name: v.tokens.visual for name, v in views.items()}
+        score = fusion_scores(views, valid, self.fusion)
+        if self.allocation == "tower" or self.fusion == "independent":
+            counts = {name: v.tokens.counts() for name, v in views.items()}
+            share = split_total(k, {name: c.double() for name, c in counts.items()}, counts)
+            return {
+                name: Decision(keep_top(score[name], share[name], valid[name]), score=score[name]) for name in views
+            }
+        widths = [v.shape[1] for v in valid.values()]
+        keep = keep_top(torch.cat(list(score.values()), 1), k, torch.cat(list(valid.values()), 1))  # [B, sum N_l]
+        parts = torch.split(keep, widths, dim=1)
+        return {name: Decision(keep=part, score=score[name]) for name, part in zip(views, parts, strict=True)}
+
+    def _stage2_count(self, view: View) -> Tensor:
+        assert view.reference is not None
+        return torch.maximum(round_half_up(view.reference.double() * view.keep**self.fuse_power), view.target)
+
+    # ------------------------------------------------------------ stage 3
+
+    def decode(self, view: View) -> Decision:
+        """Keep what the heads with the most text→visual attention look at."""
+        score, mass = self._attended(view)
+        k = view.target
+        if self.stage3 == "adaptive":
+            value = view.facts.get("meteor.lambda")
+            if value is None:
+                raise ConfigError("meteor: lambda is not measured; calibrate first, or take stage3=fixed")
+            k = adaptive_count(float(value), mass, *limits(view.target, view.tokens.counts(), self.clamp))
+        return Decision(keep=keep_top(score, k, view.tokens.visual), score=score)
+
+    def _attended(self, view: View) -> Attended:
+        assert view.attention is not None
+        return attended(view.attention, view.tokens.visual, 1.0 if self.heads == "all" else self.head_share)
+
+    # ------------------------------------------------------------ calibration
+
+    def observe(self, view: View) -> Mapping[str, Tensor]:
+        """Ranks at an encode point; attention mass and limits at the decode point."""
+        if view.tower == "llm":
+            mass = self._attended(view).mass
+            low, high = limits(view.target, view.tokens.counts(), self.clamp)
+            return {"mass": mass, "target": view.target, "low": low, "high": high}
+        rank = effective_rank(view.tokens.x, view.tokens.visual, self.rank, self.energy)
+        return {f"rank.{view.point}.{view.tower}": rank}
+
+    def fit(self, stage: Stage, observed: Mapping[str, Tensor]) -> Mapping[str, Any]:
+        """Mean ranks by point and tower; lambda with the counts it gives."""
+        if stage == "encode":
+            return {"meteor.ranks": mean_ranks(observed)}
+        return fit_lambda(observed)

@@ -1,0 +1,258 @@
+"""Small vectorised pieces shared by the methods. Pure functions: tensors in, tensors out, shapes stated.
+
+Everything works row by row (a result never depends on the other rows of a batch) and ignores padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fractions import Fraction
+from math import floor
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from meteor_bench.core.apply import scatter_rows, take_rows
+from meteor_bench.core.errors import ConfigError, UnsupportedError
+from meteor_bench.core.pruner import Decision, Layout, View, keep_top
+from meteor_bench.core.tokens import Grid
+
+if TYPE_CHECKING:
+    from meteor_bench.core.model import VLM
+
+__all__ = [
+    "NO_CLIP_TEXT",
+    "absorb",
+    "check_choice",
+    "frame_shares",
+    "leaders",
+    "depth_points",
+    "mean_text",
+    "noise",
+    "on_grid",
+    "per_tower",
+    "rank_of",
+    "round_half_up",
+    "shares",
+    "similarity_to_mean",
+    "split_groups",
+    "split_total",
+    "strided",
+    "unit",
+]
+
+
+NO_CLIP_TEXT = "the mean of the question's embeddings in the language model takes the place of CLIP's text tower"
+
+
+def check_choice(method: str, name: str, value: object, allowed: Iterable[object]) -> None:
+    """Raise ConfigError unless a hyperparameter has one of the allowed values."""
+    options = list(allowed)
+    if value not in options:
+        raise ConfigError(f"{method}: {name}={value!r} is not one of {', '.join(map(str, options))}")
+
+
+def unit(x: Tensor) -> Tensor:
+    """Rows of [..., D] scaled to length 1, in float32; a zero row stays zero."""
+    return F.normalize(x.float(), dim=-1, eps=1e-12)
+
+
+def similarity_to_mean(x: Tensor, valid: Tensor) -> Tensor:
+    """Cosine similarity of each token to the mean token of its row.
+
+    Args:
+        x: [B, N, D].
+        valid: [B, N] bool, tokens that count.
+
+    Returns:
+        [B, N] float32; 0 where not valid.
+    """
+    x = x.float().masked_fill(~valid[..., None], 0.0)
+    mean = x.sum(1) / valid.sum(1).clamp(min=1)[:, None]  # [B, D]
+    return torch.einsum("bnd,bd->bn", unit(x), unit(mean))
+
+
+def round_half_up(x: Tensor) -> Tensor:
+    """Nearest integer as long, halves upwards (torch rounds halves to even)."""
+    return torch.floor(x.double() + 0.5).long()
+
+
+def rank_of(visual: Tensor) -> Tensor:
+    """[B, N] place of each visual token among its row's visual tokens; meaningless elsewhere."""
+    return visual.long().cumsum(1) - 1
+
+
+def strided(visual: Tensor, k: Tensor) -> Tensor:
+    """Keep the middle token of each of k equal runs of the sequence.
+
+    Of n tokens these are the places floor((i + 1/2)·n/k) for i < k.
+
+    Args:
+        visual: [B, N] bool.
+        k: [B] long, at most the row's number of visual tokens (else all are kept).
+
+    Returns:
+        [B, N] bool.
+    """
+    n, k = visual.sum(1, keepdim=True).clamp(min=1), k[:, None]
+    k = torch.minimum(k, n)
+    place = rank_of(visual)
+
+    def before(p: Tensor) -> Tensor:  # how many i have their place before p: ceil(p·k/n - 1/2)
+        return -torch.div(n - 2 * p * k, 2 * n, rounding_mode="floor")
+
+    return visual & (before(place + 1) > before(place))
+
+
+def noise(view: View) -> Tensor:
+    """[B, N] uniform numbers, one per cell of the unpruned grid, so that they do not depend on the batch's padding."""
+    # One generator per row is the only way to make a row independent of its batch.
+    cells = [torch.rand(view.tokens.grid.n, generator=g, device=g.device) for g in view.generators]
+    drawn = torch.stack(cells).to(view.tokens.x.device)  # [B, G]
+    return drawn.gather(1, view.tokens.origin.clamp(min=0))
+
+
+def split_total(total: Tensor, weights: Mapping[str, Tensor | float], caps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`TokenBudget.split` for a batch: share totals in proportion to weights; the sums are exact.
+
+    Largest remainder, ties to the earlier name; nobody gets more than its cap, what it cannot take goes to the others.
+
+    Args:
+        total: [B] long; clipped to the sum of the caps.
+        weights: name -> [B] or a number, non-negative.
+        caps: name -> [B] long.
+
+    Returns:
+        name -> [B] long.
+    """
+    names = list(caps)
+    cap = torch.stack([caps[n] for n in names], 1)  # [B, L]
+    weight = torch.stack(
+        [torch.as_tensor(weights[n], dtype=torch.float64, device=cap.device).expand(cap.shape[0]) for n in names], 1
+    )
+    total = torch.minimum(total, cap.sum(1))
+    share, free = torch.zeros_like(cap), cap > 0
+
+    def ideal() -> Tensor:
+        left = (total - share.sum(1))[:, None].double()
+        mass = (weight * free).sum(1, keepdim=True)
+        even = free.double() / free.sum(1, keepdim=True).clamp(min=1)
+        return left * torch.where(mass > 0, weight * free / mass.clamp(min=1e-300), even)
+
+    exact = ideal()
+    for _ in names:  # each round fills at least one name
+        full = free & (exact >= cap)
+        if not bool(full.any()):
+            break
+        share, free = torch.where(full, cap, share), free & ~full
+        exact = ideal()
+    whole = exact.floor().long()
+    rest = (total - share.sum(1) - whole.sum(1))[:, None]
+    remainder = torch.where(free, exact - whole, -torch.ones_like(exact))
+    order = remainder.argsort(dim=1, descending=True, stable=True)
+    place = torch.empty_like(order).scatter_(1, order, torch.arange(len(names), device=cap.device).expand_as(order))
+    share = share + whole + (place < rest).long()
+    return {n: share[:, i] for i, n in enumerate(names)}
+
+
+def shares(views: Mapping[str, View]) -> dict[str, Tensor]:
+    """Our rule for single-encoder methods: the fuse point's total split in proportion to the towers' token counts."""
+    counts = {name: view.tokens.counts() for name, view in views.items()}
+    total = next(iter(views.values())).target
+    return split_total(total, {n: c.double() for n, c in counts.items()}, counts)
+
+
+def per_tower(views: Mapping[str, View], rule: Callable[[View, Tensor], Decision]) -> dict[str, Decision]:
+    """Lift a rule for one sequence to all views of a fuse point; each gets its share [B] of the budget."""
+    share = shares(views)
+    # A tower that an earlier stage emptied has nothing to decide about.
+    return {
+        name: rule(view, share[name]) if view.tokens.x.shape[1] > 0 else Decision(keep=view.tokens.visual)
+        for name, view in views.items()
+    }
+
+
+def mean_text(method: str, view: View) -> Tensor:
+    """[B, D] mean of the question's token embeddings at a fuse point; padding is zero rows."""
+    if view.text is None:
+        raise ConfigError(f"{method} needs the question, which this caller of the engine left out")
+    live = (view.text != 0).any(-1).sum(1).clamp(min=1)
+    return view.text.sum(1) / live[:, None]
+
+
+def depth_points(method: str, vlm: VLM, stops: Sequence[Fraction]) -> tuple[int, ...]:
+    """Language-model layers at given shares of the model's depth, for layers published for another depth.
+
+    Rounded to the nearest layer, halves up; each at least 1 and after the one before it.
+
+    Raises:
+        UnsupportedError: the model has too few layers.
+    """
+    depth, out = vlm.decoder.depth, [0]
+    for share in stops:
+        out.append(max(out[-1] + 1, floor(share * depth + Fraction(1, 2))))
+    if out[-1] >= depth:
+        raise UnsupportedError(
+            f"{method} prunes before {len(stops)} layers after the first; '{vlm.name}' has {depth} layers"
+        )
+    return tuple(out[1:])
+
+
+def absorb(x: Tensor, size: Tensor, into: Tensor) -> Tensor:
+    """[B, N, D] float32 with each token the size-weighted mean of all tokens that end in it (zero if none does).
+
+    Args:
+        x: [B, N, D].
+        size: [B, N] weights.
+        into: [B, N] long, the token that each one ends in (itself if it stays), -1 to leave it out.
+    """
+    weight = size.float().masked_fill(into < 0, 0.0)
+    slot = into.clamp(min=0)
+    total = scatter_rows(x.float() * weight[..., None], slot)
+    mass = torch.zeros_like(weight).scatter_add(1, slot, weight)
+    return total / mass.clamp(min=1e-12)[..., None]
+
+
+def frame_shares(view: View) -> dict[str, Tensor]:
+    """Our rule at a tower point of an independent fusion: the frame's total [R], split as `shares` does."""
+    assert view.layout is not None
+    sizes = {name: torch.full_like(view.target, grid.n) for name, grid in view.layout.grids.items()}
+    return split_total(view.target, {name: n.double() for name, n in sizes.items()}, sizes)
+
+
+def on_grid(group: Tensor, layout: Layout, tower: str, grid: Grid) -> Tensor:
+    """[B, G] group of each cell of a tower -> [B, N] group of the nearest cell, for each cell of ``grid``."""
+    source = layout.grids[tower]
+    if tower in layout.cells:
+        return group[:, layout.cells[tower]]
+    if source == grid:
+        return group
+    t, h, w = grid
+    cell = torch.arange(grid.n, device=group.device)
+    frame = cell // (h * w) * source.t // t
+    row = (2 * (cell // w % h) + 1) * source.h // (2 * h)
+    col = (2 * (cell % w) + 1) * source.w // (2 * w)
+    return group[:, (frame * source.h + row) * source.w + col]
+
+
+def leaders(group: Tensor) -> Tensor:
+    """[B, N] any labels (non-negative) -> [B, N] index of the first cell with the same label."""
+    own = torch.arange(group.shape[1], device=group.device).expand_as(group)
+    width = int(group.max()) + 1
+    first = torch.full((group.shape[0], width), group.shape[1], dtype=torch.long, device=group.device)
+    return first.scatter_reduce(1, group, own, reduce="amin").gather(1, group)
+
+
+def split_groups(x: Tensor, into: Tensor, target: Tensor) -> Tensor:
+    """[B, N] the partition with cells made independent until each row has ``target`` groups, least alike first."""
+    own = torch.arange(into.shape[1], device=into.device)
+    member = into != own
+    missing = target - (~member).sum(1)
+    if not bool((missing > 0).any()):
+        return into
+    mean = absorb(x, torch.ones_like(into, dtype=torch.float32), into)  # [B, N, D], at the leaders
+    mean = take_rows(mean, into)
+    apart = 1 - (unit(x) * unit(mean)).sum(-1)
+    return torch.where(keep_top(apart, missing, member), own, into)

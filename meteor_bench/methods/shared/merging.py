@@ -1,0 +1,274 @@
+"""What methods that merge tokens inside the encoders share: schedules, shares, several encoders.
+
+A merge layer is the attention of a block with its residual, a merge, and the block's MLP. A method says how tokens are
+paired (`InsideMerger._round`); everything else is here.
+
+- Of N tokens N - T are removed, spread over the blocks of a schedule. A layer merges at most half of its tokens, so
+  some targets are out of reach: `relax` (default) then adds merge layers, the earliest unused ones first, and if all
+  blocks are not enough, merge rounds at the encoder's output; `relax=False` raises an error that names the smallest
+  target.
+- Several encoders, independent fusion: each encoder's share of the budget is proportional to its token count. A
+  convolutional encoder is left whole inside and merged at its output in rounds of at most half, paired by its features
+  alone; a share of nothing drops them all.
+- Several encoders, shared fusion: each sequence encoder merges inside to save compute, to the same share of its
+  tokens. The groups of the lead (`lead`, default: the sequence encoder with the most tokens) decide: all encoders'
+  features are averaged within a group before the projector, so that the language model gets exactly T tokens. A lead
+  whose grid is finer than the common one keeps its share T/N of its own tokens, not T; its groups are carried over to
+  the common grid by the nearest cell and merged on in rounds. Where groups vanish on the way, the cells least like
+  their group become tokens of their own again. With one encoder this is the published method.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.errors import BudgetError, UnsupportedError
+from meteor_bench.core.pruner import Decision, EncodePoint, FusePoint, Layout, Points, Pruner, View
+from meteor_bench.methods.shared.helpers import (
+    absorb,
+    check_choice,
+    frame_shares,
+    leaders,
+    on_grid,
+    round_half_up,
+    split_groups,
+)
+from meteor_bench.methods.shared.schedules import SCHEDULES, plan, smallest
+
+if TYPE_CHECKING:
+    from meteor_bench.core.model import VLM
+
+__all__ = ["InsideMerger"]
+
+
+class _Native(NamedTuple):
+    """A tower on an image of the model's own size: its tokens, its target, whether its tokens are what counts."""
+
+    n: int
+    target: int
+    counts: bool
+
+
+@dataclass(frozen=True)
+class InsideMerger(Pruner):
+    """Attributes are explained at the top of the file.
+
+    Attributes:
+        schedule: which blocks merge: skip (every other), mean (all), first or last (half of them), all with r growing
+            (increasing) or shrinking (decreasing) linearly.
+        start: first merge block of "skip", 0 or 1.
+        relax: add merge layers where the target needs them.
+        merge: size (weighted by the number of patches a token stands for) or mean.
+        lead: tower whose groups decide on a shared fusion; empty for the sequence tower with the most tokens.
+    """
+
+    schedule: Literal["skip", "mean", "first", "last", "increasing", "decreasing"] = "mean"
+    start: int = 0
+    relax: bool = True
+    merge: Literal["size", "mean"] = "size"
+    lead: str = ""
+
+    title: ClassVar[str] = ""
+    proportional: ClassVar[bool] = False
+    positions: ClassVar[Literal["keep", "renumber"]] = "renumber"
+
+    def __post_init__(self) -> None:
+        check_choice(self.title, "schedule", self.schedule, SCHEDULES)
+        check_choice(self.title, "start", self.start, (0, 1))
+        check_choice(self.title, "merge", self.merge, ("size", "mean"))
+
+    def layer_point(self, after: Mapping[str, int]) -> EncodePoint:
+        """What a merge layer wants to know."""
+        return EncodePoint(after=after, inside=True)
+
+    @abstractmethod
+    def pair(self, view: View, x: Tensor, visual: Tensor, r: Tensor, final: Tensor | None) -> Tensor:
+        """Merge r tokens of each row once.
+
+        Args:
+            view: the point. Its attention and keys are those of ``x`` inside a block, where ``final`` is given.
+            x: [R, N, D] features.
+            visual: [R, N] bool, tokens that take part.
+            r: [R] long, at most half of them.
+            final: [R] bool, rows whose last merge layer this is; None at an output.
+
+        Returns:
+            [R, N] long, the token that each one ends in: itself, or its partner; -1 for what takes no part.
+        """
+
+    def points(self, vlm: VLM, budget: TokenBudget) -> Points:
+        """Inside the merge layers, and at the towers' outputs."""
+        shared = vlm.fusion.kind == "shared"
+        depths = {name: tower.depth for name, tower in vlm.towers.items() if tower.depth > 0}
+        if not depths:
+            raise UnsupportedError(f"{self.title} merges inside sequence encoders; '{vlm.name}' has none")
+        if self.lead and self.lead not in depths:
+            raise UnsupportedError(
+                f"{self.title}: lead='{self.lead}' is no sequence encoder of '{vlm.name}'; it has {', '.join(depths)}"
+            )
+        layers = {name: self._layers(name, depth, *self._native(vlm, budget, name)) for name, depth in depths.items()}
+        steps = [
+            self.layer_point({name: own[i] for name, own in layers.items() if i < len(own)})
+            for i in range(max(map(len, layers.values())))
+        ]
+        ends = depths if shared else {name: tower.depth for name, tower in vlm.towers.items()}
+        return Points(
+            encode=(*steps, EncodePoint(after=ends)),
+            fuse=FusePoint(features=True) if shared else None,
+            proportional=self.proportional,
+        )
+
+    def _blocks(self, depth: int) -> list[int]:
+        """Merge blocks of the schedule, as block counts (block 0 is 1)."""
+        blocks = {
+            "skip": range(self.start, depth, 2),
+            "first": range((depth + 1) // 2),
+            "last": range(depth // 2, depth),
+        }.get(self.schedule, range(depth))
+        return [b + 1 for b in blocks] or [depth]
+
+    def _native(self, vlm: VLM, budget: TokenBudget, name: str) -> _Native:
+        """What the tower starts from and is to reach on an image of the model's own size."""
+        grids = {tower: module.grid(*vlm.native) for tower, module in vlm.towers.items()}
+        layout = Layout(vlm.fusion.kind, grids, {tower: module.depth for tower, module in vlm.towers.items()})
+        n, target = grids[name].n, budget.tokens(vlm.reference(vlm.grid(1, *vlm.native)))
+        if layout.fusion == "independent":
+            return _Native(n, target * n // sum(grid.n for grid in grids.values()), True)
+        lead = self._lead(layout)
+        most, common = grids[lead].n, vlm.reference(vlm.grid(1, *vlm.native))
+        kept = min(most, max(target, target * most // common))
+        return _Native(n, max(1, kept * n // most), name == lead)
+
+    def _layers(self, tower: str, depth: int, n: int, target: int, counts: bool) -> list[int]:
+        """Blocks to stop at; all of them when the schedule's own do not reach the target."""
+        own = self._blocks(depth)
+        if plan(self.schedule, tuple(own), tuple(own), n, target).reached <= target:
+            return own
+        if not self.relax:
+            if counts:
+                raise BudgetError(self._unreachable(tower, target, depth, n))
+            return own
+        return list(range(1, depth + 1))
+
+    # ------------------------------------------------------------ inside the towers
+
+    def encode(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+        """Merge each tower down to what its plan says for this layer."""
+        share = self._shares(next(iter(views.values())))
+        decisions = {}
+        for name, view in views.items():
+            if view.inside:
+                wanted, final = self._wanted(view, share[name])
+                if bool((wanted >= 0).any()):
+                    decisions[name] = self._merge_inside(view, wanted, final)
+            elif self._rounds_allowed(view):
+                decisions[name] = self._merge_rounds(view, share[name])
+        return decisions
+
+    def _rounds_allowed(self, view: View) -> bool:
+        """Rounds at the output: for opaque towers, and with `relax` for a tower whose count matters."""
+        assert view.layout is not None
+        return view.layout.depths[view.tower] == 0 or (self.relax and self._counts(view))
+
+    def _counts(self, view: View) -> bool:
+        """Whether the tower's tokens are what the language model gets: all but the followers of a shared fusion."""
+        assert view.layout is not None
+        return view.layout.fusion == "independent" or view.tower == self._lead(view.layout)
+
+    def _shares(self, view: View) -> dict[str, Tensor]:
+        """[R] tokens that each tower is to keep of a frame."""
+        assert view.layout is not None and view.reference is not None
+        if view.layout.fusion == "independent":
+            return frame_shares(view)
+        sizes = {name: torch.full_like(view.target, grid.n) for name, grid in view.layout.grids.items()}
+        if view.keep >= 1:  # a model that pools its towers' grids feeds less than a tower has
+            return sizes
+        if bool((view.target < 1).any()):
+            raise BudgetError(
+                f"{self.title} keeps at least one token of each frame; take a smaller ratio or fewer frames"
+            )
+        lead = sizes[self._lead(view.layout)]
+        kept = torch.minimum(torch.maximum(view.target, view.target * lead // view.reference), lead).double()
+        whole = round_half_up(torch.stack([kept * n / lead for n in sizes.values()])).clamp(min=1)
+        return dict(zip(sizes, whole.unbind(), strict=True))
+
+    def _lead(self, layout: Layout) -> str:
+        sequence = [name for name, depth in layout.depths.items() if depth > 0]
+        return self.lead or max(sequence, key=lambda name: layout.grids[name].n)
+
+    def _merge_inside(self, view: View, wanted: Tensor, final: Tensor) -> Decision:
+        count = view.tokens.counts()
+        r = torch.where(wanted < 0, torch.zeros_like(count), torch.minimum(count - wanted, count // 2)).clamp(min=0)
+        into = self.pair(view, view.tokens.x, view.tokens.visual, r, final)
+        own = torch.arange(into.shape[1], device=into.device)
+        weight = torch.ones_like(view.tokens.size) if self.merge == "mean" else None
+        return Decision(keep=into == own, merge_into=into, weight=weight)
+
+    def _wanted(self, view: View, target: Tensor) -> tuple[Tensor, Tensor]:
+        """[R] count after this layer (-1: it merges nothing), and whether it is the row's last merge layer."""
+        assert view.layout is not None
+        depth, n = view.layout.depths[view.tower], view.layout.grids[view.tower].n
+        stops = view.layers[:-1]  # the last one is the output
+        here = stops.index(view.layer)
+        blocks, counts = tuple(self._blocks(depth)), self._counts(view)
+        values = target.tolist()
+        found = {value: plan(self.schedule, blocks, stops, n, value) for value in set(values)}  # one or two in a batch
+        for value, planned in found.items():
+            if planned.reached > value and not self.relax and counts:
+                raise BudgetError(self._unreachable(view.tower, value, depth, n))
+        wanted = torch.tensor([found[value].counts[here] for value in values], device=target.device)
+        final = torch.tensor([counts and found[value].last == here for value in values], device=target.device)
+        return wanted, final
+
+    def _unreachable(self, tower: str, value: int, depth: int, n: int) -> str:
+        blocks = tuple(self._blocks(depth))
+        least = smallest(self.schedule, blocks, n)
+        return (
+            f"{self.title} with schedule={self.schedule} cannot bring tower '{tower}' to {value} of {n} tokens: "
+            f"{len(blocks)} merge layers of at most half each reach {least}; take relax=true or a smaller ratio"
+        )
+
+    # ------------------------------------------------------------ at the outputs
+
+    def _merge_rounds(self, view: View, target: Tensor) -> Decision:
+        """Rounds of at most half, by the features alone, until the target is met."""
+        alive = view.tokens.visual
+        own = torch.arange(alive.shape[1], device=alive.device).expand_as(alive)
+        weight = torch.ones_like(view.tokens.size) if self.merge == "mean" else view.tokens.size
+        into = self._merge_on(view, torch.where(alive, own, -torch.ones_like(own)), weight, target.clamp(min=1))
+        into = into.masked_fill((target < 1)[:, None], -1)
+        return Decision(keep=into == own, merge_into=into, weight=weight if self.merge == "mean" else None)
+
+    def _merge_on(self, view: View, into: Tensor, weight: Tensor, target: Tensor) -> Tensor:
+        """[R, N] the partition ``into`` merged on until each row has at most ``target`` [R] groups."""
+        own = torch.arange(into.shape[1], device=into.device)
+        alive = into == own
+        while bool((alive.sum(1) > target).any()):
+            count = alive.sum(1)
+            r = torch.minimum(count - target, count // 2).clamp(min=0)
+            step = self.pair(view, absorb(view.tokens.x, weight, into), alive, r, None)
+            into = torch.where(into >= 0, step.gather(1, into.clamp(min=0)), into)
+            alive = alive & (step == own)
+        return into
+
+    # ------------------------------------------------------------ shared fusion
+
+    def fuse(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+        """Average all encoders' features within the lead's groups."""
+        decisions = {}
+        for name, view in views.items():
+            assert view.layout is not None
+            lead = self._lead(view.layout)
+            group = on_grid(view.groups[lead], view.layout, lead, view.tokens.grid)
+            into = self._merge_on(view, leaders(group), torch.ones_like(view.tokens.size), view.target)
+            into = split_groups(view.tokens.x, into, view.target)
+            own = torch.arange(into.shape[1], device=into.device)
+            decisions[name] = Decision(keep=into == own, merge_into=into)
+        return decisions

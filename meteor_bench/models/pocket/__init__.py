@@ -1,0 +1,1 @@
+"""The model that ships with the package: small, trained by scripts/train_pocket.py."""

@@ -1,0 +1,261 @@
+"""The shipped models in the engine's terms: `pocket` (shared fusion) and `pocket-independent`.
+
+The modules and weights are those of `pocket_modules`; see the model cards beside the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate
+
+from meteor_bench.core import flops
+from meteor_bench.core.attention_probe import register
+from meteor_bench.core.errors import ModelError
+from meteor_bench.core.model import VLM, Fusion, ModelCard, Processor, Prompt, VisionTower
+from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.models.checkpoint import digest, load_weights, skeleton
+from meteor_bench.models.decoders import LlamaDecoder
+from meteor_bench.models.decoders import cast as cast_model
+from meteor_bench.models.fusions import Independent
+from meteor_bench.models.pocket.modules import LUMA, TOWERS, IndependentFusion, PocketConfig, PocketVLM, SharedFusion
+from meteor_bench.models.pocket.tokenizer import PocketTokenizer
+from meteor_bench.models.positions import add_positions, resize_table
+from meteor_bench.models.towers import ConvNextTower, ConvShape, VitTower
+
+__all__ = ["POCKET", "POCKET_INDEPENDENT", "PocketProcessor", "assemble", "card_for", "load"]
+
+WEIGHTS = Path(__file__).parents[1] / "weights"
+CELL = 8  # pixels of the image per cell of the common grid
+
+
+def _half(pixels: Tensor) -> Tensor:
+    return avg_pool2d(pixels, 2)
+
+
+def _luminance(pixels: Tensor) -> Tensor:
+    weights = pixels.new_tensor(LUMA)[None, :, None, None]
+    return (pixels * weights).sum(1, keepdim=True)
+
+
+def _to_patches_of_16(pixels: Tensor) -> Tensor:
+    """Grids with an odd number of cells (a shrunk image) are stretched to whole patches."""
+    height, width = (max(16, 16 * ((side + 15) // 16)) for side in pixels.shape[-2:])
+    if (height, width) == tuple(pixels.shape[-2:]):
+        return pixels
+    return interpolate(pixels, size=(height, width), mode="bilinear", align_corners=False)
+
+
+class PocketShared(Fusion):
+    """Channel concatenation on the finest grid, one projector, one position table."""
+
+    kind = "shared"
+
+    def __init__(self, modules: SharedFusion, config: PocketConfig) -> None:
+        super().__init__()
+        self.modules_, self.config = modules, config
+
+    def common(self, grids: Mapping[str, Grid]) -> Grid:
+        return max(grids.values(), key=lambda grid: grid.n)
+
+    def align(self, towers: Mapping[str, Tensor], grids: Mapping[str, Grid]) -> Tensor:
+        common = self.common(grids)
+        parts = []
+        for name in TOWERS:
+            x, grid = self.modules_.norm[name](towers[name]), grids[name]
+            if grid != common:
+                planes = x.unflatten(1, grid).flatten(0, 1).permute(0, 3, 1, 2)  # [B·t, D, h, w]
+                planes = interpolate(planes, size=(common.h, common.w), mode="nearest")
+                x = planes.permute(0, 2, 3, 1).reshape(x.shape[0], common.n, -1)
+            parts.append(x)
+        return torch.cat(parts, -1)
+
+    def project(self, tokens: Tokens, tower: str | None = None) -> Tokens:
+        return tokens.with_x(self.modules_.mlp(tokens.x))
+
+    def place(self, tokens: Tokens, tower: str | None = None) -> Tokens:
+        side = self.config.grids["a"]
+        table, native = _table(self.modules_.image_positions, self.modules_.video_positions, side, tokens.grid)
+        return add_positions(tokens, resize_table(table, native, tokens.grid))
+
+    def partials(self, aligned: Tensor) -> dict[str, Tensor]:
+        first, width = cast(nn.Linear, self.modules_.mlp[0]), self.config.tower_dim
+        return {
+            name: aligned[..., i * width : (i + 1) * width] @ first.weight[:, i * width : (i + 1) * width].T
+            for i, name in enumerate(TOWERS)
+        }
+
+    def flops(self, counts: Mapping[str, int]) -> int:
+        return sum(_mlp_flops(self.modules_.mlp, n) for n in counts.values())
+
+
+class PocketIndependent(Independent):
+    """One projector and one position table per tower; the sequences stand one after another."""
+
+    def __init__(self, modules: IndependentFusion, config: PocketConfig) -> None:
+        super().__init__()
+        self.modules_, self.config = modules, config
+
+    def project(self, tokens: Tokens, tower: str | None = None) -> Tokens:
+        assert tower is not None
+        return tokens.with_x(self.modules_.project(tower, tokens.x))
+
+    def place(self, tokens: Tokens, tower: str | None = None) -> Tokens:
+        assert tower is not None
+        image, video = self.modules_.image_positions[tower], self.modules_.video_positions[tower]
+        table, native = _table(image, video, self.config.grids[tower], tokens.grid)
+        return add_positions(tokens, resize_table(table, native, tokens.grid))
+
+    def flops(self, counts: Mapping[str, int]) -> int:
+        return sum(_mlp_flops(self.modules_.mlp[name], n) for name, n in counts.items())
+
+
+def _table(image: Tensor, video: Tensor, side: int, grid: Grid) -> tuple[Tensor, Grid]:
+    """The position table [n, D] for an image or for the first frames of a clip, and its native grid."""
+    if grid.t == 1:
+        return image, Grid(1, side, side)
+    return video[: grid.t].flatten(0, 1), Grid(grid.t, side // 2, side // 2)
+
+
+def _mlp_flops(mlp: Any, tokens: int) -> int:
+    return flops.mlp(tokens, (mlp[0].in_features, mlp[0].out_features, mlp[2].out_features))
+
+
+class PocketProcessor(Processor):
+    """Images of 128 pixels, clips of up to 4 frames of 64 pixels, the word-level tokenizer."""
+
+    def __init__(self, tokenizer: PocketTokenizer, config: PocketConfig) -> None:
+        self.tokenizer, self.config = tokenizer, config
+        self.eos = frozenset({tokenizer.eos_id})
+        self.frames = config.frames
+
+    def pixels(self, media: Sequence[Any]) -> Tensor:
+        """One image -> [1, 3, 128, 128]; several frames -> [F, 3, 64, 64], F = 4 sampled uniformly at most."""
+        most = self.config.frames
+        if len(media) > most:
+            media = [media[round(i * (len(media) - 1) / (most - 1))] for i in range(most)]
+        side = self.config.image_size if len(media) == 1 else self.config.frame_size
+        frames = [m if m.size == (side, side) else m.resize((side, side), resample=3) for m in media]
+        stacked = np.stack([np.asarray(frame.convert("RGB")) for frame in frames])
+        return torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+    def prompt(self, question: str) -> Prompt:
+        """<bos> [visual] <q> question <a>."""
+        ids = self.tokenizer.encode(question)
+        return Prompt((self.tokenizer.bos_id,), (self.tokenizer.question_id, *ids, self.tokenizer.answer_id))
+
+    def continuation(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer.encode(text))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(list(ids))
+
+
+def _convnext(model: Any) -> ConvNextTower:
+    config = model.config
+    shape = ConvShape(tuple(config.hidden_sizes), tuple(config.depths), config.patch_size, config.num_channels)
+    return ConvNextTower(
+        "b", model, shape, prepare=_luminance, features=lambda module, pixels: module(pixels).last_hidden_state
+    )
+
+
+def assemble(name: str, model: PocketVLM, tokenizer: PocketTokenizer, dtype: torch.dtype, device: str) -> VLM:
+    """Wrap the modules; the weights stay where they are, cast and moved once."""
+    kernel = register()
+    cast_model(model.eval().requires_grad_(False), device, dtype)
+    for part in (model.towers["a"], model.towers["c"], model.decoder):  # b has no attention
+        cast(Any, part).set_attn_implementation(kernel)
+    towers: dict[str, VisionTower] = {
+        "a": VitTower("a", model.towers["a"], has_cls=True, post_norm=False, prepare=_half),
+        "b": _convnext(model.towers["b"]),
+        "c": VitTower("c", model.towers["c"], has_cls=False, post_norm=True, prepare=_to_patches_of_16),
+    }
+    fusion: Fusion
+    if isinstance(model.fusion, SharedFusion):
+        fusion = PocketShared(model.fusion, model.config)
+    else:
+        fusion = PocketIndependent(model.fusion, model.config)
+    return VLM(
+        name=name,
+        towers=towers,
+        fusion=fusion,
+        decoder=LlamaDecoder(model.decoder),
+        processor=PocketProcessor(tokenizer, model.config),
+        reference=lambda grid: grid.n,
+        native=(model.config.image_size, model.config.image_size),
+    )
+
+
+def load(name: str, device: str, dtype: torch.dtype, source: Path | None = None) -> VLM:
+    """Build a pocket model from its checkpoint.
+
+    Args:
+        name: "pocket" or "pocket-independent".
+        source: a folder with config.json, tokenizer.json and safetensors; None for the shipped one.
+
+    Raises:
+        ModelError: the folder is incomplete or corrupted.
+    """
+    folder = WEIGHTS / name if source is None else source
+    config, tokenizer = _described(folder)
+    with skeleton():
+        model = PocketVLM(config)
+    load_weights(model, folder, ties={"decoder.lm_head.weight": "decoder.model.embed_tokens.weight"})
+    vlm = assemble(name, model, tokenizer, dtype, device)
+    vlm.digest, vlm.folder = digest(folder), folder
+    return vlm
+
+
+def _described(folder: Path) -> tuple[PocketConfig, PocketTokenizer]:
+    try:
+        return PocketConfig.load(folder), PocketTokenizer(folder / "tokenizer.json")
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{folder} is not a pocket checkpoint: {error}") from error
+
+
+def untrained(name: str, device: str, dtype: torch.dtype) -> VLM:
+    """The same model with random weights."""
+    config, tokenizer = _described(WEIGHTS / name)
+    vlm = assemble(name, PocketVLM(config), tokenizer, dtype, device)
+    vlm.digest = "random"
+    return vlm
+
+
+def card_for(config: Mapping[str, Any], name: str) -> ModelCard:
+    """The card of a folder that holds a pocket model."""
+    fusion = config.get("fusion", "shared")
+    row = {"shared": POCKET, "independent": POCKET_INDEPENDENT}.get(fusion)
+    if row is None:
+        raise ModelError(f"'{name}' has fusion '{fusion}'; a pocket model's is shared or independent")
+    return replace(row, name=name, variants={})
+
+
+def _card(name: str, fusion: Any, tokens: int, note: str) -> ModelCard:
+    return ModelCard(
+        name=name,
+        fusion=fusion,
+        towers={
+            "a": "CLIP-like ViT, RGB at 64 px, 16x16 tokens and a class token",
+            "b": "ConvNeXt, luminance at 128 px, 16x16 tokens",
+            "c": "SigLIP-like ViT, RGB at 128 px, 8x8 tokens",
+        },
+        llm="Llama, 5 layers, width 192",
+        tokens=tokens,
+        licence="Apache-2.0",
+        build=lambda device, dtype, source: load(name, device, dtype, source),
+        variants={"shared": "pocket", "independent": "pocket-independent"},
+        note=note,
+        random=lambda device, dtype: untrained(name, device, dtype),
+    )
+
+
+POCKET = _card("pocket", "shared", 256, "channel concatenation on one grid, the EAGLE of this suite")
+POCKET_INDEPENDENT = _card(
+    "pocket-independent", "independent", 576, "one projector per encoder, trained with METEOR's stages 1 and 2"
+)

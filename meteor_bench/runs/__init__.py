@@ -1,0 +1,1 @@
+"""What the commands do: one run, a sweep, several processes, regression checks, latency, pictures of kept patches."""

@@ -1,0 +1,36 @@
+"""Which device and dtype a run computes with."""
+
+from __future__ import annotations
+
+from meteor_bench.config.run_config import RunConfig
+from meteor_bench.core.errors import ConfigError
+
+__all__ = ["device_and_dtype", "own_device"]
+
+
+def device_and_dtype(config: RunConfig) -> tuple[str, str]:
+    """Both with "auto" resolved."""
+    from meteor_bench.engine.load_model import resolve_device, resolve_dtype
+
+    device = resolve_device(config.device)
+    return device, resolve_dtype(config.dtype, device)
+
+
+def own_device(device: str, local: int) -> str:
+    """The device of the process of that number on its machine.
+
+    Raises:
+        ConfigError: there are fewer GPUs than processes, or all were sent to one.
+    """
+    if not device.startswith("cuda"):
+        return device
+    import torch
+
+    count = torch.cuda.device_count()
+    if device != "cuda" or local >= count:
+        raise ConfigError(
+            f"each process takes a GPU of its own, this one cuda:{local}, and there are {count}; start as many "
+            "processes as there are GPUs, with --device cuda, or give --device cpu"
+        )
+    torch.cuda.set_device(local)  # where stages are timed
+    return f"cuda:{local}"

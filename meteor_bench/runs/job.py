@@ -1,0 +1,248 @@
+"""One job: the unpruned model unless its record exists, the method, the timing of both, the records.
+
+prepare (sessions, fingerprints) ▸ answers, journalled ▸ latency, interleaved ▸ records, tables
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from meteor_bench.config.run_config import RunConfig
+from meteor_bench.data import suites
+from meteor_bench.data.lookalike import counted
+from meteor_bench.records.reader import read_latency
+from meteor_bench.records.run_folder import RunFolder, find_complete
+from meteor_bench.records.schema import SESSIONS, LatencySample, SampleRecord
+from meteor_bench.runs.device import device_and_dtype
+from meteor_bench.runs.model_cache import ModelCache
+from meteor_bench.runs.single_run import SingleRun
+from meteor_bench.utils.atomic_io import check_writable
+from meteor_bench.utils.environment import quiet_libraries
+from meteor_bench.utils.progress import detail, track
+
+if TYPE_CHECKING:
+    from meteor_bench.runs.distributed.process_group import Ranks
+
+__all__ = ["LATENCY_REQUESTS", "Job", "Outcome", "execute", "help_out", "plan", "prepare"]
+
+LATENCY_REQUESTS = 24
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job came to.
+
+    Attributes:
+        path: the run's folder.
+        missed: samples on which a method that promises its budget missed it.
+        example: one of them, for the message.
+        failed: samples that were not answered, for their pictures could not be read.
+        failure: what is said of one of them.
+    """
+
+    path: Path
+    missed: int = 0
+    example: str = ""
+    failed: int = 0
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """The method's run and, where one is wanted, the unpruned run it is compared with; not yet run."""
+
+    main: SingleRun
+    unpruned: SingleRun | None
+    shared: ModelCache
+
+    def finished(self, *, timed: bool = True) -> Path | None:
+        """The folder of an identical run that is complete and, where that is wanted, timed."""
+        path = find_complete(self.main.config.out, self.main.fingerprint)
+        return path if path and (not timed or read_latency(path)) else None
+
+
+def plan(config: RunConfig) -> list[str]:
+    """What `execute` would do, a line each; checks names, parameters and device, builds no model.
+
+    Raises:
+        MeteorBenchError: the run cannot work.
+    """
+    quiet_libraries()
+    from meteor_bench.engine.load_model import resolve_model
+    from meteor_bench.engine.make_method import make_pruner
+    from meteor_bench.lmms.tasks import check_hub_data
+
+    check_hub_data(config)
+
+    pruner = make_pruner(config.method, config.parameters, config.stages)
+    card = resolve_model(config.model, pruner, config.source)
+    device, dtype = device_and_dtype(config)
+    shown = ", ".join(f"{k}={v}" for k, v in pruner.parameters().items()) or "no parameters"
+    runs = [f"{config.method} on {card.name} at ratio {config.ratio:g} ({shown})"]
+    if config.method != "none" and config.baseline:
+        runs.insert(0, f"unpruned on {config.model}, unless {config.out} holds its record")
+    rows = [counted(row, config.data_root) for row in suites.resolve(config.suite, config.tasks)]
+    asked = {row: min(row.n, config.limit or row.n) for row in rows}
+    return [
+        *(f"run        {run}" for run in runs),
+        *(f"benchmark  {row.task}: {n} questions, {row.metric}" for row, n in asked.items()),
+        f"latency    {min(LATENCY_REQUESTS, sum(asked.values()))} requests, batch 1",
+        f"device     {device}, {dtype}, batch {config.batch_size}, seed {config.seed}",
+        f"out        {config.out}",
+    ]
+
+
+def prepare(config: RunConfig, shared: ModelCache | None = None) -> Job:
+    """Load the models of a job.
+
+    Args:
+        shared: what jobs before this one have loaded.
+
+    Raises:
+        MeteorBenchError: the folder cannot be written, a checkpoint is broken, or a name is unknown.
+    """
+    quiet_libraries()
+    check_writable(config.out)
+    from meteor_bench.lmms.tasks import check_hub_data
+
+    check_hub_data(config)
+    shared = shared or ModelCache()
+    unpruned = None
+    if config.method != "none" and config.baseline:
+        plainly = config.unpruned()
+        unpruned = SingleRun(plainly, shared.blueprint(plainly))
+    main = SingleRun(config, shared.blueprint(config), unpruned.fingerprint if unpruned else None)
+    return Job(main, unpruned, shared)
+
+
+def execute(
+    config: RunConfig,
+    job: Job | None = None,
+    *,
+    timed: bool = True,
+    tables: bool = True,
+    ranks: Ranks | None = None,
+) -> Outcome:
+    """Do a job and write its folders.
+
+    Args:
+        job: its models, where they have been loaded already.
+        timed: also measure latency.
+        tables: also write the report files of its folders.
+        ranks: the processes that answer with this one, the first of them; see `help_out` for the others.
+
+    Raises:
+        MeteorBenchError: something the user can put right.
+        KeyboardInterrupt: passed on; what was answered is kept and the same config goes on from there.
+    """
+    started = perf_counter()
+    detail("loading libraries and weights")
+    job = job or prepare(config, ModelCache(local=ranks.local) if ranks else None)
+    main, unpruned = job.main, job.unpruned
+    # Before any progress bar. (In a thread beside the building of the model it takes longer: both hold Python's lock.)
+    from meteor_bench.lmms.harness import load_evaluator
+    from meteor_bench.runs.distributed.journals import collect
+    from meteor_bench.runs.distributed.worker import answer_with_all, leave_out
+
+    load_evaluator()
+    main.seconds["load"] = perf_counter() - started
+    main.get_ready()
+    with ExitStack() as stack:
+        new: list[tuple[SingleRun, RunFolder]] = []
+        for part in (unpruned, main):
+            if part is None:
+                continue
+            if part is unpruned and (found := find_complete(config.out, part.fingerprint)):
+                detail(f"unpruned: taken from {found}")
+                if ranks is not None:
+                    leave_out(part, ranks)
+                continue
+            folder = stack.enter_context(RunFolder.open(part.config, part.fingerprint))
+            collect(folder.path)
+            samples = part.answer(folder, partial(answer_with_all, ranks) if ranks is not None else None)
+            if part is unpruned:
+                part.finish(folder)  # of use to others, whatever becomes of the method
+            new.append((part, folder))
+        timings = _time(job) if timed else []
+        for part, folder in new:
+            part.finish(folder, timings if part is main else _alone(timings))
+            if tables:
+                _write_tables(folder)
+    return _outcome(main, folder.path, samples)
+
+
+def _write_tables(folder: RunFolder) -> None:
+    from meteor_bench.report.render import FORMATS
+    from meteor_bench.report.runs import load
+
+    cells = load(folder.path)
+    for suffix, name in (("md", "markdown"), ("csv", "csv"), ("json", "json")):
+        folder.write_text(f"report.{suffix}", FORMATS[name](cells))
+
+
+def help_out(config: RunConfig, ranks: Ranks) -> None:
+    """What the processes after the first do: answer their share of each run that the first one opens a folder for.
+
+    Raises:
+        RankError: another process has failed, or runs something else than this one.
+        MeteorBenchError: data or method do not work.
+    """
+    job = prepare(config, ModelCache(local=ranks.local))
+    from meteor_bench.lmms.harness import load_evaluator
+    from meteor_bench.runs.distributed.worker import answer_opened
+
+    load_evaluator()
+    job.main.get_ready()
+    for run in (job.unpruned, job.main):
+        if run is not None:
+            answer_opened(run, ranks)
+
+
+def _time(job: Job) -> list[LatencySample]:
+    """Both models in turn, request by request, so that a machine's moods hit both."""
+    from meteor_bench.lmms.inputs import Inputs
+    from meteor_bench.runs.latency.interleave import measure
+
+    main, unpruned = job.main, job.unpruned
+    sessions = {"run": main.session} if unpruned is None else {"unpruned": unpruned.session, "run": main.session}
+    started = perf_counter()
+    tasks = tuple(row.task for row in main.benchmarks)
+    count, inputs = min(LATENCY_REQUESTS, main.questions), Inputs.of(main.config)
+    requests = job.shared.requests(main.session, tasks, count, inputs)
+    done = 0
+    with track("latency", len(requests)) as update:
+
+        def on_step() -> None:
+            nonlocal done
+            done += 1
+            update(done)
+
+        raw = measure(sessions, requests, on_step=on_step)
+    main.seconds["latency"] = perf_counter() - started
+    return [
+        LatencySample(session, times["request"], {k: v for k, v in times.items() if k not in ("request", "tokens")})
+        for session in SESSIONS
+        for times in (raw[session].samples if session in raw else ())
+    ]
+
+
+def _alone(timings: Sequence[LatencySample]) -> list[LatencySample]:
+    """The unpruned model's timings, as its own folder holds them."""
+    return [replace(sample, session="run") for sample in timings if sample.session == "unpruned"]
+
+
+def _outcome(part: SingleRun, path: Path, samples: Sequence[SampleRecord]) -> Outcome:
+    failed = [s for s in samples if s.failed]
+    outcome = Outcome(path, failed=len(failed), failure=failed[0].notes[0] if failed else "")
+    missed = [s for s in samples if s.tokens["final"] != s.tokens["target"]]
+    if not missed or not part.blueprint.pruner.exact:
+        return outcome
+    first = missed[0]
+    example = f"{first.task}/{first.doc_id}: {first.tokens['final']} tokens instead of {first.tokens['target']}"
+    return replace(outcome, missed=len(missed), example=example)

@@ -1,0 +1,251 @@
+"""Latency: several sessions interleaved in one process, batch by batch, nothing shared between samples.
+
+A pass is one batch from its pictures to its last token. Each batch is run by every session in turn, first without
+instrumentation (end to end), then with the stage clock; the answers' length is fixed. The order of the sessions
+rotates, so that none always comes first.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core.attention_probe import plainly
+from meteor_bench.core.clock import Clock
+from meteor_bench.core.errors import MeteorBenchError, UnsupportedError
+from meteor_bench.core.model import Prompt, Scene
+from meteor_bench.core.points import Points
+from meteor_bench.core.request import Request
+from meteor_bench.core.trace import SampleTrace
+from meteor_bench.engine.encode import encode
+from meteor_bench.engine.flop_counter import FlopMeter
+from meteor_bench.engine.fuse import embed_questions, fuse
+from meteor_bench.engine.generate import answer
+from meteor_bench.engine.session import Session
+from meteor_bench.utils.hardware import WorkingMemory
+
+__all__ = ["Timing", "measure"]
+
+
+@dataclass
+class Timing:
+    """What was measured of one session.
+
+    Attributes:
+        samples: one per pass, as plain data: request (the keys of its batch), preprocess_ms, encode_ms {tower},
+            fuse_ms, prune_ms, prefill_ms, ttft_ms (encode + fuse + prune + prefill), decode_ms_per_token,
+            end_to_end_ms, instrumented_ms (the second pass, without preprocessing), flops {stage} of the whole batch
+            (closed forms on the samples' own counts; those of "prune" as torch's counter sees them on the first
+            request), tokens (kept: of each sample after the last pruning point; reference, target and text of the
+            first).
+        memory_bytes: most that a pass allocated beyond what was there before it; None where that cannot be told.
+        failure: why there are no samples, "" if there are.
+    """
+
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    memory_bytes: int | None = None
+    failure: str = ""
+
+
+class _Inputs(NamedTuple):
+    """A batch as the model takes it."""
+
+    pixels: Tensor
+    scene: Scene
+    prompts: list[Prompt]
+
+
+class _Pass(NamedTuple):
+    inputs: _Inputs
+    preprocess_ms: float
+    model_ms: float
+    traces: list[SampleTrace]
+
+
+@torch.inference_mode()
+def measure(
+    sessions: Mapping[str, Session],
+    requests: Sequence[Request],
+    *,
+    batch_size: int = 1,
+    new_tokens: int = 4,
+    warmup: int = 2,
+    passes: int | None = None,
+    seconds: float | None = None,
+    eager: Collection[str] = (),
+    tolerant: bool = False,
+    on_step: Callable[[], None] | None = None,
+) -> dict[str, Timing]:
+    """Time sessions on the same batches.
+
+    Args:
+        requests: taken ``batch_size`` at a time in this order; what is left over is not run.
+        new_tokens: tokens to generate, at least 2 so that a time per token exists.
+        warmup: passes of each session that are thrown away, at least 1: the memory is measured in the first.
+        passes: of each session; the batches are run again where there are fewer. None: each batch once.
+        seconds: no new batch is begun after that time; the first is always run.
+        eager: names of the sessions whose attention is the library's eager one.
+        tolerant: a session that cannot run is left out, with the reason, instead of ending everything; one whose batch
+            does not fit in memory always is.
+        on_step: called after each batch.
+
+    Raises:
+        MeteorBenchError: samples of a batch differ in shape, or a session cannot run.
+    """
+    batches = [requests[i : i + batch_size] for i in range(0, len(requests) - batch_size + 1, batch_size)]
+    out: dict[str, Timing] = {}
+    flops: dict[str, int] = {}
+    for name, session in sessions.items():
+        with _attention(name in eager):
+            try:
+                out[name] = _warm_up(session, batches[0], new_tokens, warmup)
+                if not out[name].failure:
+                    flops[name] = _pruning_flops(session, requests[0], new_tokens) * batch_size
+            except MeteorBenchError as error:
+                if not tolerant:
+                    raise
+                out[name] = Timing(failure=str(error))
+    names = list(flops)
+    end = None if seconds is None else time.perf_counter() + seconds
+    with _uncollected():
+        for step in range(len(batches) if passes is None else passes):
+            if step > 0 and end is not None and time.perf_counter() > end:
+                break
+            gc.collect()  # cheap: only what the round before left
+            turn = step % max(1, len(names))
+            for name in names[turn:] + names[:turn]:
+                with _attention(name in eager):
+                    sample = _sample(sessions[name], batches[step % len(batches)], new_tokens)
+                sample["flops"]["prune"] = flops[name]
+                out[name].samples.append(sample)
+            if on_step is not None:
+                on_step()
+    return out
+
+
+def _attention(eager: bool) -> Any:
+    return plainly() if eager else nullcontext()
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextmanager
+def _clocked(session: Session, clock: Clock) -> Iterator[None]:
+    """The session's engine with another clock."""
+    own = session.engine.clock
+    session.engine.clock = clock
+    try:
+        yield
+    finally:
+        session.engine.clock = own
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Python's garbage collector stays out of the block; what exists before it is not looked at again."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+def _prepare(session: Session, batch: Sequence[Request]) -> _Inputs:
+    """Decode, scale, tokenise and move a batch to the device."""
+    vlm = session.vlm
+    looks = [vlm.processor.look(request.media()) for request in batch]
+    first = looks[0]
+    for request, look in zip(batch, looks, strict=True):
+        if look.pixels.shape != first.pixels.shape or look.scene != first.scene:
+            raise UnsupportedError(
+                f"{batch[0].key} and {request.key} are no batch: their pixels are {tuple(first.pixels.shape)} and "
+                f"{tuple(look.pixels.shape)}"
+            )
+    pixels = torch.stack([look.pixels for look in looks]).to(vlm.device, vlm.dtype)
+    return _Inputs(pixels, first.scene, [vlm.processor.prompt(request.question) for request in batch])
+
+
+def _run(session: Session, batch: Sequence[Request], new_tokens: int, inputs: _Inputs | None = None) -> _Pass:
+    """One pass; with ``inputs`` given nothing is prepared."""
+    device, engine = session.vlm.device, session.engine
+    _wait(device)
+    start = time.perf_counter()
+    inputs = inputs or _prepare(session, batch)
+    pixels, scene, prompts = inputs
+    _wait(device)
+    ready = time.perf_counter()
+    towered = encode(engine, pixels, [request.media_key for request in batch], scene)
+    visual = fuse(engine, towered, text=embed_questions(engine, prompts))
+    generations = answer(engine, visual, range(len(batch)), prompts, new_tokens, ignore_eos=True)
+    _wait(device)
+    end = time.perf_counter()
+    return _Pass(inputs, (ready - start) * 1e3, (end - ready) * 1e3, [g.trace for g in generations])
+
+
+def _warm_up(session: Session, batch: Sequence[Request], new_tokens: int, passes: int) -> Timing:
+    timing = Timing()
+    try:
+        with _clocked(session, Clock(session.device, enabled=False)):
+            memory = WorkingMemory(session.device)
+            with memory:
+                _run(session, batch, new_tokens)
+            timing.memory_bytes = memory.peak_bytes
+            for _ in range(passes - 1):
+                _run(session, batch, new_tokens)
+    except torch.OutOfMemoryError:
+        timing.failure = "out of memory"
+    if timing.failure:  # outside the handler, whose exception still holds the tensors
+        gc.collect()
+        torch.cuda.empty_cache()
+    return timing
+
+
+def _sample(session: Session, batch: Sequence[Request], new_tokens: int) -> dict[str, Any]:
+    with _clocked(session, Clock(session.device, enabled=False)):
+        plain = _run(session, batch, new_tokens)
+    timed = Clock(session.device)
+    with _clocked(session, timed):
+        second = _run(session, batch, new_tokens, plain.inputs)
+        stages = timed.read_ms()
+    encoding = {name.split(".", 1)[1]: ms for name, ms in stages.items() if name.startswith("encode.")}
+    parts = {name: stages.get(name, 0.0) for name in ("fuse", "prune", "prefill")}
+    first = plain.traces[0]
+    return {
+        "request": ",".join(request.key for request in batch),
+        "preprocess_ms": plain.preprocess_ms,
+        "encode_ms": encoding,
+        **{f"{name}_ms": ms for name, ms in parts.items()},
+        "ttft_ms": sum(encoding.values()) + sum(parts.values()),
+        "decode_ms_per_token": stages.get("decode", 0.0) / (new_tokens - 1),
+        "end_to_end_ms": plain.preprocess_ms + plain.model_ms,
+        "instrumented_ms": second.model_ms,
+        "flops": {stage: sum(trace.flops[stage] for trace in plain.traces) for stage in first.flops},
+        "tokens": {
+            "kept": [trace.final for trace in plain.traces],
+            "reference": first.reference,
+            "target": first.target,
+            "text": first.text,
+        },
+    }
+
+
+def _pruning_flops(session: Session, request: Request, new_tokens: int) -> int:
+    """Of one request; each sequence of a batch costs the same again."""
+    if session.engine.points == Points():
+        return 0
+    with FlopMeter(session.device) as meter, _clocked(session, meter):
+        _run(session, [request], new_tokens)
+    return meter.read_flops().get("prune", 0)

@@ -1,0 +1,269 @@
+"""Latency cells as tables, and as CSV and JSON with every number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from statistics import median
+from typing import IO, Any
+
+from meteor_bench.report import formats
+from meteor_bench.report.table import MISSING, Table, fixed
+from meteor_bench.runs.latency.records import UNPRUNED, Cell
+from meteor_bench.runs.latency.summary import STEADY, Line, lines
+from meteor_bench.utils.structuring import plain
+
+__all__ = ["FORMATS", "as_csv", "as_json", "as_markdown", "as_terminal", "lay_out"]
+
+_SHOWN = ("preprocess", "encode", "fuse", "prune", "prefill", "ttft", "decode per token", "end to end")
+_HEADS = ("prep", "encode", "fuse", "prune", "prefill", "first", "token", "end", "faster")
+
+
+def as_terminal(cells: Sequence[Cell], stream: IO[str]) -> None:
+    """Print the tables."""
+    formats.terminal(lay_out(cells), stream)
+
+
+def as_markdown(cells: Sequence[Cell]) -> str:
+    """The tables as GitHub Markdown."""
+    return formats.markdown(lay_out(cells))
+
+
+def as_latex(cells: Sequence[Cell]) -> str:
+    """The tables as LaTeX (booktabs)."""
+    return formats.latex(lay_out(cells))
+
+
+def as_csv(cells: Sequence[Cell]) -> str:
+    """A line for each quantity of each contender: percentiles of the times, one value for the rest."""
+    import pandas as pd
+
+    rows = [
+        {
+            "model": cell.model,
+            "frames": cell.frames,
+            "ratio": cell.ratio,
+            "batch": cell.batch,
+            "contender": line.row.name,
+        }
+        | quantity
+        for cell in cells
+        for line in lines(cell)
+        for quantity in _quantities(line)
+    ]
+    return formats.csv({"latency": pd.DataFrame(rows)}, ())
+
+
+def as_json(cells: Sequence[Cell]) -> str:
+    """Every cell with its settings and the summary of its contenders; the raw samples stay in their files."""
+    document = []
+    for cell in cells:
+        told = {line.row.name: _told(line) for line in lines(cell)}
+        record: dict[str, Any] = plain(cell)
+        for row in record["rows"]:
+            del row["samples"]
+            row |= told.get(row["name"], {})
+        document.append(record)
+    return json.dumps({"cells": _rounded(document)}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+FORMATS: Mapping[str, Callable[[Sequence[Cell]], str]] = {
+    "markdown": as_markdown,
+    "latex": as_latex,
+    "csv": as_csv,
+    "json": as_json,
+}
+
+
+def lay_out(cells: Sequence[Cell]) -> list[Table]:
+    """Times, spread and work of each cell; of several cells also how much faster each contender is in them."""
+    made = [table for cell in cells for table in _tables(cell)]
+    return [*made, _overview(cells)] if len(cells) > 1 else made
+
+
+def _tables(cell: Cell) -> Iterator[Table]:
+    found = lines(cell)
+    yield Table(
+        _title("Latency", cell), ["ms, p50", *_HEADS], [_times(line) for line in found], notes=_notes(cell, found)
+    )
+    towers = [stage for stage in found[0].times if stage.startswith("encode.")]
+    if len(towers) > 1:
+        rows = [[_name(line), *(_three(line.times[t].p50) for t in towers)] for line in found]
+        heads = ["ms, p50", *(t.removeprefix("encode.") for t in towers)]
+        yield Table(_title("Encoders", cell), heads, rows, detail=True)
+    heads = ["ms", "first", "p90", "p99", "IQR", "end", "p90", "p99", "IQR", "clocks", "stages"]
+    yield Table(_title("Spread", cell), heads, [_spreads(line) for line in found], notes=_spread_notes(found))
+    heads = ["", "kept", "chosen", "GFLOPs", "fewer", "faster", "of it", "prefill", "GFLOP/s", "MiB"]
+    yield Table(
+        _title("Work to the first token", cell), heads, [_works(line) for line in found], notes=_work_notes(cell)
+    )
+
+
+def _title(what: str, cell: Cell) -> str:
+    frames = f", {cell.frames} frames" if cell.frames > 1 else ""
+    return f"{what}: {cell.model}{frames}, ratio {cell.ratio:g}, batch {cell.batch}"
+
+
+def _name(line: Line) -> str:
+    return line.row.name + (" ~" if not line.row.exact else "")
+
+
+def _three(value: float) -> str:
+    """A number to three digits, more before the point."""
+    return fixed(value, 2 if value < 9.995 else 1 if value < 99.95 else 0)
+
+
+def _times(line: Line) -> list[str]:
+    times = [_three(line.times[stage].p50) for stage in _SHOWN]
+    return [_name(line), *times, f"{line.faster['end to end']:.2f}x"]
+
+
+def _spreads(line: Line) -> list[str]:
+    cells = [_name(line)]
+    for stage in ("ttft", "end to end"):
+        s = line.times[stage]
+        mark = "!" if s.iqr > STEADY else ""
+        cells += [_three(s.p50), _three(s.p90), _three(s.p99), f"{s.iqr:.0%}{mark}"]
+    return [*cells, f"{line.instrumentation:+.1%}", f"{line.covered:.1%}"]
+
+
+def _works(line: Line) -> list[str]:
+    low, mean, high = line.kept
+    lighter = line.lighter["ttft"]
+    kept = f"{mean:.0f}" if low == high else f"{mean:.1f}"
+    memory = line.row.memory_bytes
+    return [
+        _name(line),
+        kept,
+        f"{line.prune_share:.1%}",
+        _three(line.work["ttft"]),
+        f"{lighter:.2f}x",
+        f"{line.faster['ttft']:.2f}x",
+        f"{line.faster['ttft'] / lighter:.0%}",
+        f"{line.faster['prefill'] / line.lighter['prefill']:.0%}",
+        fixed(line.gflops_per_second, 0),
+        MISSING if memory is None else _three(memory / 2**20),
+    ]
+
+
+def _notes(cell: Cell, found: Sequence[Line]) -> list[str]:
+    env, passes = cell.environment, found[0].times["ttft"].n
+    machine = env.processor if env.device == "cpu" else env.device
+    notes = [
+        f"{machine}, {env.threads} thread(s), {env.dtype}, torch {env.torch}, transformers {env.transformers}; "
+        f"{_clocks(cell)}.",
+        f"{passes} passes of each in turn in one process after {cell.warmup} that were thrown away; {cell.pictures}; "
+        f"{cell.new_tokens} tokens generated, end tokens ignored; nothing reused between passes.",
+        "prep: decoding, scaling, tokenising. first: to the first token, encode + fuse + prune + prefill. prune: all "
+        "that a method adds (reading attention, choosing, applying). token: each further one. end: all of it, timed "
+        "without stage clocks. faster: that against unpruned. eager: unpruned, with attention that writes out every "
+        "weight.",
+    ]
+    if env.device == "cpu":
+        notes.append("A CPU: what pays on a GPU may not pay here, and the other way round.")
+    if cell.random_weights:
+        notes.append("Random weights: times, work and memory are the real model's, answers are not.")
+    adaptive = [line for line in found if not line.row.exact]
+    if adaptive:
+        how = "calibrated on such noise to keep the budget" if cell.random_weights else "calibrated to the budget"
+        said = ", ".join(
+            f"{line.row.name} {line.kept[1]:.1f} ({line.kept[0]:.0f}-{line.kept[2]:.0f})" for line in adaptive
+        )
+        notes.append(f"~ adaptive: its count depends on the sample, {how} on average; kept here: {said}.")
+    others = {line.row.model for line in found} - {found[0].row.model}
+    for model in sorted(others):
+        names = ", ".join(line.row.name for line in found if line.row.model == model)
+        notes.append(f"{names} runs on {model}, unpruned is {found[0].row.model}.")
+    notes += [f"{row.name}: not timed, {row.failure}." for row in cell.rows if row.failure]
+    return notes
+
+
+def _clocks(cell: Cell) -> str:
+    """What is known of the machine's state, in words."""
+    before, after = cell.state["before"], cell.state["after"]
+    said = []
+    if cell.environment.device != "cpu":
+        for key, name in (("clocks.sm", "clock"), ("temperature.gpu", "temperature"), ("power.draw", "power")):
+            if key in before and key in after:
+                said.append(f"{name} {before[key]} before, {after[key]} after")
+        others = before.get("other_processes")
+        said.append("other processes on it unknown" if others is None else f"{len(others)} other processes on it")
+    elif before["cpu_mhz"]:
+        said.append(f"clock {median(before['cpu_mhz']):.0f} MHz before, {median(after['cpu_mhz']):.0f} after")
+    said.append(f"load {before['load'][0]:.1f} of {before['cpus']} CPUs before, {after['load'][0]:.1f} after")
+    if cell.environment.device == "cpu":
+        said.append(f"this process had {cell.cpu_share / cell.environment.threads:.0%} of its threads' time")
+    return "; ".join(said)
+
+
+def _spread_notes(found: Sequence[Line]) -> list[str]:
+    notes = [
+        "First token, and end to end. IQR: interquartile range as a share of the median. clocks: what timing the "
+        "stages adds to a pass. stages: their sum as a share of the pass that they were timed in."
+    ]
+    unsteady = [line for line in found if max(line.times[s].iqr for s in ("ttft", "end to end")) > STEADY]
+    if unsteady:
+        worst = max(line.times[s].iqr for line in unsteady for s in ("ttft", "end to end"))
+        names = ", ".join(line.row.name for line in unsteady)
+        notes.append(f"! Unsteady machine: the middle half spans up to {worst:.0%} of the median ({names}).")
+    return notes
+
+
+def _work_notes(cell: Cell) -> list[str]:
+    return [
+        "kept: visual tokens after the last pruning point, of each sample. chosen: prune as a share of the time to the "
+        "first token. GFLOPs of the whole batch, 1 multiply-add = 2 FLOPs, choosing included. fewer, faster: against "
+        "unpruned; of it: faster as a share of fewer, and the same for the prefill alone. GFLOP/s: achieved. MiB: what "
+        f"a pass needs beside the weights ({cell.weight_bytes / 2**20:.0f} MiB)."
+    ]
+
+
+def _overview(cells: Sequence[Cell]) -> Table:
+    """Time to the first token against unpruned, cell by cell."""
+    found = [{line.row.name: line for line in lines(cell)} for cell in cells]
+    names = [name for name in dict.fromkeys(name for part in found for name in part) if name != UNPRUNED]
+    several = len({(cell.model, cell.frames) for cell in cells}) > 1
+    heads = [f"{cell.model + ' ' if several else ''}{cell.ratio:g}, b{cell.batch}" for cell in cells]
+    rows = [[name, *(f"{p[name].faster['ttft']:.2f}x" if name in p else MISSING for p in found)] for name in names]
+    base = ["unpruned, ms", *(fixed(part[UNPRUNED].times["ttft"].p50, 1) for part in found)]
+    return Table("Faster to the first token than unpruned: ratio, batch", ["", *heads], [base, *rows])
+
+
+def _told(line: Line) -> dict[str, Any]:
+    low, mean, high = line.kept
+    return {
+        "times_ms": {stage: asdict(value) for stage, value in line.times.items()},
+        "gflops": dict(line.work),
+        "kept": {"min": low, "mean": mean, "max": high, "reference": line.reference},
+        "faster": dict(line.faster),
+        "lighter": dict(line.lighter),
+        "prune_share": line.prune_share,
+        "gflops_per_second": line.gflops_per_second,
+        "instrumentation": line.instrumentation,
+        "covered": line.covered,
+        "unsteady": max(line.times[s].iqr for s in ("ttft", "end to end")) > STEADY,
+    }
+
+
+def _quantities(line: Line) -> Iterator[dict[str, Any]]:
+    for stage, times in line.times.items():
+        yield {"quantity": stage, "unit": "ms", **asdict(times)}
+    for stage, count in line.work.items():
+        yield {"quantity": stage, "unit": "GFLOPs", "mean": count}
+    yield {"quantity": "kept", "unit": "tokens", "mean": line.kept[1]}
+    for stage, gain in line.faster.items():
+        yield {"quantity": f"{stage}, time of unpruned", "unit": "ratio", "p50": gain}
+    for stage, gain in line.lighter.items():
+        yield {"quantity": f"{stage}, FLOPs of unpruned", "unit": "ratio", "mean": gain}
+    yield {"quantity": "to first token", "unit": "GFLOP/s", "p50": line.gflops_per_second}
+    if line.row.memory_bytes is not None:
+        yield {"quantity": "memory", "unit": "bytes", "p50": line.row.memory_bytes}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_rounded(part) for part in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value

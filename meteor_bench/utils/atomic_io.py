@@ -1,0 +1,47 @@
+"""Files that are whole or not there, and folders that can be written."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from meteor_bench.core.errors import RecordError
+
+__all__ = ["check_writable", "write_whole"]
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write under another name, then rename: a reader (or a crash) never sees half a file. Makes its folder.
+
+    Raises:
+        RecordError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise RecordError(f"cannot write {path}: {error.strerror}") from None
+
+
+def check_writable(out: Path) -> None:
+    """Fail before minutes of work rather than after them; leaves nothing behind.
+
+    Raises:
+        RecordError: the folder cannot be made or written.
+    """
+    # Making the folder and removing it again would pull it away from under another process.
+    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    try:
+        with TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise RecordError(f"cannot write to {out}: {error.strerror}") from None

@@ -1,0 +1,227 @@
+"""Plain data (what YAML and JSON give) into typed values and back, with errors that name the place.
+
+Understands bool, int, float, str, None, Path, Any, Literal, unions, ``tuple[X, ...]``, ``list[X]``,
+``dict[str, X]`` / ``Mapping[str, X]`` and dataclasses of these. Anything beyond that is a programming error.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping
+from collections.abc import Mapping as AbstractMapping
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from meteor_bench.core.errors import UnknownNameError
+
+__all__ = ["PlainError", "describe", "fit", "plain"]
+
+Place = tuple[str | int, ...]
+Reader = Callable[[Any], Any]
+
+
+class PlainError(ValueError):
+    """A value that does not fit its type.
+
+    Attributes:
+        place: keys and indices from the top to the value.
+        reason: what was expected and what was found.
+    """
+
+    def __init__(self, place: Place, reason: str) -> None:
+        self.place, self.reason = place, reason
+        where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in place).lstrip(".")
+        super().__init__(f"{where}: {reason}" if where else reason)
+
+    def below(self, *place: str | int) -> PlainError:
+        """The same error, seen from further up."""
+        return PlainError((*place, *self.place), self.reason)
+
+
+_SIMPLE: dict[Any, tuple[str, tuple[type, ...]]] = {
+    bool: ("true or false", (bool,)),
+    int: ("a whole number", (int,)),
+    float: ("a number", (int, float)),
+    str: ("text", (str,)),
+    Path: ("a path", (str, Path)),
+    types.NoneType: ("nothing", (types.NoneType,)),
+}
+
+
+def describe(annotation: Any) -> str:
+    """An annotation in a user's words: "a whole number", "one of keep, renumber"."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if annotation in _SIMPLE:
+        return _SIMPLE[annotation][0]
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, args))
+    if origin in (Union, types.UnionType):
+        return " or ".join(describe(a) for a in args)
+    if origin in (tuple, list):
+        return f"a list ({describe(args[0])} each)"
+    return "a table of keys and values"
+
+
+def fit(value: Any, annotation: Any, place: Place = ()) -> Any:
+    """``value`` as ``annotation``: a list becomes a tuple, a table a dataclass, an int a float, text a path.
+
+    Args:
+        value: plain data.
+        annotation: the type it must have.
+        place: where the value stands, for the message.
+
+    Raises:
+        PlainError: it does not fit, lacks a required key or has an unknown one.
+    """
+    try:
+        return _reader(annotation)(value)
+    except PlainError as error:
+        raise error.below(*place) from None
+
+
+def plain(value: Any) -> Any:
+    """The inverse of `fit`: dataclasses, tuples and paths as what JSON can hold."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+@cache
+def _reader(annotation: Any) -> Reader:
+    """What turns a value into one type; made once, for records are read by the ten thousand."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if annotation is Any:
+        return lambda value: value
+    if annotation in _SIMPLE:
+        return _simple(annotation)
+    if origin is Literal:
+        return _literal(annotation, args)
+    if origin in (Union, types.UnionType):
+        return _union(annotation, args)
+    if origin in (tuple, list):
+        return _sequence(annotation, origin, _reader(args[0]))
+    if origin in (dict, AbstractMapping):
+        return _table(annotation, _reader(args[1]))
+    if is_dataclass(annotation) and isinstance(annotation, type):
+        return _dataclass(annotation)
+    raise TypeError(f"fit() does not know {annotation}")
+
+
+def _simple(annotation: Any) -> Reader:
+    known = _SIMPLE[annotation][1]
+    convert = (lambda value: value) if annotation is types.NoneType else annotation
+
+    def read(value: Any) -> Any:
+        # bool is an int to Python, not to a user.
+        if type(value) is annotation:
+            return value
+        if isinstance(value, known) and not isinstance(value, bool):
+            return convert(value)
+        raise _misfit(value, annotation)
+
+    return read
+
+
+def _literal(annotation: Any, members: tuple[Any, ...]) -> Reader:
+    def read(value: Any) -> Any:
+        if any(value == member and type(value) is type(member) for member in members):
+            return value
+        raise _misfit(value, annotation)
+
+    return read
+
+
+def _union(annotation: Any, members: tuple[Any, ...]) -> Reader:
+    readers = [_reader(member) for member in members]
+
+    def read(value: Any) -> Any:
+        deeper: PlainError | None = None
+        for reader in readers:
+            try:
+                return reader(value)
+            except PlainError as error:
+                # An error inside a container says more than "is none of these".
+                deeper = error if error.place else deeper
+        raise deeper or _misfit(value, annotation)
+
+    return read
+
+
+def _sequence(annotation: Any, kind: type, inner: Reader) -> Reader:
+    element = get_args(annotation)[0]
+    simple = element in _SIMPLE
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            raise _misfit(value, annotation)
+        if simple and set(map(type, value)) <= {element}:
+            return kind(value)  # ten thousand numbers at a time, in records of samples
+        items: list[Any] = []
+        try:
+            for item in value:
+                items.append(inner(item))
+        except PlainError as error:
+            raise error.below(len(items)) from None
+        return kind(items)
+
+    return read
+
+
+def _table(annotation: Any, inner: Reader) -> Reader:
+    def read(value: Any) -> Any:
+        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+            raise _misfit(value, annotation)
+        table = {}
+        for key, item in value.items():
+            try:
+                table[key] = inner(item)
+            except PlainError as error:
+                raise error.below(key) from None
+        return table
+
+    return read
+
+
+def _dataclass(kind: type) -> Reader:
+    hints = get_type_hints(kind)
+    readers = {f.name: _reader(hints[f.name]) for f in fields(kind)}
+    required = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+            raise _misfit(value, kind)
+        arguments = {}
+        for key, item in value.items():
+            if key not in readers:
+                raise PlainError((key,), str(UnknownNameError("key", key, readers)))
+            try:
+                arguments[key] = readers[key](item)
+            except PlainError as error:
+                raise error.below(key) from None
+        for key in required:
+            if key not in arguments:
+                raise PlainError((key,), "the key is missing")
+        return kind(**arguments)
+
+    return read
+
+
+def _misfit(value: Any, annotation: Any) -> PlainError:
+    return PlainError((), f"expected {describe(annotation)}, found {_show(value)}")
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, Mapping):
+        return "a table"
+    if isinstance(value, list | tuple):
+        return "a list"
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,342 @@
+"""The command line: one clear line and the right exit status for each mistake, and what the commands print."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+
+from meteor_bench import __version__
+from meteor_bench.cli import options
+from meteor_bench.config.run_config import RunConfig
+from meteor_bench.runs import job as run_module
+from meteor_bench.runs.job import Outcome
+from tests import synthetic
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("run --method metor", "unknown method 'metor'; did you mean 'meteor'?"),
+        ("run --model pokcet", "unknown model 'pokcet'; did you mean 'pocket'?"),
+        ("run --tasks pocket_pop", "unknown task 'pocket_pop'; did you mean 'pocket_pope'?"),
+        ("run --suite pokcet", "unknown suite 'pokcet'; did you mean 'pocket'?"),
+        ("run --methd meteor", "No such option: --methd (Possible options: --method"),
+        ("rnu", "No such command 'rnu'. Did you mean 'run'?"),
+        ("list method", "No such command 'method'. Did you mean 'methods'?"),
+        ("run --method meteor --ratio 1", "ratio 1.0 is outside [0, 1)"),
+        ("run --method meteor --ratio -0.2", "ratio -0.2 is outside [0, 1)"),
+        ("run --method meteor --ratio nan", "ratio nan is outside [0, 1)"),
+        ("run --method meteor --ratio much", "Invalid value for '--ratio'"),
+        ("run --method meteor", "method 'meteor' needs --ratio"),
+        ("run --limit 0", "limit must be 1 or more, not 0"),
+        ("run --dtype float8", "dtype: expected one of auto, float32, bfloat16, float16"),
+        ("run --param layer --method fastv --ratio 0.5", "--param takes name=value, not 'layer'"),
+        ("run --config no.yaml", "cannot read no.yaml: No such file or directory"),
+        ("sweep --ratios 0.5", "a sweep needs methods; say --methods"),
+        ("sweep --methods fastv,metor --ratios 0.5", "unknown method 'metor'; did you mean 'meteor'?"),
+        ("sweep --methods all --ratios 0.5,half", "ratios[1]: expected a number, found 'half'"),
+        ("sweep no.yaml", "cannot read no.yaml: No such file or directory"),
+        ("report no-such-folder", "no-such-folder is not there; expected a folder of runs"),
+        ("report . --format pdf", "Invalid value for '--format'"),
+        ("report", "Missing argument 'RUNS...'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(call, arguments: str, message: str) -> None:
+    result = call(*arguments.split())
+    assert result.code == 2 and result.out == ""
+    assert message in result.err and result.err.count("\n") == 1
+
+
+def test_a_mistake_in_yaml(call, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("model: pocket\nmetod: meteor\n", encoding="utf-8")
+    result = call("run", "--config", "run.yaml")
+    assert (result.code, result.err) == (
+        2,
+        "error: run.yaml:2: metod: unknown key 'metod'; did you mean 'method'?\n",
+    )
+
+
+def test_version(call) -> None:
+    result = call("--version")
+    assert (result.code, result.out) == (0, f"meteor-bench {__version__}\n")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("list",), ("run", "--help")])
+def test_help(call, arguments: tuple[str, ...]) -> None:
+    result = call(*arguments)
+    assert result.code == 0 and "Usage: meteor-bench" in result.out and result.err == ""
+
+
+@pytest.fixture
+def executed(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
+    """Runs that `run` asked for; each leaves a synthetic folder."""
+    configs: list[RunConfig] = []
+
+    def execute(config: RunConfig, ranks: None) -> Outcome:
+        configs.append(config)
+        synthetic.write(config.unpruned())
+        return Outcome(synthetic.write(config))
+
+    monkeypatch.setattr(run_module, "execute", execute)
+    return configs
+
+
+def test_run_prints_three_tables_and_the_folder_last(call, executed: list[RunConfig]) -> None:
+    result = call("run", "--method", "meteor", "--ratio", "0.76", "--limit", "4", "--tasks", "pocket_gqa,pocket_pope")
+    assert result.code == 0
+    assert executed == [RunConfig(method="meteor", ratio=0.76, limit=4, tasks=("pocket_gqa", "pocket_pope"))]
+    assert all(f"{what}: pocket-independent, meteor at ratio 0.76" in result.out for what in ("Accuracy", "Tokens"))
+    last = Path(result.out.splitlines()[-1])
+    assert (last / "run.json").is_file() and last.parent == Path("results/runs")
+
+
+def test_every_flag_reaches_the_run(call, executed: list[RunConfig]) -> None:
+    flags = {
+        "--model": "pocket",
+        "--source": "weights",
+        "--method": "fastv",
+        "--param": "layer=3",
+        "--ratio": "0.5",
+        "--stages": "decode",
+        "--positions": "keep",
+        "--suite": "ci",
+        "--limit": "2",
+        "--batch-size": "8",
+        "--device": "cpu",
+        "--dtype": "float32",
+        "--seed": "7",
+        "--out": "there",
+    }
+    call("run", *(part for flag in flags.items() for part in flag), "--no-baseline", "--no-reuse")
+    assert executed == [
+        RunConfig(
+            model="pocket",
+            source="weights",
+            method="fastv",
+            parameters={"layer": 3},
+            ratio=0.5,
+            stages=("decode",),
+            positions="keep",
+            suite="ci",
+            limit=2,
+            batch_size=8,
+            device="cpu",
+            dtype="float32",
+            seed=7,
+            out=Path("there"),
+            baseline=False,
+            reuse=False,
+        )
+    ]
+
+
+def test_every_flag_reaches_the_sweep(call, monkeypatch: pytest.MonkeyPatch) -> None:
+    from meteor_bench.runs.sweep.grid import SweepConfig
+
+    configs: list[SweepConfig] = []
+    from meteor_bench.runs.sweep import runner
+
+    monkeypatch.setattr(runner, "sweep", lambda config: configs.append(config) or [])
+    result = call(
+        *"sweep --methods fastv,evoprune+fastv --ratios 0.5,0.76 --models pocket,pocket-independent --suite ci,pocket "
+        "--seeds 3,4 --limit 2 --batch-size 8 --device cpu --dtype float32 --out there --no-latency --engine ray "
+        "--address there:1 --gpu-share 0.5 --source weights".split()
+    )
+    assert result.code == 0 and result.out == "there\n"
+    assert configs == [
+        SweepConfig(
+            methods=("fastv", "evoprune+fastv"),
+            ratios=(0.5, 0.76),
+            models=("pocket", "pocket-independent"),
+            suites=("ci", "pocket"),
+            seeds=(3, 4),
+            source="weights",
+            limit=2,
+            batch_size=8,
+            device="cpu",
+            dtype="float32",
+            out=Path("there"),
+            latency=False,
+            engine="ray",
+            address="there:1",
+            gpu_share=0.5,
+        )
+    ]
+
+
+def test_a_sweep_that_is_interrupted_is_exit_130(call, monkeypatch: pytest.MonkeyPatch) -> None:
+
+    def interrupted(config: object) -> None:
+        raise KeyboardInterrupt
+
+    from meteor_bench.runs.sweep import runner
+
+    monkeypatch.setattr(runner, "sweep", interrupted)
+    result = call("sweep", "--methods", "all", "--ratios", "0.5")
+    assert result.code == 130 and result.err.startswith("interrupted: ") and result.err.count("\n") == 1
+
+
+def test_ray_that_is_not_installed_is_one_line(call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = call("sweep", "--methods", "fastv", "--ratios", "0.5", "--engine", "ray")
+    assert result.code == 2 and result.out == ""
+    assert result.err == "error: engine ray needs the extra 'ray': pip install 'meteor-bench[ray]'\n"
+
+
+def test_a_missed_budget_is_exit_1(call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def execute(config: RunConfig, ranks: None) -> Outcome:
+        return Outcome(synthetic.write(config), 3, "pocket_gqa/7: 62 tokens instead of 61")
+
+    monkeypatch.setattr(run_module, "execute", execute)
+    result = call("run", "--method", "fastv", "--ratio", "0.76")
+    assert result.code == 1
+    assert result.err == "error: the budget was missed on 3 samples, say pocket_gqa/7: 62 tokens instead of 61\n"
+
+
+def test_ctrl_c_is_exit_130(call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def execute(config: RunConfig, ranks: None) -> Outcome:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "execute", execute)
+    result = call("run")
+    assert result.code == 130 and result.err.startswith("interrupted: ") and result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("form", ["terminal", "json", "markdown", "csv", "latex"])
+def test_report(call, tmp_path: Path, form: str) -> None:
+    synthetic.reference(tmp_path / "runs")
+    result = call("report", "runs", "--format", form)
+    assert result.code == 0 and result.err == ""
+    start = {"json": '{\n "schema"', "markdown": "### Accuracy", "csv": "table,model,benchmarks,method,ratio,seeds"}
+    assert result.out.startswith({"terminal": "Accuracy: pocket", "latex": "% \\usepackage{booktabs}", **start}[form])
+
+
+def test_report_of_what_cannot_be_compared_is_one_line_that_names_both(call, tmp_path: Path) -> None:
+    one = synthetic.write(RunConfig(method="fastv", ratio=0.5, out=tmp_path / "a"), n=8)
+    other = synthetic.write(RunConfig(method="random", ratio=0.5, out=tmp_path / "b"), n=4)
+    result = call("report", str(one), str(other))
+    assert result.code == 2 and result.out == "" and result.err.count("\n") == 1
+    assert one.name in result.err and other.name in result.err and "answered different questions" in result.err
+
+
+def test_report_of_nothing(call, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = call("report", "empty")
+    assert (result.code, result.out) == (2, "") and "empty holds no run" in result.err
+
+
+def test_a_broken_record_is_one_line(call, tmp_path: Path) -> None:
+    path = synthetic.write(RunConfig(out=tmp_path / "runs"))
+    file = path / "run.json"
+    file.write_text(file.read_text(encoding="utf-8")[:400], encoding="utf-8")
+    result = call("report", "runs")
+    assert result.code == 2 and "run.json is cut or no record" in result.err and result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("what", ["methods", "models", "tasks"])
+def test_list(call, what: str) -> None:
+    from meteor_bench.core.registry import METHODS, MODELS
+    from meteor_bench.data.suites import task_names
+
+    names = {"methods": METHODS.names(), "models": MODELS.names(), "tasks": task_names()}[what]
+    rows = json.loads(call("list", what, "--json").out)
+    assert [row["name"] for row in rows] == names
+    text = call("list", what).out
+    assert all(name in text for name in names) and "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_tasks_of_one_suite(call) -> None:
+    rows = json.loads(call("list", "tasks", "--suite", "meteor11", "--json").out)
+    assert len(rows) == 11 and {row["name"]: row["questions"] for row in rows}["pope"] == 9000
+    assert "did you mean 'meteor11'" in call("list", "tasks", "--suite", "meteor").err
+
+
+def test_a_task_is_listed_with_all_that_its_row_says(call) -> None:
+    (mme,) = (row for row in json.loads(call("list", "tasks", "--json").out) if row["name"] == "mme")
+    assert (mme["metric"], mme["scale"], mme["family"]) == ("mme_perception_score,none", 0.05, "category")
+    text = call("list", "tasks", "--suite", "evoprune-image").out
+    for line in ("metric: mme_perception_score,none", "scale: 0.05", "dataset: lmms-lab-encoder/MMBench", "config: en"):
+        assert f"  {line}" in text
+    assert "reported: our choice for METEOR's group; EvoPrune" in text and "split: dev" in text
+
+
+def test_dry_run_builds_and_writes_nothing(call, tmp_path: Path) -> None:
+    result = call("run", "--method", "meteor", "--ratio", "0.76", "--limit", "4", "--dry-run")
+    assert result.code == 0 and list(tmp_path.iterdir()) == []
+    for said in ("unpruned on pocket", "meteor on pocket-independent at ratio 0.76", "pocket_pope: 4 questions"):
+        assert said in result.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--method fastv --ratio 0.5 --param layr=3", "did you mean 'layer'?"),
+        ("--method fastv --ratio 0.5 --param layer=two", "expected int"),
+        ("--method fastv --ratio 0.5 --stages decode", "has no stages to choose from"),
+        ("--device cuda:99", "CUDA devices; use --device cpu"),
+    ],
+)
+def test_what_a_dry_run_finds(call, arguments: str, message: str) -> None:
+    result = call("run", "--dry-run", *arguments.split())
+    assert result.code == 2 and message in result.err and result.err.count("\n") == 1
+
+
+def test_help_is_as_quick_as_typer_itself() -> None:
+    """At most twice the time of importing typer; the best of a few, for the machine may be busy."""
+
+    def best(*command: str) -> float:
+        times = []
+        for _ in range(5):
+            start = perf_counter()
+            subprocess.run([sys.executable, *command], check=True, capture_output=True)
+            times.append(perf_counter() - start)
+        return min(times)
+
+    assert best("-m", "meteor_bench", "--help") <= 2 * best("-c", "import typer")
+
+
+@pytest.mark.parametrize("command", ["--help", "run --method metor", "sweep --methods metor", "list tasks"])
+def test_what_is_not_imported(command: str) -> None:
+    script = (
+        "import sys; from meteor_bench import cli; sys.argv[1:] = " + repr(command.split()) + "\n"
+        "try: cli.main()\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'pandas', 'lmms_eval'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+def test_completion_knows_the_tables() -> None:
+    assert options.complete_methods("meteo") == ["meteor"]
+    assert options.complete_models("pocket-") == ["pocket-independent"]
+    assert "ci" in options.complete_suites("")
+
+
+def test_report_as_html(call, tmp_path: Path) -> None:
+    synthetic.reference(tmp_path / "runs")
+    done = call("report", "runs", "--html", "report.html")
+    assert (done.code, done.out) == (0, "report.html\n")
+    assert Path("report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    for arguments, said in (
+        (("--pictures", "3"), "add --html FILE"),
+        (("--html", "r.html", "--pictures", "-1"), "than or equal to 0"),
+    ):
+        failed = call("report", "runs", *arguments)
+        assert failed.code == 2 and said in failed.err and failed.err.count("\n") == 1
+
+
+def test_show_says_what_is_wrong_in_one_line(call) -> None:
+    for arguments, said in (
+        (("pocket_gqa/999", "--method", "fastv", "--ratio", "0.5"), "documents 0 to 299"),
+        (("pocket_gqa/1", "--method", "fastv", "--ratio", "1.5"), "1.5"),
+        (("pocket_gqa/1", "--method", "fast", "--ratio", "0.5"), "did you mean 'fastv'"),
+        (("pocket_gqa/1", "--method", "fastv", "--ratio", "0.5", "--out", "x.gif"), "must end in .png"),
+    ):
+        failed = call("show", *arguments)
+        assert failed.code == 2 and said in failed.err and failed.err.strip().splitlines()[-1].startswith("error: ")

@@ -1,0 +1,105 @@
+"""`meteor-bench latency` on the shipped model, and what it says to mistakes."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from meteor_bench import cli
+from meteor_bench.models import synthetic
+from meteor_bench.runs.latency.records import read_cells
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["meteor-bench", "latency", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    return int(caught.value.code or 0)
+
+
+def test_cells_are_timed_written_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--methods", "fastv", "--param", "fastv:layer=1", "--ratio", "0.5", "--batch", "1,2", "--warmup", "1"]
+    given += ["--new-tokens", "2", "--out", str(tmp_path), "--device", "cpu"]
+    assert call(monkeypatch, *given, "--passes", "2") == 0
+    told = capsys.readouterr()
+    assert told.out.rstrip().endswith(str(tmp_path)) and "A CPU" in told.out
+    alone, pair = read_cells(tmp_path)
+    assert (alone.batch, pair.batch) == (1, 2)
+    assert [row.name for row in pair.rows] == ["unpruned", "eager", "fastv(layer=1)"]
+    for row in pair.rows:
+        kept = [count for sample in row.samples for count in sample["tokens"]["kept"]]
+        assert kept == [128 if row.name.startswith("fastv") else 256] * 4
+    assert {p.name for p in tmp_path.iterdir()} >= {"latency.md", "latency.csv", "latency.json"}
+
+    # Again: what is finished is kept; another setting is timed anew.
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*-b*")}
+    assert call(monkeypatch, *given, "--passes", "2", "--format", "json") == 0
+    told = capsys.readouterr()
+    assert told.err.count("taken from") == 2 and len(json.loads(told.out)["cells"]) == 2
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("*-b*")} == before
+    given[given.index("1,2")] = "1"
+    assert call(monkeypatch, *given, "--passes", "1") == 0
+    assert "taken from" not in capsys.readouterr().err
+    assert [len(c.rows[0].samples) for c in read_cells(tmp_path)] == [1, 2]
+
+
+def test_the_cost_of_choosing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = functools.partial(synthetic.Shape, tower_dim=32, tower_depth=6, tower_heads=2, dim=64, depth=8, heads=2)
+    monkeypatch.setattr(synthetic, "Shape", small)
+    given = ["--selection", "--tokens", "64", "--batch", "1,3", "--passes", "2", "--out", str(tmp_path)]
+    assert call(monkeypatch, *given, "--device", "cpu", "--ratio", "0.5") == 0
+    told = capsys.readouterr().out
+    found = json.loads((tmp_path / "selection.json").read_text(encoding="utf-8"))["selection"]
+    assert [one["batch"] for one in found] == [1, 3]
+    from meteor_bench.core.registry import METHODS
+
+    for one in found:
+        assert {row["name"].partition("(")[0] for row in one["rows"]} == set(METHODS.names()) - {"none"}
+        for row in one["rows"]:
+            assert row["name"] in told and len(row["decide_ms"]) == len(one["vit_ms"]) == 2
+            assert min(row["decide_ms"]) > 0 and len(row["kept"]) == one["batch"]
+            assert row["encoders"] == (2 if row["name"] == "meteor" else 1)
+            assert one["shares"][row["name"]] > 0
+            if row["name"] in ("fastv", "evoprune", "cdpruner", "dart", "pool", "downsample"):
+                assert set(row["kept"]) == {32}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--methods", "metoer"], "unknown method 'metoer'; did you mean 'meteor'?"),
+        (["--methods", "none"], "--methods names no method"),
+        (["--ratio", "1.0"], "ratio 1.0 is outside [0, 1)"),
+        (["--ratio", "0.5,-0.1"], "ratio -0.1 is outside [0, 1)"),
+        (["--ratio", "half"], "--ratio 'half' is no list of numbers"),
+        (["--batch", "-8"], "--batch -8 is too small"),
+        (["--batch", "1.5"], "--batch '1.5' is no list of whole numbers"),
+        (["--batch", "1000", "--methods", "random"], "no 1000 shipped samples of 1 pictures"),
+        (["--frames", "3", "--methods", "random"], "13 with --frames 4"),
+        (["--passes", "0"], "--passes 0 is too small"),
+        (["--new-tokens", "1"], "--new-tokens 1 is too small"),
+        (["--seconds", "0"], "--seconds 0 must be positive"),
+        (["--model", "pockt"], "unknown model 'pockt'; did you mean 'pocket'?"),
+        (["--methods", "fastv", "--param", "fastv:layr=1"], "did you mean 'layer'?"),
+        (["--methods", "fastv", "--param", "random:x=1"], "no --method random is given"),
+        (["--device", "abacus", "--methods", "random"], "unknown device 'abacus'"),
+        (["--methods", "fastv", "--param", "fastv:layer=9"], "needs a deeper language model than 'pocket'"),
+        (["--selection", "--tokens", "1000"], "--tokens 1000 is no square"),
+    ],
+)
+def test_mistakes_end_with_one_line(
+    given: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert call(monkeypatch, *given, "--out", str(out)) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and said in error
+    assert not out.exists()

@@ -1,0 +1,178 @@
+"""The latency protocol: who runs when, on what, for how long, and what is thrown away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.errors import BudgetError, UnsupportedError
+from meteor_bench.engine.make_method import make_pruner
+from meteor_bench.engine.session import Session
+from meteor_bench.runs.latency import interleave
+from meteor_bench.runs.latency.interleave import measure
+from meteor_bench.utils.hardware import WorkingMemory, state
+from tests import tiny
+
+VLM = tiny.build("single")
+
+
+def session(method: str = "none", ratio: float = 0.0) -> Session:
+    return Session(VLM, make_pruner(method), TokenBudget.from_ratio(ratio))
+
+
+class Watch:
+    """Notes every pass: which session, how many samples, whether its stages were clocked."""
+
+    def __init__(self, sessions: dict[str, Session]) -> None:
+        self.names = {id(one.engine): name for name, one in sessions.items()}
+        self.passes: list[tuple[str, int, bool]] = []
+        self.lengths: list[int] = []
+
+    def encode(self, engine: Any, pixels: torch.Tensor, *more: Any) -> Any:
+        clocked = type(engine.clock).__name__ == "Clock" and engine.clock.enabled
+        self.passes.append((self.names[id(engine)], len(pixels), clocked))
+        return self._encode(engine, pixels, *more)
+
+    def answer(self, *given: Any, **more: Any) -> Any:
+        out = self._answer(*given, **more)
+        self.lengths += [len(generation.ids) for generation in out]
+        return out
+
+    _encode = staticmethod(interleave.encode)
+    _answer = staticmethod(interleave.answer)
+
+
+@pytest.fixture
+def sessions() -> dict[str, Session]:
+    return {"none": session(), "random": session("random", 0.5), "fastv": session("fastv", 0.5)}
+
+
+@pytest.fixture
+def watch(sessions: dict[str, Session], monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
+    made = Watch(sessions)
+    monkeypatch.setattr(interleave, "encode", made.encode)
+    monkeypatch.setattr(interleave, "answer", made.answer)
+    yield made
+
+
+def test_sessions_take_turns_after_their_warm_ups(sessions: dict[str, Session], watch: Watch) -> None:
+    steps: list[int] = []
+    found = measure(sessions, tiny.requests(2), warmup=3, passes=4, on_step=lambda: steps.append(1))
+    assert len(steps) == 4
+    assert {name: len(timing.samples) for name, timing in found.items()} == {"none": 4, "random": 4, "fastv": 4}
+    # Before the first round: three passes each, and one that counts the FLOPs of those that prune.
+    early = [name for name, _, _ in watch.passes[:11]]
+    assert early == ["none"] * 3 + ["random"] * 4 + ["fastv"] * 4
+    order = ["none", "random", "fastv"]
+    expected = []
+    for turn in (0, 1, 2, 0):
+        expected += [(n, clocked) for n in order[turn:] + order[:turn] for clocked in (False, True)]
+    assert [(name, clocked) for name, _, clocked in watch.passes[11:]] == expected
+
+
+def test_a_batch_is_one_forward(sessions: dict[str, Session], watch: Watch) -> None:
+    asked = [replace(r, question="what is it") for r in tiny.requests(11)]
+    found = measure(sessions, asked, batch_size=5, warmup=1)
+    timed = [p for p in watch.passes if p[1] != 1]  # the FLOPs are counted on one sample
+    assert {size for _, size, _ in timed} == {5}
+    assert len(timed) == 3 * (1 + 2 * 2)  # two whole batches; the eleventh request is left over
+    for name, timing in found.items():
+        assert [s["request"].count(",") for s in timing.samples] == [4, 4]
+        alone = measure({name: sessions[name]}, asked[:5], warmup=1)[name]
+        for stage, total in timing.samples[0]["flops"].items():
+            assert total == sum(s["flops"][stage] for s in alone.samples), (name, stage)
+        assert timing.samples[0]["tokens"]["kept"] == [s["tokens"]["kept"][0] for s in alone.samples]
+
+
+def test_answers_have_a_fixed_length_whatever_ends_them(
+    sessions: dict[str, Session], watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(VLM.processor, "eos", frozenset(range(tiny.VOCABULARY)))
+    measure(sessions, tiny.requests(1), new_tokens=6, warmup=1)
+    assert set(watch.lengths) == {6}
+
+
+def test_no_round_is_begun_after_the_time_is_up(sessions: dict[str, Session]) -> None:
+    found = measure(sessions, tiny.requests(2), warmup=1, passes=50, seconds=1e-9)
+    assert {len(timing.samples) for timing in found.values()} == {1}
+
+
+def test_times_and_counts_of_a_sample() -> None:
+    found = measure({"fastv": session("fastv", 0.5)}, tiny.requests(1), new_tokens=3)["fastv"]
+    (sample,) = found.samples
+    assert set(sample["encode_ms"]) == {"eye"}
+    stages = sum(sample["encode_ms"].values()) + sample["fuse_ms"] + sample["prune_ms"] + sample["prefill_ms"]
+    assert sample["ttft_ms"] == pytest.approx(stages)
+    assert sample["instrumented_ms"] >= sample["ttft_ms"] + 2 * sample["decode_ms_per_token"] - 1e-6
+    assert sample["end_to_end_ms"] > sample["preprocess_ms"] > 0
+    assert sample["flops"]["prune"] > 0
+    assert sample["tokens"] == {"kept": [24], "reference": 48, "target": 24, "text": 7}
+    assert found.memory_bytes is not None and found.memory_bytes > 0
+
+
+def test_a_session_that_does_not_fit_is_left_out(sessions: dict[str, Session], monkeypatch: pytest.MonkeyPatch) -> None:
+    real = interleave.encode
+
+    def encode(engine: Any, *more: Any) -> Any:
+        if engine is sessions["random"].engine:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        if engine is sessions["fastv"].engine:
+            raise BudgetError("fastv cannot keep 3 tokens")
+        return real(engine, *more)
+
+    monkeypatch.setattr(interleave, "encode", encode)
+    found = measure(sessions, tiny.requests(1), warmup=1, tolerant=True)
+    assert found["random"].failure == "out of memory" and not found["random"].samples
+    assert found["fastv"].failure == "fastv cannot keep 3 tokens" and not found["fastv"].samples
+    assert len(found["none"].samples) == 1
+    with pytest.raises(BudgetError):
+        measure(sessions, tiny.requests(1), warmup=1)
+
+
+def test_samples_of_different_shape_are_no_batch() -> None:
+    image, clip = tiny.requests(1)[0], tiny.requests(1, frames=2)[0]
+    with pytest.raises(UnsupportedError, match="are no batch"):
+        measure({"none": session()}, [image, replace(clip, key="clip")], batch_size=2, warmup=1)
+
+
+def test_eager_sessions_never_reach_the_fast_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers.integrations.sdpa_attention as library
+
+    calls: list[int] = []
+    real = library.sdpa_attention_forward
+
+    def counted(*given: Any, **more: Any) -> Any:
+        calls.append(1)
+        return real(*given, **more)
+
+    monkeypatch.setattr(library, "sdpa_attention_forward", counted)
+    asked: Sequence[Any] = tiny.requests(1)
+    measure({"eager": session()}, asked, warmup=1, eager=("eager",))
+    assert not calls
+    measure({"fast": session()}, asked, warmup=1)
+    assert calls
+
+
+def test_working_memory_is_the_highest_sum_of_what_lives_at_once() -> None:
+    memory = WorkingMemory(torch.device("cpu"))
+    before = torch.ones(1000, 1000)
+    with memory:
+        a = torch.ones(500, 1000)  # 2 MB
+        b = a + 1  # 4
+        del a  # 2
+        c = torch.cat([b, b, b])  # 8
+        del b, c
+        torch.ones(700, 1000).sum()  # 2.8
+    assert memory.peak_bytes == pytest.approx(8e6, rel=0.01)
+    assert before.numel() == 1000000
+
+
+def test_the_machines_state_is_plain_data() -> None:
+    found = state(torch.device("cpu"))
+    assert len(found["load"]) == 3 and found["cpus"] >= 1
+    assert all(mhz > 0 for mhz in found["cpu_mhz"])

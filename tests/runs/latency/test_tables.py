@@ -1,0 +1,82 @@
+"""What the tables say, in every format."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+
+from meteor_bench.runs.latency.tables import FORMATS, as_terminal, lay_out
+from tests.runs.latency.made import cell
+
+
+def test_tables_of_a_cell() -> None:
+    times, encoders, spread, work = lay_out([cell()])
+    assert times.title == "Latency: m, ratio 0.76, batch 2"
+    assert times.rows[0] == ["unpruned", "3.00", "30.0", "5.00", "1.00", "40.0", "76.0", "2.00", "93.0", "1.00x"]
+    assert [row[0] for row in times.rows] == ["unpruned", "eager", "adaptive ~"]
+    assert encoders.columns == ["ms, p50", "clip", "conv"] and encoders.rows[1] == ["eager", "40.0", "20.0"]
+    assert spread.rows[0][1:5] == ["76.0", "76.0", "76.0", "0%"] and spread.rows[0][-2:] == ["+10.0%", "90.9%"]
+    assert work.rows[0] == ["unpruned", "100", "1.3%", "80.0", "1.00x", "1.00x", "100%", "100%", "1053", "2.00"]
+    assert work.rows[1][-1] == "–"
+    said = " ".join([*times.notes, *spread.notes])
+    for what in (
+        "A processor, 2 thread(s), float32",
+        "clock 2600 MHz before, 2400 after",
+        "load 0.5 of 2 CPUs before, 2.5 after",
+        "this process had 75% of its threads' time",
+        "A CPU: what pays on a GPU may not pay here",
+        "Random weights",
+        "adaptive 23.8 (20-26)",
+        "adaptive runs on m-variant, unpruned is m",
+        "impossible: not timed, needs what is not there",
+        "Unsteady machine: the middle half spans up to",
+    ):
+        assert what in said, what
+
+
+def test_a_gpu_says_its_clocks_and_neighbours() -> None:
+    gpu = {"clocks.sm": "1980 MHz", "temperature.gpu": "40", "power.draw": "300 W", "other_processes": [["7", "1 MiB"]]}
+    base = cell()
+    state = {when: {**base.state[when], **gpu} for when in ("before", "after")}
+    made = replace(base, state=state, environment=replace(base.environment, device="NVIDIA H200"))
+    said = " ".join(lay_out([made])[0].notes)
+    assert "NVIDIA H200" in said and "clock 1980 MHz before" in said and "1 other processes on it" in said
+    assert "A CPU" not in said
+
+
+def test_a_steady_machine_is_not_complained_about() -> None:
+    base = cell()
+    tables = lay_out([replace(base, rows=base.rows[:2])])
+    assert not any("Unsteady" in note for table in tables for note in table.notes)
+
+
+def test_several_cells_end_with_an_overview() -> None:
+    table = lay_out([cell(0.5, 1), cell(0.76, 8)])[-1]
+    assert table.columns == ["", "0.5, b1", "0.76, b8"]
+    assert table.rows == [
+        ["unpruned, ms", "76.0", "76.0"],
+        ["eager", "0.50x", "0.50x"],
+        ["adaptive", "0.80x", "0.80x"],
+    ]
+
+
+def test_every_format() -> None:
+    cells = [cell()]
+    stream = io.StringIO()
+    as_terminal(cells, stream)
+    assert "Latency: m, ratio 0.76" in stream.getvalue()
+    assert "| unpruned | 3.00 | 30.0 |" in FORMATS["markdown"](cells)
+    assert "\\toprule" in FORMATS["latex"](cells)
+    rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](cells))))
+    ttft = next(r for r in rows if r["contender"] == "adaptive" and r["quantity"] == "ttft")
+    values = [s["ttft_ms"] for s in cells[0].rows[2].samples]
+    for column, percent in (("p50", 50), ("p90", 90), ("p99", 99)):
+        assert abs(float(ttft[column]) - np.percentile(values, percent)) < 1e-3
+    document = json.loads(FORMATS["json"](cells))
+    row = document["cells"][0]["rows"][2]
+    assert row["times_ms"]["prefill"]["n"] == 4 and row["kept"]["max"] == 26 and row["unsteady"] is True
+    assert "samples" not in row and document["cells"][0]["rows"][3]["failure"] == "needs what is not there"
