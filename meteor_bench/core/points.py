@@ -46,8 +46,8 @@ class FusePoint:
     Attributes:
         text: the method needs the question's embeddings, so its decision cannot be shared by the questions of an
             image.
-        partial: on a shared fusion, also give every tower's part of the first projection (`View.partials`).
-        features: on a shared fusion, ask BEFORE the projector: `View.tokens.x` is the aligned concatenation of the
+        partial: on a shared fusion, also give every tower's part of the first projection (`FuseView.partials`).
+        features: on a shared fusion, ask BEFORE the projector: `FuseView.tokens.x` is the aligned concatenation of the
             towers' features and the decision is applied to it.
     """
 
@@ -67,7 +67,7 @@ class DecodePoint:
         peek: read attention and keys from layer ``before`` itself instead, run for this purpose on the sequence as it
             stands; nothing of it is cached, its cost counts as pruning.
         normed: give tokens and text after the decoder's final norm.
-        rope: also give the position encoding's bias (`View.rope`).
+        rope: also give the position encoding's bias (`DecodeView.rope`).
     """
 
     before: int

@@ -18,17 +18,20 @@ from torch import Tensor
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.points import DecodePoint, EncodePoint, FusePoint, Points, Stage, TextRows, TowerAttention
 from meteor_bench.core.tokens import Grid
-from meteor_bench.core.view import Decision, Layout, View
+from meteor_bench.core.view import Decision, DecodeView, EncodeView, FuseView, Layout, View
 
 if TYPE_CHECKING:
     from meteor_bench.core.model import VLM
 
 __all__ = [
     "DecodePoint",
+    "DecodeView",
     "Decision",
     "EncodePoint",
+    "EncodeView",
     "Fact",
     "FusePoint",
+    "FuseView",
     "Layout",
     "Points",
     "Pruner",
@@ -91,7 +94,8 @@ class Pruner:
         """Stages whose constants (`View.facts`) are measured on calibration samples, in this order; () for none.
 
         For each stage in turn, `engine.calibrate` runs the samples with the facts fitted so far: points of earlier
-        stages are decided as usual, at points of this stage `observe` is asked and nothing is pruned; then `fit`.
+        stages are decided as usual; at points of this stage nothing is pruned and `observe_encode`, `observe_fuse` or
+        `observe_decode` is asked; then `fit`.
         """
         return ()
 
@@ -120,27 +124,35 @@ class Pruner:
         """The grid that the image should be shrunk to before it is encoded; None leaves it alone."""
         return None
 
-    def encode(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+    def encode(self, views: Mapping[str, EncodeView]) -> Mapping[str, Decision]:
         """Decide at an encode point, for all towers at once; towers left out are not pruned."""
         return {}
 
-    def fuse(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+    def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
         """Decide on projected tokens: one view per tower (independent fusion) or one "fused" view (shared)."""
         return {}
 
-    def decode(self, view: View) -> Decision:
+    def decode(self, view: DecodeView) -> Decision:
         """Decide before a language-model layer."""
         return Decision(keep=view.tokens.visual)
 
-    def observe(self, view: View) -> Mapping[str, Tensor]:
+    def observe_encode(self, view: EncodeView) -> Mapping[str, Tensor]:
         """Statistics of an unpruned view in a calibration pass: name -> [B] or [B, n].
 
         Rows of all batches are concatenated; where n differs, short rows are filled up with NaN.
         """
         return {}
 
+    def observe_fuse(self, view: FuseView) -> Mapping[str, Tensor]:
+        """The same at a fuse point."""
+        return {}
+
+    def observe_decode(self, view: DecodeView) -> Mapping[str, Tensor]:
+        """The same at a decode point."""
+        return {}
+
     def fit(self, stage: Stage, observed: Mapping[str, Tensor]) -> Mapping[str, Any]:
-        """Facts (plain data: numbers, strings, lists, dicts) from all rows that `observe` gave for a stage.
+        """Facts (plain data: numbers, strings, lists, dicts) from all rows that were observed at a stage.
 
         ``observed["requests"]`` says for each row how many of the samples share its image: encode and fuse points see
         an image once.

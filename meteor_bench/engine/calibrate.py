@@ -6,7 +6,7 @@ Measured on calibration samples that are never evaluated, stage by stage, each w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,14 +34,23 @@ class _Watch:
         self.seen: dict[str, list[Tensor]] = {}
         self.weight: dict[str, list[Tensor]] = {}
 
-    def __call__(self, kind: str, view: View) -> bool:
+    def __call__(self, view: View) -> bool:
+        kind = view.stage
         if kind == self.stage and self.step is not None and view.point < self.step:
             return False
         if kind == self.stage and self.step in (None, view.point):
-            for name, values in self.pruner.observe(view).items():
+            for name, values in self._observe(view).items():
                 self.seen.setdefault(name, []).append(values)
                 self.weight.setdefault(name, []).append(torch.full((len(values),), self.requests))
         return ORDER.index(kind) >= ORDER.index(self.stage)
+
+    def _observe(self, view: View) -> Mapping[str, Tensor]:
+        hooks: Mapping[str, Callable[[Any], Mapping[str, Tensor]]] = {
+            "encode": self.pruner.observe_encode,
+            "fuse": self.pruner.observe_fuse,
+            "decode": self.pruner.observe_decode,
+        }
+        return hooks[view.stage](view)
 
     def gathered(self) -> dict[str, Tensor]:
         """name -> all rows of all batches; "requests", how many share each row's image."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from meteor_bench.core.apply import apply
 from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.clock import Clock
-from meteor_bench.core.pruner import DecodePoint, View
+from meteor_bench.core.pruner import DecodePoint, DecodeView
 from meteor_bench.core.tokens import Tokens
 from meteor_bench.core.visual_block import split, weave
 from meteor_bench.engine.engine import Engine, Generators
@@ -55,7 +55,7 @@ def peek(engine: Engine, stream: Stream, point: DecodePoint) -> Probe | None:
 
 
 def _rope_bias(engine: Engine, stream: Stream) -> Tensor:
-    """[L] `View.rope` for every distance within the stream."""
+    """[L] `DecodeView.rope` for every distance within the stream."""
     length = stream.before.shape[1] + max(stream.layout, stream.visual.grid.n) + stream.text.shape[1]
     distance = torch.arange(length, device=stream.text.device)[None]
     cos, _ = engine.vlm.decoder.rotary(stream.text[:1, :1].float(), distance)  # [1, L, d], each frequency twice
@@ -115,7 +115,7 @@ def decide(
         x, text = seen.visual.x, stream.text
         if point.normed:
             x, text = engine.vlm.decoder.norm(x), engine.vlm.decoder.norm(text)
-        view = View(
+        view = DecodeView(
             tokens=seen.visual.with_x(x),
             target=visual.target,
             attention=seen.attention,
@@ -135,7 +135,7 @@ def decide(
             layout=visual.shape,
             layers=tuple(p.before for p in engine.points.decode),
         )
-        if engine.observer is not None and engine.observer("decode", view):
+        if engine.observer is not None and engine.observer(view):
             return stream
         decision = engine.pruner.decode(view)
         memo.update(decision.memo)

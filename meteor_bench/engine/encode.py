@@ -13,7 +13,7 @@ from meteor_bench.core.apply import apply, join_frames, on_cells
 from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.model import PLAIN, Scene, VisionTower
-from meteor_bench.core.pruner import EncodePoint, View
+from meteor_bench.core.pruner import EncodePoint, EncodeView
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.engine.engine import Engine, Generators
 
@@ -30,7 +30,7 @@ class Towered:
         grid: the lead tower's grid of a sample as it came, before any `input_grid`.
         keys: one per sample, what its random numbers are seeded with.
         flops: per sample, stage -> FLOPs.
-        scores: tower -> [B, G], see `View.scores`.
+        scores: tower -> [B, G], see `FuseView.scores`.
         memo: what the method left for its decode points, [B, frames, ...] each.
         scene: what the samples are besides their pixels.
     """
@@ -152,12 +152,12 @@ def _encode_point(
     """Bring the named towers to the point, ask the method, apply; what the method wants to remember."""
     target = engine.frame_share(engine.budget.tokens(reference), grid.t, len(keys))
     names = [f"{key}/{frame}" for key in keys for frame in range(grid.t)]
-    views: dict[str, View] = {}
+    views: dict[str, EncodeView] = {}
     for name, after in point.after.items():
         run = runs[name]
         with engine.clock.stage(f"encode.{name}"):
             probe, block = _advance(engine, run, after, point, notes), after - 1
-        views[name] = View(
+        views[name] = EncodeView(
             tokens=run.tokens,
             target=target,
             attention=_tower_attention(probe),
@@ -176,7 +176,7 @@ def _encode_point(
             layers=tuple(step.after[name] for step in engine.points.encode if name in step.after),
             memo=dict(memo),
         )
-    decisions = engine.ask("encode", views, engine.pruner.encode)
+    decisions = engine.ask(views, engine.pruner.encode)
     for name in views:
         run = runs[name]
         if name in decisions:
@@ -192,7 +192,7 @@ def _encode_point(
 
 
 def _scores(engine: Engine, runs: Mapping[str, _TowerRun], batch: int) -> dict[str, Tensor]:
-    """tower -> [B, G] `View.scores`, where there is a fuse point to see them."""
+    """tower -> [B, G] `FuseView.scores`, where there is a fuse point to see them."""
     if engine.points.fuse is None:
         return {}
     with engine.clock.stage("prune"):

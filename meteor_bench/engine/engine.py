@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import torch
 from torch import Tensor
@@ -23,7 +23,8 @@ from meteor_bench.core.tokens import Grid, Tokens
 
 __all__ = ["Engine", "Generators", "Recorder", "default_positions", "seeded"]
 
-Observer = Callable[[str, View], bool]
+Observer = Callable[[View], bool]
+V = TypeVar("V", bound=View)
 Recorder = Callable[[str, int, str, Tokens], None]
 
 
@@ -78,7 +79,7 @@ class Engine:
         positions: "keep" or "renumber"; None takes `default_positions`.
         facts: constants measured by calibration.
         clock: times the stages.
-        observer: called with (kind, view) at every point, kind "encode", "fuse" or "decode"; where it returns True
+        observer: called with the view at every point; where it returns True
             the method is not asked and nothing is pruned. For calibration.
         recorder: called with (kind, point, tower, tokens): what is left after each point, kind "encode" (rows are
             frames) or "decode" (tower "llm"); what leaves each encoder, kind "tower"; what leaves fusion, kind and
@@ -147,12 +148,11 @@ class Engine:
 
     def ask(
         self,
-        kind: str,
-        views: Mapping[str, View],
-        hook: Callable[[Mapping[str, View]], Mapping[str, Decision]],
+        views: Mapping[str, V],
+        hook: Callable[[Mapping[str, V]], Mapping[str, Decision]],
     ) -> Mapping[str, Decision]:
         """The method's decisions, unless the observer holds it back."""
-        if self.observer is not None and any([self.observer(kind, view) for view in views.values()]):
+        if self.observer is not None and any([self.observer(view) for view in views.values()]):
             return {}
         with self.clock.stage("prune"):
             return hook(views)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from meteor_bench.core.apply import apply, concat, densify, rows_of
 from meteor_bench.core.model import VLM, Prompt
-from meteor_bench.core.pruner import Layout, View
+from meteor_bench.core.pruner import FuseView, Layout
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.core.trace import SampleTrace
 from meteor_bench.core.visual_block import arrange
@@ -119,10 +119,10 @@ def _cells(vlm: VLM, grids: Mapping[str, Grid]) -> Mapping[str, Tensor]:
 
 def _fuse_view(
     engine: Engine, vlm: VLM, towered: Towered, tokens: Tokens, tower: str, text: Tensor | None, **more: Any
-) -> View:
+) -> FuseView:
     reference, grids = vlm.reference(towered.grid), {name: t.grid for name, t in towered.tokens.items()}
     rows = (len(towered.keys),)
-    return View(
+    return FuseView(
         tokens=tokens,
         target=torch.full(rows, engine.budget.tokens(reference), device=engine.vlm.device),
         reference=torch.full(rows, reference, device=engine.vlm.device),
@@ -131,7 +131,6 @@ def _fuse_view(
         text=text,
         generators=Generators(engine.seed, towered.keys, f"fuse.{tower}"),
         tower=tower,
-        has_cls=False if tower == "fused" else engine.vlm.towers[tower].has_cls,
         groups={name: t.group for name, t in towered.tokens.items()},
         scores=towered.scores,
         facts=engine.facts,
@@ -147,7 +146,7 @@ def _fuse_independent(
     parts = {name: fusion.project(t, name) for name, t in towered.tokens.items()}
     if engine.points.fuse is not None:
         views = {name: _fuse_view(engine, vlm, towered, t, name, text) for name, t in parts.items()}
-        decisions = engine.ask("fuse", views, engine.pruner.fuse)
+        decisions = engine.ask(views, engine.pruner.fuse)
         with engine.clock.stage("prune"):
             parts = {name: apply(t, decisions[name]) if name in decisions else t for name, t in parts.items()}
     return concat([fusion.place(t, name) for name, t in parts.items()]), counts
@@ -165,9 +164,9 @@ def _fuse_shared(
         tokens = fusion.project(tokens)
     if point is not None:
         with engine.clock.stage("prune"):
-            partials = fusion.partials(aligned) if point.partial else None
+            partials = fusion.partials(aligned) if point.partial else {}
         views = {"fused": _fuse_view(engine, vlm, towered, tokens, "fused", text, partials=partials)}
-        decisions = engine.ask("fuse", views, engine.pruner.fuse)
+        decisions = engine.ask(views, engine.pruner.fuse)
         if "fused" in decisions:
             with engine.clock.stage("prune"):
                 tokens = apply(tokens, decisions["fused"])

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.pruner import Decision, Fact, FusePoint, Points, Pruner, View
+from meteor_bench.core.pruner import Decision, Fact, FusePoint, FuseView, Points, Pruner
 from meteor_bench.methods.shared.helpers import NO_CLIP_TEXT, mean_text, per_tower
 
 if TYPE_CHECKING:
@@ -126,12 +126,12 @@ class CDPruner(Pruner):
         """Before the language model, question known."""
         return Points(fuse=FusePoint(text=True))
 
-    def fuse(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+    def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
         """A diverse and relevant subset of each sequence."""
         return per_tower(views, self._choose)
 
-    def _choose(self, view: View, share: Tensor) -> Decision:
+    def _choose(self, view: FuseView, share: Tensor) -> Decision:
         x = view.tokens.x.double()  # once for both
-        quality = relevance(x, mean_text("cdpruner", view), view.tokens.visual, negate=self.negate)
+        quality = relevance(x, mean_text(view), view.tokens.visual, negate=self.negate)
         keep = greedy_map(x, quality, share, view.tokens.visual).keep
         return Decision(keep=keep, score=quality)

@@ -16,7 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from meteor_bench.core.pruner import Fact, TowerAttention, View
+from meteor_bench.core.pruner import EncodeView, Fact, TowerAttention
 from meteor_bench.methods.shared.selection import AttentionSelector
 
 __all__ = ["CompToken"]
@@ -30,7 +30,7 @@ class CompToken(AttentionSelector):
     title: ClassVar[str] = "comp-token"
     statistic: ClassVar[TowerAttention | None] = "peak"
 
-    def score(self, view: View) -> Tensor:
+    def score(self, view: EncodeView) -> Tensor:
         """The range of each row's visual tokens brought to [0, 1]."""
         raw, visual = super().score(view), view.tokens.visual
         low = raw.masked_fill(~visual, torch.inf).amin(1, keepdim=True)

@@ -15,14 +15,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import ConfigError
-from meteor_bench.core.pruner import Decision, Points, Pruner, Stage, View
+from meteor_bench.core.pruner import (
+    Decision,
+    DecodeView,
+    EncodeView,
+    FuseView,
+    Points,
+    Pruner,
+    Stage,
+    View,
+)
 from meteor_bench.core.tokens import Grid
 from meteor_bench.methods.shared.helpers import round_half_up
 
@@ -31,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Composed", "Part", "compose"]
 
+V = TypeVar("V", bound=View)
 ORDER = ("input", "encode", "fuse", "decode")
 STAGES: tuple[Stage, ...] = ("encode", "fuse", "decode")
 
@@ -144,31 +154,41 @@ class Composed(Pruner):
             return None
         return self.parts[index].pruner.input_grid(vlm, self._budget(index, budget), grid)
 
-    def encode(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+    def encode(self, views: Mapping[str, EncodeView]) -> Mapping[str, Decision]:
         """Ask the encode stage's part."""
         index = self._owner("encode")
         if index is None:
             return {}
         return self.parts[index].pruner.encode({name: self._shown(view, index) for name, view in views.items()})
 
-    def fuse(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+    def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
         """Ask the fuse stage's part."""
         index = self._owner("fuse")
         if index is None:
             return {}
         return self.parts[index].pruner.fuse({name: self._shown(view, index) for name, view in views.items()})
 
-    def decode(self, view: View) -> Decision:
+    def decode(self, view: DecodeView) -> Decision:
         """Ask the decode stage's part."""
         index = self._owner("decode")
         if index is None:
             return Decision(keep=view.tokens.visual)
         return self.parts[index].pruner.decode(self._shown(view, index))
 
-    def observe(self, view: View) -> Mapping[str, Tensor]:
-        """What the part whose stage it is measures."""
-        index = self._owner("decode" if view.tower == "llm" else "encode" if view.layers else "fuse")
-        return {} if index is None else self.parts[index].pruner.observe(self._shown(view, index))
+    def observe_encode(self, view: EncodeView) -> Mapping[str, Tensor]:
+        """What the encode stage's part measures."""
+        index = self._owner("encode")
+        return {} if index is None else self.parts[index].pruner.observe_encode(self._shown(view, index))
+
+    def observe_fuse(self, view: FuseView) -> Mapping[str, Tensor]:
+        """What the fuse stage's part measures."""
+        index = self._owner("fuse")
+        return {} if index is None else self.parts[index].pruner.observe_fuse(self._shown(view, index))
+
+    def observe_decode(self, view: DecodeView) -> Mapping[str, Tensor]:
+        """What the decode stage's part measures."""
+        index = self._owner("decode")
+        return {} if index is None else self.parts[index].pruner.observe_decode(self._shown(view, index))
 
     def fit(self, stage: Stage, observed: Mapping[str, Tensor]) -> Mapping[str, Any]:
         """The facts of the part whose stage it is."""
@@ -182,15 +202,14 @@ class Composed(Pruner):
         power = self.power(index)
         return budget if power == 1.0 else TokenBudget(budget.keep**power)
 
-    def _shown(self, view: View, index: int) -> View:
+    def _shown(self, view: V, index: int) -> V:
         """The view with the part's own target."""
         power = self.power(index)
         if power == 1.0:
             return view
-        assert view.reference is not None
         keep = view.keep**power
         target = torch.maximum(round_half_up(view.reference.double() * keep), view.target)
-        return replace(view, target=target, keep=keep)
+        return view.changed(target=target, keep=keep)
 
 
 def compose(parts: Sequence[Part]) -> Composed:

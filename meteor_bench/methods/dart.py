@@ -23,7 +23,7 @@ from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import ConfigError, UnsupportedError
-from meteor_bench.core.pruner import Decision, DecodePoint, Fact, Points, Pruner, View, keep_top
+from meteor_bench.core.pruner import Decision, DecodePoint, DecodeView, Fact, Points, Pruner, keep_top
 from meteor_bench.methods.shared.helpers import unit
 
 if TYPE_CHECKING:
@@ -62,10 +62,8 @@ class Dart(Pruner):
             )
         return Points(decode=(DecodePoint(before=self.layer, keys=True, normed=True),))
 
-    def decode(self, view: View) -> Decision:
+    def decode(self, view: DecodeView) -> Decision:
         """Pivots, and what is least like them."""
-        assert view.keys is not None and view.text is not None
-        assert view.text_keys is not None and view.text_valid is not None
         visual = view.tokens.visual
         target = torch.minimum(view.target, visual.sum(1))
         places, first = _largest(view.keys, visual, self.image_pivots)  # [B, P]

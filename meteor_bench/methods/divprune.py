@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.pruner import Decision, Fact, FusePoint, Points, Pruner, View
+from meteor_bench.core.pruner import Decision, Fact, FusePoint, FuseView, Points, Pruner
 from meteor_bench.methods.shared.helpers import per_tower, unit
 
 if TYPE_CHECKING:
@@ -72,9 +72,9 @@ class DivPrune(Pruner):
         """Before the language model."""
         return Points(fuse=FusePoint())
 
-    def fuse(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+    def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
         """A diverse subset of each sequence."""
         return per_tower(views, self._choose)
 
-    def _choose(self, view: View, share: Tensor) -> Decision:
+    def _choose(self, view: FuseView, share: Tensor) -> Decision:
         return Decision(keep=farthest(view.tokens.x, share, view.tokens.visual))

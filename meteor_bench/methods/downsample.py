@@ -17,7 +17,7 @@ from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import UnsupportedError
-from meteor_bench.core.pruner import Decision, Fact, FusePoint, Points, Pruner, View
+from meteor_bench.core.pruner import Decision, Fact, FusePoint, FuseView, Points, Pruner
 from meteor_bench.core.tokens import Grid
 from meteor_bench.methods.shared.helpers import per_tower, strided
 
@@ -56,11 +56,11 @@ class Downsample(Pruner):
         enough = (smaller for _, _, smaller in sorted(candidates) if _count(vlm, smaller, grid) >= target)
         return next(enough, None)
 
-    def fuse(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+    def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
         """Trim to the budget."""
         return per_tower(views, self._trim)
 
-    def _trim(self, view: View, share: Tensor) -> Decision:
+    def _trim(self, view: FuseView, share: Tensor) -> Decision:
         return Decision(keep=strided(view.tokens.visual, share))
 
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import UnsupportedError
-from meteor_bench.core.pruner import Decision, Fact, Points, View
+from meteor_bench.core.pruner import Decision, EncodeView, Fact, Points, View
 from meteor_bench.methods.comp_token import CompToken
 from meteor_bench.methods.fastervlm import FasterVLM
 from meteor_bench.methods.shared.adaptive import AdaptiveSelector
@@ -96,7 +96,7 @@ class EAdaPrune(AdaptiveSelector):
         except UnsupportedError as error:
             raise UnsupportedError(f"e-adaprune with base={self.base}: {error}") from None
 
-    def score(self, view: View) -> Tensor:
+    def score(self, view: EncodeView) -> Tensor:
         """The base selector's."""
         return self.selector.score(view)
 

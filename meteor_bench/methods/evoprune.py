@@ -37,7 +37,7 @@ from torch import Tensor
 
 from meteor_bench.core.apply import take_rows
 from meteor_bench.core.errors import ConfigError
-from meteor_bench.core.pruner import EncodePoint, Fact, View, keep_top
+from meteor_bench.core.pruner import EncodePoint, EncodeView, Fact, keep_top
 from meteor_bench.methods.shared.helpers import unit
 from meteor_bench.methods.shared.merging import InsideMerger
 
@@ -79,9 +79,9 @@ class EvoPrune(InsideMerger):
         """Attention received in the block."""
         return EncodePoint(after=after, inside=True, attention="received" if self.attention else None)
 
-    def pair(self, view: View, x: Tensor, visual: Tensor, r: Tensor, final: Tensor | None) -> Tensor:
+    def pair(self, view: EncodeView | None, x: Tensor, visual: Tensor, r: Tensor, final: Tensor | None) -> Tensor:
         """Even tokens to odd ones by the score; protected ones as a last resort in the last merge layer."""
-        attention = view.attention if self.attention and final is not None else None
+        attention = view.attention if self.attention and view is not None else None
         count = visual.sum(1)
         # Visual tokens first, in order; their places 0, 2, 4, … are a, places 1, 3, 5, … are b.
         order = (~visual).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(count.max())]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import ConfigError, UnsupportedError
-from meteor_bench.core.pruner import Decision, DecodePoint, Fact, Points, Pruner, View, keep_top
+from meteor_bench.core.pruner import Decision, DecodePoint, DecodeView, Fact, Points, Pruner, keep_top
 
 if TYPE_CHECKING:
     from meteor_bench.core.model import VLM
@@ -44,8 +44,7 @@ class FastV(Pruner):
             )
         return Points(decode=(DecodePoint(before=self.layer, attention="last"),))
 
-    def decode(self, view: View) -> Decision:
+    def decode(self, view: DecodeView) -> Decision:
         """The tokens that the last prompt token attends to most."""
-        assert view.attention is not None
         score = view.attention.float().mean(1)[:, 0]  # [B, H, 1, N] -> [B, N]
         return Decision(keep=keep_top(score, view.target, view.tokens.visual), score=score)

@@ -36,7 +36,18 @@ from torch.nn.functional import interpolate
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import BudgetError, ConfigError, UnsupportedError
-from meteor_bench.core.pruner import Decision, DecodePoint, EncodePoint, Fact, Points, Pruner, Stage, View, keep_top
+from meteor_bench.core.pruner import (
+    Decision,
+    DecodePoint,
+    DecodeView,
+    EncodePoint,
+    EncodeView,
+    Fact,
+    Points,
+    Pruner,
+    Stage,
+    keep_top,
+)
 from meteor_bench.core.tokens import Grid
 from meteor_bench.methods.shared.helpers import unit
 
@@ -109,12 +120,12 @@ class MustDrop(Pruner):
 
     # ------------------------------------------------------------ encoders
 
-    def encode(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+    def encode(self, views: Mapping[str, EncodeView]) -> Mapping[str, Decision]:
         """Merge windows, then choose key tokens."""
         step = self._merge if next(iter(views.values())).point == 0 else self._mark
         return {name: step(view) for name, view in views.items()}
 
-    def _merge(self, view: View) -> Decision:
+    def _merge(self, view: EncodeView) -> Decision:
         tokens = view.tokens
         visual, n = tokens.visual, tokens.x.shape[1]
         which, count = windows(tokens.origin.clamp(min=0), tokens.grid, self.window)
@@ -138,8 +149,7 @@ class MustDrop(Pruner):
         into = torch.where(merged, first.gather(1, which), own)
         return Decision(keep=visual & (into == own), merge_into=into.masked_fill(~visual, -1))
 
-    def _mark(self, view: View) -> Decision:
-        assert view.attention is not None and view.reference is not None and view.layout is not None
+    def _mark(self, view: EncodeView) -> Decision:
         visual, grids = view.tokens.visual, view.layout.grids
         n = grids[view.tower].n
         if view.layout.fusion == "independent":
@@ -149,6 +159,8 @@ class MustDrop(Pruner):
             share = n / max(grid.n for grid in grids.values()) / sequence
         limit = torch.floor(0.75 * share * view.target.double()).long()
         k = torch.minimum(torch.ceil(self.key_share * visual.sum(1).double() - 1e-9).long(), limit)
+        if view.attention is None:
+            raise UnsupportedError(f"mustdrop ranks by attention, which tower '{view.tower}' has none of")
         keys = keep_top(view.attention, k, visual)
         cells = torch.zeros(len(keys), n + 1, dtype=torch.bool, device=keys.device)
         cells = cells.scatter(1, torch.where(visual, view.tokens.origin, n), keys)[:, :n]
@@ -156,7 +168,7 @@ class MustDrop(Pruner):
 
     # ------------------------------------------------------------ language model
 
-    def decode(self, view: View) -> Decision:
+    def decode(self, view: DecodeView) -> Decision:
         """Drop what no text token looks at."""
         critical = self._critical(view)
         scale = view.facts.get(f"{SCALE}{view.point}")
@@ -164,9 +176,8 @@ class MustDrop(Pruner):
             raise ConfigError("mustdrop: the thresholds' factors are not measured; calibrate first")
         return Decision(keep=view.tokens.visual & (critical >= float(scale)), score=critical)
 
-    def _critical(self, view: View) -> Tensor:
+    def _critical(self, view: DecodeView) -> Tensor:
         """[B, N] float64, the factor on g and t above which a token is dropped; infinite for key tokens."""
-        assert view.attention is not None and view.text_valid is not None
         visual = view.tokens.visual
         a = view.attention.double().mean(1)  # [B, T, N]
         a = a.masked_fill(~(visual[:, None] & view.text_valid[..., None]), 0.0)
@@ -175,9 +186,8 @@ class MustDrop(Pruner):
         critical = torch.maximum(share, a.amax(1) / self.single)
         return critical.masked_fill(self._keys(view), torch.inf)
 
-    def _keys(self, view: View) -> Tensor:
+    def _keys(self, view: DecodeView) -> Tensor:
         """[B, N] bool, key tokens, from what `encode` left per cell of each encoder's grid."""
-        assert view.layout is not None
         full = view.tokens.grid
         rows, device = len(view.tokens.x), view.tokens.x.device
         if view.layout.fusion == "independent":
@@ -200,7 +210,7 @@ class MustDrop(Pruner):
 
     # ------------------------------------------------------------ calibration
 
-    def observe(self, view: View) -> Mapping[str, Tensor]:
+    def observe_decode(self, view: DecodeView) -> Mapping[str, Tensor]:
         """The critical factors of all tokens, and the count wanted."""
         n, power = view.tokens.grid.n, (view.point + 1) / len(view.layers)
         wanted = n * (view.target.double() / n).clamp(max=1) ** power

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import UnsupportedError
-from meteor_bench.core.pruner import Decision, EncodePoint, Fact, Points, TowerAttention, View
+from meteor_bench.core.pruner import Decision, EncodePoint, EncodeView, Fact, Points, TowerAttention
 from meteor_bench.methods.shared.helpers import frame_shares
 from meteor_bench.methods.shared.selection import AttentionSelector
 from meteor_bench.methods.shared.slots import SlotPruner, SlotTower, feature_block, load_slots, read_towers
@@ -171,12 +171,11 @@ class BoundOCVTP(_Base):
             )
         return replace(found, encode=(EncodePoint(after=after), end))
 
-    def encode(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+    def encode(self, views: Mapping[str, EncodeView]) -> Mapping[str, Decision]:
         """Let the slots take their tokens at the inner layers, choose at the outputs."""
         first = next(iter(views.values()))
         if first.point == 1:
             return super().encode(views)
-        assert first.layout is not None
         pruners = load_slots(self.folder, self.digest, self.towers, str(first.tokens.x.device))
         share = dict.fromkeys(views, first.target) if first.layout.fusion == "shared" else frame_shares(first)
         decisions = {}
@@ -187,7 +186,7 @@ class BoundOCVTP(_Base):
             decisions[name] = Decision(keep=visual, memo=memo)
         return decisions
 
-    def score(self, view: View) -> Tensor:
+    def score(self, view: EncodeView) -> Tensor:
         """Tokens that a slot took, then the others by the attention they receive."""
         visual = view.tokens.visual
         fill = super().score(view).masked_fill(~visual, 0.0)

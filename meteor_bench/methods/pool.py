@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.pruner import Decision, Fact, FusePoint, Points, Pruner, View
+from meteor_bench.core.pruner import Decision, Fact, FusePoint, FuseView, Points, Pruner
 from meteor_bench.core.tokens import Grid
 from meteor_bench.methods.shared.helpers import per_tower, rank_of, round_half_up
 
@@ -65,11 +65,11 @@ class Pool(Pruner):
         """Before the language model."""
         return Points(fuse=FusePoint())
 
-    def fuse(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+    def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
         """Cells of each sequence's grid."""
         return per_tower(views, self._merge)
 
-    def _merge(self, view: View, share: Tensor) -> Decision:
+    def _merge(self, view: FuseView, share: Tensor) -> Decision:
         tokens, n = view.tokens, view.tokens.x.shape[1]
         visual, count = tokens.visual, tokens.counts()
         share = torch.minimum(share, count)

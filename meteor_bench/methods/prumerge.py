@@ -127,7 +127,7 @@ class PruMerge(AdaptiveSelector):
         n = visual.shape[1]
         own = torch.arange(n, device=row.device)
         itself = row[..., None] == own  # [B, K, N]
-        v = unit(view.tokens.x if view.keys is None else view.keys)
+        v = unit(view.compared)
         near = v.gather(1, row[..., None].expand(-1, -1, v.shape[-1])) @ v.transpose(1, 2)
         near = near.masked_fill(itself | ~visual[:, None], -torch.inf)
         best = near.topk(min(self.neighbours, n), dim=2)

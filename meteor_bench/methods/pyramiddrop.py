@@ -24,7 +24,7 @@ import torch
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import ConfigError
-from meteor_bench.core.pruner import Decision, DecodePoint, Fact, Points, Pruner, View, keep_top
+from meteor_bench.core.pruner import Decision, DecodePoint, DecodeView, Fact, Points, Pruner, keep_top
 from meteor_bench.methods.shared.helpers import depth_points
 
 if TYPE_CHECKING:
@@ -53,9 +53,8 @@ class PyramidDrop(Pruner):
         layers = depth_points("pyramiddrop", vlm, shares)
         return Points(decode=tuple(DecodePoint(before=layer, attention="last", peek=True) for layer in layers))
 
-    def decode(self, view: View) -> Decision:
+    def decode(self, view: DecodeView) -> Decision:
         """The tokens that the last prompt token will attend to most."""
-        assert view.attention is not None
         score = view.attention.float().mean(1)[:, 0]  # [B, H, 1, N] -> [B, N]
         n, power = view.tokens.grid.n, (view.point + 1) / len(view.layers)
         share = torch.floor(n * (view.target.double() / n) ** power + 1e-9).long()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.pruner import Decision, Fact, FusePoint, Points, Pruner, View, keep_top
+from meteor_bench.core.pruner import Decision, Fact, FusePoint, FuseView, Points, Pruner, keep_top
 from meteor_bench.methods.shared.helpers import noise, per_tower
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ class Random(Pruner):
         """Before the language model."""
         return Points(fuse=FusePoint())
 
-    def fuse(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+    def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
         """The k highest of as many random numbers."""
         return per_tower(views, self._choose)
 
-    def _choose(self, view: View, share: Tensor) -> Decision:
+    def _choose(self, view: FuseView, share: Tensor) -> Decision:
         score = noise(view)
         return Decision(keep=keep_top(score, share, view.tokens.visual), score=score)

@@ -37,7 +37,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.pruner import Decision, DecodePoint, Fact, Points, Pruner, View, keep_top
+from meteor_bench.core.pruner import Decision, DecodePoint, DecodeView, Fact, Points, Pruner, keep_top
 from meteor_bench.methods.shared.helpers import check_choice, depth_points
 
 if TYPE_CHECKING:
@@ -153,9 +153,8 @@ class SparseVLM(Pruner):
         stops = (DecodePoint(before=layer, attention="text", rope=rope) for layer in layers)
         return Points(decode=(DecodePoint(before=0), *stops))
 
-    def decode(self, view: View) -> Decision:
+    def decode(self, view: DecodeView) -> Decision:
         """Choose the raters first, then what they look at."""
-        assert view.text is not None and view.text_valid is not None
         visual = view.tokens.visual
         if view.point == 0:
             chosen = raters(view.tokens.x, visual, view.text, view.text_valid)
@@ -169,12 +168,10 @@ class SparseVLM(Pruner):
             return Decision(keep=keep_top(score, total, visual), score=score)
         return _recycled(view, score, total)
 
-    def _score(self, view: View, chosen: Tensor) -> Tensor:
+    def _score(self, view: DecodeView, chosen: Tensor) -> Tensor:
         """[B, N] attention of the raters."""
-        assert view.attention is not None
         a = view.attention.float() * chosen[:, None, :, None]  # [B, H, T, N]
         if self.version == "v2":
-            assert view.rope is not None
             words = torch.arange(a.shape[2], device=a.device)[None, :, None]
             distance = view.tokens.grid.n + words - view.tokens.origin.clamp(min=0)[:, None]  # [B, T, N]
             bias = view.rope.clamp(min=0.05 * float(view.rope[0]))
@@ -192,7 +189,7 @@ def _means(dropped: Tensor, most: Tensor) -> Tensor:
     return torch.where(dropped > 0, torch.minimum(recycled // 10 + 1, most), 0)
 
 
-def _recycled(view: View, score: Tensor, total: Tensor) -> Decision:
+def _recycled(view: DecodeView, score: Tensor, total: Tensor) -> Decision:
     """Keep the best, append means of the best of the rest; ``total`` [B] tokens in all."""
     visual, n = view.tokens.visual, view.tokens.x.shape[1]
     count, most = visual.sum(1), total // 2

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.errors import ConfigError
-from meteor_bench.core.pruner import Fact, View
+from meteor_bench.core.pruner import EncodeView, Fact
 from meteor_bench.methods.shared.selection import Selector
 
 __all__ = ["SVDPrune", "leverage"]
@@ -63,6 +63,6 @@ class SVDPrune(Selector):
         if not 0 < self.energy <= 1:
             raise ConfigError(f"svdprune: energy={self.energy} is outside (0, 1]")
 
-    def score(self, view: View) -> Tensor:
+    def score(self, view: EncodeView) -> Tensor:
         """Leverage of the tower's features."""
         return leverage(view.tokens.x, view.tokens.visual, self.energy)

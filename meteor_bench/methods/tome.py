@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import take_rows
-from meteor_bench.core.pruner import EncodePoint, Fact, View, keep_top
+from meteor_bench.core.pruner import EncodePoint, EncodeView, Fact, keep_top
 from meteor_bench.methods.shared.helpers import unit
 from meteor_bench.methods.shared.merging import InsideMerger
 
@@ -45,9 +45,9 @@ class ToMe(InsideMerger):
         """The block's keys."""
         return EncodePoint(after=after, inside=True, keys=True)
 
-    def pair(self, view: View, x: Tensor, visual: Tensor, r: Tensor, final: Tensor | None) -> Tensor:
+    def pair(self, view: EncodeView | None, x: Tensor, visual: Tensor, r: Tensor, final: Tensor | None) -> Tensor:
         """The r best edges from even to odd places."""
-        metric = view.keys if final is not None and view.keys is not None else x
+        metric = x if view is None or view.keys is None else view.keys
         rows, n, _ = metric.shape
         own = torch.arange(n, device=x.device).expand(rows, n)
         if final is None:  # at an output the sequence has holes: what takes part comes first

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.pruner import Decision, Fact, FusePoint, Points, Pruner, View, keep_top
+from meteor_bench.core.pruner import Decision, Fact, FusePoint, FuseView, Points, Pruner, keep_top
 from meteor_bench.methods.shared.helpers import NO_CLIP_TEXT, mean_text, per_tower
 
 if TYPE_CHECKING:
@@ -54,13 +54,13 @@ class Trim(Pruner):
         """Before the language model, question known."""
         return Points(fuse=FusePoint(text=True))
 
-    def fuse(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+    def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
         """The best of each sequence, and the mean of the rest."""
         return per_tower(views, self._choose)
 
-    def _choose(self, view: View, share: Tensor) -> Decision:
+    def _choose(self, view: FuseView, share: Tensor) -> Decision:
         visual = view.tokens.visual
-        similarity = torch.einsum("bnd,bd->bn", view.tokens.x.float(), mean_text("trim", view).float())
+        similarity = torch.einsum("bnd,bd->bn", view.tokens.x.float(), mean_text(view).float())
         similarity = (-similarity if self.negate else similarity).masked_fill(~visual, -torch.inf)
         # The softmax changes no rank; scores are compared before it, where it has not yet rounded them to zero.
         keep = keep_top(similarity, share, visual)

@@ -55,7 +55,7 @@ class VisionZip(AttentionSelector):
         step = (rest.sum(1) // few.clamp(min=1)).clamp(min=1)[:, None]
         place = rank_of(rest)
         target = rest & (place % step == 0) & (place // step < few[:, None])
-        v = unit(view.tokens.x if view.keys is None else view.keys)
+        v = unit(view.compared)
         likeness = (v @ v.transpose(1, 2)).masked_fill(~target[:, None], -torch.inf)  # [R, N, N]
         joins = rest & ~target & (few > 0)[:, None]
         into = torch.full_like(place, -1)

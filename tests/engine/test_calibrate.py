@@ -26,8 +26,10 @@ class Counting(Pruner):
     def points(self, vlm: VLM, budget: TokenBudget) -> Points:
         return Points(fuse=FusePoint(), decode=(DecodePoint(before=1),))
 
-    def observe(self, view: View) -> Mapping[str, Tensor]:
+    def observe_fuse(self, view: View) -> Mapping[str, Tensor]:
         return {"first": view.tokens.x[:, 0, 0], "count": view.tokens.counts()}
+
+    observe_decode = observe_fuse
 
     def fit(self, stage: Stage, observed: Mapping[str, Tensor]) -> Mapping[str, Any]:
         return {stage: {name: values.tolist() for name, values in observed.items()}}

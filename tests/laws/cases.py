@@ -174,8 +174,10 @@ class Recorder(Decoder):
         self.cached.setdefault(index, []).append(cache.width(index))  # type: ignore[attr-defined]
         return out
 
-    def peek(self, index: int, h: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, probe: Any) -> None:
-        self.inner.peek(index, h, rotary, mask, probe)
+    def peek(
+        self, index: int, h: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, probe: Any, scratch: KVCache
+    ) -> None:
+        self.inner.peek(index, h, rotary, mask, probe, scratch)
 
     def norm(self, h: Tensor) -> Tensor:
         return self.inner.norm(h)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from meteor_bench.core.errors import ConfigError
+from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.tokens import Grid
 from meteor_bench.methods.cdpruner import CDPruner, greedy_map, relevance
 from tests.methods.views import ragged, view, visual_indices
@@ -94,5 +94,5 @@ def test_a_row_does_not_depend_on_its_batch_or_the_other_questions_length() -> N
 
 
 def test_the_question_is_needed() -> None:
-    with pytest.raises(ConfigError, match="cdpruner needs the question"):
-        CDPruner().fuse({"t": view(ragged([36], GRID), 5)})
+    with pytest.raises(UnsupportedError, match=r"FuseView.text was not asked for here: say FusePoint\(text=True\)"):
+        CDPruner().fuse({"t": view(ragged([36], GRID), 5, kind="fuse")})

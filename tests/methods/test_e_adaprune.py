@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -49,7 +48,9 @@ def test_the_budget_is_the_rank_that_holds_the_energy(dim: int, cls: bool) -> No
 
 def fitted(method: EAdaPrune, seen: View) -> Mapping[str, Any]:
     """What is measured where each row's image has one question."""
-    return method.fit("encode", {**method.observe(seen), "requests": torch.ones(len(seen.target), dtype=torch.long)})
+    return method.fit(
+        "encode", {**method.observe_encode(seen), "requests": torch.ones(len(seen.target), dtype=torch.long)}
+    )
 
 
 @pytest.mark.parametrize("base", list(BASES))
@@ -59,7 +60,7 @@ def test_any_base_meets_the_budget_on_average(base: str) -> None:
     for target in (4, 15, 32, 64):
         seen = view(tokens, target)
         facts = fitted(method, seen)
-        counts = apply(tokens, method.encode({"t": replace(seen, facts=facts)})["t"]).counts()
+        counts = apply(tokens, method.encode({"t": seen.changed(facts=facts)})["t"]).counts()
         assert abs(float(counts.double().mean()) - target) <= 0.5
         assert facts["e-adaprune.calibrated"]["mean"] == float(counts.double().mean())
 
@@ -72,7 +73,7 @@ def test_simple_images_get_fewer_tokens() -> None:
     tokens = Tokens.dense(torch.cat([simple, rich]), Grid(1, 8, 8))
     method, seen = EAdaPrune(), view(tokens, 20)
     facts = fitted(method, seen)
-    few, many = method.encode({"t": replace(seen, facts=facts)})["t"].keep.sum(1).tolist()
+    few, many = method.encode({"t": seen.changed(facts=facts)})["t"].keep.sum(1).tolist()
     assert few + many == 40 and few < 5
 
 

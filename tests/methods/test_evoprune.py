@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -61,7 +60,7 @@ def reference_round(method: EvoPrune, x: Tensor, r: int, attention: list[float] 
 
 def inside_view(tokens: Tokens, target: int, layer: int, seed: int = 0, **more: object) -> View:
     seen = view(tokens, target, seed=seed, layout=ALONE, **more)
-    return replace(seen, inside=True, layer=layer, layers=(1, 3, 4))
+    return seen.changed(inside=True, layer=layer, layers=(1, 3, 4))
 
 
 def merges(method: EvoPrune, seen: View) -> list[dict[int, int]]:

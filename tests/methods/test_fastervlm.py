@@ -69,7 +69,7 @@ def fused(frames: int, target: int, seed: int = 0) -> View:
     scores = {n: (10.0**i) * torch.rand(2, grid.n, generator=g) - i for i, (n, grid) in enumerate(grids.items())}
     tokens = Tokens.dense(clustered(2, grids["a"].n, 6, seed), grids["a"])
     layout = Layout("shared", grids, {"a": 4, "b": 0, "c": 3})
-    return view(tokens, target, tower="fused", layout=layout, scores=scores, attention=None)
+    return view(tokens, target, tower="fused", layout=layout, scores=scores)
 
 
 def on_common_grid(score: Tensor, side: int) -> list[list[float]]:
@@ -103,7 +103,7 @@ def test_on_a_shared_grid_scores_are_brought_to_one_range_and_averaged(frames: i
 def test_scores_of_dropped_cells_count_as_the_lowest() -> None:
     seen = fused(1, 3)
     scores = {"a": torch.tensor([[-torch.inf, 3.0, 2.0, 1.0] * 4]).expand(2, -1)}
-    seen = View(**{**vars(seen), "scores": scores})
+    seen = seen.changed(scores=scores)
     keep = FasterVLM().fuse({"fused": seen})["fused"].keep
     assert keep[0].nonzero()[:, 0].tolist() == [1, 5, 9]
 

@@ -67,7 +67,7 @@ def test_redundancy_is_the_double_sum() -> None:
 def test_stage2_keeps_the_lowest_by_brute_force() -> None:
     method = Meteor(stages=("fuse",))
     tokens = {n: ragged([g.n, g.n - 3], g, seed=s) for s, (n, g) in enumerate(GRIDS.items())}
-    views = {n: view(t, [20, 31], tower=n, layout=LAYOUT) for n, t in tokens.items()}
+    views = {n: view(t, [20, 31], tower=n, layout=LAYOUT, kind="fuse") for n, t in tokens.items()}
     decisions = method.fuse(views)
     r = redundancy({n: t.x for n, t in tokens.items()}, {n: t.visual for n, t in tokens.items()})
     for b, k in enumerate([20, 31]):
@@ -78,7 +78,11 @@ def test_stage2_keeps_the_lowest_by_brute_force() -> None:
 
 
 def test_stage2_count_follows_the_schedule_when_stage3_comes() -> None:
-    views = tower_views(0, 0.25, {"a": [64] * 2, "b": [64] * 2, "c": [16] * 2}, {})
+    tokens = {n: ragged([grid.n] * 2, grid, seed=i) for i, (n, grid) in enumerate(GRIDS.items())}
+    views = {
+        n: view(t, 16, tower=n, layout=LAYOUT, kind="fuse", keep=0.25, reference=torch.full((2,), 64))
+        for n, t in tokens.items()
+    }
     kept = {s: sum(int(d.keep[0].sum()) for d in Meteor(stages=s).fuse(views).values()) for s in [("fuse",)]}
     assert kept[("fuse",)] == 16
     both = Meteor(stages=("fuse", "decode")).fuse(views)
@@ -89,7 +93,7 @@ def test_stage2_count_follows_the_schedule_when_stage3_comes() -> None:
 @pytest.mark.parametrize("allocation", ["global", "tower"])
 def test_stage2_ablations_are_exact(fusion: str, allocation: str) -> None:
     tokens = {n: ragged([g.n, g.n - 3], g, seed=s) for s, (n, g) in enumerate(GRIDS.items())}
-    views = {n: view(t, [20, 31], tower=n, layout=LAYOUT) for n, t in tokens.items()}
+    views = {n: view(t, [20, 31], tower=n, layout=LAYOUT, kind="fuse") for n, t in tokens.items()}
     method = Meteor(stages=("fuse",), fusion=fusion, allocation=allocation)  # type: ignore[arg-type]
     decisions = method.fuse(views)
     assert sum(d.keep.sum(1) for d in decisions.values()).tolist() == [20, 31]  # type: ignore[union-attr]
@@ -233,7 +237,7 @@ def test_stage3_fixed(heads: str, count: int) -> None:
 
 
 def test_stage3_adaptive_counts() -> None:
-    seen = replace(stage3_views([8, 8, 8]), facts={"meteor.lambda": 12.0})
+    seen = stage3_views([8, 8, 8]).changed(facts={"meteor.lambda": 12.0})
     keep = Meteor().decode(seen).keep
     for row in range(3):
         score, mass = reference_stage3(seen, row, 2)
@@ -277,14 +281,14 @@ def test_calibration_measures_what_is_needed_and_fits_it() -> None:
     assert not Meteor().exact and Meteor(stage3="fixed").exact and Meteor(stages=("encode", "fuse")).exact
 
     seen = stage3_views([8, 8, 8])
-    observed = Meteor().observe(seen)
+    observed = Meteor().observe_decode(seen)
     facts = Meteor().fit("decode", observed)
     assert facts["meteor.calibrated"]["mean"] == pytest.approx(8, abs=1)
-    kept = Meteor().decode(replace(seen, facts=facts)).keep.sum(1)
+    kept = Meteor().decode(seen.changed(facts=facts)).keep.sum(1)
     assert float(kept.double().mean()) == facts["meteor.calibrated"]["mean"]
 
     views = tower_views(1, 0.5, {"a": [64, 64], "b": [64, 64], "c": [16, 16]}, {})
-    observed = {k: v for name in views for k, v in Meteor().observe(views[name]).items()}
+    observed = {k: v for name in views for k, v in Meteor().observe_encode(views[name]).items()}
     shifted = {k.replace("rank.1.", "rank.0."): v for k, v in observed.items()}
     ranks = Meteor().fit("encode", {**observed, **shifted})["meteor.ranks"]
     assert [set(r) for r in ranks] == [{"a", "b", "c"}] * 2 and all(v > 0 for r in ranks for v in r.values())
@@ -351,5 +355,5 @@ def test_what_yaml_gives_is_taken() -> None:
 
 def test_the_schedule_is_the_papers_flow_at_the_papers_budget() -> None:
     """1024 tokens: 576 after stage 2 and 242 after stage 3."""
-    seen = replace(view(ragged([4], Grid(1, 2, 2)), 242), reference=torch.tensor([1024]), keep=242 / 1024, facts={})
+    seen = view(ragged([4], Grid(1, 2, 2)), 242, kind="fuse").changed(reference=torch.tensor([1024]), keep=242 / 1024)
     assert abs(int(Meteor()._stage2_count(seen)) - 576) <= 2

@@ -139,16 +139,16 @@ def test_key_tokens_always_stay_and_the_mean_meets_the_budget() -> None:
     method = MustDrop()
     for point, wanted in ((0, 28.0), (1, 14.0)):
         v = inner([56, 56, 50], 5, point=point)
-        facts = method.fit("decode", method.observe(v))
-        counts = method.decode(replace(v, facts=facts)).keep.sum(1)
+        facts = method.fit("decode", method.observe_decode(v))
+        counts = method.decode(v.changed(facts=facts)).keep.sum(1)
         assert float(counts.double().mean()) == pytest.approx(wanted, abs=0.5)
         assert ("mustdrop.calibrated" in facts) == (point == 1)
     none = method.decode(inner([56, 56, 56], 5, scale=1e9))
     keys = v.memo["mustdrop.keys.a"].flatten(1).sum(1)
     assert torch.equal(none.keep.sum(1), keys)
     with pytest.raises(BudgetError, match="mustdrop keeps .* key tokens"):
-        crowded = replace(inner([56, 56, 56], 5, target=2, point=1), memo={"mustdrop.keys.a": torch.ones(3, 2, 16) > 0})
-        method.fit("decode", method.observe(crowded))
+        crowded = inner([56, 56, 56], 5, target=2, point=1).changed(memo={"mustdrop.keys.a": torch.ones(3, 2, 16) > 0})
+        method.fit("decode", method.observe_decode(crowded))
     with pytest.raises(ConfigError, match="mustdrop.*calibrate first"):
         method.decode(inner([56, 56, 56], 5))
 

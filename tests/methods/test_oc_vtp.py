@@ -109,7 +109,7 @@ def decide(method: BoundOCVTP, inner: View, end: View) -> Tensor:
     """[R, N] what stays after both points of one tower."""
     left = method.encode({inner.tower: inner})[inner.tower]
     assert torch.equal(left.keep, inner.tokens.visual)
-    after = View(**{**vars(end), "point": 1, "memo": left.memo})
+    after = end.changed(point=1, memo=left.memo)
     return method.encode({inner.tower: after})[inner.tower].keep
 
 
@@ -146,7 +146,7 @@ def test_exact_counts_and_rows_that_do_not_depend_on_each_other(target: int) -> 
         alone = rows_of(tokens, torch.tensor([b]))
         assert inner.attention is not None
         one = view(alone, [int(inner.target[b])], attention=inner.attention[b : b + 1])
-        one = View(**{**vars(one), "generators": (torch.Generator().manual_seed(b),)})
+        one = one.changed(generators=(torch.Generator().manual_seed(b),))
         assert torch.equal(decide(METHOD, one, one)[0], keep[b])
 
 
@@ -171,7 +171,7 @@ def test_several_encoders_on_one_grid_propose_each_with_its_own_slots() -> None:
     views = {n: view(ragged([g.n], g, dim=DIM, seed=1), 6, tower=n, layout=layout) for n, g in grids.items()}
     memo = {k: v for d in method.encode(views).values() for k, v in d.memo.items()}
     assert memo["oc-vtp.a"].sum() <= 6 and not memo["oc-vtp.b"].any()  # 4 tokens, 6 slots: nothing to choose
-    ends = {n: View(**{**vars(v), "point": 1, "memo": memo}) for n, v in views.items()}
+    ends = {n: v.changed(point=1, memo=memo) for n, v in views.items()}
     decisions = method.encode(ends)
     score = {n: decisions[n].score for n in grids}
     assert all(bool(d.keep.all()) for d in decisions.values())  # chosen where they meet

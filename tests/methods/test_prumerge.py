@@ -112,7 +112,7 @@ def test_the_calibrated_number_of_samples_for_an_outlier(side: int, each: float)
 
 
 def facts_of(method: PruMerge, views: list[View]) -> Mapping[str, Any]:
-    seen = [{**method.observe(v), "requests": torch.ones(len(v.target), dtype=torch.long)} for v in views]
+    seen = [{**method.observe_encode(v), "requests": torch.ones(len(v.target), dtype=torch.long)} for v in views]
     return method.fit("encode", {name: torch.cat([s[name] for s in seen]) for name in seen[0]})
 
 
@@ -122,7 +122,7 @@ def test_the_calibrated_threshold_meets_the_budget_on_average(method: PruMerge) 
         tokens = Tokens.dense(clustered(12, 65, 6, 3), Grid(1, 8, 8), specials=1)
         seen = view(tokens, target, attention=attention_for(tokens, 1))
         facts = facts_of(method, [seen])
-        out = apply(tokens, method.encode({"t": View(**{**vars(seen), "facts": facts})})["t"])
+        out = apply(tokens, method.encode({"t": seen.changed(facts=facts)})["t"])
         mean = float(out.counts().double().mean())
         assert abs(mean - target) <= 0.5
         assert facts[f"{method.title}.calibrated"]["mean"] == mean

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -42,7 +41,7 @@ def test_published_shares_and_exact_budgets() -> None:
         side = int(n**0.5)
         tokens = ragged([n], Grid(1, side, side), dim=2)
         v = view(tokens, target, attention=torch.rand(1, 1, 1, n), layers=(8, 16, 24))
-        return [int(PyramidDrop().decode(replace(v, point=i)).keep.sum()) for i in range(3)]
+        return [int(PyramidDrop().decode(v.changed(point=i)).keep.sum()) for i in range(3)]
 
     assert counts(576, 72) == [288, 144, 72] and counts(256, 32) == [128, 64, 32]
     for n in (256, 576):
@@ -72,7 +71,7 @@ def test_the_next_layers_attention_is_the_librarys() -> None:
     vlm, asked = tiny.build("single"), tiny.requests(3)
     seen: list[View] = []
     engine = Engine(vlm, PyramidDrop(), TokenBudget(0.3))
-    engine.observer = lambda kind, v: seen.append(v) or False  # type: ignore[func-returns-value]
+    engine.observer = lambda v: seen.append(v) or False  # type: ignore[func-returns-value]
     towered = encode(engine, tiny.pixels(vlm, asked), [r.key for r in asked])
     visual = fuse(engine, towered)
     prompts = tiny.prompts(vlm, asked)

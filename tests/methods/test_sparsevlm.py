@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -179,8 +178,8 @@ def test_budgets_are_exact(n: int, version: str) -> None:
         for point in (1, 2, 3):
             width = tokens.x.shape[1]
             v = view(tokens, target, attention=torch.rand(1, 2, 1, width), memo={MEMO: torch.ones(1, 1).bool()})
-            v = replace(v, text=torch.ones(1, 1, 3), text_valid=torch.ones(1, 1).bool(), rope=torch.ones(n + 1))
-            tokens = apply(tokens, method.decode(replace(v, point=point)))
+            v = v.changed(text=torch.ones(1, 1, 3), text_valid=torch.ones(1, 1).bool(), rope=torch.ones(n + 1))
+            tokens = apply(tokens, method.decode(v.changed(point=point)))
             counts.append(int(tokens.counts()))
         assert counts[-1] == target and counts == sorted(counts, reverse=True)
         assert counts[1:] == [schedule(version, n, target, i) for i in range(3)]
@@ -207,11 +206,12 @@ def test_the_engines_position_bias() -> None:
     vlm, asked = tiny.build("single"), tiny.requests(2)
     seen_views: list[View] = []
     engine = Engine(vlm, SparseVLM(version="v2"), TokenBudget(0.5))
-    engine.observer = lambda kind, v: seen_views.append(v) or False  # type: ignore[func-returns-value]
+    engine.observer = lambda v: seen_views.append(v) or False  # type: ignore[func-returns-value]
     visual = fuse(engine, encode(engine, tiny.pixels(vlm, asked), [r.key for r in asked]))
     answer(engine, visual, range(2), tiny.prompts(vlm, asked), 1)
     rope = seen_views[1].rope
-    assert seen_views[0].rope is None and rope is not None
+    with pytest.raises(UnsupportedError, match="rope=True"):
+        _ = seen_views[0].rope
     assert len(rope) >= visual.layout + seen_views[1].text.shape[1]  # type: ignore[union-attr]
     d = 12  # of a head: width 48, 4 heads
     frequencies = [10000 ** (-2 * f / d) for f in range(d // 2)]

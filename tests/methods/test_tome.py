@@ -38,7 +38,7 @@ def reference(keys: Tensor, special: list[int], r: int) -> dict[int, int]:
 
 def inside(tokens: Tokens, target: int, layer: int, keys: Tensor | None) -> View:
     seen = view(tokens, target, layout=LAYOUT, attention=None, keys=keys)
-    return replace(seen, inside=True, layer=layer, layers=(1, 2, 3, 4, 4))
+    return seen.changed(inside=True, layer=layer, layers=(1, 2, 3, 4, 4))
 
 
 @pytest.mark.parametrize("cls", [False, True])

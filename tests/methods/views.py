@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from meteor_bench.core.pruner import Layout, View
+from meteor_bench.core.pruner import DecodeView, EncodeView, FuseView, Layout
 from meteor_bench.core.tokens import Grid, Tokens
+
+KINDS: dict[str, Any] = {"encode": EncodeView, "fuse": FuseView, "decode": DecodeView}
 
 
 def clustered(rows: int, n: int, dim: int, seed: int) -> Tensor:
@@ -40,22 +43,40 @@ def ragged(counts: Sequence[int], grid: Grid, dim: int = 8, seed: int = 0, cls: 
     return Tokens(x, (origin >= 0) | special, origin, special, size, group, grid)
 
 
-def view(tokens: Tokens, target: Sequence[int] | int, *, tower: str = "t", seed: int = 0, **more: object) -> View:
-    """A view with attention over the sequence (rubbish on padding) and one generator per row."""
+def view(
+    tokens: Tokens, target: Sequence[int] | int, *, tower: str = "t", seed: int = 0, kind: str = "", **more: Any
+) -> Any:
+    """A view with one generator per row: of the kind that has the given fields, an encode view where several have.
+
+    An encode view has attention over the sequence by default (rubbish on padding).
+    """
     rows, n, _ = tokens.x.shape
     targets = [target] * rows if isinstance(target, int) else list(target)
-    if "attention" not in more:
+    kind = kind or _kind(tower, more)
+    if kind == "encode" and "attention" not in more:
         g = torch.Generator().manual_seed(seed + 7)
         more["attention"] = torch.rand(rows, n, generator=g)
     more.setdefault("layout", Layout("independent", {tower: tokens.grid}, {tower: 4}))
-    return View(
+    return KINDS[kind](
         tokens=tokens,
         target=torch.tensor(targets),
-        reference=torch.full((rows,), tokens.grid.n),
-        generators=tuple(torch.Generator().manual_seed(100 * seed + b) for b in range(rows)),
+        **{
+            "reference": torch.full((rows,), tokens.grid.n),
+            "keep": 1.0,
+            "generators": tuple(torch.Generator().manual_seed(100 * seed + b) for b in range(rows)),
+            **more,
+        },
         tower=tower,
-        **more,  # type: ignore[arg-type]
     )
+
+
+def _kind(tower: str, more: dict[str, Any]) -> str:
+    attention = more.get("attention")
+    if tower == "llm" or {"text_valid", "text_keys", "rope"} & set(more) or getattr(attention, "ndim", 0) == 4:
+        return "decode"
+    if tower == "fused" or {"text", "partials", "groups", "scores"} & set(more):
+        return "fuse"
+    return "encode"
 
 
 def visual_indices(tokens: Tokens, row: int) -> list[int]:

@@ -49,7 +49,20 @@ from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import ConfigError, UnsupportedError
-from meteor_bench.core.pruner import Decision, DecodePoint, Fact, FusePoint, Points, Pruner, Stage, View, keep_top
+from meteor_bench.core.pruner import (
+    Decision,
+    DecodePoint,
+    DecodeView,
+    EncodeView,
+    Fact,
+    FusePoint,
+    FuseView,
+    Points,
+    Pruner,
+    Stage,
+    View,
+    keep_top,
+)
 from meteor_bench.methods.meteor.calibration import adaptive_count, fit_lambda, limits, mean_ranks
 from meteor_bench.methods.meteor.stages import (
     Attended,
@@ -208,7 +221,7 @@ class Meteor(Pruner):
 
     # ------------------------------------------------------------ stage 1
 
-    def encode(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+    def encode(self, views: Mapping[str, EncodeView]) -> Mapping[str, Decision]:
         """Drop the least informative tokens of each tower, budgets in proportion to its rank."""
         view = next(iter(views.values()))
         last = view.point == len(view.layers) - 1
@@ -222,12 +235,10 @@ class Meteor(Pruner):
 
     @staticmethod
     def _shared(view: View) -> bool:
-        assert view.layout is not None
         return view.layout.fusion == "shared"
 
-    def _stage1_budget(self, view: View, views: Mapping[str, View]) -> Tensor:
+    def _stage1_budget(self, view: EncodeView, views: Mapping[str, EncodeView]) -> Tensor:
         """[R] tokens that all towers together keep at this point."""
-        assert view.layout is not None and view.reference is not None
         sizes = {name: grid.n for name, grid in view.layout.grids.items()}
         entering = sum(sizes.values())
         done = (view.point + 1) / len(view.layers)
@@ -241,11 +252,10 @@ class Meteor(Pruner):
 
     def _stage2_share(self, view: View) -> Tensor:
         """[B] float64, what the stage after stage 1 keeps of the row."""
-        assert view.reference is not None
         power = self.fuse_power if "fuse" in self.stages and "decode" in self.stages else 1.0
         return torch.maximum(view.reference.double() * view.keep**power, view.target.double())
 
-    def _weights(self, views: Mapping[str, View]) -> dict[str, float]:
+    def _weights(self, views: Mapping[str, EncodeView]) -> dict[str, float]:
         view = next(iter(views.values()))
         if self.budgets == "uniform":
             return {name: float(v.tokens.grid.n) for name, v in views.items()}
@@ -254,7 +264,7 @@ class Meteor(Pruner):
             raise ConfigError("meteor: the towers' ranks are not measured; calibrate first, or take budgets=uniform")
         return {name: float(ranks[view.point][name]) for name in views}
 
-    def _drop(self, view: View, k: Tensor) -> Decision:
+    def _drop(self, view: EncodeView, k: Tensor) -> Decision:
         visual = view.tokens.visual
         if view.attention is not None:
             score = view.attention.float()
@@ -266,7 +276,7 @@ class Meteor(Pruner):
 
     # ------------------------------------------------------------ stage 2
 
-    def fuse(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+    def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
         """Keep the tokens that the other encoders say least about."""
         view = next(iter(views.values()))
         k = view.target if "decode" not in self.stages else self._stage2_count(view)
@@ -284,12 +294,11 @@ class Meteor(Pruner):
         return {name: Decision(keep=part, score=score[name]) for name, part in zip(views, parts, strict=True)}
 
     def _stage2_count(self, view: View) -> Tensor:
-        assert view.reference is not None
         return torch.maximum(round_half_up(view.reference.double() * view.keep**self.fuse_power), view.target)
 
     # ------------------------------------------------------------ stage 3
 
-    def decode(self, view: View) -> Decision:
+    def decode(self, view: DecodeView) -> Decision:
         """Keep what the heads with the most text→visual attention look at."""
         score, mass = self._attended(view)
         k = view.target
@@ -300,18 +309,19 @@ class Meteor(Pruner):
             k = adaptive_count(float(value), mass, *limits(view.target, view.tokens.counts(), self.clamp))
         return Decision(keep=keep_top(score, k, view.tokens.visual), score=score)
 
-    def _attended(self, view: View) -> Attended:
-        assert view.attention is not None
+    def _attended(self, view: DecodeView) -> Attended:
         return attended(view.attention, view.tokens.visual, 1.0 if self.heads == "all" else self.head_share)
 
     # ------------------------------------------------------------ calibration
 
-    def observe(self, view: View) -> Mapping[str, Tensor]:
-        """Ranks at an encode point; attention mass and limits at the decode point."""
-        if view.tower == "llm":
-            mass = self._attended(view).mass
-            low, high = limits(view.target, view.tokens.counts(), self.clamp)
-            return {"mass": mass, "target": view.target, "low": low, "high": high}
+    def observe_decode(self, view: DecodeView) -> Mapping[str, Tensor]:
+        """Attention mass and limits of K."""
+        mass = self._attended(view).mass
+        low, high = limits(view.target, view.tokens.counts(), self.clamp)
+        return {"mass": mass, "target": view.target, "low": low, "high": high}
+
+    def observe_encode(self, view: EncodeView) -> Mapping[str, Tensor]:
+        """Ranks."""
         rank = effective_rank(view.tokens.x, view.tokens.visual, self.rank, self.energy)
         return {f"rank.{view.point}.{view.tower}": rank}
 

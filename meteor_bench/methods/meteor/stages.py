@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.errors import UnsupportedError
-from meteor_bench.core.pruner import EncodePoint, View, keep_top
+from meteor_bench.core.pruner import EncodePoint, FuseView, keep_top
 from meteor_bench.methods.shared.helpers import noise, similarity_to_mean, unit
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def keep_in_windows(score: Tensor, k: Tensor, window: Tensor, allowed: Tensor) -
     return chosen & allowed
 
 
-def fusion_scores(views: Mapping[str, View], valid: Mapping[str, Tensor], fusion: str) -> dict[str, Tensor]:
+def fusion_scores(views: Mapping[str, FuseView], valid: Mapping[str, Tensor], fusion: str) -> dict[str, Tensor]:
     """What stage 2 ranks tokens by: view -> [B, N], higher is kept.
 
     Args:
@@ -149,12 +149,12 @@ def fusion_scores(views: Mapping[str, View], valid: Mapping[str, Tensor], fusion
     """
     if fusion == "random":
         return {name: noise(v) for name, v in views.items()}
-    if fusion == "cooperative" and all(v.partials is None for v in views.values()):
+    if fusion == "cooperative" and not any(v.partials for v in views.values()):
         found = redundancy({name: v.tokens.x for name, v in views.items()}, valid)
         return {name: -r for name, r in found.items()}
     scores = {}
     for name, v in views.items():
-        parts = {name: v.tokens.x} if v.partials is None else v.partials
+        parts = {name: v.tokens.x} if not v.partials else v.partials
         mask = dict.fromkeys(parts, valid[name])
         if fusion == "independent":
             each = {tower: similarity_to_mean(z, mask[tower]) for tower, z in parts.items()}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.errors import ConfigError
-from meteor_bench.core.pruner import Stage, View
+from meteor_bench.core.pruner import EncodeView, FuseView, Stage, View
 from meteor_bench.methods.shared.helpers import frame_shares
 from meteor_bench.methods.shared.selection import AttentionSelector
 
@@ -56,17 +56,18 @@ class AdaptiveSelector(AttentionSelector):
             raise ConfigError(f"{self.title}: the threshold of '{view.tower}' is not measured; calibrate first")
         return float(found)
 
-    def observe(self, view: View) -> Mapping[str, Tensor]:
-        """Evidence, shares and token counts, where the choice is made."""
-        layout = view.layout
-        assert layout is not None
-        if view.tower == "fused":
-            part = self.cut(view, view.target)
-            view, score, share = part.view, part.score, part.share
-        elif layout.fusion == "independent":
-            score, share = self.score(view), frame_shares(view)[view.tower]
-        else:
+    def observe_encode(self, view: EncodeView) -> Mapping[str, Tensor]:
+        """Evidence, shares and token counts, where the choice is made at the encoders' outputs."""
+        if view.layout.fusion == "shared":
             return {}
+        return self._observed(view, self.score(view), frame_shares(view)[view.tower])
+
+    def observe_fuse(self, view: FuseView) -> Mapping[str, Tensor]:
+        """The same, where the encoders meet."""
+        part = self.cut(view, view.target)
+        return self._observed(part.view, part.score, part.share)
+
+    def _observed(self, view: View, score: Tensor, share: Tensor) -> Mapping[str, Tensor]:
         values = self.evidence(view, score).masked_fill(~view.tokens.visual.any(1, keepdim=True), torch.nan)
         return {
             f"values.{view.tower}": values.masked_fill(values == -torch.inf, torch.nan),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -40,7 +39,7 @@ def frames_of(view: View, score: Tensor, share: Tensor) -> Frames:
     rows = Tokens.dense(tokens.x.reshape(b * t, grid.n // t, -1), Grid(1, grid.h, grid.w))
     frame = torch.arange(t, device=share.device)
     each = (share[:, None] // t + (frame < share[:, None] % t)).flatten()
-    return Frames(replace(view, tokens=rows, target=each), score.reshape(b * t, -1), each, t)
+    return Frames(view.changed(tokens=rows, target=each), score.reshape(b * t, -1), each, t)
 
 
 def join_decision(decision: Decision, frames: int) -> Decision:

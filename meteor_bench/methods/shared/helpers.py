@@ -16,7 +16,7 @@ from torch import Tensor
 
 from meteor_bench.core.apply import scatter_rows, take_rows
 from meteor_bench.core.errors import ConfigError, UnsupportedError
-from meteor_bench.core.pruner import Decision, Layout, View, keep_top
+from meteor_bench.core.pruner import Decision, FuseView, Layout, View, keep_top
 from meteor_bench.core.tokens import Grid
 
 if TYPE_CHECKING:
@@ -157,14 +157,14 @@ def split_total(total: Tensor, weights: Mapping[str, Tensor | float], caps: Mapp
     return {n: share[:, i] for i, n in enumerate(names)}
 
 
-def shares(views: Mapping[str, View]) -> dict[str, Tensor]:
+def shares(views: Mapping[str, FuseView]) -> dict[str, Tensor]:
     """Our rule for single-encoder methods: the fuse point's total split in proportion to the towers' token counts."""
     counts = {name: view.tokens.counts() for name, view in views.items()}
     total = next(iter(views.values())).target
     return split_total(total, {n: c.double() for n, c in counts.items()}, counts)
 
 
-def per_tower(views: Mapping[str, View], rule: Callable[[View, Tensor], Decision]) -> dict[str, Decision]:
+def per_tower(views: Mapping[str, FuseView], rule: Callable[[FuseView, Tensor], Decision]) -> dict[str, Decision]:
     """Lift a rule for one sequence to all views of a fuse point; each gets its share [B] of the budget."""
     share = shares(views)
     # A tower that an earlier stage emptied has nothing to decide about.
@@ -174,10 +174,8 @@ def per_tower(views: Mapping[str, View], rule: Callable[[View, Tensor], Decision
     }
 
 
-def mean_text(method: str, view: View) -> Tensor:
+def mean_text(view: FuseView) -> Tensor:
     """[B, D] mean of the question's token embeddings at a fuse point; padding is zero rows."""
-    if view.text is None:
-        raise ConfigError(f"{method} needs the question, which this caller of the engine left out")
     live = (view.text != 0).any(-1).sum(1).clamp(min=1)
     return view.text.sum(1) / live[:, None]
 
@@ -217,7 +215,6 @@ def absorb(x: Tensor, size: Tensor, into: Tensor) -> Tensor:
 
 def frame_shares(view: View) -> dict[str, Tensor]:
     """Our rule at a tower point of an independent fusion: the frame's total [R], split as `shares` does."""
-    assert view.layout is not None
     sizes = {name: torch.full_like(view.target, grid.n) for name, grid in view.layout.grids.items()}
     return split_total(view.target, {name: n.double() for name, n in sizes.items()}, sizes)
 

@@ -30,7 +30,16 @@ from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import BudgetError, UnsupportedError
-from meteor_bench.core.pruner import Decision, EncodePoint, FusePoint, Layout, Points, Pruner, View
+from meteor_bench.core.pruner import (
+    Decision,
+    EncodePoint,
+    EncodeView,
+    FusePoint,
+    FuseView,
+    Layout,
+    Points,
+    Pruner,
+)
 from meteor_bench.methods.shared.helpers import (
     absorb,
     check_choice,
@@ -89,11 +98,11 @@ class InsideMerger(Pruner):
         return EncodePoint(after=after, inside=True)
 
     @abstractmethod
-    def pair(self, view: View, x: Tensor, visual: Tensor, r: Tensor, final: Tensor | None) -> Tensor:
+    def pair(self, view: EncodeView | None, x: Tensor, visual: Tensor, r: Tensor, final: Tensor | None) -> Tensor:
         """Merge r tokens of each row once.
 
         Args:
-            view: the point. Its attention and keys are those of ``x`` inside a block, where ``final`` is given.
+            view: the point inside a block, whose attention and keys are those of ``x``; None at an output.
             x: [R, N, D] features.
             visual: [R, N] bool, tokens that take part.
             r: [R] long, at most half of them.
@@ -159,7 +168,7 @@ class InsideMerger(Pruner):
 
     # ------------------------------------------------------------ inside the towers
 
-    def encode(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+    def encode(self, views: Mapping[str, EncodeView]) -> Mapping[str, Decision]:
         """Merge each tower down to what its plan says for this layer."""
         share = self._shares(next(iter(views.values())))
         decisions = {}
@@ -172,19 +181,16 @@ class InsideMerger(Pruner):
                 decisions[name] = self._merge_rounds(view, share[name])
         return decisions
 
-    def _rounds_allowed(self, view: View) -> bool:
+    def _rounds_allowed(self, view: EncodeView) -> bool:
         """Rounds at the output: for opaque towers, and with `relax` for a tower whose count matters."""
-        assert view.layout is not None
         return view.layout.depths[view.tower] == 0 or (self.relax and self._counts(view))
 
-    def _counts(self, view: View) -> bool:
+    def _counts(self, view: EncodeView) -> bool:
         """Whether the tower's tokens are what the language model gets: all but the followers of a shared fusion."""
-        assert view.layout is not None
         return view.layout.fusion == "independent" or view.tower == self._lead(view.layout)
 
-    def _shares(self, view: View) -> dict[str, Tensor]:
+    def _shares(self, view: EncodeView) -> dict[str, Tensor]:
         """[R] tokens that each tower is to keep of a frame."""
-        assert view.layout is not None and view.reference is not None
         if view.layout.fusion == "independent":
             return frame_shares(view)
         sizes = {name: torch.full_like(view.target, grid.n) for name, grid in view.layout.grids.items()}
@@ -203,7 +209,7 @@ class InsideMerger(Pruner):
         sequence = [name for name, depth in layout.depths.items() if depth > 0]
         return self.lead or max(sequence, key=lambda name: layout.grids[name].n)
 
-    def _merge_inside(self, view: View, wanted: Tensor, final: Tensor) -> Decision:
+    def _merge_inside(self, view: EncodeView, wanted: Tensor, final: Tensor) -> Decision:
         count = view.tokens.counts()
         r = torch.where(wanted < 0, torch.zeros_like(count), torch.minimum(count - wanted, count // 2)).clamp(min=0)
         into = self.pair(view, view.tokens.x, view.tokens.visual, r, final)
@@ -211,9 +217,8 @@ class InsideMerger(Pruner):
         weight = torch.ones_like(view.tokens.size) if self.merge == "mean" else None
         return Decision(keep=into == own, merge_into=into, weight=weight)
 
-    def _wanted(self, view: View, target: Tensor) -> tuple[Tensor, Tensor]:
+    def _wanted(self, view: EncodeView, target: Tensor) -> tuple[Tensor, Tensor]:
         """[R] count after this layer (-1: it merges nothing), and whether it is the row's last merge layer."""
-        assert view.layout is not None
         depth, n = view.layout.depths[view.tower], view.layout.grids[view.tower].n
         stops = view.layers[:-1]  # the last one is the output
         here = stops.index(view.layer)
@@ -237,37 +242,38 @@ class InsideMerger(Pruner):
 
     # ------------------------------------------------------------ at the outputs
 
-    def _merge_rounds(self, view: View, target: Tensor) -> Decision:
+    def _merge_rounds(self, view: EncodeView, target: Tensor) -> Decision:
         """Rounds of at most half, by the features alone, until the target is met."""
         alive = view.tokens.visual
         own = torch.arange(alive.shape[1], device=alive.device).expand_as(alive)
         weight = torch.ones_like(view.tokens.size) if self.merge == "mean" else view.tokens.size
-        into = self._merge_on(view, torch.where(alive, own, -torch.ones_like(own)), weight, target.clamp(min=1))
+        into = self._merge_on(
+            view.tokens.x, torch.where(alive, own, -torch.ones_like(own)), weight, target.clamp(min=1)
+        )
         into = into.masked_fill((target < 1)[:, None], -1)
         return Decision(keep=into == own, merge_into=into, weight=weight if self.merge == "mean" else None)
 
-    def _merge_on(self, view: View, into: Tensor, weight: Tensor, target: Tensor) -> Tensor:
+    def _merge_on(self, x: Tensor, into: Tensor, weight: Tensor, target: Tensor) -> Tensor:
         """[R, N] the partition ``into`` merged on until each row has at most ``target`` [R] groups."""
         own = torch.arange(into.shape[1], device=into.device)
         alive = into == own
         while bool((alive.sum(1) > target).any()):
             count = alive.sum(1)
             r = torch.minimum(count - target, count // 2).clamp(min=0)
-            step = self.pair(view, absorb(view.tokens.x, weight, into), alive, r, None)
+            step = self.pair(None, absorb(x, weight, into), alive, r, None)
             into = torch.where(into >= 0, step.gather(1, into.clamp(min=0)), into)
             alive = alive & (step == own)
         return into
 
     # ------------------------------------------------------------ shared fusion
 
-    def fuse(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+    def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
         """Average all encoders' features within the lead's groups."""
         decisions = {}
         for name, view in views.items():
-            assert view.layout is not None
             lead = self._lead(view.layout)
             group = on_grid(view.groups[lead], view.layout, lead, view.tokens.grid)
-            into = self._merge_on(view, leaders(group), torch.ones_like(view.tokens.size), view.target)
+            into = self._merge_on(view.tokens.x, leaders(group), torch.ones_like(view.tokens.size), view.target)
             into = split_groups(view.tokens.x, into, view.target)
             own = torch.arange(into.shape[1], device=into.device)
             decisions[name] = Decision(keep=into == own, merge_into=into)

@@ -32,7 +32,9 @@ from meteor_bench.core.errors import ConfigError, UnsupportedError
 from meteor_bench.core.pruner import (
     Decision,
     EncodePoint,
+    EncodeView,
     FusePoint,
+    FuseView,
     Layout,
     Points,
     Pruner,
@@ -95,7 +97,7 @@ class Selector(Pruner):
     def __post_init__(self) -> None:
         check_choice(self.title, "average", self.average, ("all", "sequence", "lead"))
 
-    def score(self, view: View) -> Tensor:
+    def score(self, view: EncodeView) -> Tensor:
         """[R, N] float32 score of an encoder's tokens, higher is kept; what special tokens get does not matter."""
         if view.attention is not None:
             return view.attention.float()
@@ -144,16 +146,15 @@ class Selector(Pruner):
         fuse = FusePoint(features=shared and not self.projected) if shared or self.projected else None
         return Points(encode=(end,), fuse=fuse)
 
-    def encode(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+    def encode(self, views: Mapping[str, EncodeView]) -> Mapping[str, Decision]:
         """Choose, or only score where the fuse point chooses."""
         first = next(iter(views.values()))
-        assert first.layout is not None
         if self.projected or first.layout.fusion == "shared":
             return {name: Decision(keep=v.tokens.visual, score=self.score(v)) for name, v in views.items()}
         share = frame_shares(first)
         return {name: self.choose(v, self.score(v), share[name]) for name, v in views.items()}
 
-    def fuse(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+    def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
         """Choose by the scores of the encode point, frame by frame."""
         decisions = {}
         for name, share in shares(views).items():
@@ -161,13 +162,12 @@ class Selector(Pruner):
             decisions[name] = join_decision(self.choose(part.view, part.score, part.share), part.per_sample)
         return decisions
 
-    def cut(self, view: View, share: Tensor) -> Frames:
+    def cut(self, view: FuseView, share: Tensor) -> Frames:
         """A fuse view's frames with their scores."""
         return frames_of(view, self.combined(view), share)
 
-    def combined(self, view: View) -> Tensor:
+    def combined(self, view: FuseView) -> Tensor:
         """[B, N] the score of each token of a fuse point, from all the encoders that it is made of."""
-        assert view.layout is not None
         grid, origin = view.tokens.grid, view.tokens.origin.clamp(min=0)
         if view.tower in view.scores:
             return view.scores[view.tower].gather(1, origin)

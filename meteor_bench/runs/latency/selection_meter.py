@@ -16,7 +16,7 @@ from meteor_bench.core.model import VLM
 from meteor_bench.core.pruner import Decision, Pruner
 from meteor_bench.core.request import Request
 from meteor_bench.core.tokens import Grid
-from meteor_bench.core.view import View
+from meteor_bench.core.view import DecodeView, EncodeView, FuseView
 from meteor_bench.engine.calibrate import calibrate
 from meteor_bench.engine.encode import encode
 from meteor_bench.engine.fuse import embed_questions, fuse
@@ -68,13 +68,13 @@ class _Watched(Pruner):
     def input_grid(self, vlm: VLM, budget: TokenBudget, grid: Grid) -> Grid | None:
         return self._time(lambda: self.inner.input_grid(vlm, budget, grid))
 
-    def encode(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+    def encode(self, views: Mapping[str, EncodeView]) -> Mapping[str, Decision]:
         return self._time(lambda: self.inner.encode(views))
 
-    def fuse(self, views: Mapping[str, View]) -> Mapping[str, Decision]:
+    def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
         return self._time(lambda: self.inner.fuse(views))
 
-    def decode(self, view: View) -> Decision:
+    def decode(self, view: DecodeView) -> Decision:
         return self._time(lambda: self.inner.decode(view))
 
     def _time(self, hook: Callable[[], T]) -> T:

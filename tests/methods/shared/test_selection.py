@@ -74,7 +74,9 @@ def test_budgets_are_exact(name: str, side: int) -> None:
     tokens = Tokens.dense(clustered(1, grid.n, 8, side), grid)
     scores = {"t": torch.rand(1, grid.n, generator=torch.Generator().manual_seed(0))}
     for ratio in (0, 0.5, 0.667, 0.76, 0.778, 0.889, 0.944):
-        seen = view(tokens, TokenBudget.from_ratio(ratio).tokens(grid.n), scores=scores)
+        seen = view(
+            tokens, TokenBudget.from_ratio(ratio).tokens(grid.n), **({"scores": scores} if method.projected else {})
+        )
         decision = (method.fuse if method.projected else method.encode)({"t": seen})["t"]
         out = apply(tokens, decision)
         assert out.counts().tolist() == [int((1 - ratio) * grid.n + 0.5)]
