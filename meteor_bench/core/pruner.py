@@ -53,7 +53,7 @@ class Fact:
 
     year: int
     paper: str
-    stages: tuple[str, ...]
+    stages: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     trained: bool = False
     substitutes: tuple[str, ...] = ()

@@ -18,19 +18,18 @@ Deviations:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.pruner import Decision, Fact, FusePoint, FuseView, Points, Pruner
-from meteor_bench.methods.shared.helpers import NO_CLIP_TEXT, mean_text, per_tower
+from meteor_bench.core.pruner import Decision, Fact, FusePoint, FuseView
+from meteor_bench.methods.shared.helpers import NO_CLIP_TEXT, mean_text
+from meteor_bench.methods.shared.scorers import FuseChooser
 
 if TYPE_CHECKING:
-    from meteor_bench.core.model import VLM
+    pass
 
 __all__ = ["CDPruner", "Chosen", "greedy_map", "relevance"]
 
@@ -108,7 +107,7 @@ def greedy_map(x: Tensor, quality: Tensor, k: Tensor, allowed: Tensor) -> Chosen
 
 
 @dataclass(frozen=True)
-class CDPruner(Pruner):
+class CDPruner(FuseChooser):
     """Attributes: negate: relevance is minus the similarity to the question, as published for CLIP."""
 
     negate: bool = True
@@ -116,21 +115,15 @@ class CDPruner(Pruner):
     fact: ClassVar[Fact] = Fact(
         year=2025,
         paper="arXiv 2506.10967",
-        stages=("fuse",),
         needs=("text",),
         substitutes=(NO_CLIP_TEXT,),
     )
     positions: ClassVar[Literal["keep", "renumber"]] = "renumber"
 
-    def points(self, vlm: VLM, budget: TokenBudget) -> Points:
-        """Before the language model, question known."""
-        return Points(fuse=FusePoint(text=True))
+    asks: ClassVar[FusePoint] = FusePoint(text=True)
 
-    def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
+    def choose(self, view: FuseView, share: Tensor) -> Decision:
         """A diverse and relevant subset of each sequence."""
-        return per_tower(views, self._choose)
-
-    def _choose(self, view: FuseView, share: Tensor) -> Decision:
         x = view.tokens.x.double()  # once for both
         quality = relevance(x, mean_text(view), view.tokens.visual, negate=self.negate)
         keep = greedy_map(x, quality, share, view.tokens.visual).keep

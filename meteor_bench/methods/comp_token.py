@@ -5,7 +5,7 @@ text and retrains.
 
 Deviations: Norm and the layer are not published: it is the range of a frame brought to [0, 1] (which changes no rank),
 over the last block that the model runs. The sum over queries is their mean. All queries count, the class token's too.
-Several encoders, frames, encoders without attention: see `_selection`.
+Several encoders, frames, encoders without attention: see `methods.shared.selection`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.pruner import EncodeView, Fact, TowerAttention
-from meteor_bench.methods.shared.selection import AttentionSelector
+from meteor_bench.methods.shared.selection import AttentionScorer
 
 __all__ = ["CompToken"]
 
 
 @dataclass(frozen=True)
-class CompToken(AttentionSelector):
-    """Attributes: see `AttentionSelector`."""
+class CompToken(AttentionScorer):
+    """Attributes: see `AttentionScorer`."""
 
     fact: ClassVar[Fact] = Fact(year=2026, paper="arXiv 2604.02956", stages=("encode",), needs=("attention",))
     title: ClassVar[str] = "comp-token"

@@ -12,19 +12,18 @@ budget split in proportion to the token counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.pruner import Decision, Fact, FusePoint, FuseView, Points, Pruner
-from meteor_bench.methods.shared.helpers import per_tower, unit
+from meteor_bench.core.pruner import Decision, Fact, FuseView
+from meteor_bench.methods.shared.helpers import unit
+from meteor_bench.methods.shared.scorers import FuseChooser
 
 if TYPE_CHECKING:
-    from meteor_bench.core.model import VLM
+    pass
 
 __all__ = ["DivPrune", "farthest"]
 
@@ -62,19 +61,12 @@ def farthest(x: Tensor, k: Tensor, allowed: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class DivPrune(Pruner):
+class DivPrune(FuseChooser):
     """Max-min diversity, positions renumbered."""
 
-    fact: ClassVar[Fact] = Fact(year=2025, paper="arXiv 2503.02175", stages=("fuse",))
+    fact: ClassVar[Fact] = Fact(year=2025, paper="arXiv 2503.02175")
     positions: ClassVar[Literal["keep", "renumber"]] = "renumber"
 
-    def points(self, vlm: VLM, budget: TokenBudget) -> Points:
-        """Before the language model."""
-        return Points(fuse=FusePoint())
-
-    def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
+    def choose(self, view: FuseView, share: Tensor) -> Decision:
         """A diverse subset of each sequence."""
-        return per_tower(views, self._choose)
-
-    def _choose(self, view: FuseView, share: Tensor) -> Decision:
         return Decision(keep=farthest(view.tokens.x, share, view.tokens.visual))

@@ -8,7 +8,6 @@ Deviations: the usual form of this control stops at the nearest grid and misses 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -17,9 +16,10 @@ from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import UnsupportedError
-from meteor_bench.core.pruner import Decision, Fact, FusePoint, FuseView, Points, Pruner
+from meteor_bench.core.pruner import Decision, Fact, FuseView, Points
 from meteor_bench.core.tokens import Grid
-from meteor_bench.methods.shared.helpers import per_tower, strided
+from meteor_bench.methods.shared.helpers import strided
+from meteor_bench.methods.shared.scorers import FuseChooser
 
 if TYPE_CHECKING:
     from meteor_bench.core.model import VLM
@@ -30,7 +30,7 @@ MOST_STRETCH = 1.15  # of the image's aspect
 
 
 @dataclass(frozen=True)
-class Downsample(Pruner):
+class Downsample(FuseChooser):
     """A smaller input, positions renumbered."""
 
     fact: ClassVar[Fact] = Fact(year=0, paper="control", stages=("input", "fuse"))
@@ -40,7 +40,7 @@ class Downsample(Pruner):
         """The trim before the language model."""
         if not vlm.resizable:
             raise UnsupportedError(f"downsample shrinks the image; the encoders of '{vlm.name}' take one size only")
-        return Points(fuse=FusePoint())
+        return super().points(vlm, budget)
 
     def input_grid(self, vlm: VLM, budget: TokenBudget, grid: Grid) -> Grid | None:
         """The smallest grid of about the same shape that yields the budget."""
@@ -56,11 +56,8 @@ class Downsample(Pruner):
         enough = (smaller for _, _, smaller in sorted(candidates) if _count(vlm, smaller, grid) >= target)
         return next(enough, None)
 
-    def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
+    def choose(self, view: FuseView, share: Tensor) -> Decision:
         """Trim to the budget."""
-        return per_tower(views, self._trim)
-
-    def _trim(self, view: FuseView, share: Tensor) -> Decision:
         return Decision(keep=strided(view.tokens.visual, share))
 
 

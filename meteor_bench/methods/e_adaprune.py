@@ -10,7 +10,7 @@ Deviations. The formula is inferred from the abstract:
 - The spectrum is exact (eigenvalues of the smaller Gram matrix), not randomised, of the features as they are, not
   centred. tau is calibrated per encoder, in proportion to its tokens, and held as log10(1 - tau).
 - The base selectors offered are ours that work at the encoders' outputs, with their defaults. Several encoders, frames:
-  see `_selection`; on a shared fusion the spectrum is that of all encoders' features, concatenated.
+  see `methods.shared.selection`; on a shared fusion the spectrum is that of all encoders' features, concatenated.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.pruner import Decision, EncodeView, Fact, Points, View
 from meteor_bench.methods.comp_token import CompToken
 from meteor_bench.methods.fastervlm import FasterVLM
-from meteor_bench.methods.shared.adaptive import AdaptiveSelector
+from meteor_bench.methods.shared.adaptive import AdaptiveScorer
 from meteor_bench.methods.shared.helpers import check_choice, round_half_up
-from meteor_bench.methods.shared.selection import Selector
+from meteor_bench.methods.shared.selection import EncodeScorer
 from meteor_bench.methods.svdprune import SVDPrune
 from meteor_bench.methods.visionzip import VisionZip
 from meteor_bench.methods.vispruner import VisPruner
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EAdaPrune", "log_tail"]
 
-BASES: Mapping[str, type[Selector]] = {
+BASES: Mapping[str, type[EncodeScorer]] = {
     "fastervlm": FasterVLM,
     "visionzip": VisionZip,
     "vispruner": VisPruner,
@@ -70,7 +70,7 @@ def budget_of(rank: Tensor, most: Tensor, tokens: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class EAdaPrune(AdaptiveSelector):
+class EAdaPrune(AdaptiveScorer):
     """Attributes: base: the selector that keeps K(x) tokens; `average` and `block` are handed on to it."""
 
     base: str = "fastervlm"
@@ -83,7 +83,7 @@ class EAdaPrune(AdaptiveSelector):
         check_choice(self.title, "base", self.base, BASES)
 
     @property
-    def selector(self) -> Selector:
+    def selector(self) -> EncodeScorer:
         """The base selector."""
         made = BASES[self.base]
         given = {"average": self.average, "block": self.block}

@@ -9,7 +9,7 @@ tokens with the highest attention. Cosines are of projected tokens.
 Deviations: a crop that gets more than it holds hands the surplus on to the others in the same way (the authors' code
 pads with zeros); a crop of one token is scored like the others, with variance 0. Tokens stay in spatial order. On a
 shared fusion the encoders' attentions are scaled to a sum of 1 and averaged. Several encoders, frames, encoders
-without a class token or attention, and the block that the attention is read from: see `_selection`.
+without a class token or attention, and the block that the attention is read from: see `methods.shared.selection`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from meteor_bench.core.apply import take_rows
 from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import Decision, Fact, View
 from meteor_bench.methods.shared.helpers import rank_of, unit
-from meteor_bench.methods.shared.selection import AttentionSelector
+from meteor_bench.methods.shared.selection import AttentionScorer
 
 __all__ = ["HoloV", "allot", "crop_of", "crop_scores"]
 
@@ -93,7 +93,7 @@ def allot(weight: Tensor, size: Tensor, total: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class HoloV(AttentionSelector):
+class HoloV(AttentionScorer):
     """Attributes are explained at the top of the file.
 
     Attributes:

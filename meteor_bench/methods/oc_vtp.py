@@ -13,10 +13,10 @@ Deviations (the authors' code is public: github.com/GarryLarry010131/OC-VTP):
   output.
 - The class token takes no part and is not kept. (Theirs is kept and counts.)
 - The slots' random start is seeded per sample and frame, and the attention that fills up is that of the last block the
-  model runs (`block`): see `_selection`. Theirs is unseeded, so that the same image gives other tokens each time.
+  model runs (`block`): see `shared.selection`. Theirs is unseeded, so that the same image gives other tokens each time.
 - Several encoders: a pruner for each. On a shared fusion each encoder proposes tokens with as many slots as the budget
   (or as it has tokens); a token's score is 1 where a slot took it, plus its attention over twice the highest one; the
-  rest as in `_selection`. With one encoder this is the published choice.
+  rest as in `shared.selection`. With one encoder this is the published choice.
 - Training: see the script.
 
 A model without a trained pruner is not supported, unless `weights` names a folder with one.
@@ -36,7 +36,7 @@ from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.pruner import Decision, EncodePoint, EncodeView, Fact, Points, TowerAttention
 from meteor_bench.methods.shared.helpers import frame_shares
-from meteor_bench.methods.shared.selection import AttentionSelector
+from meteor_bench.methods.shared.selection import AttentionScorer
 from meteor_bench.methods.shared.slots import SlotPruner, SlotTower, feature_block, load_slots, read_towers
 from meteor_bench.models.checkpoint import digest
 
@@ -81,7 +81,7 @@ def taken(
 
 
 @dataclass(frozen=True)
-class _Base(AttentionSelector):
+class _Base(AttentionScorer):
     """What the method is before and after it knows its pruner. Attributes: see `OCVTP`."""
 
     weights: str = ""
@@ -104,7 +104,7 @@ class _Base(AttentionSelector):
 
 @dataclass(frozen=True)
 class OCVTP(_Base):
-    """Attributes are explained at the top of the file; see also `AttentionSelector`.
+    """Attributes are explained at the top of the file; see also `AttentionScorer`.
 
     Attributes:
         weights: folder of the trained pruner; empty for the one beside the model's weights, "random" for an untrained

@@ -12,20 +12,19 @@ pooled instead of cells. The mean carries the position of its first member into 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.pruner import Decision, Fact, FusePoint, FuseView, Points, Pruner
+from meteor_bench.core.pruner import Decision, Fact, FuseView
 from meteor_bench.core.tokens import Grid
-from meteor_bench.methods.shared.helpers import per_tower, rank_of, round_half_up
+from meteor_bench.methods.shared.helpers import rank_of, round_half_up
+from meteor_bench.methods.shared.scorers import FuseChooser
 
 if TYPE_CHECKING:
-    from meteor_bench.core.model import VLM
+    pass
 
 __all__ = ["Pool", "cells"]
 
@@ -55,21 +54,14 @@ def cells(index: Tensor, target: Tensor, grid: Grid) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Pool(Pruner):
+class Pool(FuseChooser):
     """Adaptive average pooling with an exact budget, positions renumbered."""
 
-    fact: ClassVar[Fact] = Fact(year=0, paper="control", stages=("fuse",))
+    fact: ClassVar[Fact] = Fact(year=0, paper="control")
     positions: ClassVar[Literal["keep", "renumber"]] = "renumber"
 
-    def points(self, vlm: VLM, budget: TokenBudget) -> Points:
-        """Before the language model."""
-        return Points(fuse=FusePoint())
-
-    def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
+    def choose(self, view: FuseView, share: Tensor) -> Decision:
         """Cells of each sequence's grid."""
-        return per_tower(views, self._merge)
-
-    def _merge(self, view: FuseView, share: Tensor) -> Decision:
         tokens, n = view.tokens, view.tokens.x.shape[1]
         visual, count = tokens.visual, tokens.counts()
         share = torch.minimum(share, count)

@@ -20,7 +20,7 @@ Deviations:
   LLaVA runs for nothing else.
 - On a shared fusion the encoders' attentions are scaled to a sum of 1 and averaged. There, and in a convolutional
   encoder, features take the keys' place. Several encoders, frames, encoders without a class token or attention: see
-  `_selection`.
+  `shared.selection`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from torch import Tensor
 
 from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import Decision, Fact, Stage, View, keep_top
-from meteor_bench.methods.shared.adaptive import AdaptiveSelector
+from meteor_bench.methods.shared.adaptive import AdaptiveScorer
 from meteor_bench.methods.shared.helpers import rank_of, strided, unit
 
 __all__ = ["PruMerge", "PruMergePlus", "outlyingness"]
@@ -53,7 +53,7 @@ def outlyingness(attention: Tensor, visual: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class PruMerge(AdaptiveSelector):
+class PruMerge(AdaptiveScorer):
     """Attributes are explained at the top of the file.
 
     Attributes:

@@ -5,7 +5,7 @@ A token's leverage is ``(1/k)·sum over j <= k of U[t,j]^2``; the T highest stay
 
 Deviations: the share is not published; 0.9 is ours. F is not centred. Not offered: the smallest set whose leverage
 reaches a budget. U comes from the eigenvectors of the smaller Gram matrix, the same up to rounding. Several encoders
-and frames: see `_selection`; each encoder's leverage is its own.
+and frames: see `methods.shared.selection`; each encoder's leverage is its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import EncodeView, Fact
-from meteor_bench.methods.shared.selection import Selector
+from meteor_bench.methods.shared.selection import EncodeScorer
 
 __all__ = ["SVDPrune", "leverage"]
 
@@ -50,8 +50,8 @@ def leverage(x: Tensor, visual: Tensor, energy: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class SVDPrune(Selector):
-    """Attributes: energy: share of the squared singular values that the k leading ones hold; and see `Selector`."""
+class SVDPrune(EncodeScorer):
+    """Attributes: energy: share of the squared singular values that the k leading ones hold; and see `EncodeScorer`."""
 
     energy: float = 0.9
 

@@ -17,25 +17,24 @@ Deviations:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.pruner import Decision, Fact, FusePoint, FuseView, Points, Pruner, keep_top
-from meteor_bench.methods.shared.helpers import NO_CLIP_TEXT, mean_text, per_tower
+from meteor_bench.core.pruner import Decision, Fact, FusePoint, FuseView, keep_top
+from meteor_bench.methods.shared.helpers import NO_CLIP_TEXT, mean_text
+from meteor_bench.methods.shared.scorers import FuseChooser
 
 if TYPE_CHECKING:
-    from meteor_bench.core.model import VLM
+    pass
 
 __all__ = ["Trim"]
 
 
 @dataclass(frozen=True)
-class Trim(Pruner):
+class Trim(FuseChooser):
     """Attributes: negate: rank by minus the similarity to the question, as published for CLIP."""
 
     negate: bool = True
@@ -43,22 +42,16 @@ class Trim(Pruner):
     fact: ClassVar[Fact] = Fact(
         year=2024,
         paper="arXiv 2409.10994",
-        stages=("fuse",),
         needs=("text",),
         substitutes=(NO_CLIP_TEXT,),
     )
     positions: ClassVar[Literal["keep", "renumber"]] = "renumber"
     ordered: ClassVar[bool] = False
 
-    def points(self, vlm: VLM, budget: TokenBudget) -> Points:
-        """Before the language model, question known."""
-        return Points(fuse=FusePoint(text=True))
+    asks: ClassVar[FusePoint] = FusePoint(text=True)
 
-    def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
+    def choose(self, view: FuseView, share: Tensor) -> Decision:
         """The best of each sequence, and the mean of the rest."""
-        return per_tower(views, self._choose)
-
-    def _choose(self, view: FuseView, share: Tensor) -> Decision:
         visual = view.tokens.visual
         similarity = torch.einsum("bnd,bd->bn", view.tokens.x.float(), mean_text(view).float())
         similarity = (-similarity if self.negate else similarity).masked_fill(~visual, -torch.inf)

@@ -7,35 +7,27 @@ Deviations: on an independent fusion the budget is split between the encoders in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
-from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.pruner import Decision, Fact, FusePoint, FuseView, Points, Pruner
-from meteor_bench.methods.shared.helpers import per_tower, strided
+from meteor_bench.core.pruner import Decision, Fact, FuseView
+from meteor_bench.methods.shared.helpers import strided
+from meteor_bench.methods.shared.scorers import FuseChooser
 
 if TYPE_CHECKING:
-    from meteor_bench.core.model import VLM
+    pass
 
 __all__ = ["Uniform"]
 
 
 @dataclass(frozen=True)
-class Uniform(Pruner):
+class Uniform(FuseChooser):
     """Strided, positions kept."""
 
-    fact: ClassVar[Fact] = Fact(year=0, paper="control", stages=("fuse",))
+    fact: ClassVar[Fact] = Fact(year=0, paper="control")
 
-    def points(self, vlm: VLM, budget: TokenBudget) -> Points:
-        """Before the language model."""
-        return Points(fuse=FusePoint())
-
-    def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
+    def choose(self, view: FuseView, share: Tensor) -> Decision:
         """Strided tokens of each sequence."""
-        return per_tower(views, self._choose)
-
-    def _choose(self, view: FuseView, share: Tensor) -> Decision:
         return Decision(keep=strided(view.tokens.visual, share))

@@ -11,7 +11,7 @@ Deviations:
 - Tokens stay in spatial order; the authors put the contextual ones after the dominant ones.
 - On a shared fusion, and in a convolutional encoder, features take the keys' place.
 - Several encoders, frames, encoders without a class token or attention, and the block that the attention is read from:
-  see `_selection`.
+  see `methods.shared.selection`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from torch import Tensor
 from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import Decision, Fact, View, keep_top
 from meteor_bench.methods.shared.helpers import rank_of, round_half_up, unit
-from meteor_bench.methods.shared.selection import AttentionSelector
+from meteor_bench.methods.shared.selection import AttentionScorer
 
 __all__ = ["VisionZip"]
 
 
 @dataclass(frozen=True)
-class VisionZip(AttentionSelector):
-    """Attributes: contextual: share of the budget that goes to contextual tokens; and see `AttentionSelector`."""
+class VisionZip(AttentionScorer):
+    """Attributes: contextual: share of the budget that goes to contextual tokens; and see `AttentionScorer`."""
 
     contextual: float = 10 / 64
 

@@ -7,7 +7,7 @@ in descending order of that cosine, then the odd half. Features are those before
 
 Deviations: an odd number of tokens in a round, which the authors' code cannot do, leaves the even half one larger.
 Tokens stay in spatial order. Several encoders, frames, encoders without a class token or attention, and the block that
-the attention is read from: see `_selection`.
+the attention is read from: see `methods.shared.selection`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from meteor_bench.core.apply import take_rows
 from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import Decision, Fact, View, keep_top
 from meteor_bench.methods.shared.helpers import unit
-from meteor_bench.methods.shared.selection import AttentionSelector
+from meteor_bench.methods.shared.selection import AttentionScorer
 
 __all__ = ["VisPruner", "thin_out"]
 
@@ -66,7 +66,7 @@ def thin_out(x: Tensor, order: Tensor, count: Tensor, wanted: Tensor, step: int)
 
 
 @dataclass(frozen=True)
-class VisPruner(AttentionSelector):
+class VisPruner(AttentionScorer):
     """Attributes are explained at the top of the file.
 
     Attributes:

@@ -13,13 +13,13 @@ from torch import Tensor
 from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import EncodeView, FuseView, Stage, View
 from meteor_bench.methods.shared.helpers import frame_shares
-from meteor_bench.methods.shared.selection import AttentionSelector
+from meteor_bench.methods.shared.selection import AttentionScorer
 
-__all__ = ["AdaptiveSelector", "fit_threshold"]
+__all__ = ["AdaptiveScorer", "fit_threshold"]
 
 
 @dataclass(frozen=True)
-class AdaptiveSelector(AttentionSelector):
+class AdaptiveScorer(AttentionScorer):
     """A selector whose count depends on the image and meets the budget on average.
 
     A row keeps the more tokens the more of its `evidence` lies above a threshold, which is calibrated, one for each

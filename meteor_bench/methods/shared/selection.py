@@ -1,7 +1,7 @@
 """What methods that choose tokens at the encoders' outputs share: where they are asked, several encoders, frames.
 
-A method scores the tokens of one encoder (`Selector.score`) and chooses k of a sequence by that score
-(`Selector.choose`); everything else is here.
+A method scores the tokens of one encoder (`EncodeScorer.score`) and chooses k of a sequence by that score
+(`EncodeScorer.choose`); everything else is here.
 
 - Every frame is an image of its own; a clip's budget is split evenly over its frames, the first take the remainder.
 - Several encoders, independent fusion: each is pruned on its own at its output, before its projector, budgets
@@ -37,7 +37,7 @@ from meteor_bench.core.pruner import (
     FuseView,
     Layout,
     Points,
-    Pruner,
+    Stage,
     TowerAttention,
     View,
     keep_top,
@@ -45,11 +45,12 @@ from meteor_bench.core.pruner import (
 from meteor_bench.core.tokens import Grid
 from meteor_bench.methods.shared.frames import Frames, frames_of, join_decision
 from meteor_bench.methods.shared.helpers import check_choice, frame_shares, shares, similarity_to_mean
+from meteor_bench.methods.shared.scorers import Scorer
 
 if TYPE_CHECKING:
     from meteor_bench.core.model import VLM
 
-__all__ = ["AttentionSelector", "Selector", "resample", "scale"]
+__all__ = ["AttentionScorer", "EncodeScorer", "resample", "scale"]
 
 
 def resample(score: Tensor, layout: Layout, tower: str, grid: Grid) -> Tensor:
@@ -77,7 +78,7 @@ def scale(score: Tensor, frames: int, kind: str) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Selector(Pruner):
+class EncodeScorer(Scorer):
     """Attributes are explained at the top of the file.
 
     Attributes:
@@ -86,7 +87,7 @@ class Selector(Pruner):
 
     average: Literal["all", "sequence", "lead"] = "all"
 
-    title: ClassVar[str] = ""
+    stage: ClassVar[Stage] = "encode"
     statistic: ClassVar[TowerAttention | None] = None  # the attention wanted
     keys: ClassVar[bool] = False  # whether keys are wanted
     single_head: ClassVar[bool] = False
@@ -178,7 +179,7 @@ class Selector(Pruner):
 
 
 @dataclass(frozen=True)
-class AttentionSelector(Selector):
+class AttentionScorer(EncodeScorer):
     """A selector that reads an encoder's attention.
 
     Attributes:
