@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from meteor_bench.config.yaml_settings import fit_flags, read_file
 from meteor_bench.core.errors import ConfigError, UnknownNameError
+from meteor_bench.core.method_file import MethodFile, shown
 from meteor_bench.core.registry import METHODS, MODELS, parts_of
 from meteor_bench.models.locate import check_model, is_location
 
@@ -28,7 +29,8 @@ class RunConfig:
     Attributes:
         model: row of the model table, or a checkpoint's folder or hub id.
         source: folder or hub id of other weights for a row of the table.
-        method: row of the method table, or several joined by "+" in the order of their stages.
+        method: row of the method table, a file that holds a method ("./loudest.py", "./loudest.py:Loudest"), or several
+            joined by "+" in the order of their stages.
         parameters: hyperparameters of the method that differ from its defaults.
         ratio: fraction of the visual tokens removed, in [0, 1).
         stages: stages of the method that are switched on; None for all of them.
@@ -81,12 +83,19 @@ class RunConfig:
             raise ConfigError(f"method 'none' removes nothing; leave --ratio {self.ratio:g} out or name a --method")
 
     @property
+    def method_name(self) -> str:
+        """What tables and folders call the method."""
+        return shown(self.method)
+
+    @property
     def label(self) -> str:
         """The method with whatever differs from its defaults: "meteor[encode,fuse]", "fastv(layer=3)"."""
         stages = f"[{','.join(self.stages)}]" if self.stages else ""
         extra = [f"{k}={v}" for k, v in self.parameters.items()]
         extra += [f"positions={self.positions}"] if self.positions else []
-        return "unpruned" if self.method == "none" else self.method + stages + (f"({', '.join(extra)})" * bool(extra))
+        return (
+            "unpruned" if self.method == "none" else self.method_name + stages + (f"({', '.join(extra)})" * bool(extra))
+        )
 
     def unpruned(self) -> RunConfig:
         """The run that this one is compared with: the model the user named, nothing pruned, nothing drawn."""
@@ -119,7 +128,11 @@ def _model(name: str) -> None:
 
 def _method(name: str) -> None:
     for part in parts_of(name):
-        _in_table(METHODS.kind, part, METHODS.names())
+        file = MethodFile.of(part)
+        if file is None:
+            _in_table(METHODS.kind, part, METHODS.names())
+        else:
+            file.check()
 
 
 def _suite(name: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import UnknownNameError, UnsupportedError
+from meteor_bench.core.method_file import digests, shown
 from meteor_bench.core.model import VLM, ModelCard
 from meteor_bench.core.pruner import Pruner
 from meteor_bench.core.request import Request
@@ -118,7 +119,8 @@ def arrange(
         "variant": card.name,
         "fusion": card.fusion,
         "checkpoint": vlm.digest,
-        "method": method,
+        "method": shown(method),
+        "method_files": digests(method),
         "parameters": pruner.bind(vlm, budget).parameters(),
         "positions": positions or default_positions(vlm, pruner),
         "ratio": ratio,

@@ -7,10 +7,11 @@ from dataclasses import fields, replace
 from typing import Any
 
 from meteor_bench.core.errors import ConfigError, UnknownNameError
+from meteor_bench.core.method_file import MethodFile, shown
 from meteor_bench.core.pruner import Pruner
 from meteor_bench.core.registry import METHODS, parts_of
 
-__all__ = ["make_pruner"]
+__all__ = ["make_pruner", "method_class"]
 
 STAGES = ("encode", "fuse", "decode")
 
@@ -21,7 +22,7 @@ def make_pruner(
     """The method with its published defaults, or with the given hyperparameters.
 
     Args:
-        method: a name of the table, or a composition "evoprune+fastv".
+        method: a name of the table, a file that holds one, or a composition "evoprune+fastv".
         parameters: name -> value; checked against the method's fields and their types. Those of a composition's part
             are called "part.name" or stand in a table of their own {part: {name: value}}; "share" is the part's share
             of the reduction.
@@ -33,7 +34,7 @@ def make_pruner(
     parts = parts_of(method)
     if len(parts) > 1:
         return _make_composed(method, parts, parameters or {}, stages)
-    pruner: Pruner = METHODS.load(method)()
+    pruner: Pruner = method_class(method)()
     given = dict(parameters or {})
     if stages is not None:
         if not hasattr(pruner, "stages"):
@@ -57,6 +58,17 @@ def make_pruner(
         if isinstance(default, tuple) and isinstance(value, list):
             given[name] = tuple(value)
     return replace(pruner, **given)
+
+
+def method_class(method: str) -> type[Pruner]:
+    """The class of a row of the table, or of a file ("./loudest.py", "./loudest.py:Loudest").
+
+    Raises:
+        UnknownNameError, ConfigError: there is none.
+    """
+    file = MethodFile.of(method)
+    found: type[Pruner] = METHODS.load(method) if file is None else file.load(Pruner)
+    return found
 
 
 def _make_composed(
@@ -87,7 +99,7 @@ def _make_composed(
         share = given.pop("share", 1.0)
         if isinstance(share, bool) or not isinstance(share, (int, float)):
             raise ConfigError(f"parameter '{name}.share' is {share!r}; expected a positive number")
-        made.append(Part(name, make_pruner(name, given), float(share)))
+        made.append(Part(shown(name), make_pruner(name, given), float(share)))
     return compose(made)
 
 

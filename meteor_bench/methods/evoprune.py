@@ -22,8 +22,8 @@ Deviations. No code is public; these are our choices where the paper is silent, 
 - Merge layers of "skip" are blocks 0, 2, 4, … (`start`); "mean": all; "first", "last": that half of the blocks;
   "increasing", "decreasing": all, r growing or shrinking linearly.
 - A layer merges at most half of its tokens: on CLIP-L with 12 merge layers 64 of 576 tokens can be reached and 32
-  cannot. What `relax` does about it, and several encoders: see `shared.merging`. At a convolutional encoder's output the
-  score has no attention term.
+  cannot. What `relax` does about it, and several encoders: see `shared.merging`. At a convolutional encoder's output
+  the score has no attention term.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ Deviations:
   before B (with a class token in spatial order, without one by similarity), which changes later blocks' sets.
 - r follows from the budget: N - T removed, spread evenly over all blocks; "decreasing" is the authors' other schedule.
 - A block merges at most half of its tokens (the authors': half of the tokens that are not special).
-- What `relax` does where the target is out of reach, and several encoders: see `shared.merging`. At a tower's output there
-  are no keys, its features take their place.
+- What `relax` does where the target is out of reach, and several encoders: see `shared.merging`. At a tower's output
+  there are no keys, its features take their place.
 """
 
 from __future__ import annotations

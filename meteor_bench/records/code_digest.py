@@ -1,14 +1,20 @@
 """Which source files a run's answers depend on, so that touching another method leaves its record alone.
 
-All of `core` and `lmms` with the models' protocol; and the modules of the method and the model family with everything
-of `FOLLOWED` that they import. (`core` also imports the composition, which only compositions use.) The command line,
-the records and the report may change without making a record stale.
+Hashed are the rooms that every answer comes through (`ALWAYS`, less `ASIDE`: tables of names, the clock, errors), and
+the modules of the method and the model family with everything of `FOLLOWED` that they import. (The engine also imports
+the composition, which only compositions use.) Timing, tables, records and the command line may change without making a
+record stale.
+
+A module counts by what it does, not by where it lies: its comments, docstrings, blank lines and the places that it
+imports our own names from are left out, and files are hashed without their names. Moving a module changes nothing.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import io
+import tokenize
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -16,14 +22,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from meteor_bench.core.method_file import MethodFile, digests
 from meteor_bench.core.registry import FAMILIES, METHODS, MODELS, parts_of
 from meteor_bench.records.provenance import PACKAGE, fingerprint
 
-__all__ = ["answering", "code_digest", "hashed"]
+__all__ = ["answering", "code_digest", "hashed", "source_digest"]
 
-ALWAYS = ("core", "lmms")
-FOLLOWED = ("core", "lmms", "methods", "models")
-PROTOCOL = "meteor_bench.core.model"
+ALWAYS = ("core", "engine", "lmms")
+FOLLOWED = ("core", "engine", "lmms", "methods", "models")
+ASIDE = ("core/clock.py", "core/errors.py", "core/method_file.py", "core/registry.py", "engine/flop_counter.py")
 COMPOSITION = "meteor_bench.methods.compose"
 
 
@@ -38,17 +45,24 @@ def code_digest(method: str, modules: Iterable[str]) -> str:
     """Hash of the source files that the answers of a method on a model depend on; 64 hex digits.
 
     Args:
-        method: a name of the table, or a composition.
+        method: a name of the table, a file, or a composition of such.
         modules: dotted names of the modules that the model's parts live in. Of those that are neither ours nor of a
             distribution that adds rows to our tables (torch, transformers), versions are recorded instead.
     """
     parts = parts_of(method)
-    names = {*modules, *(METHODS.target(part).partition(":")[0] for part in parts)}
+    names, alone = set(modules), set()
+    for part in parts:
+        file = MethodFile.of(part)
+        if file is None:
+            names.add(METHODS.target(part).partition(":")[0])
+        else:
+            alone.add(file.path)
     names |= {COMPOSITION} if len(parts) > 1 else set()
     tops = {name.partition(".")[0] for name in names} - {PACKAGE.name}
     foreign = {file for top in tops for file in _files_of_others(top)}
-    outside = sorted(f"{file.name} {_source(file).digest}" for file in foreign)
-    return fingerprint({"inside": hashed(answering(names, foreign), PACKAGE), "outside": outside})
+    inside = hashed(answering(names, foreign | alone), PACKAGE)
+    outside = [f"{file.name} {_source(file).digest}" for file in foreign]
+    return fingerprint({"inside": sorted(inside.values()), "outside": sorted([*outside, *digests(method).values()])})
 
 
 def answering(modules: Iterable[str], others: Iterable[Path] = (), package: Path = PACKAGE) -> set[Path]:
@@ -59,26 +73,52 @@ def answering(modules: Iterable[str], others: Iterable[Path] = (), package: Path
         others: files outside it that import parts of it.
         package: its folder; ours, but for tests.
     """
-    found = {file for part in ALWAYS for file in (package / part).rglob("*.py")}
-    names = [PROTOCOL, *modules, *(name for file in others for name in _source(file).imports)]
+    aside = {package / name for name in ASIDE}
+    found = {file for part in ALWAYS for file in (package / part).rglob("*.py")} - aside
+    names = [*modules, *(name for file in others for name in _source(file).imports)]
     waiting = [file for name in names for file in _files_of(name, package)]
     while waiting:
         file = waiting.pop()
-        if file not in found:
+        if file not in found and file not in aside:
             found.add(file)
             waiting += [reached for name in _source(file).imports for reached in _files_of(name, package)]
     return found
 
 
 def hashed(files: Iterable[Path], root: Path) -> dict[str, str]:
-    """Name relative to ``root`` -> digest of the content."""
+    """Name relative to ``root`` -> digest of what the file does."""
     return {file.relative_to(root).as_posix(): _source(file).digest for file in files}
+
+
+def source_digest(file: Path) -> str:
+    """Digest of what one Python file does."""
+    return _source(file).digest
 
 
 @cache
 def _source(file: Path) -> _Source:
     content = file.read_bytes()
-    return _Source(hashlib.sha256(content).hexdigest(), tuple(_imports(ast.parse(content, str(file)))))
+    tree = ast.parse(content, str(file))
+    return _Source(hashlib.sha256(_doing(content, tree).encode()).hexdigest(), tuple(_imports(tree)))
+
+
+def _doing(content: bytes, tree: ast.Module) -> str:
+    """A file's text without comments, docstrings, blank lines and the places of our own names that it imports."""
+    names: set[str] = set()
+    dropped: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == PACKAGE.name:
+            names |= {f"{alias.name} as {alias.asname}" for alias in node.names}
+            dropped.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            dropped.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    lines = content.decode().split("\n")
+    for token in tokenize.tokenize(io.BytesIO(content).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    kept = (line.rstrip() for number, line in enumerate(lines, 1) if number not in dropped)
+    return "\n".join([*sorted(names), *(line for line in kept if line)])
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:

@@ -135,6 +135,7 @@ class RunRecord:
         parameters: all hyperparameters of the method.
         positions: the position policy used.
         exact: whether the method promises its budget on every sample.
+        method_files: name -> SHA-256 of the file that a method was taken from; empty for rows of the table.
         facts: what was measured offline for the method (a calibrated threshold and what it realised).
         environment: versions, commit, machine.
         tasks: results per benchmark, in the order of the suite.
@@ -159,6 +160,7 @@ class RunRecord:
     facts: Mapping[str, Any]
     environment: Environment
     finished: str | None = None
+    method_files: Mapping[str, str] = field(default_factory=dict)
     tasks: tuple[TaskRecord, ...] = ()
     tokens: TokenRecord | None = None
     flops: Mapping[str, float] = field(default_factory=dict)

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.data import suites
 from meteor_bench.data.lookalike import counted, rows
-from meteor_bench.records.code_digest import code_digest
+from meteor_bench.records.code_digest import code_digest, source_digest
 from meteor_bench.records.provenance import (
     PACKAGE,
     Environment,
-    digest,
     environment,
     fingerprint,
     hash_files,
@@ -88,7 +87,9 @@ class SingleRun:
     @property
     def title(self) -> str:
         """For progress lines."""
-        return "unpruned" if self.config.method == "none" else f"{self.config.method} at ratio {self.config.ratio:g}"
+        return (
+            "unpruned" if self.config.method == "none" else f"{self.config.method_name} at ratio {self.config.ratio:g}"
+        )
 
     @property
     def benchmarks(self) -> tuple[suites.Benchmark, ...]:
@@ -201,6 +202,7 @@ class SingleRun:
             parameters=about["parameters"],
             positions=about["positions"],
             exact=about["exact"],
+            method_files=about.get("method_files", {}),
             facts=about["facts"],
             environment=self.environment,
         )
@@ -218,7 +220,7 @@ class SingleRun:
             "device": device_name(self.blueprint.vlm.device),
             "code": self._code,
             "versions": {name: package_version(name) for name in ("torch", "transformers", "lmms-eval")},
-            "calibration": [suites.calibration_digest(), digest(PACKAGE / "data" / "suites.py")]
+            "calibration": [suites.calibration_digest(), source_digest(PACKAGE / "data" / "suites.py")]
             if calibrated
             else None,
             "limit": self.config.limit,
