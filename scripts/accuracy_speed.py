@@ -241,7 +241,7 @@ def main() -> None:
 
     load_evaluator()
     session = blueprint(RunConfig(method=given.method, ratio=given.ratio, device="cpu")).session(calibration_requests)
-    session.clock = session.engine.clock = clock = Union(torch.device("cpu"))
+    session.clock = clock = Union(torch.device("cpu"))
     one, many = stock_model(1, clock), stock_model(given.batch, clock)
     contestants: dict[str, Callable[[Journal], Any]] = {
         "ours": lambda journal: our_model(session, given.batch, True, journal),
@@ -250,16 +250,17 @@ def main() -> None:
         f"stock, batches of {given.batch}": lambda journal: many,
     }
     index = tasks.index([benchmark(name) for names in SUITES.values() for name in names])
-    for make in contestants.values():
-        take_turn(make, clock, "shared", index, 4)  # warm-up
-    turns: dict[str, dict[str, list[Turn]]] = {suite: {name: [] for name in contestants} for suite in SUITES}
-    for number in range(given.rounds):
-        for suite in SUITES:
-            names = list(contestants)
-            for name in names[number % len(names) :] + names[: number % len(names)]:
-                turn = take_turn(contestants[name], clock, suite, index, given.limit)
-                turns[suite][name].append(turn)
-                print(f"round {number + 1}, {suite}, {name}: {turn.n / turn.wall:.1f} questions/s", file=sys.stderr)
+    with session.engine.instrumented(clock=clock):
+        for make in contestants.values():
+            take_turn(make, clock, "shared", index, 4)  # warm-up
+        turns: dict[str, dict[str, list[Turn]]] = {suite: {name: [] for name in contestants} for suite in SUITES}
+        for number in range(given.rounds):
+            for suite in SUITES:
+                names = list(contestants)
+                for name in names[number % len(names) :] + names[: number % len(names)]:
+                    turn = take_turn(contestants[name], clock, suite, index, given.limit)
+                    turns[suite][name].append(turn)
+                    print(f"round {number + 1}, {suite}, {name}: {turn.n / turn.wall:.1f} questions/s", file=sys.stderr)
     print(f"{given.method} at ratio {given.ratio:g}, {torch.get_num_threads()} threads, {given.rounds} rounds\n")
     print("\n".join(table(turns)))
 

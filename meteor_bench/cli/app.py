@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from meteor_bench import __version__
 from meteor_bench.core.errors import MeteorBenchError
+from meteor_bench.core.version import __version__
 
 __all__ = ["app", "data", "listing", "main", "resumable"]
 

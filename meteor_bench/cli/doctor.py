@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
-from meteor_bench import __version__
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.core.errors import MeteorBenchError
 from meteor_bench.core.registry import METHODS, MODELS
+from meteor_bench.core.version import __version__
 from meteor_bench.data import suites
 from meteor_bench.models.locate import locate
 from meteor_bench.records.provenance import commit, package_version, processor, total_memory

@@ -88,11 +88,11 @@ def calibrate(
         for step in range(asked[stage]) if pruner.stepwise else (None,):
             watch = _Watch(pruner, stage, step)
             session = Session(vlm, pruner, budget, positions=positions, seed=seed, facts=facts)
-            session.engine.observer = watch
-            if stage == "decode":
-                session.answer([_short(r) for r in requests], lambda _request, _answer: None, batch_size)
-            else:
-                _encode_only(session, requests, watch, fuse=stage == "fuse")
+            with session.engine.instrumented(observer=watch):
+                if stage == "decode":
+                    session.answer([_short(r) for r in requests], lambda _request, _answer: None, batch_size)
+                else:
+                    _encode_only(session, requests, watch, fuse=stage == "fuse")
             facts |= pruner.fit(stage, watch.gathered())
     return facts
 

@@ -8,7 +8,8 @@ that the questions of an image can share it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar, overload
 
 import torch
@@ -104,15 +105,56 @@ class Engine:
         recorder: Recorder | None = None,
     ) -> None:
         pruner = pruner.bind(vlm, budget)
-        self.vlm, self.pruner, self.budget = vlm, pruner, budget
+        self.vlm, self._pruner, self.budget = vlm, pruner, budget
         self.positions = positions or default_positions(vlm, pruner)
         self.overruled = positions is None and self.positions != pruner.positions
         self.seed, self.facts = seed, dict(facts or {})
-        self.observer, self.recorder = observer, recorder
-        self.clock = clock or Clock(vlm.device, enabled=False)
+        self._observer, self._recorder = observer, recorder
+        self._clock = clock or Clock(vlm.device, enabled=False)
         self.points: Points = pruner.points(vlm, budget)
         self._check_points()
         self._input_grids: dict[Grid, Grid | None] = {}
+
+    @property
+    def pruner(self) -> Pruner:
+        """The method, as it knows model and budget (`Pruner.bind`)."""
+        return self._pruner
+
+    @property
+    def clock(self) -> Clock:
+        """What times the stages."""
+        return self._clock
+
+    @property
+    def observer(self) -> Observer | None:
+        """What is called with every view."""
+        return self._observer
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """What is shown the tokens that are left after each point."""
+        return self._recorder
+
+    @contextmanager
+    def instrumented(
+        self,
+        *,
+        clock: Clock | None = None,
+        observer: Observer | None = None,
+        recorder: Recorder | None = None,
+        pruner: Pruner | None = None,
+    ) -> Iterator[None]:
+        """Within the block, another clock, observer, recorder, or a method that asks this one and watches it.
+
+        What is not given stays as it is; afterwards everything is as before, whatever happens in the block.
+        """
+        before = self._clock, self._observer, self._recorder, self._pruner
+        self._clock, self._pruner = clock or self._clock, pruner or self._pruner
+        self._observer, self._recorder = observer or self._observer, recorder or self._recorder
+        try:
+            yield
+        finally:
+            self._clock, self._observer, self._recorder, self._pruner = before
 
     def _check_points(self) -> None:
         depth = self.vlm.decoder.depth

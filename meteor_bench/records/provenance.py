@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from meteor_bench import __version__
+from meteor_bench.core.version import __version__
 from meteor_bench.utils.structuring import plain
 
 __all__ = [

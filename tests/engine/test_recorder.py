@@ -18,9 +18,11 @@ def watched(model: str, method: str, asked: Sequence[Request]) -> tuple[Shown, l
     """What a recorder saw of one batch, and the answers."""
     session = Session(tiny.build(model), make_pruner(method), TokenBudget.from_ratio(0.5))
     seen: Shown = {}
-    session.engine.recorder = lambda kind, point, tower, tokens: seen.update({(kind, point, tower): tokens})
     answers: dict[str, Answer] = {}
-    session.answer(asked, lambda request, answer: answers.update({request.key: answer}))
+    with session.engine.instrumented(
+        recorder=lambda kind, point, tower, left: seen.update({(kind, point, tower): left})
+    ):
+        session.answer(asked, lambda request, answer: answers.update({request.key: answer}))
     return seen, [answers[r.key] for r in asked]
 
 

@@ -167,9 +167,7 @@ def test_4_closed_form_flops_equal_the_counter(case: Case, frames: int) -> None:
         )  # windows of several widths
         return False
 
-    pruning.observer = watch
-    with FlopMeter(pruning.vlm.device) as meter:
-        pruning.clock = meter
+    with FlopMeter(pruning.vlm.device) as meter, pruning.instrumented(clock=meter, observer=watch):
         (generation,) = generate(pruning, [request], new_tokens=3)
     counted = meter.read_flops()
     counted.pop("prune", None)
@@ -189,8 +187,8 @@ def test_5_order_positions_and_special_tokens(case: Case, policy: str) -> None:
     asked = tiny.requests(1, 3)
     vlm, recorder = recorded(case)
     seen: list[View] = []
-    pruning = engine(case, 0.24, frames=3, vlm=vlm, positions=policy)
-    pruning.observer = lambda view: seen.append(view) or False  # type: ignore[func-returns-value]
+    watched = {"observer": lambda view: bool(seen.append(view))}
+    pruning = engine(case, 0.24, frames=3, vlm=vlm, positions=policy, **watched)
     (generation,) = generate(pruning, asked, new_tokens=2)
     for view in seen:
         specials = view.tokens.special.sum(1)
@@ -310,8 +308,7 @@ def test_padded_batches_really_occur() -> None:
     """Law 2 sees ragged towers and ragged visual sequences."""
     ragged = [c for c in ALL if c.method == "evoprune" and c.model == "independent"][0]
     seen: list[bool] = []
-    pruning = engine(ragged, 0.24, frames=3)
-    pruning.observer = lambda view: seen.append(view.tokens.padded) or False  # type: ignore[func-returns-value]
+    pruning = engine(ragged, 0.24, frames=3, observer=lambda view: bool(seen.append(view.tokens.padded)))
     visual = visual_of(pruning, tiny.requests(2, 3))
     assert any(seen)
     adaptive = Case("meteor", "independent")

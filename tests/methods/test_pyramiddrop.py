@@ -70,8 +70,7 @@ def test_the_next_layers_attention_is_the_librarys() -> None:
     """Read at a point, it is what the layer itself computes when it runs, renumbered positions included."""
     vlm, asked = tiny.build("single"), tiny.requests(3)
     seen: list[View] = []
-    engine = Engine(vlm, PyramidDrop(), TokenBudget(0.3))
-    engine.observer = lambda v: seen.append(v) or False  # type: ignore[func-returns-value]
+    engine = Engine(vlm, PyramidDrop(), TokenBudget(0.3), observer=lambda v: bool(seen.append(v)))
     towered = encode(engine, tiny.pixels(vlm, asked), [r.key for r in asked])
     visual = fuse(engine, towered)
     prompts = tiny.prompts(vlm, asked)

@@ -205,8 +205,7 @@ def test_points_and_positions() -> None:
 def test_the_engines_position_bias() -> None:
     vlm, asked = tiny.build("single"), tiny.requests(2)
     seen_views: list[View] = []
-    engine = Engine(vlm, SparseVLM(version="v2"), TokenBudget(0.5))
-    engine.observer = lambda v: seen_views.append(v) or False  # type: ignore[func-returns-value]
+    engine = Engine(vlm, SparseVLM(version="v2"), TokenBudget(0.5), observer=lambda v: bool(seen_views.append(v)))
     visual = fuse(engine, encode(engine, tiny.pixels(vlm, asked), [r.key for r in asked]))
     answer(engine, visual, range(2), tiny.prompts(vlm, asked), 1)
     rope = seen_views[1].rope

@@ -28,10 +28,10 @@ from meteor_bench.report.html.data import pareto
 from meteor_bench.report.html.markup import Html, tag
 from meteor_bench.report.html.page import AT_FIRST, at_first, colours, page
 from meteor_bench.report.html.reported import laid_out, reported
-from meteor_bench.report.html.samples import questions
+from meteor_bench.report.html.samples import choose, questions
 from meteor_bench.report.runs import load
 from meteor_bench.report.sections import sections
-from meteor_bench.runs.patches.report_pictures import choose, draw
+from meteor_bench.runs.patches.report_pictures import draw
 from tests import synthetic
 
 ROOT = Path(__file__).parents[2]

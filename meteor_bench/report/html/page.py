@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from meteor_bench import __version__
+from meteor_bench.core.version import __version__
 from meteor_bench.report.html import head, parts
 from meteor_bench.report.html.chapter import PARTS, Chapter
 from meteor_bench.report.html.data import Setting, known_costs, pareto

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from os.path import commonprefix
 from typing import TYPE_CHECKING
 
-from meteor_bench import __version__
+from meteor_bench.core.version import __version__
 from meteor_bench.report.html import tables
 from meteor_bench.report.html.data import COSTS, known_costs
 from meteor_bench.report.html.head import PARTS, tiles

@@ -140,17 +140,6 @@ def _wait(device: torch.device) -> None:
 
 
 @contextmanager
-def _clocked(session: Session, clock: Clock) -> Iterator[None]:
-    """The session's engine with another clock."""
-    own = session.engine.clock
-    session.engine.clock = clock
-    try:
-        yield
-    finally:
-        session.engine.clock = own
-
-
-@contextmanager
 def _uncollected() -> Iterator[None]:
     """Python's garbage collector stays out of the block; what exists before it is not looked at again."""
     gc.collect()
@@ -198,7 +187,7 @@ def _run(session: Session, batch: Sequence[Request], new_tokens: int, inputs: _I
 def _warm_up(session: Session, batch: Sequence[Request], new_tokens: int, passes: int) -> Timing:
     timing = Timing()
     try:
-        with _clocked(session, Clock(session.device, enabled=False)):
+        with session.engine.instrumented(clock=Clock(session.device, enabled=False)):
             memory = WorkingMemory(session.device)
             with memory:
                 _run(session, batch, new_tokens)
@@ -214,10 +203,10 @@ def _warm_up(session: Session, batch: Sequence[Request], new_tokens: int, passes
 
 
 def _sample(session: Session, batch: Sequence[Request], new_tokens: int) -> dict[str, Any]:
-    with _clocked(session, Clock(session.device, enabled=False)):
+    with session.engine.instrumented(clock=Clock(session.device, enabled=False)):
         plain = _run(session, batch, new_tokens)
     timed = Clock(session.device)
-    with _clocked(session, timed):
+    with session.engine.instrumented(clock=timed):
         second = _run(session, batch, new_tokens, plain.inputs)
         stages = timed.read_ms()
     encoding = {name.split(".", 1)[1]: ms for name, ms in stages.items() if name.startswith("encode.")}
@@ -246,6 +235,6 @@ def _pruning_flops(session: Session, request: Request, new_tokens: int) -> int:
     """Of one request; each sequence of a batch costs the same again."""
     if session.engine.points == Points():
         return 0
-    with FlopMeter(session.device) as meter, _clocked(session, meter):
+    with FlopMeter(session.device) as meter, session.engine.instrumented(clock=meter):
         _run(session, [request], new_tokens)
     return meter.read_flops().get("prune", 0)

@@ -121,10 +121,11 @@ class Contender:
     def choose(self) -> Choice:
         """One pass over the batch."""
         engine, meter = self.session.engine, Meter(self.session.device)
-        engine.pruner, engine.clock = _Watched(self._asked, meter), Clock(self.session.device)
-        towered = encode(engine, self._pixels, self._keys)
-        visual = fuse(engine, towered, text=embed_questions(engine, self._prompts))
-        start = begin(engine, visual, range(len(self._keys)), self._prompts, 1)
-        pruning = engine.clock.read_ms().get("prune", 0.0)
+        clock = Clock(self.session.device)
+        with engine.instrumented(pruner=_Watched(self._asked, meter), clock=clock):
+            towered = encode(engine, self._pixels, self._keys)
+            visual = fuse(engine, towered, text=embed_questions(engine, self._prompts))
+            start = begin(engine, visual, range(len(self._keys)), self._prompts, 1)
+        pruning = clock.read_ms().get("prune", 0.0)
         kept = tuple(trace.final for trace in start.traces)
         return Choice(meter.wall_ms, meter.cpu_ms, max(0.0, pruning - meter.wall_ms), kept)

@@ -54,11 +54,8 @@ def watch(session: Session, document: Document, label: str) -> Shown:
     """Let a session answer a document; the engine's recorder is lifted again afterwards."""
     answers: list[Answer] = []
     film = Film()
-    session.engine.recorder = film
-    try:
+    with session.engine.instrumented(recorder=film):
         session.answer([document.request], lambda _, answer: answers.append(answer), batch_size=1)
-    finally:
-        session.engine.recorder = None
     (answer,) = answers
     look = session.vlm.processor.look(list(document.request.media()))
     points = film.points(session.engine, look.scene)

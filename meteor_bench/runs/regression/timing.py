@@ -97,12 +97,8 @@ def _times(session: Session, request: Request) -> tuple[float, float]:
 
 def _answer(session: Session, request: Request, clock: Clock) -> None:
     """The first token, nothing reused, under another clock."""
-    before = session.engine.clock
-    session.engine.clock = clock
-    try:
+    with session.engine.instrumented(clock=clock):
         session.answer([request], lambda *_: None, batch_size=1, reuse=False)
-    finally:
-        session.engine.clock = before
 
 
 def _decoded(request: Request) -> Request:

@@ -84,9 +84,6 @@ def _missed(path: Path) -> str:
 def _keep(run: RunConfig) -> Path:
     folder = run.out / "errors"
     folder.mkdir(parents=True, exist_ok=True)
-    file = (
-        folder
-        / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{run.method_name}-{run.ratio:g}-seed{run.seed}.txt"
-    )
+    file = folder / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{run.method_name}-{run.ratio:g}-seed{run.seed}.txt"
     file.write_text(traceback.format_exc(), encoding="utf-8")
     return file

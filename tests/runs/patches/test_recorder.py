@@ -20,10 +20,10 @@ from tests import tiny
 
 def filmed(model: str, method: str, frames: int = 1) -> tuple[list[Point], Answer]:
     session = Session(tiny.build(model), make_pruner(method), TokenBudget.from_ratio(0.5))
-    session.engine.recorder = film = Film()
-    answers: list[Answer] = []
+    film, answers = Film(), list[Answer]()
     asked = tiny.requests(1, frames=frames)
-    session.answer(asked, lambda _, answer: answers.append(answer))
+    with session.engine.instrumented(recorder=film):
+        session.answer(asked, lambda _, answer: answers.append(answer))
     return film.points(session.engine, session.vlm.processor.scene(asked[0].media())), answers[0]
 
 
@@ -64,8 +64,8 @@ def test_tiles_are_put_back_where_they_came_from() -> None:
         film(kind, point, tower, tokens)
         seen[kind] = tokens
 
-    session.engine.recorder = both
-    session.answer([asked], lambda *_: None)
+    with session.engine.instrumented(recorder=both):
+        session.answer([asked], lambda *_: None)
     last = film.points(session.engine, scene)[-1].panels[0]
     source = session.vlm.at(scene).fusion.cells({"clip": last.grid})["clip"]
     assert sorted(source.tolist()) == list(range(80)) != source.tolist()
@@ -110,8 +110,8 @@ def test_merged_groups_that_touch_differ_in_colour(model: str) -> None:
 
 def test_a_film_of_two_samples_is_refused() -> None:
     session = Session(tiny.build("shared"), make_pruner("fastv"), TokenBudget.from_ratio(0.5))
-    session.engine.recorder = Film()
-    with pytest.raises(ValueError, match="one sample, not of 2"):
+    recording = session.engine.instrumented(recorder=Film())
+    with recording, pytest.raises(ValueError, match="one sample, not of 2"):
         session.answer(tiny.requests(4), lambda *_: None)
 
 
