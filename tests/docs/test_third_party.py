@@ -14,14 +14,14 @@ from meteor_bench.engine.make_method import make_pruner
 from meteor_bench.engine.session import Session
 from tests import tiny
 
-GUIDE = Path(__file__).parents[1] / "docs" / "adding-a-method.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "adding-a-method.md"
 
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What `pip install .` of the guide's package leaves behind."""
     text = GUIDE.read_text(encoding="utf-8")
-    (source,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    source = re.findall(r"```python\n(.*?)```", text, re.S)[0]
     (entry,) = re.findall(r"^loudest = \"(.*)\"$", text, re.M)
     (tmp_path / "loudest.py").write_text(source)
     info = tmp_path / "loudest-1.0.dist-info"
