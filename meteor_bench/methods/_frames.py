@@ -53,12 +53,12 @@ def join_decision(decision: Decision, frames: int) -> Decision:
     def long(x: Tensor | None) -> Tensor | None:
         return None if x is None else x.reshape(b, frames * n)
 
-    into, mix, order = decision.merge_into, decision.mix, decision.order
+    into, mix, places = decision.merge_into, decision.mix, decision.order
     if into is not None:
         shift = n * torch.arange(frames, device=into.device).repeat(b)[:, None]
         into = torch.where(into >= 0, into + shift, into)
-    if order is not None:  # within a frame; frame stays after frame
-        order = order + (int(order.max()) + 1) * torch.arange(frames, device=order.device).repeat(b)[:, None]
+    if places is not None:  # within a frame; frame stays after frame
+        places = places + (int(places.max()) + 1) * torch.arange(frames, device=places.device).repeat(b)[:, None]
     if mix is not None:
         k = mix.shape[1]
         block = torch.eye(frames, dtype=mix.dtype, device=mix.device)[None, :, None, :, None]
@@ -73,5 +73,5 @@ def join_decision(decision: Decision, frames: int) -> Decision:
         normalise=decision.normalise,
         mix=mix,
         score=long(decision.score),
-        order=long(order),
+        order=long(places),
     )

@@ -259,8 +259,8 @@ class InsideMerger(Pruner):
         weight = torch.ones_like(view.tokens.size) if self.merge == "mean" else view.tokens.size
         into = self._merge_on(view, torch.where(alive, own, -torch.ones_like(own)), weight, target.clamp(min=1))
         into = into.masked_fill((target < 1)[:, None], -1)
-        weight = weight if self.merge == "mean" else None
-        return Decision(keep=into == own, merge_into=into, weight=weight, order=self.leaves(view))
+        mean = weight if self.merge == "mean" else None
+        return Decision(keep=into == own, merge_into=into, weight=mean, order=self.leaves(view))
 
     def _merge_on(self, view: View, into: Tensor, weight: Tensor, target: Tensor) -> Tensor:
         """[R, N] the partition ``into`` merged on until each row has at most ``target`` [R] groups."""

@@ -9,8 +9,9 @@ tokens with the highest attention. Cosines are of projected tokens.
 Deviations: a crop that gets more than it holds hands the surplus on to the others in the same way, and a crop of one
 token is scored like the others, with variance 0. In the authors' code the surplus becomes tokens of zeros behind the
 others, and the score of a crop of one token lacks the factor 1000; `official_quirks` restores both. Tokens stay in
-spatial order (theirs: crop after crop, by attention in a crop that loses some). On a shared fusion the encoders' attentions are scaled to a sum of 1 and averaged. Several encoders, frames, encoders
-without a class token or attention, and the block that the attention is read from: see `_selection`.
+spatial order (theirs: crop after crop, by attention in a crop that loses some). On a shared fusion the encoders'
+attentions are scaled to a sum of 1 and averaged. Several encoders, frames, encoders without a class token or attention,
+and the block that the attention is read from: see `_selection`.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class HoloV(AttentionSelector):
     Attributes:
         crops: P.
         variance: weight of the variance.
-        official_quirks: tokens of zeros for what a crop cannot hold.
+        official_quirks: what the authors' code does with crops that cannot hold their share, or hold one token.
     """
 
     crops: int = 16
@@ -119,6 +120,11 @@ class HoloV(AttentionSelector):
         super().__post_init__()
         if self.crops < 1 or self.variance < 0:
             raise ConfigError("holov: crops must be at least 1 and variance at least 0")
+
+    @property
+    def ordered(self) -> bool:  # type: ignore[override]
+        """Tokens of zeros stand behind the others."""
+        return not self.official_quirks
 
     def choose(self, view: View, score: Tensor, share: Tensor) -> Decision:
         """A budget for each crop, and its tokens with the highest attention."""

@@ -169,7 +169,7 @@ class MustDrop(Pruner):
         return Decision(keep=view.tokens.visual & (critical >= float(scale)), score=critical)
 
     def _critical(self, view: View) -> Tensor:
-        """[B, N] float64, the factor on g and t above which a token is dropped; infinite for tokens that always stay."""
+        """[B, N] float64, the factor on g and t from which a token is dropped; infinite for what always stays."""
         assert view.attention is not None and view.text_valid is not None
         visual = view.tokens.visual
         a = view.attention.double().mean(1)  # [B, T, N]
@@ -247,9 +247,9 @@ class MustDrop(Pruner):
 
 
 def _between(ranked: Tensor, count: int) -> float:
-    """A number that ``count`` of the falling values [M] reach: halfway between two, as no two equal ones are told apart.
+    """A number that ``count`` of the falling values [M] reach, halfway between two of them.
 
-    Where the value at ``count`` ties, the nearest count that can be had is taken, of two the smaller.
+    Equal values cannot be told apart: the nearest count that can be had is taken, of two the smaller.
     """
     top = ranked.new_tensor([2 * float(ranked[0]) + 1e-300]) if len(ranked) else ranked
     edges = torch.cat([top, ranked])

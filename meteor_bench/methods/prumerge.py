@@ -3,8 +3,8 @@
 After the encoder. a = the class token's attention to the patches, all heads taken as one of full width (scale D^-1/2,
 softmax over the class token too). The tokens above ``Q3 + c·IQR`` of a stay. Each adds the sum of its 32 nearest others
 by the cosine of the full-width keys, weighted by a (not normalised, other kept ones included); one extra token is the
-sum of the dropped ones weighted by a. "+" also keeps a uniform sample of three tokens for each outlier. The tokens stand
-in falling order of attention, behind them the uniform ones in spatial order, the extra one last.
+sum of the dropped ones weighted by a. "+" also keeps a uniform sample of three tokens for each outlier. The outliers
+stand in falling order of attention, behind them the uniform sample in spatial order, the extra token last.
 
 Deviations:
 

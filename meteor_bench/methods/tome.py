@@ -5,8 +5,8 @@ at odd places set B. Each token of A has its best partner in B by the cosine sim
 heads); the r best edges merge A's token into B's: the mean weighted by the number of patches that a token stands for.
 The class token takes a place and is never merged. From then on the logarithm of a token's size is added to the
 attention logits (`proportional`), so that it counts as the patches it stands for. r is constant. What is left of A
-stands before B, as in the authors' code, in the order it had where there is a class token, otherwise most similar first;
-the next block's sets follow that order.
+stands before B, as in the authors' code, in the order it had where there is a class token, otherwise most similar
+first; the next block's sets follow that order.
 
 Deviations:
 
@@ -85,21 +85,21 @@ class ToMe(InsideMerger):
             goal = order.gather(1, 2 * partner + 1)
             into = into.scatter(1, source, torch.where(merged, goal, source))
             if self.order == "authors" and final is not None:
-                places = _places(best, view.tokens.special.any(1, keepdim=True), own, r)
+                places = _places(best, view.has_cls, own, r)
         return Paired(torch.where(visual, into, -torch.ones_like(into)), places)
 
 
-def _places(best: Tensor, special: Tensor, own: Tensor, r: Tensor) -> Tensor:
+def _places(best: Tensor, has_cls: bool, own: Tensor, r: Tensor) -> Tensor:
     """[R, N] sort keys of the authors' order.
 
     Args:
         best: [R, A] similarity of each even token to its partner.
-        special: [R, 1] bool, whether the row has a class token.
+        has_cls: whether the encoder has a class token: then even tokens keep their order.
         own: [R, N] places.
         r: [R] merges; without any the row stays as it is.
     """
     by_score = best.argsort(dim=1, descending=True, stable=True)
     rank = torch.empty_like(by_score).scatter_(1, by_score, own[:, : best.shape[1]])
     even = own % 2 == 0
-    left = torch.where(special, own, rank.repeat_interleave(2, dim=1)[:, : own.shape[1]])
+    left = own if has_cls else rank.repeat_interleave(2, dim=1)[:, : own.shape[1]]
     return torch.where((r > 0)[:, None], torch.where(even, left, own.shape[1] + own), own)

@@ -67,7 +67,7 @@ class VisionZip(AttentionSelector):
         share = torch.minimum(share, count)
         pruned = (share < count)[:, None]
         few = round_half_up(share.double() * self.contextual)  # C, [R]
-        headed = view.tokens.special.any(1) & pruned[:, 0] & (share > few)  # the class token takes a dominant place
+        headed = pruned[:, 0] & (share > few) & view.has_cls  # the class token takes a dominant place
         dominant = keep_top(score, share - few - headed.long(), visual)
         rest = visual & ~dominant
         step = (rest.sum(1) // few.clamp(min=1)).clamp(min=1)[:, None]
