@@ -103,7 +103,7 @@ def _walk(places: Tensor, first: Tensor, words: Tensor, second: Tensor) -> Tenso
     order = []
     for at, real in zip(torch.cat([places, words], 1).tolist(), torch.cat([first, second], 1).tolist(), strict=True):
         number = {PROMPT + place: i for i, (place, here) in enumerate(zip(at, real, strict=True)) if here}
-        walked = [number[place] for place in set(number).copy()]
+        walked = [number[place] for place in set(list(number)).copy()]  # as theirs is made, down to its table's size
         order.append(walked + [i for i, here in enumerate(real) if not here])
     return torch.tensor(order, dtype=torch.long, device=places.device).view(len(places), -1)
 

@@ -135,8 +135,9 @@ class PruMerge(AdaptiveSelector):
         near = v.gather(1, row[..., None].expand(-1, -1, v.shape[-1])) @ v.transpose(1, 2)
         near = near.masked_fill(itself | ~visual[:, None], -torch.inf)
         best = near.argsort(dim=2, descending=True, stable=True)[..., : self.neighbours]
-        weight = score.float()[:, None].expand(-1, width, -1).masked_fill(near == -torch.inf, 0.0)
-        around = torch.zeros_like(near).scatter(2, best, weight.gather(2, best))
+        weight = score.float()[:, None].expand(-1, width, -1)
+        taken = weight.masked_fill(near == -torch.inf, 0.0)
+        around = torch.zeros_like(near).scatter(2, best, taken.gather(2, best))
         merges = dropped.any(1)[:, None, None]
         whole = itself.float() + around * merges
         rest = weight * dropped[:, None]
