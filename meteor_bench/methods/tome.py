@@ -55,6 +55,11 @@ class ToMe(InsideMerger):
         super().__post_init__()
         check_choice("tome", "order", self.order, ("authors", "spatial"))
 
+    @property
+    def ordered(self) -> bool:  # type: ignore[override]
+        """Inside the encoder only where it is asked for; out of it always."""
+        return self.order == "spatial"
+
     def layer_point(self, after: Mapping[str, int]) -> EncodePoint:
         """The block's keys."""
         return EncodePoint(after=after, inside=True, keys=True)
