@@ -34,9 +34,10 @@ class TokenBudget:
     def tokens(self, reference: int) -> int:
         """Target after the last pruning point, of ``reference`` tokens that the unpruned model feeds its LLM.
 
-        At least one token survives. Rounded half up, after removing the noise of 1 - ratio.
+        At least one token survives. Rounded to the nearest, a half to the even neighbour (as where methods publish
+        ``round(share * tokens)``: 12.5 gives 12), after removing the noise of 1 - ratio and of the product.
         """
-        return max(1, int(round(self.keep, 12) * reference + 0.5))
+        return max(1, round(round(round(self.keep, 12) * reference, 6)))
 
     @staticmethod
     def split(total: int, weights: Mapping[str, float], caps: Mapping[str, int]) -> dict[str, int]:

@@ -88,6 +88,7 @@ class View:
         layout: the model's towers, also those that are not asked here.
         generators: one seeded torch.Generator per row, the same for a sample in whatever batch it comes.
         tower: the tower's name, "fused" for a joined sequence, "llm" at a decode point.
+        has_cls: encode points: whether the tower has a class token.
         point: index of the point among the method's points of that kind.
         facts: constants measured offline for this model and method (say: METEOR's ranks, its lambda).
     """
@@ -100,6 +101,7 @@ class View:
     keep: float
     layout: Layout
     tower: str
+    has_cls: bool = False
     point: int = 0
     generators: Sequence[torch.Generator] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -124,7 +126,6 @@ class EncodeView(View):
         keys: [B, N, Dk] as asked for; None where the tower has no blocks, or none were asked for.
         windows: [B, N] long, index of the window in which most blocks of the tower see a token, -1 for padding; None
             where all see everything. A tower is fastest with equally many tokens in every window.
-        has_cls: whether the tower has a class token.
         layer: how many blocks have run.
         layers: the tower's `layer` at each of the method's points that name it.
         inside: whether the point lies between the attention and the MLP of a block.
@@ -136,7 +137,6 @@ class EncodeView(View):
     attention: Tensor | None = None
     keys: Tensor | None = None
     windows: Tensor | None = None
-    has_cls: bool = False
     layer: int = 0
     layers: tuple[int, ...] = ()
     inside: bool = False

@@ -12,7 +12,9 @@ Deviations:
   `negate` (default, as published) puts the minus before it.
 - Once no remaining token raises the determinant (its share of the kernel's largest entry is below 1e-10, as when more
   tokens are wanted than the features have dimensions), the most relevant ones fill the budget; the official code
-  divides by zero there. All arithmetic is in float64.
+  divides by zero there. All arithmetic is in float64; of equal gains the lower index is taken.
+- The authors' min r and max r are those of the whole batch, so that a sample's tokens depend on the others'; here they
+  are the sample's own. `official_quirks` restores it: the same for a batch of one, and no answer to rely on for more.
 - On an independent fusion each encoder is pruned on its own, the budget split in proportion to the token counts.
 """
 
@@ -36,18 +38,21 @@ __all__ = ["CDPruner", "Chosen", "greedy_map", "relevance"]
 EXHAUSTED = 1e-10
 
 
-def relevance(x: Tensor, text: Tensor, visual: Tensor, *, negate: bool = True) -> Tensor:
+def relevance(x: Tensor, text: Tensor, visual: Tensor, *, negate: bool = True, batch_wide: bool = False) -> Tensor:
     """[B, N] float64 in (0, 1], min-max normalised within each row; 0 where not visual.
 
     Args:
         x: [B, N, D] projected tokens.
         text: [B, D] the question.
+        batch_wide: normalise with the range of all rows together.
     """
     x, text = x.double(), torch.nn.functional.normalize(text.double(), dim=-1, eps=1e-12)
     r = torch.einsum("bnd,bd->bn", x, text) / x.norm(dim=-1).clamp(min=1e-12)
     r = -r if negate else r
     low = r.masked_fill(~visual, torch.inf).amin(1, keepdim=True)
     high = r.masked_fill(~visual, -torch.inf).amax(1, keepdim=True)
+    if batch_wide:
+        low, high = low.amin(0, keepdim=True), high.amax(0, keepdim=True)
     spread = high - low
     q = torch.where(spread > 0, (r - low + 1e-6) / spread.clamp(min=1e-12), torch.ones_like(r))
     return q.masked_fill(~visual, 0.0)
@@ -79,7 +84,9 @@ def greedy_map(x: Tensor, quality: Tensor, k: Tensor, allowed: Tensor) -> Chosen
     weight = (quality / x.norm(dim=-1).clamp(min=1e-12)).masked_fill(~allowed, 0.0)  # [B, N]
     # [B, N, N], once: a row at a time would read all features in every step. Weighted here, where D does not count.
     kernel = (x @ x.transpose(1, 2)).mul_(weight[:, :, None]).mul_(weight[:, None])
-    gain = kernel.diagonal(dim1=1, dim2=2)  # [B, N]
+    # Exactly the squared quality, so that rounding does not decide between equal ones.
+    gain = torch.where(weight > 0, quality.square(), 0.0)  # [B, N]
+    kernel.diagonal(dim1=1, dim2=2).copy_(gain)
     floor = EXHAUSTED * gain.amax(1)
     k = torch.minimum(k, allowed.sum(1))
     partial = k < allowed.sum(1)
@@ -108,9 +115,15 @@ def greedy_map(x: Tensor, quality: Tensor, k: Tensor, allowed: Tensor) -> Chosen
 
 @dataclass(frozen=True)
 class CDPruner(FuseChooser):
-    """Attributes: negate: relevance is minus the similarity to the question, as published for CLIP."""
+    """Attributes are explained at the top of the file.
+
+    Attributes:
+        negate: relevance is minus the similarity to the question, as published for CLIP.
+        official_quirks: normalise it over the whole batch, as the authors' code does.
+    """
 
     negate: bool = True
+    official_quirks: bool = False
 
     fact: ClassVar[Fact] = Fact(
         year=2025,
@@ -125,6 +138,7 @@ class CDPruner(FuseChooser):
     def choose(self, view: FuseView, share: Tensor) -> Decision:
         """A diverse and relevant subset of each sequence."""
         x = view.tokens.x.double()  # once for both
-        quality = relevance(x, mean_text(view), view.tokens.visual, negate=self.negate)
+        text = mean_text(view)
+        quality = relevance(x, text, view.tokens.visual, negate=self.negate, batch_wide=self.official_quirks)
         keep = greedy_map(x, quality, share, view.tokens.visual).keep
         return Decision(keep=keep, score=quality)

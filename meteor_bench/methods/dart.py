@@ -6,8 +6,9 @@ similar to it (cosine of the hidden states after the final norm) among those sti
 
 Deviations:
 
-- The official code takes pivots in the order of a set of integers, which is an accident; here the image pivots come
-  first, then those of the text, each by falling norm.
+- The official code takes pivots in the order in which Python walks through a set of their places in the prompt, which
+  is an accident; here the image pivots come first, then those of the text, each by falling norm. `official_quirks`
+  restores theirs, with the image at place 35 as in their LLaVA prompt, whatever this model's is.
 - Officially each of P pivots keeps floor(M/P) tokens beside the image pivots themselves, 132 for a target of 128. Here
   the T - (image pivots) places are shared out evenly, the first pivots taking one more where they do not divide.
 - `layer` is the paper's K = 2 whatever the model's depth. With T below the number of image pivots only T are taken.
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Dart"]
 
+PROMPT = 35  # tokens before the image in the authors' LLaVA prompt
+
 
 @dataclass(frozen=True)
 class Dart(Pruner):
@@ -39,11 +42,13 @@ class Dart(Pruner):
     Attributes:
         layer: tokens are dropped before this language-model layer (0-based, at least 1).
         image_pivots, text_pivots: how many of each, at least one image pivot.
+        official_quirks: visit the pivots in the authors' order.
     """
 
     layer: int = 2
     image_pivots: int = 4
     text_pivots: int = 4
+    official_quirks: bool = False
 
     fact: ClassVar[Fact] = Fact(year=2025, paper="arXiv 2502.11494", stages=("decode",), needs=("keys",))
 
@@ -72,6 +77,9 @@ class Dart(Pruner):
         pivots = torch.cat([_rows(view.tokens.x, places), _rows(view.text, words)], 1)
         active = torch.cat([first, second], 1)  # [B, P]
         chosen = torch.zeros_like(visual).scatter(1, places, first)
+        if self.official_quirks:
+            visit = _walk(places, first, words + visual.sum(1, keepdim=True), second)
+            pivots, active = _rows(pivots, visit), active.gather(1, visit)
         similar = unit(pivots) @ unit(view.tokens.x).transpose(1, 2)  # [B, P, N]
         quota, extra = _even(target - chosen.sum(1), active.sum(1))
         number = active.long().cumsum(1) - 1  # of a pivot among the active ones
@@ -86,6 +94,16 @@ def _largest(keys: Tensor, valid: Tensor, count: int) -> tuple[Tensor, Tensor]:
     norm = keys.float().abs().sum(-1).masked_fill(~valid, -torch.inf)
     places = norm.argsort(dim=1, descending=True, stable=True)[:, :count]
     return places, valid.gather(1, places)
+
+
+def _walk(places: Tensor, first: Tensor, words: Tensor, second: Tensor) -> Tensor:
+    """[B, P] the pivots in the order of a Python set of their places in the prompt, those that do not exist last."""
+    order = []
+    for at, real in zip(torch.cat([places, words], 1).tolist(), torch.cat([first, second], 1).tolist(), strict=True):
+        number = {PROMPT + place: i for i, (place, here) in enumerate(zip(at, real, strict=True)) if here}
+        walked = [number[place] for place in set(list(number)).copy()]  # as theirs is made, down to its table's size
+        order.append(walked + [i for i, here in enumerate(real) if not here])
+    return torch.tensor(order, dtype=torch.long, device=places.device).view(len(places), -1)
 
 
 def _rows(x: Tensor, places: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ other one, then always the token that is farthest from the chosen ones.
 
 Deviations: the first two tokens of such a search are often each other's nearest, an exact tie; the lower index wins.
 Where there are fewer distinct tokens than places the official code repeats indices; ours takes other tokens. The
-paper's k = round(ratio·N) is the engine's budget. On an independent fusion each encoder is pruned on its own, the
-budget split in proportion to the token counts.
+paper's k = round(ratio·N), a half to the even neighbour, is the engine's budget. On an independent fusion each encoder
+is pruned on its own, the budget split in proportion to the token counts.
 """
 
 from __future__ import annotations

@@ -83,6 +83,15 @@ class EAdaPrune(AdaptiveScorer):
         check_choice(self.title, "base", self.base, BASES)
 
     @property
+    def ordered(self) -> bool:  # type: ignore[override]
+        """As the base selector."""
+        return self.selector.ordered
+
+    def substitutes(self, vlm: VLM) -> tuple[str, ...]:
+        """The base selector's."""
+        return self.selector.substitutes(vlm)
+
+    @property
     def selector(self) -> EncodeScorer:
         """The base selector."""
         made = BASES[self.base]

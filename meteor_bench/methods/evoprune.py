@@ -39,7 +39,7 @@ from meteor_bench.core.apply import take_rows
 from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import EncodePoint, EncodeView, Fact, keep_top
 from meteor_bench.methods.shared.helpers import unit
-from meteor_bench.methods.shared.merging import InsideMerger
+from meteor_bench.methods.shared.merging import InsideMerger, Paired
 
 __all__ = ["EvoPrune"]
 
@@ -79,7 +79,7 @@ class EvoPrune(InsideMerger):
         """Attention received in the block."""
         return EncodePoint(after=after, inside=True, attention="received" if self.attention else None)
 
-    def pair(self, view: EncodeView | None, x: Tensor, visual: Tensor, r: Tensor, final: Tensor | None) -> Tensor:
+    def pair(self, view: EncodeView | None, x: Tensor, visual: Tensor, r: Tensor, final: Tensor | None) -> Paired:
         """Even tokens to odd ones by the score; protected ones as a last resort in the last merge layer."""
         attention = view.attention if self.attention and view is not None else None
         count = visual.sum(1)
@@ -110,7 +110,7 @@ class EvoPrune(InsideMerger):
             # What is not visual stands in no edge and keeps its -1.
             goal = torch.where(merged, order.gather(1, 2 * partner + 1), into.gather(1, source))
             into = into.scatter(1, source, goal)
-        return into
+        return Paired(into)
 
     def _isolation(self, likeness: Tensor, present: Tensor) -> Tensor:
         """[R, M] d_i of M unit vectors with the cosines [R, M, M], of which each row's first are present."""

@@ -6,10 +6,12 @@ that of the first term. The diagonal counts as 0, the sum is divided by the crop
 proportion to the crops' mean scores, rounded down, the remainder goes one each to the heaviest; each crop keeps its
 tokens with the highest attention. Cosines are of projected tokens.
 
-Deviations: a crop that gets more than it holds hands the surplus on to the others in the same way (the authors' code
-pads with zeros); a crop of one token is scored like the others, with variance 0. Tokens stay in spatial order. On a
-shared fusion the encoders' attentions are scaled to a sum of 1 and averaged. Several encoders, frames, encoders
-without a class token or attention, and the block that the attention is read from: see `methods.shared.selection`.
+Deviations: a crop that gets more than it holds hands the surplus on to the others in the same way, and a crop of one
+token is scored like the others, with variance 0. In the authors' code the surplus becomes tokens of zeros behind the
+others, and the score of a crop of one token lacks the factor 1000; `official_quirks` restores both. Tokens stay in
+spatial order (theirs: crop after crop, by attention in a crop that loses some). On a shared fusion the encoders'
+attentions are scaled to a sum of 1 and averaged. Several encoders, frames, encoders without a class token or attention,
+and the block that the attention is read from: see `shared.selection`.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from torch import Tensor
 
 from meteor_bench.core.apply import take_rows
 from meteor_bench.core.errors import ConfigError
-from meteor_bench.core.pruner import Decision, Fact, View
+from meteor_bench.core.pruner import Decision, Fact, View, keep_top
 from meteor_bench.methods.shared.helpers import rank_of, unit
 from meteor_bench.methods.shared.selection import AttentionScorer
 
@@ -67,13 +69,14 @@ def crop_scores(x: Tensor, attention: Tensor, visual: Tensor, size: Tensor, vari
     return a + variance * c * a / (c + EPS)
 
 
-def allot(weight: Tensor, size: Tensor, total: Tensor) -> Tensor:
+def allot(weight: Tensor, size: Tensor, total: Tensor, *, once: bool = False) -> Tensor:
     """[B, P] tokens that each crop keeps; sums to ``total`` exactly.
 
     Args:
         weight: [B, P] non-negative.
         size: [B, P] the most each can keep.
         total: [B] long, at most the sum of ``size``.
+        once: what a crop cannot keep is lost.
     """
     kept = torch.zeros_like(size)
     while bool((kept.sum(1) < total).any()):
@@ -89,6 +92,8 @@ def allot(weight: Tensor, size: Tensor, total: Tensor) -> Tensor:
         )
         more = more + ((place < left - more.sum(1, keepdim=True)) & free)
         kept = torch.minimum(kept + more, size)
+        if once:
+            break
     return kept
 
 
@@ -99,10 +104,12 @@ class HoloV(AttentionScorer):
     Attributes:
         crops: P.
         variance: weight of the variance.
+        official_quirks: what the authors' code does with crops that cannot hold their share, or hold one token.
     """
 
     crops: int = 16
     variance: float = 0.09
+    official_quirks: bool = False
 
     fact: ClassVar[Fact] = Fact(year=2025, paper="arXiv 2510.02912", stages=("encode", "fuse"), needs=("attention",))
     title: ClassVar[str] = "holov"
@@ -114,16 +121,36 @@ class HoloV(AttentionScorer):
         if self.crops < 1 or self.variance < 0:
             raise ConfigError("holov: crops must be at least 1 and variance at least 0")
 
+    @property
+    def ordered(self) -> bool:  # type: ignore[override]
+        """Tokens of zeros stand behind the others."""
+        return not self.official_quirks
+
     def choose(self, view: View, score: Tensor, share: Tensor) -> Decision:
         """A budget for each crop, and its tokens with the highest attention."""
         visual = view.tokens.visual
         crop, size = crop_of(visual, self.crops)
         weight = crop_scores(view.tokens.x, score, visual, size, self.variance)
-        kept = allot(weight, size, torch.minimum(share, view.tokens.counts()))  # [B, P]
+        share = torch.minimum(share, view.tokens.counts())
+        if self.official_quirks:
+            kept = allot(torch.where(size == 1, weight / 1000, weight), size, share, once=True)
+        else:
+            kept = allot(weight, size, share)  # [B, P]
         by_score = score.masked_fill(~visual, -torch.inf).argsort(dim=1, descending=True, stable=True)
         last = torch.where(visual, crop, self.crops).gather(1, by_score)
         order = by_score.gather(1, last.argsort(dim=1, stable=True))  # crop by crop, what is not visual last
         at = torch.arange(order.shape[1], device=order.device).expand_as(order)
         place = torch.empty_like(order).scatter_(1, order, at)
         place = place - (size.cumsum(1) - size).gather(1, crop)  # place in its crop, by attention
-        return Decision(keep=visual & (place < kept.gather(1, crop)), score=score)
+        keep = visual & (place < kept.gather(1, crop))
+        return _with_zeros(keep, score, visual, share) if self.official_quirks else Decision(keep=keep, score=score)
+
+
+def _with_zeros(keep: Tensor, score: Tensor, visual: Tensor, share: Tensor) -> Decision:
+    """Tokens of zeros behind the kept ones until there are ``share`` [B]; each in the place of a dropped one."""
+    empty = keep_top(score, share - keep.sum(1), visual & ~keep)
+    stays = keep | empty
+    row = (~stays).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(stays.sum(1).max())]
+    own = torch.arange(keep.shape[1], device=keep.device)
+    mix = ((row[..., None] == own) & keep[:, None]).to(score.dtype)
+    return Decision(keep=stays, mix=mix, score=score, order=empty.long())

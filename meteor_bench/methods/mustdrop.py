@@ -15,7 +15,11 @@ Deviations:
   ``N·(T/N)^(i/P)`` and ends at T, the budget.
 - Windows merge in order of their mean cosine (over pairs), and only while more than ``n·keep^(1/5)`` tokens of the
   encoder are left; at the grid's edge they are what is left of them (the official code needs sides divisible by 3).
-- Key tokens are at most 3/4 of the budget: 8 % of 576 is 47 of the smallest published target of 64.
+- Tokens stay in raster order, a merged window where its first patch was. The authors put the merged windows first, in
+  falling order of similarity, and all other patches behind them.
+- Key tokens are at most 3/4 of the budget: 8 % of 576 is 47 of the smallest published target of 64. Where that leaves a
+  sample no key token, the token that would be dropped last always stays: at least one survives.
+- Where tokens have the same factor to the last bit, the calibrated one keeps all of them or none, whichever is nearer.
 - The points are scaled to the model's depth, those that fall together become one.
 - Several encoders: windows and key tokens in every sequence encoder; where there is no class token the attention
   received decides. On an independent fusion the limit on key tokens is shared in proportion to the token counts. On a
@@ -177,14 +181,17 @@ class MustDrop(Pruner):
         return Decision(keep=view.tokens.visual & (critical >= float(scale)), score=critical)
 
     def _critical(self, view: DecodeView) -> Tensor:
-        """[B, N] float64, the factor on g and t above which a token is dropped; infinite for key tokens."""
+        """[B, N] float64, the factor on g and t from which a token is dropped; infinite for what always stays."""
         visual = view.tokens.visual
         a = view.attention.double().mean(1)  # [B, T, N]
         a = a.masked_fill(~(visual[:, None] & view.text_valid[..., None]), 0.0)
         paid = a.sum(1)
         share = paid / (self.total * paid.sum(1, keepdim=True)).clamp(min=1e-300)
         critical = torch.maximum(share, a.amax(1) / self.single)
-        return critical.masked_fill(self._keys(view), torch.inf)
+        keys = self._keys(view)
+        last = critical.masked_fill(~visual, -1.0).argmax(1, keepdim=True)
+        stays = keys.scatter(1, last, keys.gather(1, last) | ~keys.any(1, keepdim=True))
+        return critical.masked_fill(stays & visual, torch.inf)
 
     def _keys(self, view: DecodeView) -> Tensor:
         """[B, N] bool, key tokens, from what `encode` left per cell of each encoder's grid."""
@@ -238,11 +245,7 @@ class MustDrop(Pruner):
                 f"{float(wanted.mean()):.1f}; take a smaller key_share or at least that many tokens"
             )
         ranked = critical.double().sort(descending=True).values
-        if room >= len(ranked):
-            scale = 0.0
-        else:
-            above = float(ranked[room - 1]) if room > 0 else 2 * float(ranked[0])
-            scale = (above + float(ranked[room])) / 2
+        scale = _between(ranked, room)
         facts: dict[str, Any] = {f"{SCALE}{point}": scale}
         if bool(last.all()):
             facts["mustdrop.calibrated"] = {
@@ -251,3 +254,16 @@ class MustDrop(Pruner):
                 "mean": (int(keys.sum()) + int((ranked >= scale).sum())) / len(counts),
             }
         return facts
+
+
+def _between(ranked: Tensor, count: int) -> float:
+    """A number that ``count`` of the falling values [M] reach, halfway between two of them.
+
+    Equal values cannot be told apart: the nearest count that can be had is taken, of two the smaller.
+    """
+    top = ranked.new_tensor([2 * float(ranked[0]) + 1e-300]) if len(ranked) else ranked
+    edges = torch.cat([top, ranked])
+    places = torch.arange(len(ranked), device=ranked.device)  # a cut before each value
+    cuts = places[edges[:-1] > ranked].tolist() + [len(ranked)]
+    best = min(cuts, key=lambda cut: abs(cut - count))
+    return 0.0 if best == len(ranked) else float(edges[best] + ranked[best]) / 2

@@ -3,7 +3,8 @@
 After the encoder. a = the class token's attention to the patches, all heads taken as one of full width (scale D^-1/2,
 softmax over the class token too). The tokens above ``Q3 + c·IQR`` of a stay. Each adds the sum of its 32 nearest others
 by the cosine of the full-width keys, weighted by a (not normalised, other kept ones included); one extra token is the
-sum of the dropped ones weighted by a. "+" also keeps a uniform sample of three tokens for each outlier.
+sum of the dropped ones weighted by a. "+" also keeps a uniform sample of three tokens for each outlier. The outliers
+stand in falling order of attention, behind them the uniform sample in spatial order, the extra token last.
 
 Deviations:
 
@@ -11,9 +12,9 @@ Deviations:
   budget, per encoder in proportion to its tokens: prumerge by c; prumerge+ by the number of uniform tokens for each
   outlier (published: 3) with c as published, and where outliers alone are too many, by a higher c and no uniform ones.
   `whisker` = 1.5 restores the published rule, whose count ignores the budget.
-- Where an image keeps everything, nothing is merged into it.
-- The extra token stands where the dropped token with the highest attention was, and all are in spatial order (the
-  authors': in order of attention, the extra one last).
+- Where an image keeps everything, nothing is merged into it and nothing is moved.
+- In pictures the extra token stands for the dropped token with the highest attention.
+- Of equal similarities and attentions the lower index comes first.
 - "+": the uniform sample is evenly spread; the authors take every int(int(1/share)/3)-th token, which fails at shares
   above a third and jumps between steps. `official_quirks` restores it (with a step of at least 1).
 - Keys and attention are those of the last block that the model runs; the authors' are from one block after it, which
@@ -69,6 +70,7 @@ class PruMerge(AdaptiveScorer):
     keys: ClassVar[bool] = True
     single_head: ClassVar[bool] = True
     scaling: ClassVar[Literal["range", "sum"]] = "sum"
+    ordered: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -109,14 +111,16 @@ class PruMerge(AdaptiveScorer):
         """Outliers, each with its neighbours, and one token for the rest."""
         visual, count = view.tokens.visual, view.tokens.counts()
         m, samples = self.wanted(view, score)
-        kept = keep_top(score, m, visual) | (self.uniform(visual, samples) & visual)
+        outliers = keep_top(score, m, visual)
+        kept = outliers | (self.uniform(visual, samples) & visual)
         kept = torch.where((share >= count)[:, None], visual, kept & (share > 0)[:, None])
         dropped = visual & ~kept & (share > 0)[:, None]
         extra = keep_top(score, torch.ones_like(count), dropped)
         mix = self._mix(view, score, kept, extra, dropped)
         into = extra.to(torch.uint8).argmax(1, keepdim=True) if extra.shape[1] > 0 else extra.long()
         into = torch.where(dropped, into, -torch.ones_like(into))
-        return Decision(keep=kept | extra, merge_into=into, mix=mix, score=score)
+        order = _behind_outliers(score, outliers, extra).masked_fill(~dropped.any(1, keepdim=True), 0)
+        return Decision(keep=kept | extra, merge_into=into, mix=mix, score=score, order=order)
 
     def _mix(self, view: View, score: Tensor, kept: Tensor, extra: Tensor, dropped: Tensor) -> Tensor:
         """[B, K, N] what each surviving token is made of."""
@@ -130,15 +134,23 @@ class PruMerge(AdaptiveScorer):
         v = unit(view.compared)
         near = v.gather(1, row[..., None].expand(-1, -1, v.shape[-1])) @ v.transpose(1, 2)
         near = near.masked_fill(itself | ~visual[:, None], -torch.inf)
-        best = near.topk(min(self.neighbours, n), dim=2)
+        best = near.argsort(dim=2, descending=True, stable=True)[..., : self.neighbours]
         weight = score.float()[:, None].expand(-1, width, -1)
-        around = torch.zeros_like(near).scatter(
-            2, best.indices, weight.gather(2, best.indices).masked_fill(best.values == -torch.inf, 0.0)
-        )
+        taken = weight.masked_fill(near == -torch.inf, 0.0)
+        around = torch.zeros_like(near).scatter(2, best, taken.gather(2, best))
         merges = dropped.any(1)[:, None, None]
         whole = itself.float() + around * merges
         rest = weight * dropped[:, None]
         return torch.where(extra.gather(1, row)[..., None], rest, whole)
+
+
+def _behind_outliers(score: Tensor, outliers: Tensor, extra: Tensor) -> Tensor:
+    """[B, N] sort keys: outliers by falling score, then the others as they stand, then the extra token."""
+    n = score.shape[1]
+    own = torch.arange(n, device=score.device).expand(score.shape)
+    by_score = score.masked_fill(~outliers, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    rank = torch.empty_like(by_score).scatter_(1, by_score, own)
+    return torch.where(outliers, rank, n + own).masked_fill(extra, 2 * n)
 
 
 def _first(values: Tensor, count: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ tokens in the paper.
 
 Deviations:
 
-- The shares are geometric: of N tokens ``floor(N·(T/N)^(i/3))`` stay after point i, T after the last. At T = N/8 these
-  are the published 1/2, 1/4, 1/8.
+- The shares are geometric: of N tokens ``floor(N·keep^(i/3))`` stay after point i, keep the share that the budget is,
+  and T, the budget itself, after the last. At keep = 1/8 these are the published 1/2, 1/4, 1/8: 50, 25, 12 of 100.
 - The points are before layers 8, 16, 24 of 32 in the paper; at other depths at the nearest layer to 1/4, 1/2, 3/4.
 - N is the length of the unpruned visual sequence, all encoders together; they are ranked in one list.
 - Grouped-query models work (the official code fails on them).
@@ -57,6 +57,8 @@ class PyramidDrop(Pruner):
         """The tokens that the last prompt token will attend to most."""
         score = view.attention.float().mean(1)[:, 0]  # [B, H, 1, N] -> [B, N]
         n, power = view.tokens.grid.n, (view.point + 1) / len(view.layers)
-        share = torch.floor(n * (view.target.double() / n) ** power + 1e-9).long()
+        assert view.reference is not None
+        left = (view.reference.double() * view.keep / n).clamp(max=1)  # T/N before T was rounded
+        share = torch.floor(n * left**power + 1e-9).long()
         k = torch.maximum(share, view.target)
         return Decision(keep=keep_top(score, k, view.tokens.visual), score=score)

@@ -14,7 +14,7 @@ the image speaks to are raters, chosen once on the input embeddings: those whose
 Deviations:
 
 - The published counts (v1.5: 300, 200, 110; 303, 110, 36; 66, 30, 17 kept of 576, the means on top; v2: 300, 200, 118;
-  238, 108, 60; 66, 34, 20) become exponents a of ``N·(T/N)^a``, interpolated over ln(T/N) between the three and
+  238, 108, 60; 246, 54, 28; 66, 34, 20) become exponents a of ``N·(T/N)^a``, interpolated over ln(T/N) between them and
   constant outside; T counts the means. A published T gives the published counts.
 - v1.5: the count after a point is exact: the most tokens are kept for which kept and means make it. Means are at most
   half of it, so that every target can be reached.
@@ -50,7 +50,7 @@ HEADS = Fraction(14, 32)
 # Tokens after each point (v1.5: kept and means), of 576.
 PUBLISHED = {
     "v1.5": ((309, 204, 113), (312, 117, 39), (82, 32, 18)),
-    "v2": ((300, 200, 118), (238, 108, 60), (66, 34, 20)),
+    "v2": ((300, 200, 118), (238, 108, 60), (246, 54, 28), (66, 34, 20)),
 }
 MEMO = "sparsevlm.raters"
 
@@ -99,7 +99,8 @@ def density_peaks(x: Tensor, present: Tensor, k: Tensor) -> Clusters:
 
     ``density = exp(-mean of the k smallest squared distances)``, itself included, distances over sqrt(D); a point's
     score is its density times the distance to the nearest denser point (the densest: the largest distance there is);
-    the k highest scores are centres, everyone joins the nearest.
+    the k highest scores are centres, everyone joins the nearest. Of two equal densities, scores or distances that of
+    the lower index (of centres: of the higher score) comes first.
 
     Args:
         x: [B, R, D].
@@ -114,7 +115,10 @@ def density_peaks(x: Tensor, present: Tensor, k: Tensor) -> Clusters:
     density = torch.exp(-(near.masked_fill(~wanted[:, None], 0.0).sum(2) / k.clamp(min=1)[:, None]))
     density = density.masked_fill(~present, -1.0)
     far = distance.masked_fill(~pair, 0.0).flatten(1).amax(1)[:, None, None]
-    denser = (density[:, None] > density[:, :, None]) & pair
+    here, there = density[:, :, None], density[:, None]
+    earlier = torch.ones_like(pair).tril(-1)  # [B, R, R], True where the other point has the lower index
+    # Two nearest neighbours have the same density to the last bit: without a rule for ties both would be peaks.
+    denser = ((there > here) | ((there == here) & earlier)) & pair
     apart = torch.where(denser, distance, far.expand_as(distance)).amin(2)
     score = (apart * density).masked_fill(~present, -torch.inf)
     order = score.argsort(dim=1, descending=True, stable=True)

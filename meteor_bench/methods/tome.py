@@ -4,12 +4,16 @@ In every block: attention with its residual, merge r tokens, MLP. The sequence's
 at odd places set B. Each token of A has its best partner in B by the cosine similarity of their keys (averaged over
 heads); the r best edges merge A's token into B's: the mean weighted by the number of patches that a token stands for.
 The class token takes a place and is never merged. From then on the logarithm of a token's size is added to the
-attention logits (`proportional`), so that it counts as the patches it stands for. r is constant.
+attention logits (`proportional`), so that it counts as the patches it stands for. r is constant. What is left of A
+stands before B, as in the authors' code, in the order it had where there is a class token, otherwise most similar
+first; the next block's sets follow that order.
 
 Deviations:
 
-- Tokens stay in spatial order and take their places anew in each block. The authors' code puts what is left of A
-  before B (with a class token in spatial order, without one by similarity), which changes later blocks' sets.
+- `order` = spatial keeps tokens in spatial order, so that from the second merge layer on A and B, and with them the
+  groups, are others than the authors'.
+- Tokens leave the encoder in spatial order: no language model comes behind the authors'. Class and register tokens
+  stand first in the sequence; of equal similarities the lower place comes first.
 - r follows from the budget: N - T removed, spread evenly over all blocks; "decreasing" is the authors' other schedule.
 - A block merges at most half of its tokens (the authors': half of the tokens that are not special).
 - What `relax` does where the target is out of reach, and several encoders: see `shared.merging`. At a tower's output
@@ -20,32 +24,51 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import take_rows
 from meteor_bench.core.pruner import EncodePoint, EncodeView, Fact, keep_top
-from meteor_bench.methods.shared.helpers import unit
-from meteor_bench.methods.shared.merging import InsideMerger
+from meteor_bench.methods.shared.helpers import check_choice, unit
+from meteor_bench.methods.shared.merging import InsideMerger, Paired
 
 __all__ = ["ToMe"]
 
 
 @dataclass(frozen=True)
 class ToMe(InsideMerger):
-    """Attributes: see `InsideMerger`; the defaults are the paper's."""
+    """Attributes: see `InsideMerger`; the defaults are the paper's.
+
+    Attributes:
+        order: authors, or spatial: how tokens stand after a merge, which decides the next one's sets.
+    """
+
+    order: Literal["authors", "spatial"] = "authors"
 
     fact: ClassVar[Fact] = Fact(year=2023, paper="arXiv 2210.09461", stages=("encode",), needs=("keys",))
     title: ClassVar[str] = "tome"
     proportional: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("tome", "order", self.order, ("authors", "spatial"))
+
+    @property
+    def ordered(self) -> bool:  # type: ignore[override]
+        """Inside the encoder only where it is asked for; out of it always."""
+        return self.order == "spatial"
+
     def layer_point(self, after: Mapping[str, int]) -> EncodePoint:
         """The block's keys."""
         return EncodePoint(after=after, inside=True, keys=True)
 
-    def pair(self, view: EncodeView | None, x: Tensor, visual: Tensor, r: Tensor, final: Tensor | None) -> Tensor:
+    def leaves(self, view: EncodeView) -> Tensor | None:
+        """Spatial order."""
+        return view.tokens.origin.clamp(min=0) if self.order == "authors" else None
+
+    def pair(self, view: EncodeView | None, x: Tensor, visual: Tensor, r: Tensor, final: Tensor | None) -> Paired:
         """The r best edges from even to odd places."""
         metric = x if view is None or view.keys is None else view.keys
         rows, n, _ = metric.shape
@@ -59,11 +82,29 @@ class ToMe(InsideMerger):
         score = v[:, 0::2] @ v[:, 1::2].transpose(1, 2)  # [R, A, B]
         possible = here[:, 0::2, None] & here[:, None, 1::2]
         score = score.masked_fill(~possible, -torch.inf)
-        into = own
+        into, places = own, None
         if score.shape[2] > 0:
             best, partner = score.max(2)  # [R, A]
             merged = keep_top(best, r, possible.any(2))
             source = order[:, 0::2]
             goal = order.gather(1, 2 * partner + 1)
             into = into.scatter(1, source, torch.where(merged, goal, source))
-        return torch.where(visual, into, -torch.ones_like(into))
+            if self.order == "authors" and view is not None:
+                places = _places(best, view.has_cls, own, r)
+        return Paired(torch.where(visual, into, -torch.ones_like(into)), places)
+
+
+def _places(best: Tensor, has_cls: bool, own: Tensor, r: Tensor) -> Tensor:
+    """[R, N] sort keys of the authors' order.
+
+    Args:
+        best: [R, A] similarity of each even token to its partner.
+        has_cls: whether the encoder has a class token: then even tokens keep their order.
+        own: [R, N] places.
+        r: [R] merges; without any the row stays as it is.
+    """
+    by_score = best.argsort(dim=1, descending=True, stable=True)
+    rank = torch.empty_like(by_score).scatter_(1, by_score, own[:, : best.shape[1]])
+    even = own % 2 == 0
+    left = own if has_cls else rank.repeat_interleave(2, dim=1)[:, : own.shape[1]]
+    return torch.where((r > 0)[:, None], torch.where(even, left, own.shape[1] + own), own)

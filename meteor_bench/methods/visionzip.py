@@ -3,12 +3,15 @@
 After the encoder, before the projector. Dominant tokens: the highest attention of the class token. Of the rest, every
 ``max(1, floor(rest / C))``-th is a target, C in all; every other token joins the target with the largest cosine of
 the head-averaged keys, and a target becomes itself plus the mean of what joined it (a sum of two terms, as in the
-authors' code). C is 10 of 64, 20 of 128, 30 of 192.
+authors' code). C is 10 of 64, 20 of 128, 30 of 192. The class token is one of the dominant ones and counts: it stands
+first, the dominant patches follow, then the contextual ones, each in spatial order.
 
 Deviations:
 
-- The class token does not go to the language model, so all T tokens are patches (the authors': T - 1 and it).
-- Tokens stay in spatial order; the authors put the contextual ones after the dominant ones.
+- An encoder without a class token, and a shared fusion, whose grid has no place for one, keep one more dominant patch
+  instead (recorded).
+- In pictures the class token stands for the patch with the most attention among those that became neither dominant nor
+  a target. Where an image keeps everything, nothing is merged, moved or replaced.
 - On a shared fusion, and in a convolutional encoder, features take the keys' place.
 - Several encoders, frames, encoders without a class token or attention, and the block that the attention is read from:
   see `methods.shared.selection`.
@@ -17,7 +20,7 @@ Deviations:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -27,7 +30,12 @@ from meteor_bench.core.pruner import Decision, Fact, View, keep_top
 from meteor_bench.methods.shared.helpers import rank_of, round_half_up, unit
 from meteor_bench.methods.shared.selection import AttentionScorer
 
+if TYPE_CHECKING:
+    from meteor_bench.core.model import VLM
+
 __all__ = ["VisionZip"]
+
+NO_CLASS_TOKEN = "one more patch takes the place of the class token, which {} does not hand on"
 
 
 @dataclass(frozen=True)
@@ -39,28 +47,60 @@ class VisionZip(AttentionScorer):
     fact: ClassVar[Fact] = Fact(year=2025, paper="arXiv 2412.04467", stages=("encode",), needs=("attention", "keys"))
     title: ClassVar[str] = "visionzip"
     keys: ClassVar[bool] = True
+    ordered: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.contextual <= 1:
             raise ConfigError(f"visionzip: contextual={self.contextual} is outside [0, 1]")
 
+    def substitutes(self, vlm: VLM) -> tuple[str, ...]:
+        """Where there is no class token to hand on."""
+        shared = vlm.fusion.kind == "shared"
+        without = [f"tower '{name}'" for name, tower in vlm.towers.items() if not tower.has_cls]
+        who = "a shared fusion" if shared else ", ".join(without)
+        return (*super().substitutes(vlm), *((NO_CLASS_TOKEN.format(who),) if who else ()))
+
     def choose(self, view: View, score: Tensor, share: Tensor) -> Decision:
         """Dominant tokens, and targets that take in the rest."""
         visual, count = view.tokens.visual, view.tokens.counts()
         share = torch.minimum(share, count)
+        pruned = (share < count)[:, None]
         few = round_half_up(share.double() * self.contextual)  # C, [R]
-        dominant = keep_top(score, share - few, visual)
+        headed = pruned[:, 0] & (share > few) & view.has_cls  # the class token takes a dominant place
+        dominant = keep_top(score, share - few - headed.long(), visual)
         rest = visual & ~dominant
         step = (rest.sum(1) // few.clamp(min=1)).clamp(min=1)[:, None]
         place = rank_of(rest)
         target = rest & (place % step == 0) & (place // step < few[:, None])
+        head = keep_top(score, headed.long(), rest & ~target)  # whose place the class token takes
         v = unit(view.compared)
         likeness = (v @ v.transpose(1, 2)).masked_fill(~target[:, None], -torch.inf)  # [R, N, N]
         joins = rest & ~target & (few > 0)[:, None]
         into = torch.full_like(place, -1)
         if place.shape[1] > 0:
             into = torch.where(joins, likeness.argmax(2), into)
-        members = torch.zeros_like(score).scatter_add_(1, into.clamp(min=0), joins.to(score.dtype))
-        weight = torch.where(joins, 1 / members.gather(1, into.clamp(min=0)).clamp(min=1), torch.ones_like(score))
-        return Decision(keep=dominant | target, merge_into=into, weight=weight, normalise=False, score=score)
+        kept = dominant | target | head
+        mix = _mix(view.tokens.special, kept, head, into)
+        order = (1 + target.long() - head.long()).masked_fill(~pruned, 0)
+        return Decision(keep=kept, merge_into=into.masked_fill(kept, -1), mix=mix, score=score, order=order)
+
+
+def _mix(special: Tensor, kept: Tensor, head: Tensor, into: Tensor) -> Tensor:
+    """[R, K, N] what each kept token is made of.
+
+    Args:
+        special, kept: [R, N] bool.
+        head: [R, N] bool, the token that becomes the class token.
+        into: [R, N] long, the target that a token joins, -1 for none.
+    """
+    width, n = int(kept.sum(1).max()), kept.shape[1]
+    row = (~kept).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]  # [R, K] the kept ones, in order
+    own = torch.arange(n, device=kept.device)
+    joined = (into[:, None] == row[..., None]).float()
+    itself = (row[..., None] == own).float()
+    whole = itself + joined / joined.sum(2, keepdim=True).clamp(min=1)
+    if n == 0 or not bool(head.any()):
+        return whole
+    first = (special.to(torch.uint8).argmax(1, keepdim=True) == own).float()  # [R, N]
+    return torch.where(head.gather(1, row)[..., None], first[:, None], whole)

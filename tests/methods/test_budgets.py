@@ -59,6 +59,16 @@ def test_adaptive_budgets_are_met_on_average(method: str, model: str, ratio: flo
     assert abs(mean - target) <= 1 + 3 * deviation * sqrt(2 / 8)
 
 
+@pytest.mark.parametrize("model", ["shared", pytest.param("independent", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", ADAPTIVE)
+@torch.inference_mode()
+def test_at_least_one_token_survives_on_every_sample(method: str, model: str) -> None:
+    """Budgets of one or two tokens, on average: the floor is the budget's own."""
+    for ratio in (0.97, 0.995, 0.9999):
+        kept = [n for n, _ in counts(METHODS_[method], model, ratio, 6)]
+        assert min(kept) >= 1, f"{method} keeps {kept} at {ratio}"
+
+
 @pytest.mark.parametrize("method", ["evoprune", "tome"])
 def test_what_is_out_of_reach_names_the_nearest_target(method: str) -> None:
     pruner = make_pruner(method, {"relax": False})

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from meteor_bench.core.apply import pick, rows_of
 from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.tokens import Grid
 from meteor_bench.methods.cdpruner import CDPruner, greedy_map, relevance
@@ -64,6 +65,38 @@ def test_the_greedy_search(dim: int, negate: bool) -> None:
             assert torch.allclose(decision.score[b, at], torch.tensor(q).double(), atol=1e-9)  # type: ignore[index]
             want = reference(tokens.x[b, at], q, target)
             assert {at.index(int(i)) for i in decision.keep[b].nonzero()[:, 0]} == want
+
+
+def test_the_authors_range_of_the_whole_batch() -> None:
+    tokens, text = ragged([36, 20, 7], GRID, dim=9, seed=2), question(9)
+    decision = CDPruner(official_quirks=True).fuse({"t": view(tokens, 5, text=text)})["t"]
+    at = [visual_indices(tokens, b) for b in range(3)]
+    r = []
+    for b, words in enumerate(WORDS):
+        mean = text[b, :words].double().mean(0)
+        r.append(
+            [-float(tokens.x[b, i].double() @ mean / (tokens.x[b, i].double().norm() * mean.norm())) for i in at[b]]
+        )
+    low, high = min(map(min, r)), max(map(max, r))
+    for b in range(3):
+        q = [(value - low + 1e-6) / (high - low) for value in r[b]]
+        assert torch.allclose(decision.score[b, at[b]], torch.tensor(q).double(), atol=1e-9)  # type: ignore[index]
+        kept = {at[b].index(int(i)) for i in decision.keep[b].nonzero()[:, 0]}
+        assert kept == reference(tokens.x[b, at[b]], q, 5)
+    for b in range(3):  # alone, a row is what it is without the quirk
+        alone = ragged([36, 20, 7], GRID, dim=9, seed=2)
+        alone = pick(rows_of(alone, torch.tensor([b])), alone.valid[b : b + 1])
+        seen = view(alone, 5, text=text[b : b + 1])
+        one, other = (CDPruner(official_quirks=q).fuse({"t": seen})["t"].keep for q in (False, True))
+        assert torch.equal(one, other)
+
+
+def test_of_equal_gains_the_lower_index_is_taken() -> None:
+    """Axes of different length, all equally relevant: their determinants are equal, whatever 1/x times x rounds to."""
+    x = torch.diag(torch.linspace(0.1, 7.3, 30))[None]
+    allowed = torch.ones(1, 30, dtype=torch.bool)
+    keep = greedy_map(x, torch.full((1, 30), 0.7).double(), torch.tensor([9]), allowed).keep
+    assert keep[0].nonzero()[:, 0].tolist() == list(range(9))
 
 
 def test_gains_do_not_increase() -> None:

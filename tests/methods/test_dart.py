@@ -47,7 +47,11 @@ def reference(method: Dart, v: View, b: int) -> set[int]:
 
     image = sorted(at, key=lambda i: -norm(v.keys, i))[: min(method.image_pivots, target)]  # type: ignore[arg-type]
     text = sorted(range(words), key=lambda i: -norm(v.text_keys, i))[: method.text_pivots]  # type: ignore[arg-type]
-    pivots = [v.tokens.x[b, i] for i in image] + [v.text[b, i] for i in text]
+    at_place = {35 + at.index(i): v.tokens.x[b, i] for i in image}
+    at_place |= {35 + len(at) + i: v.text[b, i] for i in text}
+    # The authors': indices_set = set(image_indices + query_indices); for item in list(indices_set.copy()).
+    turns = list(set(list(at_place)).copy()) if method.official_quirks else list(at_place)
+    pivots = [at_place[place] for place in turns]
     chosen, left = set(image), target - len(image)
     for number, pivot in enumerate(pivots):
         take = left // len(pivots) + (number < left % len(pivots))
@@ -57,7 +61,9 @@ def reference(method: Dart, v: View, b: int) -> set[int]:
     return chosen
 
 
-@pytest.mark.parametrize("method", [Dart(), Dart(image_pivots=2, text_pivots=0), Dart(image_pivots=6)], ids=str)
+@pytest.mark.parametrize(
+    "method", [Dart(), Dart(official_quirks=True), Dart(image_pivots=2, text_pivots=0), Dart(image_pivots=6)], ids=str
+)
 @pytest.mark.parametrize("counts", [[36, 36, 36], [36, 20, 1]])
 def test_pivots_and_what_is_least_like_them(counts: list[int], method: Dart) -> None:
     for seed, dim in [(0, 8), (1, 24)]:
@@ -67,6 +73,34 @@ def test_pivots_and_what_is_least_like_them(counts: list[int], method: Dart) -> 
             keep = method.decode(v).keep
             for b in range(3):
                 assert {int(i) for i in keep[b].nonzero()[:, 0]} == reference(method, v, b)
+
+
+def test_the_authors_order_of_pivots_is_written_down() -> None:
+    """Image pivots 30, 4 and 0 and the word behind 36 tokens are 65, 39, 35 and 71 of the authors' prompt."""
+    x = torch.eye(37)[None]
+    x[0, 36] = 0
+    keys = torch.zeros(1, 36, 2)
+    for place, norm in ((30, 9.0), (4, 8.0), (0, 7.0)):
+        keys[0, place] = norm
+    order = list(set([65, 39, 35, 71]).copy())
+    assert order != [65, 39, 35, 71]
+    shy = {65: 10, 39: 11, 35: 12, 71: 13}  # what each pivot likes least
+    for place, i in {65: 30, 39: 4, 35: 0}.items():
+        x[0, i, shy[place]] = -1.0
+    word = torch.zeros(1, 1, 37)
+    word[0, 0, shy[71]] = -1.0
+    method = Dart(image_pivots=3, text_pivots=1, official_quirks=True)
+    for extra in range(1, 5):
+        v = view(
+            Tokens.dense(x[:, :36], GRID),
+            3 + extra,
+            keys=keys,
+            text=word,
+            text_valid=torch.ones(1, 1, dtype=torch.bool),
+            text_keys=torch.ones(1, 1, 2),
+        )
+        kept = {int(i) for i in method.decode(v).keep[0].nonzero()[:, 0]}
+        assert kept == {0, 4, 30} | {shy[place] for place in order[:extra]}
 
 
 def test_a_copy_of_a_pivot_is_the_last_to_be_kept() -> None:

@@ -6,14 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from meteor_bench.core.apply import apply
 from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.tokens import Grid
 from meteor_bench.methods.holov import HoloV
 from tests.methods.views import ragged, view, visual_indices
 
 
-def reference(x: Tensor, attention: list[float], k: int, crops: int) -> set[int]:
-    """Places kept of one image."""
+def reference(x: Tensor, attention: list[float], k: int, crops: int, quirks: bool = False) -> set[int]:
+    """Places kept of one image; with quirks what a crop cannot hold is lost."""
     n = len(attention)
     runs, start = [], 0
     for p in range(crops):
@@ -33,6 +34,8 @@ def reference(x: Tensor, attention: list[float], k: int, crops: int) -> set[int]
             spread.append(sum((c - mean) ** 2 for c in cosines) / max(1, s - 1))
         factor = (sum(looked) / s) / (sum(spread) / s + 1e-6)
         scores.append(sum(a + 0.09 * v * factor for a, v in zip(looked, spread, strict=True)) / s)
+        if quirks and s == 1:
+            scores[-1] = attention[run[0]]
     kept = [0] * len(runs)
     while sum(kept) < k:
         free = [p for p in range(len(runs)) if kept[p] < len(runs[p])]
@@ -43,6 +46,8 @@ def reference(x: Tensor, attention: list[float], k: int, crops: int) -> set[int]
             more[p] += 1
         for p in free:
             kept[p] = min(len(runs[p]), kept[p] + more[p])
+        if quirks:
+            break
     return {i for run, m in zip(runs, kept, strict=True) for i in sorted(run, key=lambda i: -attention[i])[:m]}
 
 
@@ -66,6 +71,31 @@ def test_crops_budgets_and_attention(side: int, crops: int) -> None:
                     at = visual_indices(tokens, b)
                     want = reference(tokens.x[b, at], [float(attention[b, i]) for i in at], target, crops)
                     assert {int(i) for i in keep[b].nonzero()[:, 0]} == {at[p] for p in want}
+
+
+@pytest.mark.parametrize("crops", [16, 3])
+def test_the_authors_tokens_of_zeros(crops: int) -> None:
+    """What a crop cannot hold becomes zeros behind the others; the count is the budget all the same."""
+    surplus = False
+    for seed, counts in ((0, [25, 21, 13]), (1, [25, 25, 18])):
+        tokens = ragged(counts, Grid(1, 5, 5), seed=seed)
+        g = torch.Generator().manual_seed(seed)
+        attention = torch.rand(*tokens.x.shape[:2], generator=g) ** 8 / 25
+        cell = torch.where(tokens.visual, tokens.origin, 25)
+        scores = {"t": torch.zeros(3, 26).scatter(1, cell, attention)[:, :25]}
+        for target in (1, 7, 12):
+            method = HoloV(crops=crops, official_quirks=True)
+            out = apply(tokens, method.fuse({"t": view(tokens, target, tower="t", scores=scores)})["t"])
+            for b in range(3):
+                at = visual_indices(tokens, b)
+                a = [float(attention[b, i]) for i in at]
+                kept = sorted(reference(tokens.x[b, at], a, target, crops, quirks=True))
+                got = out.x[b, visual_indices(out, b)]
+                assert len(got) == target and torch.equal(got[: len(kept)], tokens.x[b, [at[p] for p in kept]])
+                assert not got[len(kept) :].any()
+                surplus |= len(kept) < target
+    assert surplus
+    assert HoloV().ordered and not HoloV(official_quirks=True).ordered
 
 
 def test_tokens_of_every_region_survive_where_attention_is_peaked() -> None:

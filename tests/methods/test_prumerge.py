@@ -32,17 +32,21 @@ def percentile(values: list[float], q: float) -> float:
 
 
 def reference(x: Tensor, keys: Tensor, a: list[float], c: float, uniform: str, each: float | None = None) -> Sum:
-    """{place: features} of what is left of one image; ``each`` uniform samples for an outlier, or three."""
+    """{place: features} of what is left of one image, in the authors' order (topk, arange, extra token).
+
+    ``each`` uniform samples for an outlier, or three.
+    """
     n, x = len(a), x.double()
     low, high = percentile(a, 0.25), percentile(a, 0.75)
     outliers = [i for i in range(n) if (a[i] - high) / (high - low) > c]
     m = len(outliers)
-    kept = set(outliers)
+    kept, samples = sorted(outliers, key=lambda i: -a[i]), []
     if uniform == "spread":
         u = min(3 * m if each is None else math.ceil(each * max(m, 1) - 0.5), n)
-        kept |= {math.floor((i + 0.5) * n / u) for i in range(u)}
+        samples = [math.floor((i + 0.5) * n / u) for i in range(u)]
     if uniform == "step" and m > 0:
-        kept |= set(range(0, n - 1, max(1, int(int(n / m) / 3))))
+        samples = list(range(0, n - 1, max(1, int(int(n / m) / 3))))
+    kept += [i for i in samples if i not in outliers]
     if len(kept) == n:
         return {i: x[i] for i in range(n)}
     unit = [key / key.norm() for key in keys.double()]
@@ -89,8 +93,8 @@ def test_outliers_neighbours_and_the_extra_token(method: PruMerge, uniform: str,
             a = [float(v) for v in attention[b, at].double()]
             want = reference(tokens.x[b, at], keys[b, at], a, method.whisker, uniform)
             slots = visual_indices(out, b)
-            assert out.origin[b, slots].tolist() == [int(tokens.origin[b, at[p]]) for p in sorted(want)]
-            for slot, p in zip(slots, sorted(want), strict=True):
+            assert out.origin[b, slots].tolist() == [int(tokens.origin[b, at[p]]) for p in want]
+            for slot, p in zip(slots, want, strict=True):
                 assert torch.allclose(out.x[b, slot].double(), want[p], atol=1e-4)
             assert int(out.size[b, slots].sum()) == int(tokens.size[b, at].sum())
 
@@ -108,7 +112,7 @@ def test_the_calibrated_number_of_samples_for_an_outlier(side: int, each: float)
         at = visual_indices(tokens, b)
         a = [float(v) for v in attention[b, at].double()]
         want = reference(tokens.x[b, at], tokens.x[b, at], a, 1.5, "spread" if each else "none", each)
-        assert out.origin[b, visual_indices(out, b)].tolist() == [int(tokens.origin[b, at[p]]) for p in sorted(want)]
+        assert out.origin[b, visual_indices(out, b)].tolist() == [int(tokens.origin[b, at[p]]) for p in want]
 
 
 def facts_of(method: PruMerge, views: list[View]) -> Mapping[str, Any]:
@@ -129,6 +133,20 @@ def test_the_calibrated_threshold_meets_the_budget_on_average(method: PruMerge) 
         assert out.counts().min() >= 1
         if target == 64:
             assert torch.equal(out.x, tokens.x)
+
+
+def test_of_equally_near_tokens_the_first_are_taken_in() -> None:
+    """A flat picture: all keys alike, so that every other token is equally near."""
+    x = torch.eye(50)[None]
+    attention = torch.full((1, 50), 0.001)
+    attention[0, [7, 40]] = 0.4
+    method = PruMerge(whisker=1.5, neighbours=32)
+    tokens = Tokens.dense(x, Grid(1, 5, 10))
+    decision = method.encode({"t": view(tokens, 5, attention=attention, keys=torch.ones(1, 50, 3))})["t"]
+    out = apply(tokens, decision)
+    for slot, own in ((0, 7), (1, 40)):
+        first = [i for i in range(50) if i != own][:32]
+        assert out.x[0, slot].nonzero()[:, 0].tolist() == sorted({own, *first})
 
 
 def test_richer_images_keep_more() -> None:

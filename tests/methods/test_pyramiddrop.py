@@ -27,7 +27,7 @@ def test_the_most_attended_stay(point: int) -> None:
         tokens = ragged(counts, grid, seed=point)
         attention = torch.rand(2, 3, 1, tokens.x.shape[1])
         for target in (1, 4, 20, 36):
-            v = view(tokens, target, attention=attention, point=point, layers=(8, 16, 24))
+            v = view(tokens, target, attention=attention, point=point, layers=(8, 16, 24), keep=target / 36)
             keep = PyramidDrop().decode(v).keep
             for b, count in enumerate(counts):
                 at = visual_indices(tokens, b)
@@ -37,16 +37,18 @@ def test_the_most_attended_stay(point: int) -> None:
 
 
 def test_published_shares_and_exact_budgets() -> None:
-    def counts(n: int, target: int) -> list[int]:
-        side = int(n**0.5)
+    def counts(n: int, ratio: float) -> list[int]:
+        side, budget = int(n**0.5), TokenBudget.from_ratio(ratio)
         tokens = ragged([n], Grid(1, side, side), dim=2)
-        v = view(tokens, target, attention=torch.rand(1, 1, 1, n), layers=(8, 16, 24))
+        attention = torch.rand(1, 1, 1, n)
+        v = view(tokens, budget.tokens(n), attention=attention, layers=(8, 16, 24), keep=budget.keep)
         return [int(PyramidDrop().decode(v.changed(point=i)).keep.sum()) for i in range(3)]
 
-    assert counts(576, 72) == [288, 144, 72] and counts(256, 32) == [128, 64, 32]
+    for n in (576, 256, 100, 144):  # the authors': int(n / 2), int(n / 4), int(n / 8)
+        assert counts(n, 0.875) == [int(n * 0.5), int(n * 0.25), int(n * 0.125)]
     for n in (256, 576):
         for ratio in (0.5, 0.667, 0.76, 0.778, 0.889, 0.944):
-            found = counts(n, round((1 - ratio) * n))
+            found = counts(n, ratio)
             assert found[-1] == round((1 - ratio) * n) and found == sorted(found, reverse=True)
 
 

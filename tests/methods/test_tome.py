@@ -36,8 +36,20 @@ def reference(keys: Tensor, special: list[int], r: int) -> dict[int, int]:
     return {i: j for _, i, j in sorted(edges)[:r]}
 
 
+def stand(keys: Tensor, merged: dict[int, int], cls: bool) -> list[int]:
+    """The authors' sequence after a merge, as places before it: unmerged even ones, then odd ones; no class token."""
+    n = len(keys)
+    if not merged:
+        return list(range(int(cls), n))
+    unit = [key / key.norm() for key in keys.double()]
+    best = {i: max(float(unit[i] @ unit[j]) for j in range(1, n, 2)) for i in range(0, n, 2)}
+    even = [i for i in range(0, n, 2) if i not in merged and not (cls and i == 0)]
+    return (even if cls else sorted(even, key=lambda i: (-best[i], i))) + list(range(1, n, 2))
+
+
 def inside(tokens: Tokens, target: int, layer: int, keys: Tensor | None) -> View:
-    seen = view(tokens, target, layout=LAYOUT, attention=None, keys=keys)
+    cls = bool(tokens.special.any())
+    seen = view(tokens, target, layout=LAYOUT, attention=None, keys=keys, has_cls=cls)
     return seen.changed(inside=True, layer=layer, layers=(1, 2, 3, 4, 4))
 
 
@@ -61,7 +73,7 @@ def test_a_merge_layer(cls: bool) -> None:
                     if not decision.keep[b, i]
                 }
                 assert got == want and len(got) == r
-                survivors = [i for i in visual_indices(tokens, b) if i not in want]
+                survivors = stand(keys[b, :width], want, cls)
                 for k, i in enumerate(survivors):
                     members = [i, *(s for s, goal in want.items() if goal == i)]
                     size = tokens.size[b, members].double()
@@ -70,6 +82,42 @@ def test_a_merge_layer(cls: bool) -> None:
                     assert float(out.size[b, k + int(cls)]) == float(size.sum())
                 if cls:
                     assert torch.equal(out.x[b, 0], tokens.x[b, 0])
+
+
+@pytest.mark.parametrize("cls", [False, True])
+def test_the_groups_of_several_layers_are_the_authors(cls: bool) -> None:
+    """Four layers in a row, sets A and B taken anew from the sequence as the authors' code leaves it."""
+    grid, lead = Grid(1, 6, 6), int(cls)
+    differ = False
+    for seed in range(4):
+        g = torch.Generator().manual_seed(seed)
+        start = Tokens.dense(torch.randn(1, 36 + lead, 6, generator=g), grid, specials=lead)
+        left, spatial = start, start
+        x, members = start.x[0].double(), [[i - lead] if i >= lead else [] for i in range(36 + lead)]
+        for layer in range(1, 5):
+            merged = reference(x, [0] if cls else [], 5)
+            order = [0] * lead + stand(x, merged, cls)
+            size = torch.tensor([max(1, len(m)) for m in members]).double()
+            for j in range(1, len(x), 2):
+                source = [j, *(i for i, goal in merged.items() if goal == j)]
+                x[j] = (x[source] * size[source][:, None]).sum(0) / size[source].sum()
+                members[j] = sorted(m for i in source for m in members[i])
+                size[j] = size[source].sum()
+            x, members = x[order], [members[i] for i in order]
+            left = apply(left, ToMe().encode({"t": inside(left, 16, layer, left.x)})["t"])
+            other = ToMe(order="spatial").encode({"t": inside(spatial, 16, layer, spatial.x)})["t"]
+            spatial = apply(spatial, other)
+            assert torch.allclose(left.x[0].double(), x, atol=1e-5)
+            groups = [(left.group[0] == cell).nonzero()[:, 0].tolist() for cell in left.origin[0, lead:]]
+            assert groups == members[lead:]
+        differ |= not torch.equal(left.group, spatial.group)
+        assert (spatial.origin[0, lead:].diff() > 0).all()
+        layout = Layout("independent", {"t": grid}, {"t": 4})
+        for method in (ToMe(), ToMe(relax=False)):  # out of the encoder in spatial order
+            end = view(left, 16, layout=layout, layers=(1, 2, 3, 4, 4), attention=None, has_cls=cls)
+            out = apply(left, method.encode({"t": end})["t"])
+            assert torch.equal(out.group, left.group) and (out.origin[0, lead:].diff() > 0).all()
+    assert differ
 
 
 def test_rounds_at_the_output_reach_any_target() -> None:
@@ -91,7 +139,8 @@ def test_a_merged_token_counts_as_its_patches_in_attention(padded: bool) -> None
     tokens = Tokens.dense(torch.zeros(1, 6, 4), Grid(1, 2, 3))
     into = torch.tensor([[0, 1, 2, 1, 1, 5]])
     keep = into == torch.arange(6)
-    merged = apply(tokens, replace(ToMe().encode({"t": inside_small(tokens)})["t"], keep=keep, merge_into=into))
+    decision = ToMe(order="spatial").encode({"t": inside_small(tokens)})["t"]
+    merged = apply(tokens, replace(decision, keep=keep, merge_into=into))
     kept = [0, 1, 2, 5]
     if padded:
         pad = torch.nn.functional.pad
@@ -119,3 +168,5 @@ def inside_small(tokens: Tokens) -> View:
 def test_wrong_hyperparameters() -> None:
     with pytest.raises(ConfigError, match="tome: merge='sum'"):
         ToMe(merge="sum")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="tome: order='random' is not one of authors, spatial"):
+        ToMe(order="random")  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,13 +16,16 @@ from meteor_bench.methods.visionzip import VisionZip
 from tests.methods.views import ragged, view, visual_indices
 
 
-def reference(x: Tensor, keys: Tensor, attention: list[float], k: int) -> dict[int, Tensor]:
-    """{place: features} of what is kept of one image."""
+def reference(x: Tensor, keys: Tensor, attention: list[float], k: int, cls: Tensor | None) -> list[Tensor]:
+    """What the language model gets of one image: class token, dominant patches, contextual tokens."""
     n = len(attention)
     few = math.floor(k * 10 / 64 + 0.5)
-    dominant = sorted(range(n), key=lambda i: -attention[i])[: k - few]
+    if k == n:
+        return list(x.double())
+    head = [] if cls is None or few == k else [cls.double()]
+    dominant = sorted(range(n), key=lambda i: -attention[i])[: k - few - len(head)]
     rest = [i for i in range(n) if i not in dominant]
-    out = {i: x[i].double() for i in dominant}
+    out = head + [x[i].double() for i in sorted(dominant)]
     if few == 0:
         return out
     step = max(1, len(rest) // few)
@@ -31,10 +35,9 @@ def reference(x: Tensor, keys: Tensor, attention: list[float], k: int) -> dict[i
     for i in rest:
         if i not in targets:
             joined[max(targets, key=lambda t: float(unit[i] @ unit[t]))].append(i)
-    for t, members in joined.items():
-        out[t] = x[t].double()
-        if members:
-            out[t] = out[t] + sum((x[i].double() for i in members), torch.zeros(x.shape[1])) / len(members)
+    for t in targets:
+        members = torch.stack([x[i].double() for i in joined[t]]).mean(0) if joined[t] else 0.0
+        out.append(x[t].double() + members)
     return out
 
 
@@ -48,7 +51,7 @@ def test_dominant_and_contextual_tokens(side: int, with_keys: bool, cls: bool) -
         g = torch.Generator().manual_seed(seed)
         keys = torch.randn(*tokens.x.shape[:2], 5, generator=g) if with_keys else None
         for target in (1, 6, 13, n):
-            seen = view(tokens, target, seed=seed, keys=keys)
+            seen = view(tokens, target, seed=seed, keys=keys, has_cls=cls)
             assert seen.attention is not None
             out = apply(tokens, VisionZip().encode({"t": seen})["t"])
             for b in range(3):
@@ -59,23 +62,37 @@ def test_dominant_and_contextual_tokens(side: int, with_keys: bool, cls: bool) -
                     tokens.x[b, at] if keys is None else keys[b, at],
                     [float(seen.attention[b, i]) for i in at],
                     k,
+                    tokens.x[b, 0] if cls else None,
                 )
                 slots = visual_indices(out, b)
-                assert out.origin[b, slots].tolist() == [int(tokens.origin[b, at[p]]) for p in sorted(want)]
-                assert len(slots) == k
-                for slot, p in zip(slots, sorted(want), strict=True):
-                    assert torch.allclose(out.x[b, slot].double(), want[p], atol=1e-5)
+                assert len(slots) == k == len({int(o) for o in out.origin[b, slots]})
+                assert torch.allclose(out.x[b, slots].double(), torch.stack(want), atol=1e-5)
 
 
+@pytest.mark.parametrize("cls", [False, True])
 @pytest.mark.parametrize(("total", "few"), [(192, 30), (128, 20), (64, 10)])
-def test_the_published_splits(total: int, few: int) -> None:
-    tokens = ragged([576], Grid(1, 24, 24))
-    seen = view(tokens, total)
+def test_the_published_splits(total: int, few: int, cls: bool) -> None:
+    tokens = ragged([576], Grid(1, 24, 24), cls=cls)
+    seen = view(tokens, total, has_cls=cls)
     assert seen.attention is not None
-    keep = VisionZip().encode({"t": seen})["t"].keep[0]
-    top = set(seen.attention[0].argsort(descending=True)[: total - few].tolist())
-    kept = {int(i) for i in keep.nonzero()[:, 0]}
-    assert top <= kept and len(kept - top) == few
+    out = apply(tokens, VisionZip().encode({"t": seen})["t"])
+    patches = total - few - int(cls)  # the class token counts as a dominant one
+    top = seen.attention[0, int(cls) :].argsort(descending=True)[:patches].sort().values
+    head = tokens.x[0, :1]
+    want = torch.cat([head[: int(cls)], tokens.x[0, int(cls) + top]])
+    got = out.x[0, visual_indices(out, 0)]
+    assert len(got) == total and torch.equal(got[: total - few], want)
+    assert all(not torch.equal(row, head[0]) for row in got[total - few :])
+
+
+def test_what_takes_the_class_tokens_place_is_said() -> None:
+    def said(kind: str, **has_cls: bool) -> tuple[str, ...]:
+        towers = {name: SimpleNamespace(has_cls=has) for name, has in has_cls.items()}
+        return VisionZip().substitutes(SimpleNamespace(fusion=SimpleNamespace(kind=kind), towers=towers))  # type: ignore[arg-type]
+
+    assert said("independent", a=True, b=True) == ()
+    assert "tower 'b' does not hand on" in said("independent", a=True, b=False)[0]
+    assert "a shared fusion does not hand on" in said("shared", a=True)[0]
 
 
 def test_every_token_left_out_is_in_a_contextual_one() -> None:

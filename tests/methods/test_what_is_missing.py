@@ -45,6 +45,11 @@ def expected_notes(method: str, pruner: Pruner, vlm: VLM) -> set[str]:
     notes = {NO_CLIP_TEXT} if method in ("cdpruner", "trim") else set()
     if method == "meteor" and vlm.name == "shared":
         notes.add(f"training-free adaptation: the encoders of '{vlm.name}' share one grid")
+    if method == "visionzip":
+        bare = [f"tower '{tower}'" for tower in vlm.towers if tower not in CLASS_TOKEN[vlm.name]]
+        who = "a shared fusion" if vlm.name == "shared" else ", ".join(bare)
+        if who:
+            notes.add(f"one more patch takes the place of the class token, which {who} does not hand on")
     for point in pruner.points(vlm, TokenBudget(0.5)).encode:
         for tower in point.after:
             if vlm.towers[tower].depth == 0 and point.attention is not None:

@@ -52,10 +52,12 @@ def join_decision(decision: Decision, frames: int) -> Decision:
     def long(x: Tensor | None) -> Tensor | None:
         return None if x is None else x.reshape(b, frames * n)
 
-    into, mix = decision.merge_into, decision.mix
+    into, mix, places = decision.merge_into, decision.mix, decision.order
     if into is not None:
         shift = n * torch.arange(frames, device=into.device).repeat(b)[:, None]
         into = torch.where(into >= 0, into + shift, into)
+    if places is not None:  # within a frame; frame stays after frame
+        places = places + (int(places.max()) + 1) * torch.arange(frames, device=places.device).repeat(b)[:, None]
     if mix is not None:
         k = mix.shape[1]
         block = torch.eye(frames, dtype=mix.dtype, device=mix.device)[None, :, None, :, None]
@@ -70,4 +72,5 @@ def join_decision(decision: Decision, frames: int) -> Decision:
         normalise=decision.normalise,
         mix=mix,
         score=long(decision.score),
+        order=long(places),
     )

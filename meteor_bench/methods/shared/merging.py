@@ -54,7 +54,19 @@ from meteor_bench.methods.shared.schedules import SCHEDULES, plan, smallest
 if TYPE_CHECKING:
     from meteor_bench.core.model import VLM
 
-__all__ = ["InsideMerger"]
+__all__ = ["InsideMerger", "Paired"]
+
+
+class Paired(NamedTuple):
+    """One merge of each row.
+
+    Attributes:
+        into: [R, N] long, the token that each one ends in: itself, or its partner; -1 for what takes no part.
+        order: [R, N] long, sort keys of what is left (`Decision.order`); None: it stays where it is.
+    """
+
+    into: Tensor
+    order: Tensor | None = None
 
 
 class _Native(NamedTuple):
@@ -98,7 +110,7 @@ class InsideMerger(Pruner):
         return EncodePoint(after=after, inside=True)
 
     @abstractmethod
-    def pair(self, view: EncodeView | None, x: Tensor, visual: Tensor, r: Tensor, final: Tensor | None) -> Tensor:
+    def pair(self, view: EncodeView | None, x: Tensor, visual: Tensor, r: Tensor, final: Tensor | None) -> Paired:
         """Merge r tokens of each row once.
 
         Args:
@@ -106,11 +118,12 @@ class InsideMerger(Pruner):
             x: [R, N, D] features.
             visual: [R, N] bool, tokens that take part.
             r: [R] long, at most half of them.
-            final: [R] bool, rows whose last merge layer this is; None at an output.
-
-        Returns:
-            [R, N] long, the token that each one ends in: itself, or its partner; -1 for what takes no part.
+            final: [R] bool, rows whose last merge layer this is; None at an output, where orders are not looked at.
         """
+
+    def leaves(self, view: EncodeView) -> Tensor | None:
+        """[R, N] sort keys in which tokens leave their encoder; None: as they stand."""
+        return None
 
     def points(self, vlm: VLM, budget: TokenBudget) -> Points:
         """Inside the merge layers, and at the towers' outputs."""
@@ -179,6 +192,8 @@ class InsideMerger(Pruner):
                     decisions[name] = self._merge_inside(view, wanted, final)
             elif self._rounds_allowed(view):
                 decisions[name] = self._merge_rounds(view, share[name])
+            elif (order := self.leaves(view)) is not None:
+                decisions[name] = Decision(keep=view.tokens.visual, order=order)
         return decisions
 
     def _rounds_allowed(self, view: EncodeView) -> bool:
@@ -212,10 +227,10 @@ class InsideMerger(Pruner):
     def _merge_inside(self, view: EncodeView, wanted: Tensor, final: Tensor) -> Decision:
         count = view.tokens.counts()
         r = torch.where(wanted < 0, torch.zeros_like(count), torch.minimum(count - wanted, count // 2)).clamp(min=0)
-        into = self.pair(view, view.tokens.x, view.tokens.visual, r, final)
+        into, order = self.pair(view, view.tokens.x, view.tokens.visual, r, final)
         own = torch.arange(into.shape[1], device=into.device)
         weight = torch.ones_like(view.tokens.size) if self.merge == "mean" else None
-        return Decision(keep=into == own, merge_into=into, weight=weight)
+        return Decision(keep=into == own, merge_into=into, weight=weight, order=order)
 
     def _wanted(self, view: EncodeView, target: Tensor) -> tuple[Tensor, Tensor]:
         """[R] count after this layer (-1: it merges nothing), and whether it is the row's last merge layer."""
@@ -251,7 +266,8 @@ class InsideMerger(Pruner):
             view.tokens.x, torch.where(alive, own, -torch.ones_like(own)), weight, target.clamp(min=1)
         )
         into = into.masked_fill((target < 1)[:, None], -1)
-        return Decision(keep=into == own, merge_into=into, weight=weight if self.merge == "mean" else None)
+        mean = weight if self.merge == "mean" else None
+        return Decision(keep=into == own, merge_into=into, weight=mean, order=self.leaves(view))
 
     def _merge_on(self, x: Tensor, into: Tensor, weight: Tensor, target: Tensor) -> Tensor:
         """[R, N] the partition ``into`` merged on until each row has at most ``target`` [R] groups."""
@@ -260,7 +276,7 @@ class InsideMerger(Pruner):
         while bool((alive.sum(1) > target).any()):
             count = alive.sum(1)
             r = torch.minimum(count - target, count // 2).clamp(min=0)
-            step = self.pair(None, absorb(x, weight, into), alive, r, None)
+            step = self.pair(None, absorb(x, weight, into), alive, r, None).into
             into = torch.where(into >= 0, step.gather(1, into.clamp(min=0)), into)
             alive = alive & (step == own)
         return into

@@ -25,8 +25,8 @@ ANSWERS = 30
 FAILING = """
 import os, sys
 from meteor_bench import cli
-from meteor_bench.core.session import Session
-from meteor_bench.errors import DataError
+from meteor_bench.engine.session import Session
+from meteor_bench.core.errors import DataError
 
 answer = Session.answer
 
