@@ -31,6 +31,7 @@ from meteor_bench.models.eagle_processor import EagleProcessor, template_for
 from meteor_bench.models.eagle_towers import ClipTower, Pix2StructTower, clip, convnext, convnext_tower, pix2struct
 from meteor_bench.models.eva import EvaTower, eva
 from meteor_bench.models.hub import BAD_CONFIG, parts, read_eos, seal
+from meteor_bench.models.piece_tokenizer import piece_tokenizer
 from meteor_bench.models.sam import SamTower, sam
 from meteor_bench.models.standin import StandInTokenizer
 
@@ -199,7 +200,7 @@ def load(name: str, config: Mapping[str, Any], folder: Path, device: str, dtype:
         ModelError: configuration, tokenizer or weights are not what they should be, or do not fit into memory.
     """
     model = _skeleton(config)
-    tokenizer = parts(AutoTokenizer, folder, config=model.decoder.config)
+    tokenizer = piece_tokenizer(folder) or parts(AutoTokenizer, folder, config=model.decoder.config)
     names = {file_key(key, model.tags): key for key in model.state_dict()}
     load_weights(
         model,

@@ -198,11 +198,15 @@ class HubText:
         processor: the library's.
         template: for a checkpoint without a chat template: the prompt with {images} and {question}.
         image, video: the placeholders as they are written; a question's own are taken out.
+        tokenizer: None for the processor's.
     """
 
-    def __init__(self, processor: Any, template: str, image: str, video: str | None = None) -> None:
+    def __init__(
+        self, processor: Any, template: str, image: str, video: str | None = None, tokenizer: Any = None
+    ) -> None:
         self._processor, self._template = processor, template
         self._image, self._video = image, video
+        self._tokenizer = tokenizer or processor.tokenizer
 
     def ask(self, question: str, images: int, clip: bool) -> list[int]:
         for own in (self._image, self._video):
@@ -214,15 +218,14 @@ class HubText:
             text = str(self._processor.apply_chat_template([message], add_generation_prompt=True))
         else:
             text = self._template.format(images=f"{seen}\n" * (1 if clip else images), question=question)
-        tokenizer = self._processor.tokenizer
-        begun = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)
-        return list(tokenizer(text, add_special_tokens=not begun)["input_ids"])
+        begun = self._tokenizer.bos_token is not None and text.startswith(self._tokenizer.bos_token)
+        return list(self._tokenizer(text, add_special_tokens=not begun)["input_ids"])
 
     def encode(self, text: str) -> list[int]:
-        return list(self._processor.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def decode(self, ids: Sequence[int]) -> str:
-        return str(self._processor.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
 
 class NoText:

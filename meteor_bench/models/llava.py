@@ -21,6 +21,7 @@ from meteor_bench.models.base import VLM, ModelCard
 from meteor_bench.models.decoders import CausalLM, LlamaDecoder
 from meteor_bench.models.fusions import OneProjector, separated
 from meteor_bench.models.hub import HubProcessor, HubText, NoText, card, hub_config, make, parts, read_eos, seal
+from meteor_bench.models.piece_tokenizer import piece_tokenizer
 from meteor_bench.models.towers import VitTower
 
 __all__ = ["LLAVA_7B", "LlavaProcessor", "card_for", "check_features", "tower_of"]
@@ -131,7 +132,8 @@ def load(config: Mapping[str, Any], name: str, device: str, dtype: torch.dtype, 
         processor = LlavaProcessor(images, NoText(token, described.text_config.vocab_size), [token], eos)
     else:
         own = parts(Library, folder)
-        processor = LlavaProcessor(own.image_processor, HubText(own, TEMPLATE, own.image_token), [token], eos)
+        text = HubText(own, TEMPLATE, own.image_token, tokenizer=piece_tokenizer(folder))
+        processor = LlavaProcessor(own.image_processor, text, [token], eos)
     model = make(LlavaForConditionalGeneration, described, device, dtype, folder)
     return seal(assemble(name, model, described, processor), folder)
 
