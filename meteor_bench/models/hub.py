@@ -5,7 +5,6 @@ A checkpoint is what `save_pretrained` writes, or what lies on the hub (older ke
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from abc import abstractmethod
@@ -16,10 +15,11 @@ from typing import Any, Protocol
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from jinja2 import TemplateError
 
 from meteor_bench.core.probe import register
 from meteor_bench.errors import ModelError
-from meteor_bench.locate import read_config
+from meteor_bench.locate import read_config, read_object
 from meteor_bench.models.base import VLM, FusionKind, ModelCard, Processor, Prompt
 from meteor_bench.models.checkpoint import digest, load_weights, randomise, skeleton
 
@@ -39,7 +39,17 @@ __all__ = [
 ]
 
 # What the library's configuration classes raise for values that make no sense.
-BAD_CONFIG = (TypeError, ValueError, KeyError, AttributeError, StrictDataclassError)
+BAD_CONFIG = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    RuntimeError,
+    StrictDataclassError,
+    TypeError,
+    ValueError,
+)
 _OLD = (
     (re.compile(r"^language_model\.lm_head\."), "lm_head."),
     (re.compile(r"^language_model\.(model\.)?"), "model.language_model."),
@@ -71,7 +81,7 @@ def hub_config(kind: type[Any], config: Mapping[str, Any], name: str, folder: Pa
     try:
         return kind.from_dict(dict(config))
     except BAD_CONFIG as error:
-        raise ModelError(f"config.json of '{name}' is no {kind.__name__}: {' '.join(str(error).split())}") from error
+        raise ModelError(f"config.json of '{name}' is no {kind.__name__}: {_line(error)}") from error
 
 
 def make(
@@ -82,8 +92,12 @@ def make(
     Raises:
         ModelError: see `load_weights`.
     """
-    with skeleton():
-        model = kind(config)
+    try:
+        with skeleton():
+            model = kind(config)
+    except BAD_CONFIG as error:
+        where = "the configuration" if folder is None else f"{folder / 'config.json'}"
+        raise ModelError(f"{where} does not describe a {kind.__name__}: {_line(error)}") from error
     tied = bool(getattr(config, "tie_word_embeddings", False))
     if folder is None:
         randomise(model, device, dtype)
@@ -98,7 +112,12 @@ def make(
 
 
 def seal(vlm: VLM, folder: Path | None) -> VLM:
-    """Say what the model was built from."""
+    """Say what the model was built from; its prompts are tried, for a template may be wrong.
+
+    Raises:
+        ModelError: the template has no place for an image, or fails.
+    """
+    vlm.processor.prompt("")
     vlm.digest, vlm.folder = "random" if folder is None else digest(folder), folder
     return vlm
 
@@ -114,8 +133,17 @@ def parts(kind: Any, folder: Path, **more: Any) -> Any:
     """
     try:
         return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **more)
-    except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
-        raise ModelError(f"{folder} holds no {kind.__name__}: {' '.join(str(error).split())[:300]}") from error
+    except (OSError, *BAD_CONFIG) as error:
+        raise ModelError(f"{folder} holds no {kind.__name__}: {_line(error)}") from error
+    except Exception as error:
+        if type(error) is not Exception:  # what `tokenizers` says of a file that is none has no class of its own
+            raise
+        raise ModelError(f"{folder} holds no {kind.__name__}: {_line(error)}") from error
+
+
+def _line(error: BaseException) -> str:
+    """What a library says, on one line; its name where it says nothing."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def read_eos(config: Any, folder: Path | None) -> frozenset[int]:
@@ -124,11 +152,12 @@ def read_eos(config: Any, folder: Path | None) -> frozenset[int]:
     found = getattr(config.get_text_config(), "eos_token_id", None) if found is None else found
     file = None if folder is None else folder / "generation_config.json"
     if file is not None and file.exists():
-        try:
-            found = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id", found)
-        except ValueError as error:
-            raise ModelError(f"cannot read {file}: {error}") from error
-    return frozenset([] if found is None else [found] if isinstance(found, int) else found)
+        found = read_object(file).get("eos_token_id", found)
+    ids = [] if found is None else found if isinstance(found, list) else [found]
+    if not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
+        where = file or "config.json"
+        raise ModelError(f"{where} has eos_token_id={str(found)[:60]}; expected a whole number or a list of them")
+    return frozenset(ids)
 
 
 Load = Callable[[Mapping[str, Any], str, str, torch.dtype, Path | None], VLM]
@@ -215,7 +244,10 @@ class HubText:
         if getattr(self._processor, "chat_template", None):
             content = [{"type": "video" if seen is self._video else "image"} for _ in range(1 if clip else images)]
             message = {"role": "user", "content": [*content, {"type": "text", "text": question}]}
-            text = str(self._processor.apply_chat_template([message], add_generation_prompt=True))
+            try:
+                text = str(self._processor.apply_chat_template([message], add_generation_prompt=True))
+            except (TemplateError, *BAD_CONFIG) as error:
+                raise ModelError(f"the checkpoint's chat template (chat_template) fails: {_line(error)}") from error
         else:
             text = self._template.format(images=f"{seen}\n" * (1 if clip else images), question=question)
         begun = self._tokenizer.bos_token is not None and text.startswith(self._tokenizer.bos_token)

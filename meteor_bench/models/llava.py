@@ -58,8 +58,14 @@ LLAVA_7B_CONFIG: Mapping[str, Any] = {
 def check_features(config: Any, where: str) -> None:
     """Raise ModelError where a LLaVA-like model uses its tower in a way that is not supported."""
     layer, strategy = config.vision_feature_layer, config.vision_feature_select_strategy
-    if not isinstance(layer, int):
+    if not isinstance(layer, int) or isinstance(layer, bool):
         raise ModelError(f"'{where}' joins features of layers {layer}; only one layer is supported")
+    layers = config.vision_config.num_hidden_layers
+    if not -layers - 1 <= layer <= layers:
+        raise ModelError(
+            f"'{where}' has vision_feature_layer={layer}; its vision_config has {layers} layers: "
+            f"expected {-layers - 1} to {layers}"
+        )
     has_cls = config.vision_config.model_type == "clip_vision_model"
     if has_cls != (strategy == "default"):
         raise ModelError(

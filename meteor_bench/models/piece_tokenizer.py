@@ -11,7 +11,6 @@ between them is encoded by the model in the file:
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from sentencepiece import SentencePieceProcessor
 from transformers import BatchEncoding
 
 from meteor_bench.errors import ModelError
+from meteor_bench.locate import read_object
 
 __all__ = ["PieceTokenizer", "piece_tokenizer"]
 
@@ -58,15 +58,7 @@ def piece_tokenizer(folder: Path) -> PieceTokenizer | None:
 
 def _object(file: Path) -> dict[str, Any]:
     """A JSON object; an empty one where there is no such file."""
-    if not file.exists():
-        return {}
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"cannot read {file}: {' '.join(str(error).split())}") from error
-    if not isinstance(found, dict):
-        raise ModelError(f"{file} is not a JSON object")
-    return found
+    return read_object(file) if file.exists() else {}
 
 
 class PieceTokenizer:

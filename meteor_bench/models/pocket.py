@@ -19,6 +19,7 @@ from meteor_bench.core import flops
 from meteor_bench.core.probe import register
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.errors import ModelError
+from meteor_bench.locate import read_config
 from meteor_bench.models.base import VLM, Fusion, ModelCard, Processor, Prompt, VisionTower
 from meteor_bench.models.checkpoint import digest, load_weights, skeleton
 from meteor_bench.models.decoders import LlamaDecoder
@@ -211,8 +212,12 @@ def load(name: str, device: str, dtype: torch.dtype, source: Path | None = None)
     """
     folder = WEIGHTS / name if source is None else source
     config, tokenizer = _described(folder)
-    with skeleton():
-        model = PocketVLM(config)
+    try:
+        with skeleton():
+            model = PocketVLM(config)
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        said = " ".join(str(error).split())[:300]
+        raise ModelError(f"{folder / 'config.json'} does not describe a pocket model: {said}") from error
     load_weights(model, folder, ties={"decoder.lm_head.weight": "decoder.model.embed_tokens.weight"})
     vlm = assemble(name, model, tokenizer, dtype, device)
     vlm.digest, vlm.folder = digest(folder), folder
@@ -220,10 +225,20 @@ def load(name: str, device: str, dtype: torch.dtype, source: Path | None = None)
 
 
 def _described(folder: Path) -> tuple[PocketConfig, PocketTokenizer]:
+    read_config(folder)  # says what is wrong with a value
+    file = folder / "tokenizer.json"
     try:
-        return PocketConfig.load(folder), PocketTokenizer(folder / "tokenizer.json")
+        config = PocketConfig.load(folder)
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{folder} is not a pocket checkpoint: {error}") from error
+    try:
+        return config, PocketTokenizer(file)
+    except KeyError as error:
+        raise ModelError(f"{file} has no token {error}, which a pocket model's has") from error
+    except Exception as error:
+        if type(error) is not Exception:  # what `tokenizers` says of a file that is none has no class of its own
+            raise
+        raise ModelError(f"{file} is no tokenizer: {' '.join(str(error).split())[:300]}") from error
 
 
 def untrained(name: str, device: str, dtype: torch.dtype) -> VLM:
