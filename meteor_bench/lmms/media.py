@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from meteor_bench.errors import DataError, UnsupportedError
 from meteor_bench.lmms.encoded import Encoded
+from meteor_bench.lmms.harness import strict_pictures
+from meteor_bench.lmms.upright import upright
 from meteor_bench.lmms.video import read_clip, video_key
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ class Documents:
     def __init__(
         self, task: str, dataset: Any, frames: int, remedy: str = "fetch the data again", otherwise: str = ""
     ) -> None:
+        strict_pictures()
         self._task, self._dataset, self._frames = task, dataset, frames
         self._remedy, self._otherwise = remedy, otherwise
         # Our own tasks state the digest of their pictures.
@@ -100,7 +103,7 @@ class Documents:
         if not visuals or not all(isinstance(visual, Image) for visual in visuals):
             kind = type(visuals[0]).__name__ if visuals else "nothing"
             raise UnsupportedError(f"task {self._task} shows the model {kind} where this model needs pictures")
-        return [visual.convert("RGB") for visual in visuals]
+        return [upright(visual) for visual in visuals]
 
     def _clip(self, doc_id: int, path: str, key: str) -> Sequence[Any]:
         try:
