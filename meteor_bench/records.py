@@ -32,7 +32,7 @@ __all__ = [
 
 SCHEMA = 2
 FAILED = "failed: "
-"""Begins the note of a sample that was not answered, for its picture or video could not be read (``--skip-broken``)."""
+"""Begins the note of a sample that was not answered: media that cannot be read or taken, logits not finite."""
 LOOKALIKE = "look-alike "
 """Begins the digest of documents that are none of the benchmark's own."""
 LOOKALIKES = "look-alike data: nothing measured on it says anything about the benchmark"
@@ -207,7 +207,7 @@ class SampleRecord:
 
     @property
     def failed(self) -> bool:
-        """Whether it was not answered, for its picture or video could not be read."""
+        """Whether it was not answered."""
         return any(note.startswith(FAILED) for note in self.notes)
 
 

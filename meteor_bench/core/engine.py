@@ -18,6 +18,7 @@ from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.clock import Clock
 from meteor_bench.core.pruner import Decision, Layout, Points, Pruner, View
 from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.core.watch import Watch
 from meteor_bench.errors import UnsupportedError
 from meteor_bench.models.base import VLM
 
@@ -109,6 +110,7 @@ class Engine:
         self.seed, self.facts = seed, dict(facts or {})
         self.observer, self.recorder = observer, recorder
         self.clock = clock or Clock(vlm.device, enabled=False)
+        self.watch = Watch()
         self.points: Points = pruner.points(vlm, budget)
         self._check_points()
         self._input_grids: dict[Grid, Grid | None] = {}
@@ -154,6 +156,7 @@ class Engine:
         """The method's decisions, unless the observer holds it back."""
         if self.observer is not None and any([self.observer(kind, view) for view in views.values()]):
             return {}
+        self.watch.before(views.values())
         with self.clock.stage("prune"):
             return hook(views)
 

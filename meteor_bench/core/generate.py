@@ -16,6 +16,7 @@ from meteor_bench.core.cache import LayerCache
 from meteor_bench.core.engine import Engine
 from meteor_bench.core.fuse import Visual
 from meteor_bench.core.prefill import Prefix, begin
+from meteor_bench.core.stops import Stops
 from meteor_bench.core.stream import Segment, pad
 from meteor_bench.core.trace import SampleTrace
 from meteor_bench.models.base import Prompt
@@ -25,10 +26,11 @@ __all__ = ["Generation", "Likelihood", "answer", "score"]
 
 @dataclass(frozen=True)
 class Generation:
-    """One answer: its token ids (end token left out) and what was counted on the way."""
+    """One answer: its token ids (end token left out), what was counted on the way, whether all logits were finite."""
 
     ids: tuple[int, ...]
     trace: SampleTrace
+    finite: bool = True
 
 
 class Likelihood(NamedTuple):
@@ -47,6 +49,7 @@ def answer(
     *,
     share: int = 1,
     ignore_eos: bool = False,
+    until: Sequence[Sequence[str]] = (),
 ) -> list[Generation]:
     """Answer a batch of questions greedily.
 
@@ -57,16 +60,19 @@ def answer(
         max_new_tokens: answers end there, or at an end token.
         share: as for `begin`.
         ignore_eos: generate exactly ``max_new_tokens``, for latency runs.
+        until: for each question the strings that end its answer too, once one of them is complete.
     """
     vlm, clock = engine.vlm, engine.clock
     start = begin(engine, shared, rows, prompts, max_new_tokens, share)
     with clock.stage("decode"):
-        answers = _greedy(engine, start.logits, start.segments, start.cache, max_new_tokens, ignore_eos)
-    for trace, out in zip(start.traces, answers, strict=True):
+        stops = Stops(vlm.processor.decode, until, vlm.processor.eos) if any(map(any, until)) else None
+        answers = _greedy(engine, start.logits, start.segments, start.cache, max_new_tokens, ignore_eos, stops)
+    found = []
+    for trace, (out, finite) in zip(start.traces, answers, strict=True):
         _count_decode(engine, trace, len(out))
-    eos = vlm.processor.eos
-    ended = [out[:-1] if out and out[-1] in eos and not ignore_eos else out for out in answers]
-    return [Generation(tuple(out), trace) for out, trace in zip(ended, start.traces, strict=True)]
+        ended = out[:-1] if out and out[-1] in vlm.processor.eos and not ignore_eos else out
+        found.append(Generation(tuple(ended), trace, finite))
+    return found
 
 
 def score(
@@ -103,23 +109,37 @@ def _greedy(
     cache: LayerCache,
     max_new_tokens: int,
     ignore_eos: bool,
-) -> list[list[int]]:
-    """Token ids per question, the end token included where one came."""
+    stops: Stops | None,
+) -> list[tuple[list[int], bool]]:
+    """Token ids per question, the end token included where one came, and whether the logits they come of are finite."""
     eos = engine.vlm.processor.eos
     ends = torch.tensor(sorted(eos), device=logits.device)
     chosen = [logits.argmax(-1)]  # of [Q]
+    finite = _finite(logits, chosen[0])  # of [Q]; NaN and infinity are what argmax takes first
     live = ~torch.isin(chosen[0], ends)
+    if stops is not None:
+        live = live & ~stops.add(chosen[0])
     holes = [not bool(s.valid.all()) for s in segments]
     for _ in range(max_new_tokens - 1):
         if not ignore_eos and not bool(live.any()):
             break
-        chosen.append(_step(engine, chosen[-1], segments, cache, holes).argmax(-1))
+        logits = _step(engine, chosen[-1], segments, cache, holes)
+        chosen.append(logits.argmax(-1))
+        finite = finite & (_finite(logits, chosen[-1]) | ~live)  # what comes behind an answer's end is nobody's
         live = live & ~torch.isin(chosen[-1], ends)
-    out: list[list[int]] = []
-    for row in torch.stack(chosen, 1).tolist():
+        if stops is not None:
+            live = live & ~stops.add(chosen[-1])
+    out: list[tuple[list[int], bool]] = []
+    for number, (*row, sound) in enumerate(torch.stack([*chosen, finite.long()], 1).tolist()):
         end = next((i for i, token in enumerate(row) if token in eos), None)
-        out.append(row if end is None or ignore_eos else row[: end + 1])
+        row = row if end is None or ignore_eos else row[: end + 1]
+        out.append((row if stops is None else row[: stops.length(number)], bool(sound)))
     return out
+
+
+def _finite(logits: Tensor, chosen: Tensor) -> Tensor:
+    """[Q] whether the logits [Q, V] are finite, told by the largest."""
+    return logits.gather(1, chosen[:, None])[:, 0].isfinite()
 
 
 def _forced(

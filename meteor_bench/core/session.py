@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,9 +22,11 @@ from meteor_bench.core.fuse import Visual, embed_questions, fuse
 from meteor_bench.core.generate import Generation, Likelihood, answer, score
 from meteor_bench.core.prefill import Prefix, prefix
 from meteor_bench.core.pruner import Pruner
+from meteor_bench.core.stops import cut
 from meteor_bench.errors import UnsupportedError
 from meteor_bench.models.base import VLM, Look, Prompt
 from meteor_bench.models.processing import Clip
+from meteor_bench.records import FAILED
 
 __all__ = ["Answer", "Request", "Session"]
 
@@ -40,7 +43,7 @@ class Request:
         media_key: equal for requests that share their image or clip; also seeds a method's random numbers.
         media: decodes it: the RGB PIL images, one for an image, the frames of a clip.
         question: the whole prompt, without the model's template.
-        until: the answer is cut before the first of these strings.
+        until: the answer ends before the first of these strings.
     """
 
     key: str
@@ -60,7 +63,7 @@ class Answer:
         latency_ms: this request's share of its batch's time, by stage; shared work is divided, so this is not the
             latency of a request alone (see `core.latency`).
         flops: stage -> FLOPs of this request run alone.
-        notes: substitutions that the engine made.
+        notes: substitutions that the engine made; alone, beginning with `FAILED`, why there is no answer.
     """
 
     text: str
@@ -150,9 +153,17 @@ class Session:
 
         def use(images: _Images, batch: Batch, common: Mapping[str, float]) -> None:
             shared, rows = self._shared_for(images, batch)
-            generations = answer(self.engine, shared, rows, batch.prompts, batch.new_tokens, share=batch.share)
+            until = [question.request.until for question in batch.questions]
+            generations = answer(
+                self.engine, shared, rows, batch.prompts, batch.new_tokens, share=batch.share, until=until
+            )
             own = {name: ms / len(batch.questions) for name, ms in self.clock.read_ms().items()}
+            self._check_method()
             for question, generation in zip(batch.questions, generations, strict=True):
+                if not generation.finite and batch.share > 1:
+                    # Nothing times zero is a number: what one question spoils, those that share its row have too.
+                    use(images, Batch([question], 1), common)
+                    continue
                 found = self._answer(question.request, generation, common, own)
                 with one_at_a_time:
                     on_answer(question.request, found)
@@ -179,6 +190,10 @@ class Session:
             shared, rows = self._shared_for(images, batch)
             asked = [wanted[id(question.request)] for question in batch.questions]
             scores = score(self.engine, shared, rows, batch.prompts, asked, share=batch.share)
+            self._check_method()
+            for question, value in zip(batch.questions, scores, strict=True):
+                if not math.isfinite(value.loss):
+                    raise UnsupportedError(f"{question.request.key}: {self._not_finite()}")
             found.update({id(q.request): value for q, value in zip(batch.questions, scores, strict=True)})
 
         self._ask_all(requests, batch_size, True, use)
@@ -206,6 +221,7 @@ class Session:
 
         def work(members: list[_Ready], ended: Event) -> None:
             self.clock.read_ms()
+            self.engine.watch.begin()
             images = self._look(members, reuse, ahead.release)
             common = {name: ms / len(images.questions) for name, ms in self.clock.read_ms().items()}
             for batch in images.batches(batch_size):
@@ -259,15 +275,34 @@ class Session:
         self, request: Request, generation: Generation, common: Mapping[str, float], own: Mapping[str, float]
     ) -> Answer:
         ids = generation.ids[: request.max_new_tokens]
-        text = self.vlm.processor.decode(ids)
-        for stop in request.until:
-            text = text.split(stop)[0] if stop else text
+        text = cut(self.vlm.processor.decode(ids), request.until)
         latency = {name: common.get(name, 0.0) + own.get(name, 0.0) for name in {*common, *own}}
         stages = {"encode": sum(ms for name, ms in latency.items() if name.startswith("encode."))}
         stages |= {name: latency.get(name, 0.0) for name in ("fuse", "prune", "prefill", "decode")}
         stages["total"] = sum(latency.values())
         trace = generation.trace
+        if not generation.finite:
+            task, _, row = request.key.partition("/")
+            failure = f"{FAILED}{task}: row {row}: {self._not_finite()}"
+            return Answer("", trace.as_record(), stages, trace.flops, (failure,))
         return Answer(text, trace.as_record(), stages, trace.flops, trace.notes)
+
+    def _not_finite(self) -> str:
+        dtype = str(self.vlm.dtype).removeprefix("torch.")
+        wider = "" if dtype == "float32" else "; take a wider --dtype, say float32"
+        return f"the model's logits are not finite in {dtype} (NaN or infinity){wider}"
+
+    def _check_method(self) -> None:
+        """Whether the method gave numbers at all its points.
+
+        Raises:
+            UnsupportedError: it did not; names the method and the first such point.
+        """
+        where = self.engine.watch.read()
+        if where:
+            raise UnsupportedError(
+                f"{type(self.pruner).__name__} gives numbers that are not finite (NaN or infinity) at its {where}"
+            )
 
 
 def _by_shape(images: Iterable[_Ready], at_once: int) -> Iterator[list[_Ready]]:

@@ -216,7 +216,7 @@ def _result(request: Request, answer: Answer) -> GenerationResult:
         "notes": list(answer.notes),
         "media_key": request.media_key,
         "raw": answer.text,
-        "failed": False,
+        "failed": any(note.startswith(FAILED) for note in answer.notes),
     }
     read = tokens.get("llm_input", 0) + tokens.get("text", 0)
     return GenerationResult(answer.text, SampleCounts(read, tokens.get("answer"), measured=measured))

@@ -44,7 +44,7 @@ def _turn(matrix: bytes) -> Transpose | None:
     a, b, _, c, d, *_ = struct.unpack("=9i", matrix[:36])
     most = max(map(abs, (a, b, c, d)))
     signs = tuple(0 if 4 * abs(x) < most else (x > 0) - (x < 0) for x in (a, b, c, d))
-    return {
+    turns: dict[tuple[int, ...], Transpose] = {
         (0, 1, -1, 0): Transpose.ROTATE_270,  # a quarter clockwise
         (0, -1, 1, 0): Transpose.ROTATE_90,
         (-1, 0, 0, -1): Transpose.ROTATE_180,
@@ -52,4 +52,5 @@ def _turn(matrix: bytes) -> Transpose | None:
         (1, 0, 0, -1): Transpose.FLIP_TOP_BOTTOM,
         (0, 1, 1, 0): Transpose.TRANSPOSE,
         (0, -1, -1, 0): Transpose.TRANSVERSE,
-    }.get(signs)
+    }
+    return turns.get(signs)

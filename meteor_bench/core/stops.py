@@ -1,0 +1,73 @@
+"""Strings that end an answer, looked for while it is generated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["Stops", "cut", "is_complete"]
+
+_MORE = 8  # tokens beside one for each character of a stop string: bytes of a character, marks without text
+
+
+def cut(text: str, until: Sequence[str]) -> str:
+    """The text before the first of the strings."""
+    for stop in until:
+        text = text.split(stop)[0] if stop else text
+    return text
+
+
+def is_complete(text: str, until: Sequence[str]) -> bool:
+    """Whether `cut` gives the same whatever follows the text.
+
+    It does not while a string that begins before the one that is there may still become complete.
+    """
+    kept = len(cut(text, until))
+    if kept == len(text):
+        return False
+    begun = (size for stop in until for size in range(1, len(stop)) if text.endswith(stop[:size]))
+    return all(len(text) - size >= kept for size in begun)
+
+
+class Stops:
+    """Which answers of a batch have come to one of their stop strings.
+
+    The text is that of `Processor.decode`, so that an answer ends exactly where its text would have been cut.
+
+    Args:
+        decode: ids -> text.
+        until: for each answer its strings.
+        eos: ids that end an answer by themselves.
+    """
+
+    def __init__(
+        self, decode: Callable[[Sequence[int]], str], until: Sequence[Sequence[str]], eos: Collection[int]
+    ) -> None:
+        self._eos = eos
+        self._decode, self._until = decode, [[stop for stop in own if stop] for own in until]
+        self._ids: list[list[int]] = [[] for _ in until]
+        self._lengths: list[int | None] = [None] * len(until)
+        self._near = [False] * len(until)
+
+    def add(self, chosen: Tensor) -> Tensor:
+        """Take the next token [Q] of every answer; [Q] whether an answer has ended."""
+        for row, token in enumerate(chosen.tolist()):
+            if self._lengths[row] is None and self._until[row]:
+                self._ids[row].append(token)
+                if token in self._eos or self._ended(row):
+                    self._lengths[row] = len(self._ids[row])
+        return torch.tensor([length is not None for length in self._lengths], device=chosen.device)
+
+    def length(self, row: int) -> int | None:
+        """Tokens of an answer up to where it ended; None where it goes on, or has no strings."""
+        return self._lengths[row]
+
+    def _ended(self, row: int) -> bool:
+        """The whole text is only looked at once a string has been seen in its last tokens."""
+        ids, until = self._ids[row], self._until[row]
+        if not self._near[row]:
+            tail = self._decode(ids[-max(map(len, until)) - _MORE :])
+            self._near[row] = any(stop in tail for stop in until)
+        return self._near[row] and is_complete(self._decode(ids), until)
