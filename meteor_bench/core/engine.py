@@ -142,8 +142,18 @@ class Engine:
         depths = {name: tower.depth for name, tower in self.vlm.towers.items()}
         return Layout(self.vlm.fusion.kind, grids, depths, cells or {})
 
-    def frame_share(self, total: int, frames: int, batch: int) -> Tensor:
-        """[B·F] the frames' shares of a sample's tokens; the first frames take the remainder."""
+    def frame_share(self, total: int, frames: int, batch: int, sizes: Sequence[int] | None = None) -> Tensor:
+        """[B·F] the frames' shares of a sample's tokens; the first frames take the remainder.
+
+        Args:
+            sizes: tokens of each frame where they differ; the shares are in proportion, the largest parts rounded up.
+        """
+        if sizes is not None:
+            exact = [total * size / sum(sizes) for size in sizes]
+            shares = [int(share) for share in exact]
+            for f in sorted(range(frames), key=lambda f: shares[f] - exact[f])[: total - sum(shares)]:
+                shares[f] += 1
+            return torch.tensor(shares * batch, device=self.vlm.device)
         base, rest = divmod(total, frames)
         return torch.tensor([base + (f < rest) for f in range(frames)] * batch, device=self.vlm.device)
 

@@ -23,7 +23,7 @@ from meteor_bench.core.generate import Generation, Likelihood, answer, score
 from meteor_bench.core.prefill import Prefix, prefix
 from meteor_bench.core.pruner import Pruner
 from meteor_bench.core.stops import cut
-from meteor_bench.errors import UnsupportedError
+from meteor_bench.errors import MediaError, UnsupportedError
 from meteor_bench.models.base import VLM, Look, Prompt
 from meteor_bench.models.processing import Clip
 from meteor_bench.records import FAILED
@@ -236,7 +236,34 @@ class Session:
         """Decode and scale an image, tokenise its questions: all that needs no model."""
         media, processor = group[0].media(), self.vlm.processor
         prompts = [processor.prompt(request.question) for request in group]
-        return _Ready(group, processor.look(media), prompts, isinstance(media, Clip) and len(media) > SHORT)
+        return _Ready(group, self._taken(group[0], media), prompts, isinstance(media, Clip) and len(media) > SHORT)
+
+    def look(self, request: Request) -> Look:
+        """What the model is shown of a request.
+
+        Raises:
+            MediaError: it cannot be read, or the model cannot take it.
+        """
+        return self._taken(request, request.media())
+
+    def _taken(self, request: Request, media: Sequence[Any]) -> Look:
+        """The processor's tensors; what it (mostly the library's) says of media that it cannot take names the row."""
+        try:
+            look = self.vlm.processor.look(media)
+            frames, _, *side = look.pixels.shape
+            grid = self.vlm.grid(frames, *side)
+            mixed = self.vlm.at(look.scene).towers is not self.vlm.towers
+            if mixed and self.engine.input_grid(grid) not in (None, grid):
+                raise UnsupportedError(f"{type(self.pruner).__name__} cannot shrink images of unequal size together")
+            return look
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, UnsupportedError, ValueError) as error:
+            task, _, row = request.key.partition("/")
+            sizes = ", ".join(f"{one.width}x{one.height}" for one in media[:4])
+            said = " ".join(str(error).split())[:300]
+            raise MediaError(
+                f"{task}: row {row}: '{self.vlm.name}' cannot take its pictures ({sizes} pixels): {said}",
+                request.media_key,
+            ) from error
 
     def _look(self, members: list[_Ready], reuse: bool, release: Callable[[], None]) -> _Images:
         """Encode images of equal shape and run what their questions share; ``release`` a long video."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from meteor_bench.errors import DataError, UnsupportedError
+from meteor_bench.errors import DataError, MediaError, UnsupportedError
 from meteor_bench.lmms.encoded import Encoded
 from meteor_bench.lmms.harness import strict_pictures
 from meteor_bench.lmms.upright import upright
@@ -23,16 +23,8 @@ __all__ = ["Broken", "Documents", "Media"]
 _NOT_THERE = re.compile(r"video path: ?(.+) does not exist, please check", re.IGNORECASE | re.DOTALL)
 
 
-class Broken(DataError):
-    """A document whose picture or video cannot be read.
-
-    Attributes:
-        media_key: of all requests that cannot be answered for it.
-    """
-
-    def __init__(self, message: str, media_key: str) -> None:
-        super().__init__(message)
-        self.media_key = media_key
+class Broken(MediaError):
+    """A document whose picture or video cannot be read."""
 
 
 class Media(NamedTuple):

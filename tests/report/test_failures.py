@@ -24,7 +24,9 @@ def rows(config: RunConfig, failed: dict[str, int]) -> list[SampleRecord]:
 
 def notes(folder: Path) -> list[str]:
     """What is said below the first table, of the questions alone."""
-    return [note for note in lay_out(load(folder))[0].notes if "substitution" in note or "could not be answered" in note]
+    return [
+        note for note in lay_out(load(folder))[0].notes if "substitution" in note or "could not be answered" in note
+    ]
 
 
 def test_one_line_for_each_benchmark_with_the_first_example(tmp_path: Path) -> None:
