@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from threading import Event, Lock
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ import torch
 
 from meteor_bench.core.ahead import Ahead
 from meteor_bench.core.batches import Batch, Question, batches, most_at_once
+from meteor_bench.core.blank import blank
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.clock import Clock
 from meteor_bench.core.crew import Crew, share_out
@@ -24,13 +25,14 @@ from meteor_bench.core.prefill import Prefix, prefix
 from meteor_bench.core.pruner import Pruner
 from meteor_bench.core.stops import cut
 from meteor_bench.errors import MediaError, UnsupportedError
-from meteor_bench.models.base import VLM, Look, Prompt
+from meteor_bench.models.base import PLAIN, VLM, Look, Prompt
 from meteor_bench.models.processing import Clip
 from meteor_bench.records import FAILED
 
 __all__ = ["Answer", "Request", "Session"]
 
 IMAGES_AT_ONCE = 16
+_NOTHING = Look(torch.empty(0), PLAIN)  # what a question without a picture shows
 SHORT = 4  # frames of a clip that is treated as an image is; longer ones are in memory alone
 
 
@@ -41,7 +43,7 @@ class Request:
     Attributes:
         key: unique, say "pocket_gqa/17".
         media_key: equal for requests that share their image or clip; also seeds a method's random numbers.
-        media: decodes it: the RGB PIL images, one for an image, the frames of a clip.
+        media: decodes it: the RGB PIL images, one for an image, the frames of a clip, none for a question alone.
         question: the whole prompt, without the model's template.
         until: the answer ends before the first of these strings.
     """
@@ -88,11 +90,15 @@ class _Ready(NamedTuple):
 
 @dataclass(frozen=True)
 class _Images:
-    """Some images after encoding: their questions, and what those share (None: fusion depends on the question)."""
+    """Some images after encoding: their questions, and what those share (None: fusion depends on the question).
+
+    Without pictures nothing was encoded, and the engine is one that asks no method.
+    """
 
     questions: list[Question]
-    towered: Towered
+    towered: Towered | None
     shared: Visual | Prefix | None
+    engine: Engine
 
     def batches(self, size: int) -> Iterator[Batch]:
         """The questions in batches of that size."""
@@ -129,6 +135,11 @@ class Session:
         """Where the model runs."""
         return self.vlm.device
 
+    @cached_property
+    def _text_engine(self) -> Engine:
+        """For questions without a picture, of which there is nothing to prune."""
+        return Engine(self.vlm, Pruner(), TokenBudget(1.0), clock=self.clock)
+
     @property
     def frames(self) -> int:
         """How many the model takes of a video, where the user does not say."""
@@ -155,7 +166,7 @@ class Session:
             shared, rows = self._shared_for(images, batch)
             until = [question.request.until for question in batch.questions]
             generations = answer(
-                self.engine, shared, rows, batch.prompts, batch.new_tokens, share=batch.share, until=until
+                images.engine, shared, rows, batch.prompts, batch.new_tokens, share=batch.share, until=until
             )
             own = {name: ms / len(batch.questions) for name, ms in self.clock.read_ms().items()}
             self._check_method()
@@ -189,7 +200,7 @@ class Session:
         def use(images: _Images, batch: Batch, common: Mapping[str, float]) -> None:
             shared, rows = self._shared_for(images, batch)
             asked = [wanted[id(question.request)] for question in batch.questions]
-            scores = score(self.engine, shared, rows, batch.prompts, asked, share=batch.share)
+            scores = score(images.engine, shared, rows, batch.prompts, asked, share=batch.share)
             self._check_method()
             for question, value in zip(batch.questions, scores, strict=True):
                 if not math.isfinite(value.loss):
@@ -235,6 +246,9 @@ class Session:
     def _ready(self, group: list[Request]) -> _Ready:
         """Decode and scale an image, tokenise its questions: all that needs no model."""
         media, processor = group[0].media(), self.vlm.processor
+        if not media:
+            texts = [Prompt((), processor.words(request.question)) for request in group]
+            return _Ready(group, _NOTHING, texts, False)
         prompts = [processor.prompt(request.question) for request in group]
         return _Ready(group, self._taken(group[0], media), prompts, isinstance(media, Clip) and len(media) > SHORT)
 
@@ -276,6 +290,8 @@ class Session:
         keys, scene, alone = [m.requests[0].media_key for m in members], members[0].look.scene, members[0].alone
         pixels = torch.stack([ready.look.pixels for ready in members])
         members.clear()
+        if pixels.numel() == 0:
+            return _Images(questions, None, blank(self._text_engine, keys), self._text_engine)
         try:
             towered = encode(engine, pixels.to(vlm.device, vlm.dtype), keys, scene)
         finally:
@@ -283,15 +299,16 @@ class Session:
             if alone:
                 release()
         if engine.points.fuse is not None and engine.points.fuse.text:
-            return _Images(questions, towered, None)
+            return _Images(questions, towered, None, engine)
         visual = fuse(engine, towered)
         shared = prefix(engine, visual, questions[0].prompt.before) if reuse else visual
-        return _Images(questions, towered, shared)
+        return _Images(questions, towered, shared, engine)
 
     def _shared_for(self, images: _Images, batch: Batch) -> tuple[Visual | Prefix, Sequence[int]]:
         """What a batch of questions extends, and the row of each in it."""
         if images.shared is not None:
             return images.shared, batch.rows
+        assert images.towered is not None  # what was encoded is not shared
         return self._fuse_with_text(images.towered, batch.rows, batch.prompts), range(len(batch.questions))
 
     def _fuse_with_text(self, towered: Towered, rows: Sequence[int], prompts: Sequence[Prompt]) -> Visual:

@@ -13,6 +13,7 @@ from meteor_bench.lmms.harness import Quiet
 from meteor_bench.lmms.inputs import HERE, Inputs
 from meteor_bench.lmms.media import Broken
 from meteor_bench.lmms.scoring import sample_score
+from meteor_bench.models.processing import NO_PICTURE
 from meteor_bench.records import worded
 from meteor_bench.suites import Benchmark, benchmark
 
@@ -112,5 +113,7 @@ def find(sample: str, session: Session, inputs: Inputs = HERE) -> Document:
         (request,) = model.requests(task.instances)
         if isinstance(request, Broken):
             raise request
+    if request.media_key == NO_PICTURE:
+        raise UnsupportedError(f"{sample} shows no picture; there is nothing to draw")
     doc = task.task_docs[number]
     return Document(sample, request, worded(task.doc_to_target(doc)), row, task, doc)

@@ -13,6 +13,7 @@ from meteor_bench.lmms.encoded import Encoded
 from meteor_bench.lmms.harness import strict_pictures
 from meteor_bench.lmms.upright import upright
 from meteor_bench.lmms.video import read_clip, video_key
+from meteor_bench.models.processing import NO_PICTURE
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,7 +33,8 @@ class Media(NamedTuple):
 
     Attributes:
         key: the same for documents that show the same.
-        read: decodes it: RGB pictures, or the frames of a video as a `Clip`; raises `Broken`.
+        read: decodes it: RGB pictures, or the frames of a video as a `Clip`, nothing for a question alone; raises
+            `Broken`.
     """
 
     key: str
@@ -76,6 +78,8 @@ class Documents:
             except DataError as error:
                 raise self._broken(doc_id, f"{error}; {self._remedy}") from error
             return Media(key, partial(self._clip, doc_id, path, key))
+        if not visuals:
+            return Media(NO_PICTURE, list)
         digest = hashlib.sha256()
         for picture in self._checked(visuals):
             digest.update(f"{picture.size}".encode() + picture.tobytes())
@@ -92,8 +96,8 @@ class Documents:
     def _checked(self, visuals: Sequence[Any]) -> list[Image]:
         from PIL.Image import Image
 
-        if not visuals or not all(isinstance(visual, Image) for visual in visuals):
-            kind = type(visuals[0]).__name__ if visuals else "nothing"
+        if not all(isinstance(visual, Image) for visual in visuals):
+            kind = next(type(visual).__name__ for visual in visuals if not isinstance(visual, Image))
             raise UnsupportedError(f"task {self._task} shows the model {kind} where this model needs pictures")
         return [upright(visual) for visual in visuals]
 

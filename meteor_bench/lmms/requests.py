@@ -11,6 +11,7 @@ from meteor_bench.lmms import tasks as known
 from meteor_bench.lmms.harness import Quiet
 from meteor_bench.lmms.inputs import HERE, Inputs
 from meteor_bench.lmms.media import Broken
+from meteor_bench.models.processing import NO_PICTURE
 from meteor_bench.suites import benchmark
 
 if TYPE_CHECKING:
@@ -73,11 +74,12 @@ def _can_be_taken(request: Request, session: Session) -> bool:
 
 
 def _requests(session: Session, index: Any, name: str, inputs: Inputs, limit: int) -> list[Request]:
-    """The requests of a benchmark's first documents, without those that have no media and may."""
+    """The requests of a benchmark's first documents, without those that show nothing or have no media and may."""
     from meteor_bench.lmms.plugin import MeteorBench
 
     model = MeteorBench(session, inputs=inputs)
     with known.opened(benchmark(name), index, inputs) as task, Quiet():
         task.build_all_requests(limit=limit)
         model.task_dict[name] = task.dataset
-        return [request for request in model.requests(task.instances) if not isinstance(request, Broken)]
+        made = [request for request in model.requests(task.instances) if not isinstance(request, Broken)]
+        return [request for request in made if request.media_key != NO_PICTURE]

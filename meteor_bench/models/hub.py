@@ -302,6 +302,9 @@ class HubProcessor(Processor):
         first, *_, last = self._cut(self.text.ask(question, 1, False))
         return Prompt(first, last)
 
+    def words(self, question: str) -> tuple[int, ...]:
+        return tuple(self.text.ask(question, 0, False))
+
     def between(self, images: int) -> list[tuple[int, ...]]:
         """Ids between images of one prompt, which come before the question."""
         return self._cut(self.text.ask("", images, False))[1:-1]

@@ -119,7 +119,18 @@ def test_sampling_is_refused(generation: dict[str, Any]) -> None:
         model(constant("x")).generate_until([ask(0, **generation)])
 
 
-@pytest.mark.parametrize(("visuals", "shown"), [([], "nothing"), (None, "nothing"), ([7], "int")])
+@pytest.mark.parametrize("visuals", [[], None])
+def test_a_question_that_shows_nothing_is_asked_all_the_same(visuals: Any) -> None:
+    session = Remembers()
+    alone = ask(0)
+    alone.arguments = ("?", {}, lambda doc: visuals, 0, "t", "test")
+    results = model(session).generate_until([alone, ask(1)])
+    assert [result.text for result in results] == ["answer to t/0", "answer to t/1"]
+    (request,) = [request for request in session.requests if request.key == "t/0"]
+    assert request.media_key == "no picture" and list(request.media()) == []
+
+
+@pytest.mark.parametrize(("visuals", "shown"), [([7], "int"), ([None], "NoneType"), ([RED, "x"], "str")])
 def test_anything_but_pictures_is_refused(visuals: Any, shown: str) -> None:
     instance = ask(0)
     instance.arguments = ("?", {}, lambda doc: visuals, 0, "t", "test")
