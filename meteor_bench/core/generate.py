@@ -65,8 +65,8 @@ def answer(
     vlm, clock = engine.vlm, engine.clock
     start = begin(engine, shared, rows, prompts, max_new_tokens, share)
     with clock.stage("decode"):
-        stops = Stops(vlm.processor.decode, until, vlm.processor.eos) if any(map(any, until)) else None
-        answers = _greedy(engine, start.logits, start.segments, start.cache, max_new_tokens, ignore_eos, stops)
+        stops = None if ignore_eos else Stops(vlm.processor.decode, until or [()] * len(rows), vlm.processor.eos)
+        answers = _greedy(engine, start.logits, start.segments, start.cache, max_new_tokens, stops)
     found = []
     for trace, (out, finite) in zip(start.traces, answers, strict=True):
         _count_decode(engine, trace, len(out))
@@ -108,37 +108,30 @@ def _greedy(
     segments: list[Segment],
     cache: LayerCache,
     max_new_tokens: int,
-    ignore_eos: bool,
     stops: Stops | None,
 ) -> list[tuple[list[int], bool]]:
-    """Token ids per question, the end token included where one came, and whether the logits they come of are finite."""
-    eos = engine.vlm.processor.eos
-    ends = torch.tensor(sorted(eos), device=logits.device)
+    """Token ids per question, the end token included where one came, and whether the logits they come of are finite.
+
+    Args:
+        stops: where answers end; None: nowhere before ``max_new_tokens``.
+    """
     chosen = [logits.argmax(-1)]  # of [Q]
-    finite = _finite(logits, chosen[0])  # of [Q]; NaN and infinity are what argmax takes first
-    live = ~torch.isin(chosen[0], ends)
-    if stops is not None:
-        live = live & ~stops.add(chosen[0])
+    finite = [_finite(logits, chosen[0])]
     holes = [not bool(s.valid.all()) for s in segments]
     for _ in range(max_new_tokens - 1):
-        if not ignore_eos and not bool(live.any()):
+        if stops is not None and stops.add(chosen[-1].tolist()):
             break
         logits = _step(engine, chosen[-1], segments, cache, holes)
         chosen.append(logits.argmax(-1))
-        finite = finite & (_finite(logits, chosen[-1]) | ~live)  # what comes behind an answer's end is nobody's
-        live = live & ~torch.isin(chosen[-1], ends)
-        if stops is not None:
-            live = live & ~stops.add(chosen[-1])
-    out: list[tuple[list[int], bool]] = []
-    for number, (*row, sound) in enumerate(torch.stack([*chosen, finite.long()], 1).tolist()):
-        end = next((i for i, token in enumerate(row) if token in eos), None)
-        row = row if end is None or ignore_eos else row[: end + 1]
-        out.append((row if stops is None else row[: stops.length(number)], bool(sound)))
-    return out
+        finite.append(_finite(logits, chosen[-1]))
+    rows, sound = torch.stack(chosen, 1).tolist(), torch.stack(finite, 1).tolist()
+    # What comes behind an answer's end is nobody's.
+    lengths = [None if stops is None else stops.length(row) for row in range(len(rows))]
+    return [(ids[:n], all(flags[:n])) for ids, flags, n in zip(rows, sound, lengths, strict=True)]
 
 
 def _finite(logits: Tensor, chosen: Tensor) -> Tensor:
-    """[Q] whether the logits [Q, V] are finite, told by the largest."""
+    """[Q] whether the logits [Q, V] are finite, told by the chosen: argmax takes NaN and infinity first."""
     return logits.gather(1, chosen[:, None])[:, 0].isfinite()
 
 

@@ -1,11 +1,8 @@
-"""Strings that end an answer, looked for while it is generated."""
+"""Where answers end: at an end token or a stop string, looked for while they are generated."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-
-import torch
-from torch import Tensor
 
 __all__ = ["Stops", "cut", "is_complete"]
 
@@ -32,7 +29,7 @@ def is_complete(text: str, until: Sequence[str]) -> bool:
 
 
 class Stops:
-    """Which answers of a batch have come to one of their stop strings.
+    """Which answers of a batch have come to an end token or to one of their stop strings.
 
     The text is that of `Processor.decode`, so that an answer ends exactly where its text would have been cut.
 
@@ -51,17 +48,17 @@ class Stops:
         self._lengths: list[int | None] = [None] * len(until)
         self._near = [False] * len(until)
 
-    def add(self, chosen: Tensor) -> Tensor:
-        """Take the next token [Q] of every answer; [Q] whether an answer has ended."""
-        for row, token in enumerate(chosen.tolist()):
-            if self._lengths[row] is None and self._until[row]:
+    def add(self, chosen: Sequence[int]) -> bool:
+        """Take the next token of every answer; whether all have ended."""
+        for row, token in enumerate(chosen):
+            if self._lengths[row] is None:
                 self._ids[row].append(token)
-                if token in self._eos or self._ended(row):
+                if token in self._eos or (self._until[row] and self._ended(row)):
                     self._lengths[row] = len(self._ids[row])
-        return torch.tensor([length is not None for length in self._lengths], device=chosen.device)
+        return None not in self._lengths
 
     def length(self, row: int) -> int | None:
-        """Tokens of an answer up to where it ended; None where it goes on, or has no strings."""
+        """Tokens of an answer up to where it ended, the end token included; None where it goes on."""
         return self._lengths[row]
 
     def _ended(self, row: int) -> bool:

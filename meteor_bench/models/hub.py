@@ -11,6 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any, Protocol
 
 import torch
@@ -50,6 +51,7 @@ BAD_CONFIG = (
     TypeError,
     ValueError,
 )
+PATIENCE_S = 20.0  # for a prompt, which takes milliseconds
 _OLD = (
     (re.compile(r"^language_model\.lm_head\."), "lm_head."),
     (re.compile(r"^language_model\.(model\.)?"), "model.language_model."),
@@ -115,11 +117,33 @@ def seal(vlm: VLM, folder: Path | None) -> VLM:
     """Say what the model was built from; its prompts are tried, for a template may be wrong.
 
     Raises:
-        ModelError: the template has no place for an image, or fails.
+        ModelError: the template has no place for an image, fails, or does not come to an end.
     """
-    vlm.processor.prompt("")
+    _try_prompt(vlm.processor)
     vlm.digest, vlm.folder = "random" if folder is None else digest(folder), folder
     return vlm
+
+
+def _try_prompt(processor: Processor) -> None:
+    """A template is a program: one with loops in loops would go on for years."""
+    raised: list[Exception] = []
+
+    def attempt() -> None:
+        try:
+            processor.prompt("")
+        except Exception as error:  # raised below, in the thread that waits
+            raised.append(error)
+
+    # One that nobody waits for any more does not keep the process from ending.
+    thread = Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    if thread.is_alive():
+        raise ModelError(
+            f"the checkpoint's chat template (chat_template) takes more than {PATIENCE_S:g} s for a prompt"
+        )
+    if raised:
+        raise raised[0]
 
 
 def parts(kind: Any, folder: Path, **more: Any) -> Any:

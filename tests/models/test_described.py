@@ -166,6 +166,33 @@ def test_what_is_wrong_with_the_other_files(
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_template_without_an_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meteor_bench.models.hub.PATIENCE_S", 0.1)
+    folder = shutil.copytree(checkpoint("llava"), tmp_path / "checkpoint")
+    loops = "{% for i in range(9999) %}{% for j in range(500) %}{% endfor %}{% endfor %}"  # here, of some seconds
+    (folder / "chat_template.jinja").write_text(loops + "<image>")
+    with pytest.raises(ModelError, match="chat template .* takes more than 0.1 s"):
+        hubs.quiet(build, str(folder), "none")
+
+
+def test_a_tokenizer_without_the_placeholder_is_one_line(tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoint("llava"), tmp_path / "checkpoint")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_text((folder / name).read_text().replace("<image>", "<other>"))
+    with pytest.raises(ModelError) as caught:
+        hubs.quiet(build, str(folder), "none")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("names", [("special_tokens_map.json",), ("special_tokens_map.json", "tokenizer_config.json")])
+def test_a_tokenizer_without_named_marks_is_read(tmp_path: Path, names: tuple[str, ...]) -> None:
+    folder = shutil.copytree(checkpoint("eagle"), tmp_path / "checkpoint")
+    for name in names:
+        (folder / name).unlink()
+    processor = resolve_model(str(folder), NoPruning()).build("cpu", torch.float32, folder).processor
+    assert processor.prompt("what is it").before[0] == 1
+
+
 def test_a_pocket_tokenizer_without_its_marks_is_one_line(tmp_path: Path) -> None:
     folder = shutil.copytree(pocket.WEIGHTS / "pocket", tmp_path / "checkpoint")
     file = folder / "tokenizer.json"

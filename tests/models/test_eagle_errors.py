@@ -84,7 +84,11 @@ SETTINGS: list[tuple[Callable[[Path], object], str]] = [
     (lambda f: setting(f, mm_projector_type="linear"), "has mm_projector_type='linear'; this adapter knows 'mlp2x"),
     (lambda f: setting(f, image_aspect_ratio="anyres"), "has image_aspect_ratio='anyres'; this adapter knows 'pad'"),
     (lambda f: setting(f, hidden_size="wide"), "has hidden_size='wide'; expected a positive whole number"),
-    (lambda f: setting(f, num_attention_heads=5), "does not describe an EAGLE model"),
+    (
+        lambda f: setting(f, num_attention_heads=5),
+        "expected a divisor of num_attention_heads (5)",
+    ),
+    (lambda f: setting(f, hidden_act="none"), "does not describe an EAGLE model"),
 ]
 
 
