@@ -401,7 +401,12 @@ class Reference:
     def __init__(self, template: str = "vicuna_v1", tags: tuple[str, ...] = X5) -> None:
         path = folder(template, tags)
         self.words = WORDS[template]
-        self.tokenizer = AutoTokenizer.from_pretrained(path, config=LlamaConfig())
+        # transformers' own reading of tokenizer.model gives other ids than the authors' (see test_piece_tokenizer).
+        self.tokenizer = (
+            eagle_tokenizers.Slow(path)
+            if (path / "tokenizer.model").exists()
+            else AutoTokenizer.from_pretrained(path, config=LlamaConfig())
+        )
         vocabulary = self.tokenizer.get_vocab()
         self.model = plain(tags, len(vocabulary))
         self.ends = [2, self.tokenizer.eos_token_id, vocabulary[MARKS[template]]]

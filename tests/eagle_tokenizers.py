@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import sentencepiece
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-__all__ = ["LLAMA3_MARKS", "YI_MARKS", "llama3", "vicuna", "yi"]
+__all__ = ["LLAMA3_MARKS", "YI_MARKS", "Slow", "llama3", "vicuna", "yi"]
 
 TEXT = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
@@ -47,6 +49,26 @@ def vicuna(folder: Path) -> int:
     (folder / "tokenizer_config.json").write_text(json.dumps({**about, **marks, "model_max_length": 2048}))
     (folder / "special_tokens_map.json").write_text(json.dumps(marks))
     return 340
+
+
+class Slow:
+    """Vicuna's tokenizer as sentencepiece alone has it, for texts without marks."""
+
+    bos_token_id, eos_token_id = 1, 2
+
+    def __init__(self, folder: Path) -> None:
+        self.model = sentencepiece.SentencePieceProcessor()
+        self.model.load_from_serialized_proto((folder / "tokenizer.model").read_bytes())
+
+    def __call__(self, text: str) -> SimpleNamespace:
+        return SimpleNamespace(input_ids=[1, *self.model.encode(text)])
+
+    def get_vocab(self) -> dict[str, int]:
+        return {self.model.id_to_piece(i): i for i in range(self.model.get_piece_size())}
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool) -> str:
+        said: str = self.model.decode(list(ids))  # which leaves <s> and </s> out
+        return said if skip_special_tokens or 1 not in ids else f"<s>{said}"
 
 
 def _bytes(folder: Path, marks: tuple[str, ...], begin: str | None) -> int:

@@ -75,7 +75,7 @@ def test_every_room_has_a_floor() -> None:
     assert rooms - ROOF == set(FLOOR)
 
 
-@pytest.mark.parametrize("name", FLOOR)
+@pytest.mark.parametrize("name", sorted(FLOOR))
 def test_a_room_knows_only_those_below_it(name: str) -> None:
     arrows = [(a, b) for a, to in ours().items() for b in to if room(a) == name and room(b) != name]
     assert not [(a, b) for a, b in arrows if FLOOR.get(room(b), len(FLOORS)) >= FLOOR[name]]

@@ -112,7 +112,7 @@ def run(
 
 
 def _run(settings: RunConfig, *, dry_run: bool) -> None:
-    from meteor_bench.records.schema import FAILED
+    from meteor_bench.core.request import FAILED
     from meteor_bench.runs.distributed.process_group import joined
     from meteor_bench.runs.job import execute, help_out, plan
 
@@ -130,7 +130,9 @@ def _run(settings: RunConfig, *, dry_run: bool) -> None:
     if outcome.failed:
         many = "samples" if outcome.failed > 1 else "sample"
         first = outcome.failure.removeprefix(FAILED)
-        typer.echo(f"error: {outcome.failed} {many} could not be read and count as wrong; the first: {first}", err=True)
+        typer.echo(
+            f"error: {outcome.failed} {many} could not be answered and count as wrong; the first: {first}", err=True
+        )
     if outcome.missed:
         typer.echo(f"error: the budget was missed on {outcome.missed} samples, say {outcome.example}", err=True)
     typer.echo(str(outcome.path))

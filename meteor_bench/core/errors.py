@@ -7,6 +7,7 @@ MeteorBenchError            base; the CLI prints its one line and exits with 2
 ├── UnsupportedError        method and model (or task) do not fit; names both sides
 ├── ModelError              a checkpoint cannot be loaded
 ├── DataError               a benchmark's data is missing, broken or different
+│   └── MediaError          a document's pictures cannot be read, or the model cannot take them
 ├── RecordError             a results folder cannot be read, written or compared
 └── RankError               of several processes at one run, one has failed or cannot be reached
 """
@@ -19,6 +20,7 @@ __all__ = [
     "BudgetError",
     "ConfigError",
     "DataError",
+    "MediaError",
     "MeteorBenchError",
     "ModelError",
     "RankError",
@@ -69,6 +71,18 @@ class ModelError(MeteorBenchError):
 
 class DataError(MeteorBenchError):
     """A benchmark's data is missing, incomplete or corrupted."""
+
+
+class MediaError(DataError):
+    """A document whose pictures or video cannot be read, or that a model cannot take.
+
+    Attributes:
+        media_key: of all requests that cannot be answered for it.
+    """
+
+    def __init__(self, message: str, media_key: str) -> None:
+        super().__init__(message)
+        self.media_key = media_key
 
 
 class RecordError(MeteorBenchError):

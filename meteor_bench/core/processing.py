@@ -8,7 +8,11 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-__all__ = ["PLAIN", "Clip", "Look", "Processor", "Prompt", "Scene"]
+__all__ = ["NO_PICTURE", "PLAIN", "Clip", "Look", "Processor", "Prompt", "Scene"]
+
+
+NO_PICTURE = "no picture"
+"""The `Request.media_key` of all questions that show nothing."""
 
 
 class Clip(list[Any]):
@@ -85,6 +89,11 @@ class Processor(ABC):
     @abstractmethod
     def prompt(self, question: str) -> Prompt:
         """Ids of the template and question; the visual tokens stand between the two parts."""
+
+    def words(self, question: str) -> tuple[int, ...]:
+        """Ids of the template and a question without a picture."""
+        before, after = self.prompt(question)
+        return (*before, *after)
 
     @abstractmethod
     def continuation(self, text: str) -> tuple[int, ...]:

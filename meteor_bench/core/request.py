@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Answer", "Request"]
+__all__ = ["FAILED", "Answer", "Request"]
+
+FAILED = "failed: "
+"""Begins the note of a sample that was not answered: its picture cannot be read, or the numbers overflowed."""
 
 
 @dataclass(frozen=True)
@@ -16,9 +19,10 @@ class Request:
     Attributes:
         key: unique, say "pocket_gqa/17".
         media_key: equal for requests that share their image or clip; also seeds a method's random numbers.
-        media: decodes it: the RGB PIL images, one for an image, the frames of a clip.
+        media: decodes it: the RGB PIL images, one for an image, the frames of a clip, none for a
+            question alone.
         question: the whole prompt, without the model's template.
-        until: the answer is cut before the first of these strings.
+        until: the answer ends before the first of these strings.
     """
 
     key: str
@@ -38,7 +42,7 @@ class Answer:
         latency_ms: this request's share of its batch's time, by stage; shared work is divided, so this is not the
             latency of a request alone (see `runs.latency.interleave`).
         flops: stage -> FLOPs of this request run alone.
-        notes: substitutions that the engine made.
+        notes: substitutions that the engine made; alone, beginning with `FAILED`, why there is no answer.
     """
 
     text: str

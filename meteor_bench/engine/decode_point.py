@@ -137,9 +137,11 @@ def decide(
         )
         if engine.observer is not None and engine.observer(view):
             return stream
+        engine.watch.before([view])
         decision = engine.pruner.decode(view)
         memo.update(decision.memo)
         left = apply(seen.visual, decision)
+        engine.watch.after(f"decode point {index} (before layer {point.before})", decision, left)
         left = left if seen.special is None else weave(left, seen.special)
     engine.record("decode", index, "llm", left)
     return replace(stream, visual=left)

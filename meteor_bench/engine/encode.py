@@ -101,13 +101,14 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str], scene: Scene = P
         size = (height * smaller.h // grid.h, width * smaller.w // grid.w)
         rows = torch.nn.functional.interpolate(rows, size=size, mode="bilinear", antialias=True)
     runs: dict[str, _TowerRun] = {}
-    for name, tower in engine.vlm.towers.items():
+    for name, tower in engine.vlm.at(scene).towers.items():
         with engine.clock.stage(f"encode.{name}"):
             runs[name] = _TowerRun(tower, tower.embed(rows))
+    sizes = _sizes(runs[engine.vlm.lead].tokens, frames)
     notes = set(engine.pruner.substitutes(engine.vlm)) | _substitutes(engine)
     memo: dict[str, Tensor] = {}
     for index, point in enumerate(engine.points.encode):
-        memo |= _encode_point(engine, runs, index, point, grid, reference, keys, notes, memo)
+        memo |= _encode_point(engine, runs, index, point, grid, reference, keys, notes, memo, sizes)
     tokens: dict[str, Tokens] = {}
     for name, run in runs.items():
         with engine.clock.stage(f"encode.{name}"):
@@ -125,6 +126,12 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str], scene: Scene = P
         memo={name: value.reshape(batch, frames, *value.shape[1:]) for name, value in memo.items()},
         scene=scene,
     )
+
+
+def _sizes(tokens: Tokens, frames: int) -> list[int] | None:
+    """Tokens of each of a sample's frames; None where all have equally many."""
+    sizes: list[int] | None = tokens.counts()[:frames].tolist() if tokens.padded else None
+    return sizes
 
 
 def _substitutes(engine: Engine) -> set[str]:
@@ -148,9 +155,10 @@ def _encode_point(
     keys: Sequence[str],
     notes: set[str],
     memo: Mapping[str, Tensor],
+    sizes: Sequence[int] | None,
 ) -> dict[str, Tensor]:
     """Bring the named towers to the point, ask the method, apply; what the method wants to remember."""
-    target = engine.frame_share(engine.budget.tokens(reference), grid.t, len(keys))
+    target = engine.frame_share(engine.budget.tokens(reference), grid.t, len(keys), sizes)
     names = [f"{key}/{frame}" for key in keys for frame in range(grid.t)]
     views: dict[str, EncodeView] = {}
     for name, after in point.after.items():
@@ -168,7 +176,7 @@ def _encode_point(
             layer=block + 1,
             point=index,
             facts=engine.facts,
-            reference=engine.frame_share(reference, grid.t, len(keys)),
+            reference=engine.frame_share(reference, grid.t, len(keys), sizes),
             keep=engine.budget.keep,
             layout=engine.layout({other: r.tokens.grid for other, r in runs.items()}),
             inside=point.inside,
@@ -184,6 +192,8 @@ def _encode_point(
             with engine.clock.stage("prune"):
                 run.scored = None if decision.score is None else (run.tokens, decision.score)
                 run.tokens = apply(run.tokens, decision)
+            where = f"encode point {index} (after block {point.after[name]} of '{name}')"
+            engine.watch.after(where, decision, run.tokens)
         engine.record("encode", index, name, run.tokens)
         if point.inside:
             with engine.clock.stage(f"encode.{name}"):

@@ -18,6 +18,7 @@ from torch import Tensor
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.clock import Clock
 from meteor_bench.core.errors import UnsupportedError
+from meteor_bench.core.finiteness import Watch
 from meteor_bench.core.model import VLM
 from meteor_bench.core.pruner import Decision, Layout, Points, Pruner, View
 from meteor_bench.core.tokens import Grid, Tokens
@@ -111,6 +112,7 @@ class Engine:
         self.seed, self.facts = seed, dict(facts or {})
         self._observer, self._recorder = observer, recorder
         self._clock = clock or Clock(vlm.device, enabled=False)
+        self.watch = Watch()
         self.points: Points = pruner.points(vlm, budget)
         self._check_points()
         self._input_grids: dict[Grid, Grid | None] = {}
@@ -183,8 +185,18 @@ class Engine:
         depths = {name: tower.depth for name, tower in self.vlm.towers.items()}
         return Layout(self.vlm.fusion.kind, grids, depths, cells or {})
 
-    def frame_share(self, total: int, frames: int, batch: int) -> Tensor:
-        """[B·F] the frames' shares of a sample's tokens; the first frames take the remainder."""
+    def frame_share(self, total: int, frames: int, batch: int, sizes: Sequence[int] | None = None) -> Tensor:
+        """[B·F] the frames' shares of a sample's tokens; the first frames take the remainder.
+
+        Args:
+            sizes: tokens of each frame where they differ; the shares are in proportion, the largest parts rounded up.
+        """
+        if sizes is not None:
+            exact = [total * size / sum(sizes) for size in sizes]
+            shares = [int(share) for share in exact]
+            for f in sorted(range(frames), key=lambda f: shares[f] - exact[f])[: total - sum(shares)]:
+                shares[f] += 1
+            return torch.tensor(shares * batch, device=self.vlm.device)
         base, rest = divmod(total, frames)
         return torch.tensor([base + (f < rest) for f in range(frames)] * batch, device=self.vlm.device)
 
@@ -196,6 +208,7 @@ class Engine:
         """The method's decisions, unless the observer holds it back."""
         if self.observer is not None and any([self.observer(view) for view in views.values()]):
             return {}
+        self.watch.before(views.values())
         with self.clock.stage("prune"):
             return hook(views)
 

@@ -13,22 +13,36 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.model import Prompt
+from meteor_bench.core.stops import Stops
 from meteor_bench.core.trace import SampleTrace
-from meteor_bench.engine.engine import Engine
-from meteor_bench.engine.fuse import Visual
-from meteor_bench.engine.kv_cache import LayerCache
-from meteor_bench.engine.prefill import Prefix, begin
-from meteor_bench.engine.sequence import Segment, pad
+from meteor_bench.engine.engine import (
+    Engine,
+)
+from meteor_bench.engine.fuse import (
+    Visual,
+)
+from meteor_bench.engine.kv_cache import (
+    LayerCache,
+)
+from meteor_bench.engine.prefill import (
+    Prefix,
+    begin,
+)
+from meteor_bench.engine.sequence import (
+    Segment,
+    pad,
+)
 
 __all__ = ["Generation", "Likelihood", "answer", "score"]
 
 
 @dataclass(frozen=True)
 class Generation:
-    """One answer: its token ids (end token left out) and what was counted on the way."""
+    """One answer: its token ids (end token left out), what was counted on the way, whether all logits were finite."""
 
     ids: tuple[int, ...]
     trace: SampleTrace
+    finite: bool = True
 
 
 class Likelihood(NamedTuple):
@@ -47,6 +61,7 @@ def answer(
     *,
     share: int = 1,
     ignore_eos: bool = False,
+    until: Sequence[Sequence[str]] = (),
 ) -> list[Generation]:
     """Answer a batch of questions greedily.
 
@@ -57,16 +72,19 @@ def answer(
         max_new_tokens: answers end there, or at an end token.
         share: as for `begin`.
         ignore_eos: generate exactly ``max_new_tokens``, for latency runs.
+        until: for each question the strings that end its answer too, once one of them is complete.
     """
     vlm, clock = engine.vlm, engine.clock
     start = begin(engine, shared, rows, prompts, max_new_tokens, share)
     with clock.stage("decode"):
-        answers = _greedy(engine, start.logits, start.segments, start.cache, max_new_tokens, ignore_eos)
-    for trace, out in zip(start.traces, answers, strict=True):
+        stops = None if ignore_eos else Stops(vlm.processor.decode, until or [()] * len(rows), vlm.processor.eos)
+        answers = _greedy(engine, start.logits, start.segments, start.cache, max_new_tokens, stops)
+    found = []
+    for trace, (out, finite) in zip(start.traces, answers, strict=True):
         _count_decode(engine, trace, len(out))
-    eos = vlm.processor.eos
-    ended = [out[:-1] if out and out[-1] in eos and not ignore_eos else out for out in answers]
-    return [Generation(tuple(out), trace) for out, trace in zip(ended, start.traces, strict=True)]
+        ended = out[:-1] if out and out[-1] in vlm.processor.eos and not ignore_eos else out
+        found.append(Generation(tuple(ended), trace, finite))
+    return found
 
 
 def score(
@@ -102,24 +120,31 @@ def _greedy(
     segments: list[Segment],
     cache: LayerCache,
     max_new_tokens: int,
-    ignore_eos: bool,
-) -> list[list[int]]:
-    """Token ids per question, the end token included where one came."""
-    eos = engine.vlm.processor.eos
-    ends = torch.tensor(sorted(eos), device=logits.device)
+    stops: Stops | None,
+) -> list[tuple[list[int], bool]]:
+    """Token ids per question, the end token included where one came, and whether the logits they come of are finite.
+
+    Args:
+        stops: where answers end; None: nowhere before ``max_new_tokens``.
+    """
     chosen = [logits.argmax(-1)]  # of [Q]
-    live = ~torch.isin(chosen[0], ends)
+    finite = [_finite(logits, chosen[0])]
     holes = [not bool(s.valid.all()) for s in segments]
     for _ in range(max_new_tokens - 1):
-        if not ignore_eos and not bool(live.any()):
+        if stops is not None and stops.add(chosen[-1].tolist()):
             break
-        chosen.append(_step(engine, chosen[-1], segments, cache, holes).argmax(-1))
-        live = live & ~torch.isin(chosen[-1], ends)
-    out: list[list[int]] = []
-    for row in torch.stack(chosen, 1).tolist():
-        end = next((i for i, token in enumerate(row) if token in eos), None)
-        out.append(row if end is None or ignore_eos else row[: end + 1])
-    return out
+        logits = _step(engine, chosen[-1], segments, cache, holes)
+        chosen.append(logits.argmax(-1))
+        finite.append(_finite(logits, chosen[-1]))
+    rows, sound = torch.stack(chosen, 1).tolist(), torch.stack(finite, 1).tolist()
+    # What comes behind an answer's end is nobody's.
+    lengths = [None if stops is None else stops.length(row) for row in range(len(rows))]
+    return [(ids[:n], all(flags[:n])) for ids, flags, n in zip(rows, sound, lengths, strict=True)]
+
+
+def _finite(logits: Tensor, chosen: Tensor) -> Tensor:
+    """[Q] whether the logits [Q, V] are finite, told by the chosen: argmax takes NaN and infinity first."""
+    return logits.gather(1, chosen[:, None])[:, 0].isfinite()
 
 
 def _forced(

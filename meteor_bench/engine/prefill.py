@@ -118,7 +118,8 @@ def _begin(
         needed = text.shape[1] + room
         cache = shared.cache.select([index[::s] for s in shares], [s * needed for s in shares], room)
     else:
-        head = vlm.decoder.embed(torch.tensor(prompts[0].before, device=vlm.device).expand(len(rows), -1))
+        before = torch.tensor(prompts[0].before, dtype=torch.long, device=vlm.device)
+        head = vlm.decoder.embed(before.expand(len(rows), -1))
         shares, cache = [], LayerCache(vlm.decoder.depth, slack=room)
     stream = Stream(head, visual.tokens, text, text_valid, visual.layout, engine.positions, visual.table)
     segments, last = _prefill(engine, stream, shares, cache, visual)

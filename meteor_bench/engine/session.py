@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from threading import Event, Lock
 from typing import Any, NamedTuple
 
@@ -12,23 +13,41 @@ import torch
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.clock import Clock
-from meteor_bench.core.errors import UnsupportedError
-from meteor_bench.core.model import VLM, Look, Prompt
+from meteor_bench.core.errors import (
+    MediaError,
+    UnsupportedError,
+)
+from meteor_bench.core.model import (
+    PLAIN,
+    VLM,
+    Look,
+    Prompt,
+)
 from meteor_bench.core.processing import Clip
 from meteor_bench.core.pruner import Pruner
-from meteor_bench.core.request import Answer, Request
-from meteor_bench.engine.batches import Batch, Question, batches, most_at_once
+from meteor_bench.core.request import FAILED, Answer, Request
+from meteor_bench.core.stops import cut
+from meteor_bench.engine.batches import (
+    Batch,
+    Question,
+    batches,
+    most_at_once,
+)
 from meteor_bench.engine.encode import Towered, encode
 from meteor_bench.engine.engine import Engine
 from meteor_bench.engine.fuse import Visual, embed_questions, fuse
 from meteor_bench.engine.generate import Generation, Likelihood, answer, score
-from meteor_bench.engine.prefetch import Ahead
+from meteor_bench.engine.prefetch import (
+    Ahead,
+)
 from meteor_bench.engine.prefill import Prefix, prefix
+from meteor_bench.engine.text_only import blank
 from meteor_bench.engine.thread_pool import Crew, share_out
 
 __all__ = ["Session"]
 
 IMAGES_AT_ONCE = 16
+_NOTHING = Look(torch.empty(0), PLAIN)  # what a question without a picture shows
 SHORT = 4  # frames of a clip that is treated as an image is; longer ones are in memory alone
 
 
@@ -47,11 +66,15 @@ class _Ready(NamedTuple):
 
 @dataclass(frozen=True)
 class _Images:
-    """Some images after encoding: their questions, and what those share (None: fusion depends on the question)."""
+    """Some images after encoding: their questions, and what those share (None: fusion depends on the question).
+
+    Without pictures nothing was encoded, and the engine is one that asks no method.
+    """
 
     questions: list[Question]
-    towered: Towered
+    towered: Towered | None
     shared: Visual | Prefix | None
+    engine: Engine
 
     def batches(self, size: int) -> Iterator[Batch]:
         """The questions in batches of that size."""
@@ -88,6 +111,11 @@ class Session:
         """Where the model runs."""
         return self.vlm.device
 
+    @cached_property
+    def _text_engine(self) -> Engine:
+        """For questions without a picture, of which there is nothing to prune."""
+        return Engine(self.vlm, Pruner(), TokenBudget(1.0), clock=self.clock)
+
     @property
     def frames(self) -> int:
         """How many the model takes of a video, where the user does not say."""
@@ -112,9 +140,17 @@ class Session:
 
         def use(images: _Images, batch: Batch, common: Mapping[str, float]) -> None:
             shared, rows = self._shared_for(images, batch)
-            generations = answer(self.engine, shared, rows, batch.prompts, batch.new_tokens, share=batch.share)
+            until = [question.request.until for question in batch.questions]
+            generations = answer(
+                images.engine, shared, rows, batch.prompts, batch.new_tokens, share=batch.share, until=until
+            )
             own = {name: ms / len(batch.questions) for name, ms in self.clock.read_ms().items()}
+            self._check_method()
             for question, generation in zip(batch.questions, generations, strict=True):
+                if not generation.finite and batch.share > 1:
+                    # Nothing times zero is a number: what one question spoils, those that share its row have too.
+                    use(images, Batch([question], 1), common)
+                    continue
                 found = self._answer(question.request, generation, common, own)
                 with one_at_a_time:
                     on_answer(question.request, found)
@@ -140,7 +176,11 @@ class Session:
         def use(images: _Images, batch: Batch, common: Mapping[str, float]) -> None:
             shared, rows = self._shared_for(images, batch)
             asked = [wanted[id(question.request)] for question in batch.questions]
-            scores = score(self.engine, shared, rows, batch.prompts, asked, share=batch.share)
+            scores = score(images.engine, shared, rows, batch.prompts, asked, share=batch.share)
+            self._check_method()
+            for question, value in zip(batch.questions, scores, strict=True):
+                if not math.isfinite(value.loss):
+                    raise UnsupportedError(f"{question.request.key}: {self._not_finite()}")
             found.update({id(q.request): value for q, value in zip(batch.questions, scores, strict=True)})
 
         self._ask_all(requests, batch_size, True, use)
@@ -168,6 +208,7 @@ class Session:
 
         def work(members: list[_Ready], ended: Event) -> None:
             self.clock.read_ms()
+            self.engine.watch.begin()
             images = self._look(members, reuse, ahead.release)
             common = {name: ms / len(images.questions) for name, ms in self.clock.read_ms().items()}
             for batch in images.batches(batch_size):
@@ -181,8 +222,38 @@ class Session:
     def _ready(self, group: list[Request]) -> _Ready:
         """Decode and scale an image, tokenise its questions: all that needs no model."""
         media, processor = group[0].media(), self.vlm.processor
+        if not media:
+            texts = [Prompt((), processor.words(request.question)) for request in group]
+            return _Ready(group, _NOTHING, texts, False)
         prompts = [processor.prompt(request.question) for request in group]
-        return _Ready(group, processor.look(media), prompts, isinstance(media, Clip) and len(media) > SHORT)
+        return _Ready(group, self._taken(group[0], media), prompts, isinstance(media, Clip) and len(media) > SHORT)
+
+    def look(self, request: Request) -> Look:
+        """What the model is shown of a request.
+
+        Raises:
+            MediaError: it cannot be read, or the model cannot take it.
+        """
+        return self._taken(request, request.media())
+
+    def _taken(self, request: Request, media: Sequence[Any]) -> Look:
+        """The processor's tensors; what it (mostly the library's) says of media that it cannot take names the row."""
+        try:
+            look = self.vlm.processor.look(media)
+            frames, _, *side = look.pixels.shape
+            grid = self.vlm.grid(frames, *side)
+            mixed = self.vlm.at(look.scene).towers is not self.vlm.towers
+            if mixed and self.engine.input_grid(grid) not in (None, grid):
+                raise UnsupportedError(f"{type(self.pruner).__name__} cannot shrink images of unequal size together")
+            return look
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, UnsupportedError, ValueError) as error:
+            task, _, row = request.key.partition("/")
+            sizes = ", ".join(f"{one.width}x{one.height}" for one in media[:4])
+            said = " ".join(str(error).split())[:300]
+            raise MediaError(
+                f"{task}: row {row}: '{self.vlm.name}' cannot take its pictures ({sizes} pixels): {said}",
+                request.media_key,
+            ) from error
 
     def _look(self, members: list[_Ready], reuse: bool, release: Callable[[], None]) -> _Images:
         """Encode images of equal shape and run what their questions share; ``release`` a long video."""
@@ -195,6 +266,8 @@ class Session:
         keys, scene, alone = [m.requests[0].media_key for m in members], members[0].look.scene, members[0].alone
         pixels = torch.stack([ready.look.pixels for ready in members])
         members.clear()
+        if pixels.numel() == 0:
+            return _Images(questions, None, blank(self._text_engine, keys), self._text_engine)
         try:
             towered = encode(engine, pixels.to(vlm.device, vlm.dtype), keys, scene)
         finally:
@@ -202,15 +275,16 @@ class Session:
             if alone:
                 release()
         if engine.points.fuse is not None and engine.points.fuse.text:
-            return _Images(questions, towered, None)
+            return _Images(questions, towered, None, engine)
         visual = fuse(engine, towered)
         shared = prefix(engine, visual, questions[0].prompt.before) if reuse else visual
-        return _Images(questions, towered, shared)
+        return _Images(questions, towered, shared, engine)
 
     def _shared_for(self, images: _Images, batch: Batch) -> tuple[Visual | Prefix, Sequence[int]]:
         """What a batch of questions extends, and the row of each in it."""
         if images.shared is not None:
             return images.shared, batch.rows
+        assert images.towered is not None  # what was encoded is not shared
         return self._fuse_with_text(images.towered, batch.rows, batch.prompts), range(len(batch.questions))
 
     def _fuse_with_text(self, towered: Towered, rows: Sequence[int], prompts: Sequence[Prompt]) -> Visual:
@@ -221,15 +295,34 @@ class Session:
         self, request: Request, generation: Generation, common: Mapping[str, float], own: Mapping[str, float]
     ) -> Answer:
         ids = generation.ids[: request.max_new_tokens]
-        text = self.vlm.processor.decode(ids)
-        for stop in request.until:
-            text = text.split(stop)[0] if stop else text
+        text = cut(self.vlm.processor.decode(ids), request.until)
         latency = {name: common.get(name, 0.0) + own.get(name, 0.0) for name in {*common, *own}}
         stages = {"encode": sum(ms for name, ms in latency.items() if name.startswith("encode."))}
         stages |= {name: latency.get(name, 0.0) for name in ("fuse", "prune", "prefill", "decode")}
         stages["total"] = sum(latency.values())
         trace = generation.trace
+        if not generation.finite:
+            task, _, row = request.key.partition("/")
+            failure = f"{FAILED}{task}: row {row}: {self._not_finite()}"
+            return Answer("", trace.as_record(), stages, trace.flops, (failure,))
         return Answer(text, trace.as_record(), stages, trace.flops, trace.notes)
+
+    def _not_finite(self) -> str:
+        dtype = str(self.vlm.dtype).removeprefix("torch.")
+        wider = "" if dtype == "float32" else "; take a wider --dtype, say float32"
+        return f"the model's logits are not finite in {dtype} (NaN or infinity){wider}"
+
+    def _check_method(self) -> None:
+        """Whether the method gave numbers at all its points.
+
+        Raises:
+            UnsupportedError: it did not; names the method and the first such point.
+        """
+        where = self.engine.watch.read()
+        if where:
+            raise UnsupportedError(
+                f"{type(self.pruner).__name__} gives numbers that are not finite (NaN or infinity) at its {where}"
+            )
 
 
 def _by_shape(images: Iterable[_Ready], at_once: int) -> Iterator[list[_Ready]]:

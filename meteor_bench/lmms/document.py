@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from meteor_bench.core.errors import ConfigError, UnsupportedError
+from meteor_bench.core.processing import (
+    NO_PICTURE,
+)
 from meteor_bench.data.lookalike import counted
 from meteor_bench.data.suites import Benchmark, benchmark
 from meteor_bench.lmms import tasks
@@ -113,5 +116,7 @@ def find(sample: str, session: Session, inputs: Inputs = HERE) -> Document:
         (request,) = model.requests(task.instances)
         if isinstance(request, Broken):
             raise request
+    if request.media_key == NO_PICTURE:
+        raise UnsupportedError(f"{sample} shows no picture; there is nothing to draw")
     doc = task.task_docs[number]
     return Document(sample, request, worded(task.doc_to_target(doc)), row, task, doc)

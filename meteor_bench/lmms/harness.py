@@ -1,7 +1,7 @@
 """The one door to lmms-eval: imports it with its side effects undone, and keeps it quiet while it works.
 
-What cannot be undone is left: it makes filelock reentrant and SSL contexts picklable for the process, sets the global
-seeds, and lets Pillow read truncated images.
+What cannot be undone is left: it makes filelock reentrant and SSL contexts picklable for the process, and sets the
+global seeds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["Quiet", "load_evaluator", "task_manager"]
+__all__ = ["Quiet", "load_evaluator", "strict_pictures", "task_manager"]
 
 # Read by the libraries when they are imported; a user's own value is respected.
 _ENVIRONMENT = {
@@ -45,8 +45,16 @@ def load_evaluator() -> ModuleType:
         warnings.simplefilter("ignore")
         import lmms_eval.evaluator as evaluator
     _reroute_log()
+    strict_pictures()
     module: ModuleType = evaluator
     return module
+
+
+def strict_pictures() -> None:
+    """Have Pillow refuse a file that ends too early; lmms-eval has it hand out half a picture, the rest grey."""
+    from PIL import ImageFile
+
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 
 def _reroute_log() -> None:

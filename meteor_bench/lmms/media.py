@@ -8,8 +8,17 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from meteor_bench.core.errors import DataError, UnsupportedError
+from meteor_bench.core.errors import (
+    DataError,
+    MediaError,
+    UnsupportedError,
+)
+from meteor_bench.core.processing import (
+    NO_PICTURE,
+)
 from meteor_bench.lmms.encoded import Encoded
+from meteor_bench.lmms.harness import strict_pictures
+from meteor_bench.lmms.upright import upright
 from meteor_bench.lmms.video import read_clip, video_key
 
 if TYPE_CHECKING:
@@ -21,16 +30,8 @@ __all__ = ["Broken", "Documents", "Media"]
 _NOT_THERE = re.compile(r"video path: ?(.+) does not exist, please check", re.IGNORECASE | re.DOTALL)
 
 
-class Broken(DataError):
-    """A document whose picture or video cannot be read.
-
-    Attributes:
-        media_key: of all requests that cannot be answered for it.
-    """
-
-    def __init__(self, message: str, media_key: str) -> None:
-        super().__init__(message)
-        self.media_key = media_key
+class Broken(MediaError):
+    """A document whose picture or video cannot be read."""
 
 
 class Media(NamedTuple):
@@ -38,7 +39,8 @@ class Media(NamedTuple):
 
     Attributes:
         key: the same for documents that show the same.
-        read: decodes it: RGB pictures, or the frames of a video as a `Clip`; raises `Broken`.
+        read: decodes it: RGB pictures, or the frames of a video as a `Clip`, nothing for a question alone; raises
+            `Broken`.
     """
 
     key: str
@@ -57,6 +59,7 @@ class Documents:
     def __init__(
         self, task: str, dataset: Any, frames: int, remedy: str = "fetch the data again", otherwise: str = ""
     ) -> None:
+        strict_pictures()
         self._task, self._dataset, self._frames = task, dataset, frames
         self._remedy, self._otherwise = remedy, otherwise
         # Our own tasks state the digest of their pictures.
@@ -81,6 +84,8 @@ class Documents:
             except DataError as error:
                 raise self._broken(doc_id, f"{error}; {self._remedy}") from error
             return Media(key, partial(self._clip, doc_id, path, key))
+        if not visuals:
+            return Media(NO_PICTURE, list)
         digest = hashlib.sha256()
         for picture in self._checked(visuals):
             digest.update(f"{picture.size}".encode() + picture.tobytes())
@@ -97,10 +102,10 @@ class Documents:
     def _checked(self, visuals: Sequence[Any]) -> list[Image]:
         from PIL.Image import Image
 
-        if not visuals or not all(isinstance(visual, Image) for visual in visuals):
-            kind = type(visuals[0]).__name__ if visuals else "nothing"
+        if not all(isinstance(visual, Image) for visual in visuals):
+            kind = next(type(visual).__name__ for visual in visuals if not isinstance(visual, Image))
             raise UnsupportedError(f"task {self._task} shows the model {kind} where this model needs pictures")
-        return [visual.convert("RGB") for visual in visuals]
+        return [upright(visual) for visual in visuals]
 
     def _clip(self, doc_id: int, path: str, key: str) -> Sequence[Any]:
         try:

@@ -15,11 +15,16 @@ from typing import TYPE_CHECKING, Any
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
 
-from meteor_bench.core.errors import ConfigError, UnknownNameError, UnsupportedError
+from meteor_bench.core.errors import (
+    ConfigError,
+    MediaError,
+    UnknownNameError,
+    UnsupportedError,
+)
+from meteor_bench.core.request import FAILED
 from meteor_bench.data.suites import benchmarks
 from meteor_bench.lmms.inputs import HERE, Inputs
 from meteor_bench.lmms.media import Broken, Documents
-from meteor_bench.records.schema import FAILED
 
 if TYPE_CHECKING:
     from lmms_eval.models.registry_v2 import ModelManifest
@@ -111,7 +116,7 @@ class MeteorBench(lmms):  # type: ignore[misc]
         answers: dict[str, Answer] = {}
         # Repeats and padding of several ranks come as the same request: decoding is greedy, once is enough.
         wanted = {request.key: request for request in asked if not isinstance(request, Broken)}
-        broken: dict[str, Broken] = {}
+        broken: dict[str, MediaError] = {}
 
         def on_answer(request: Request, answer: Answer) -> None:
             if self._journal is not None:
@@ -132,9 +137,11 @@ class MeteorBench(lmms):  # type: ignore[misc]
             while pending := [r for key, r in wanted.items() if key not in answers and r.media_key not in broken]:
                 try:
                     self._session.answer(pending, on_answer, self._batch_size, self._reuse)
-                except Broken as error:
-                    if not self._inputs.skip_broken:
+                except MediaError as error:
+                    if isinstance(error, Broken) and not self._inputs.skip_broken:
                         raise
+                    if not self._inputs.skip_broken:
+                        raise MediaError(f"{error}{self._inputs.otherwise}", error.media_key) from error
                     broken[error.media_key] = error
 
         def result(request: Request | Broken) -> GenerationResult:
@@ -217,13 +224,13 @@ def _result(request: Request, answer: Answer) -> GenerationResult:
         "notes": list(answer.notes),
         "media_key": request.media_key,
         "raw": answer.text,
-        "failed": False,
+        "failed": any(note.startswith(FAILED) for note in answer.notes),
     }
     read = tokens.get("llm_input", 0) + tokens.get("text", 0)
     return GenerationResult(answer.text, SampleCounts(read, tokens.get("answer"), measured=measured))
 
 
-def _failure(error: Broken) -> GenerationResult:
+def _failure(error: MediaError) -> GenerationResult:
     """An empty answer in the place of one that cannot be given."""
     measured = {
         "tokens": {},

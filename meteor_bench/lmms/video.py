@@ -20,6 +20,7 @@ from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 from meteor_bench.core.errors import DataError
+from meteor_bench.lmms.upright import upright, upright_frame
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -131,7 +132,7 @@ def _of_folder(folder: Path, count: int) -> list[Image]:
     for i in uniform(range(len(files)), count):
         try:
             with Image.open(files[i]) as picture:
-                pictures.append(picture.convert("RGB"))
+                pictures.append(upright(picture))
         except (OSError, SyntaxError) as error:
             raise DataError(f"{files[i]} is no picture that can be read: {error}") from error
     return pictures
@@ -202,7 +203,7 @@ def _by_seeking(path: str | Path, index: _Index, count: int) -> list[Image] | No
                         break
                 if at != time:
                     return None
-                found[time] = frame.to_image()
+                found[time] = upright_frame(frame)
         except av.FFmpegError:
             return None
     return [found[time] for time in wanted]
@@ -219,7 +220,7 @@ def _by_decoding_all(path: str | Path, count: int) -> list[Image]:
         times = list(range(len(times)))
     wanted = uniform(times, count)
     chosen = set(wanted)
-    found = {i: frame.to_image() for i, frame in enumerate(_decodable(path)) if i in chosen}
+    found = {i: upright_frame(frame) for i, frame in enumerate(_decodable(path)) if i in chosen}
     return [found[i] for i in wanted]
 
 

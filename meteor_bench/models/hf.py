@@ -5,23 +5,27 @@ A checkpoint is what `save_pretrained` writes, or what lies on the hub (older ke
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any, Protocol
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from jinja2 import TemplateError
 
 from meteor_bench.core.attention_probe import register
 from meteor_bench.core.errors import ModelError
 from meteor_bench.core.model import VLM, FusionKind, ModelCard, Processor, Prompt
 from meteor_bench.models.checkpoint import digest, load_weights, randomise, skeleton
-from meteor_bench.models.locate import read_config
+from meteor_bench.models.locate import (
+    read_config,
+    read_object,
+)
 
 __all__ = [
     "BAD_CONFIG",
@@ -39,7 +43,18 @@ __all__ = [
 ]
 
 # What the library's configuration classes raise for values that make no sense.
-BAD_CONFIG = (TypeError, ValueError, KeyError, AttributeError, StrictDataclassError)
+BAD_CONFIG = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    RuntimeError,
+    StrictDataclassError,
+    TypeError,
+    ValueError,
+)
+PATIENCE_S = 20.0  # for a prompt, which takes milliseconds
 _OLD = (
     (re.compile(r"^language_model\.lm_head\."), "lm_head."),
     (re.compile(r"^language_model\.(model\.)?"), "model.language_model."),
@@ -71,7 +86,7 @@ def hub_config(kind: type[Any], config: Mapping[str, Any], name: str, folder: Pa
     try:
         return kind.from_dict(dict(config))
     except BAD_CONFIG as error:
-        raise ModelError(f"config.json of '{name}' is no {kind.__name__}: {' '.join(str(error).split())}") from error
+        raise ModelError(f"config.json of '{name}' is no {kind.__name__}: {_line(error)}") from error
 
 
 def make(
@@ -82,8 +97,12 @@ def make(
     Raises:
         ModelError: see `load_weights`.
     """
-    with skeleton():
-        model = kind(config)
+    try:
+        with skeleton():
+            model = kind(config)
+    except BAD_CONFIG as error:
+        where = "the configuration" if folder is None else f"{folder / 'config.json'}"
+        raise ModelError(f"{where} does not describe a {kind.__name__}: {_line(error)}") from error
     tied = bool(getattr(config, "tie_word_embeddings", False))
     if folder is None:
         randomise(model, device, dtype)
@@ -98,9 +117,36 @@ def make(
 
 
 def seal(vlm: VLM, folder: Path | None) -> VLM:
-    """Say what the model was built from."""
+    """Say what the model was built from; its prompts are tried, for a template may be wrong.
+
+    Raises:
+        ModelError: the template has no place for an image, fails, or does not come to an end.
+    """
+    _try_prompt(vlm.processor)
     vlm.digest, vlm.folder = "random" if folder is None else digest(folder), folder
     return vlm
+
+
+def _try_prompt(processor: Processor) -> None:
+    """A template is a program: one with loops in loops would go on for years."""
+    raised: list[Exception] = []
+
+    def attempt() -> None:
+        try:
+            processor.prompt("")
+        except Exception as error:  # raised below, in the thread that waits
+            raised.append(error)
+
+    # One that nobody waits for any more does not keep the process from ending.
+    thread = Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    if thread.is_alive():
+        raise ModelError(
+            f"the checkpoint's chat template (chat_template) takes more than {PATIENCE_S:g} s for a prompt"
+        )
+    if raised:
+        raise raised[0]
 
 
 def parts(kind: Any, folder: Path, **more: Any) -> Any:
@@ -114,8 +160,17 @@ def parts(kind: Any, folder: Path, **more: Any) -> Any:
     """
     try:
         return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **more)
-    except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
-        raise ModelError(f"{folder} holds no {kind.__name__}: {' '.join(str(error).split())[:300]}") from error
+    except (OSError, *BAD_CONFIG) as error:
+        raise ModelError(f"{folder} holds no {kind.__name__}: {_line(error)}") from error
+    except Exception as error:
+        if type(error) is not Exception:  # what `tokenizers` says of a file that is none has no class of its own
+            raise
+        raise ModelError(f"{folder} holds no {kind.__name__}: {_line(error)}") from error
+
+
+def _line(error: BaseException) -> str:
+    """What a library says, on one line; its name where it says nothing."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def read_eos(config: Any, folder: Path | None) -> frozenset[int]:
@@ -124,11 +179,12 @@ def read_eos(config: Any, folder: Path | None) -> frozenset[int]:
     found = getattr(config.get_text_config(), "eos_token_id", None) if found is None else found
     file = None if folder is None else folder / "generation_config.json"
     if file is not None and file.exists():
-        try:
-            found = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id", found)
-        except ValueError as error:
-            raise ModelError(f"cannot read {file}: {error}") from error
-    return frozenset([] if found is None else [found] if isinstance(found, int) else found)
+        found = read_object(file).get("eos_token_id", found)
+    ids = [] if found is None else found if isinstance(found, list) else [found]
+    if not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
+        where = file or "config.json"
+        raise ModelError(f"{where} has eos_token_id={str(found)[:60]}; expected a whole number or a list of them")
+    return frozenset(ids)
 
 
 Load = Callable[[Mapping[str, Any], str, str, torch.dtype, Path | None], VLM]
@@ -198,11 +254,15 @@ class HubText:
         processor: the library's.
         template: for a checkpoint without a chat template: the prompt with {images} and {question}.
         image, video: the placeholders as they are written; a question's own are taken out.
+        tokenizer: None for the processor's.
     """
 
-    def __init__(self, processor: Any, template: str, image: str, video: str | None = None) -> None:
+    def __init__(
+        self, processor: Any, template: str, image: str, video: str | None = None, tokenizer: Any = None
+    ) -> None:
         self._processor, self._template = processor, template
         self._image, self._video = image, video
+        self._tokenizer = tokenizer or processor.tokenizer
 
     def ask(self, question: str, images: int, clip: bool) -> list[int]:
         for own in (self._image, self._video):
@@ -211,18 +271,20 @@ class HubText:
         if getattr(self._processor, "chat_template", None):
             content = [{"type": "video" if seen is self._video else "image"} for _ in range(1 if clip else images)]
             message = {"role": "user", "content": [*content, {"type": "text", "text": question}]}
-            text = str(self._processor.apply_chat_template([message], add_generation_prompt=True))
+            try:
+                text = str(self._processor.apply_chat_template([message], add_generation_prompt=True))
+            except (TemplateError, *BAD_CONFIG) as error:
+                raise ModelError(f"the checkpoint's chat template (chat_template) fails: {_line(error)}") from error
         else:
             text = self._template.format(images=f"{seen}\n" * (1 if clip else images), question=question)
-        tokenizer = self._processor.tokenizer
-        begun = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)
-        return list(tokenizer(text, add_special_tokens=not begun)["input_ids"])
+        begun = self._tokenizer.bos_token is not None and text.startswith(self._tokenizer.bos_token)
+        return list(self._tokenizer(text, add_special_tokens=not begun)["input_ids"])
 
     def encode(self, text: str) -> list[int]:
-        return list(self._processor.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def decode(self, ids: Sequence[int]) -> str:
-        return str(self._processor.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
 
 class NoText:
@@ -266,6 +328,9 @@ class HubProcessor(Processor):
     def prompt(self, question: str) -> Prompt:
         first, *_, last = self._cut(self.text.ask(question, 1, False))
         return Prompt(first, last)
+
+    def words(self, question: str) -> tuple[int, ...]:
+        return tuple(self.text.ask(question, 0, False))
 
     def between(self, images: int) -> list[tuple[int, ...]]:
         """Ids between images of one prompt, which come before the question."""

@@ -20,6 +20,7 @@ from meteor_bench.core.tokens import Block, Grid
 from meteor_bench.models.decoders import CausalLM, LlamaDecoder
 from meteor_bench.models.fusions import OneProjector, separated
 from meteor_bench.models.hf import HubProcessor, HubText, NoText, card, hub_config, make, parts, read_eos, seal
+from meteor_bench.models.piece_tokenizer import piece_tokenizer
 from meteor_bench.models.towers import VitTower
 
 __all__ = ["LLAVA_7B", "LlavaProcessor", "card_for", "check_features", "tower_of"]
@@ -56,8 +57,14 @@ LLAVA_7B_CONFIG: Mapping[str, Any] = {
 def check_features(config: Any, where: str) -> None:
     """Raise ModelError where a LLaVA-like model uses its tower in a way that is not supported."""
     layer, strategy = config.vision_feature_layer, config.vision_feature_select_strategy
-    if not isinstance(layer, int):
+    if not isinstance(layer, int) or isinstance(layer, bool):
         raise ModelError(f"'{where}' joins features of layers {layer}; only one layer is supported")
+    layers = config.vision_config.num_hidden_layers
+    if not -layers - 1 <= layer <= layers:
+        raise ModelError(
+            f"'{where}' has vision_feature_layer={layer}; its vision_config has {layers} layers: "
+            f"expected {-layers - 1} to {layers}"
+        )
     has_cls = config.vision_config.model_type == "clip_vision_model"
     if has_cls != (strategy == "default"):
         raise ModelError(
@@ -130,7 +137,8 @@ def load(config: Mapping[str, Any], name: str, device: str, dtype: torch.dtype, 
         processor = LlavaProcessor(images, NoText(token, described.text_config.vocab_size), [token], eos)
     else:
         own = parts(Library, folder)
-        processor = LlavaProcessor(own.image_processor, HubText(own, TEMPLATE, own.image_token), [token], eos)
+        text = HubText(own, TEMPLATE, own.image_token, tokenizer=piece_tokenizer(folder))
+        processor = LlavaProcessor(own.image_processor, text, [token], eos)
     model = make(LlavaForConditionalGeneration, described, device, dtype, folder)
     return seal(assemble(name, model, described, processor), folder)
 

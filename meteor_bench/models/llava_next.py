@@ -16,6 +16,7 @@ from meteor_bench.core.model import VLM, ModelCard, Scene
 from meteor_bench.models.anyres import Tiling, assemble
 from meteor_bench.models.hf import HubProcessor, HubText, NoText, card, hub_config, make, parts, read_eos, seal
 from meteor_bench.models.llava import LLAVA_7B_CONFIG, TEMPLATE, check_features, tower_of
+from meteor_bench.models.piece_tokenizer import piece_tokenizer
 
 __all__ = ["LLAVA_NEXT_7B", "TileProcessor", "card_for", "sizes_of"]
 
@@ -77,7 +78,7 @@ def load(config: Mapping[str, Any], name: str, device: str, dtype: torch.dtype, 
         processor = TileProcessor(images, tiling, NoText(token, described.text_config.vocab_size), [token], eos)
     else:
         own = parts(Library, folder)
-        text = HubText(own, TEMPLATE, own.image_token)
+        text = HubText(own, TEMPLATE, own.image_token, tokenizer=piece_tokenizer(folder))
         processor = TileProcessor(own.image_processor, tiling, text, [token], eos)
     model = make(LlavaNextForConditionalGeneration, described, device, dtype, folder)
     tower = tower_of("clip", model.model.vision_tower, described)

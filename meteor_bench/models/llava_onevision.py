@@ -188,7 +188,7 @@ def load(config: Mapping[str, Any], name: str, device: str, dtype: torch.dtype, 
     vision, eos = described.vision_config, read_eos(described, folder)
     tokens = [described.image_token_id, described.video_token_id]
     most = str(described.vision_aspect_ratio).removeprefix("anyres_max_")
-    if not most.isdecimal():
+    if not most.isdecimal() or len(most) > 3 or int(most) < 1:
         raise ModelError(f"'{name}' has vision_aspect_ratio '{described.vision_aspect_ratio}'; known: 'anyres_max_<n>'")
     pinpoints = [list(size) for size in described.image_grid_pinpoints]
     tiling = Tiling(pinpoints, vision.image_size, vision.image_size // vision.patch_size, int(most))
@@ -213,7 +213,8 @@ def card_for(config: Mapping[str, Any], name: str, **more: Any) -> ModelCard:
     vision = config.get("vision_config", {})
     side = vision.get("image_size", 384)
     cells = side // vision.get("patch_size", 14)
-    most = int(str(config.get("vision_aspect_ratio", "9")).rpartition("_")[2] or 9)
+    said = str(config.get("vision_aspect_ratio", "9")).rpartition("_")[2]
+    most = int(said) if said.isdecimal() and len(said) < 4 else 9  # `load` refuses any other
     towers = {"siglip": f"SigLIP ViT, {side} px, {cells}x{cells} tokens for each tile or frame"}
     return card(load, config, name, "shared", towers, (most + 1) * cells**2, **more)
 

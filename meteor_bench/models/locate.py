@@ -14,11 +14,23 @@ from typing import Any
 
 from meteor_bench.core.errors import ConfigError, ModelError
 from meteor_bench.core.registry import FAMILIES, UNSUPPORTED
+from meteor_bench.models.config_bounds import check_described, without_code
 
-__all__ = ["check_model", "family_of", "go_online", "is_location", "is_online", "locate", "read_config", "short_name"]
+__all__ = [
+    "check_model",
+    "family_of",
+    "go_online",
+    "is_location",
+    "is_online",
+    "locate",
+    "read_config",
+    "read_object",
+    "short_name",
+]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _ONLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
+_LARGEST = 16 << 20  # bytes of a config.json; real ones have some kilobytes
 _SMALL_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
 
 
@@ -87,21 +99,37 @@ def _weight_files(hub_id: str) -> list[str]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """A checkpoint's config.json.
+    """A checkpoint's config.json, checked as far as our families read it, without what would choose code.
 
     Raises:
-        ModelError: there is none, or it is no JSON object.
+        ModelError: there is none, it is no JSON object, or a value makes no sense (see `described`).
     """
     file = folder / "config.json"
+    if not file.exists():
+        raise ModelError(f"{folder} holds no config.json; it is not a checkpoint's folder")
+    config = without_code(read_object(file))
+    if config.get("model_type") in [*FAMILIES.rows]:
+        check_described(config, str(file))
+    return dict(config)
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """A JSON object of a checkpoint.
+
+    Raises:
+        ModelError: the file cannot be read, is far too large, or holds something else.
+    """
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{folder} holds no config.json; it is not a checkpoint's folder") from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read {file}: {error}") from error
-    if not isinstance(config, dict):
+        if not file.is_file():
+            raise ModelError(f"{file} is no file")
+        if file.stat().st_size > _LARGEST:
+            raise ModelError(f"{file} has more than {_LARGEST >> 20} MiB; it is no description of a model")
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"cannot read {file}: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(found, dict):
         raise ModelError(f"{file} is not a JSON object")
-    return config
+    return found
 
 
 def family_of(config: Mapping[str, Any], where: str) -> str:

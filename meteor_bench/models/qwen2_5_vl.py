@@ -1,7 +1,8 @@
 """Qwen2.5-VL (arXiv 2502.13923) as transformers has it: a ViT with windows, a 2 x 2 patch merger, positions on 3 axes.
 
 An image keeps its aspect: it is resized to multiples of a cell (2 x 2 patches) within the processor's limits. Frames of
-a video come in pairs, each pair a row of the tower. The images of one prompt must have equal size after that.
+a video come in pairs, each pair a row of the tower. Images of one prompt that differ in size are rows of the largest
+height and width, whose cells beyond an image's own are no tokens.
 
 Generated tokens go on from the position of the last text token, as the library's `generate` does, also where the times
 of a long video are beyond it.
@@ -15,10 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from meteor_bench.core.errors import UnsupportedError
-from meteor_bench.core.model import VLM, Clip, Decoder, ModelCard, Scene
+from meteor_bench.core.model import (
+    VLM,
+    Clip,
+    Decoder,
+    Look,
+    ModelCard,
+    Scene,
+)
 from meteor_bench.core.tokens import Block, Grid
 from meteor_bench.models.decoders import CausalLM, MropeDecoder
 from meteor_bench.models.hf import HubProcessor, HubText, NoText, card, hub_config, make, parts, read_eos, seal
@@ -86,19 +93,29 @@ class QwenProcessor(HubProcessor):
 
     def pixels(self, media: Sequence[Any]) -> Tensor:
         """[F, channels times frames in a pair, H, W]; an image is its own pair."""
+        return self.look(media).pixels
+
+    def look(self, media: Sequence[Any]) -> Look:
+        """The scene's sizes are heights and widths in cells, where images differ."""
         if _is_video(media):
             made = self.videos(videos=[list(media)], do_sample_frames=False, return_tensors="pt")
             flat, grids = made["pixel_values_videos"], made["video_grid_thw"]
         else:
             made = self.images(images=list(media), return_tensors="pt")
             flat, grids = made["pixel_values"], made["image_grid_thw"]
-        if bool((grids[:, 1:] != grids[0, 1:]).any()):
-            shown = ", ".join(f"{h}x{w}" for _, h, w in grids.tolist())
-            raise UnsupportedError(
-                f"the images of one prompt have grids of {shown} patches; Qwen2.5-VL runs here on images of equal size"
-            )
+        sizes = [(int(h), int(w)) for _, h, w in grids.tolist()]
+        if len(set(sizes)) == 1:
+            return Look(self._frames(flat, int(grids[:, 0].sum()), *sizes[0]), self.scene(media))
         m, p = self.vision.spatial_merge_size, self.vision.patch_size
-        rows, (height, width) = int(grids[:, 0].sum()), grids[0, 1:].tolist()
+        height, width = (p * max(side) for side in zip(*sizes, strict=True))
+        parts = flat.split([h * w for h, w in sizes])
+        frames = [self._frames(part, 1, h, w) for part, (h, w) in zip(parts, sizes, strict=True)]
+        padded = [nn.functional.pad(f, (0, width - f.shape[-1], 0, height - f.shape[-2])) for f in frames]
+        return Look(torch.cat(padded), Scene(sizes=tuple((h // m, w // m) for h, w in sizes)))
+
+    def _frames(self, flat: Tensor, rows: int, height: int, width: int) -> Tensor:
+        """Flat patches, cell by cell -> [rows, channels times frames in a pair, H, W]; height and width in patches."""
+        m, p = self.vision.spatial_merge_size, self.vision.patch_size
         cells = flat.reshape(rows, height // m, width // m, m, m, -1, p, p)  # channels and frames of a pair together
         pixels: Tensor = cells.permute(0, 5, 1, 3, 6, 2, 4, 7).reshape(rows, -1, height * p, width * p)
         return pixels
@@ -146,6 +163,35 @@ def block_of(decoder: Decoder, grid: Grid, between: Sequence[Sequence[int]], int
     return Block(torch.cat(slots), embedded, torch.cat(special), torch.cat(positions), at)
 
 
+def mixed_block(
+    decoder: Decoder, grid: Grid, sizes: Sequence[tuple[int, int]], between: Sequence[Sequence[int]]
+) -> Block:
+    """`block_of` for images of unequal size.
+
+    Args:
+        grid: as wide and high as the largest sides.
+        sizes: height and width of each image in cells.
+    """
+    device = next(decoder.parameters()).device
+    single = [block_of(decoder, Grid(1, h, w), [], None) for h, w in sizes]
+    slots, special, positions = [], [], []
+    ids: list[int] = []
+    start = at = 0
+    for i, ((h, w), one) in enumerate(zip(sizes, single, strict=True)):
+        row = torch.arange(grid.h, device=device)[:, None].clamp(max=h - 1)  # cells outside of an image hold no token
+        slots.append((row * w + torch.arange(grid.w, device=device).clamp(max=w - 1)).flatten() + start)
+        assert one.positions is not None and one.span is not None
+        positions.append(one.positions + at)
+        start, at = start + h * w, at + one.span
+        text = list(between[i]) if i + 1 < len(sizes) else []
+        count = torch.arange(len(text), device=device)
+        special.append(count + start)
+        positions.append((count + at)[:, None].expand(-1, 3))
+        start, at, ids = start + len(text), at + len(text), ids + text
+    embedded = decoder.embed(torch.tensor(ids, dtype=torch.long, device=device))
+    return Block(torch.cat(slots), embedded, torch.cat(special), torch.cat(positions), at)
+
+
 def assemble(name: str, model: Any, config: Any, processor: HubProcessor) -> VLM:
     """The library's modules in the engine's terms."""
     body = model.model
@@ -153,6 +199,13 @@ def assemble(name: str, model: Any, config: Any, processor: HubProcessor) -> VLM
     tower = QwenTower("vit", body.visual)
 
     def scenes(scene: Scene) -> Mapping[str, Any]:
+        if scene.sizes:
+            between = processor.between(len(scene.sizes))
+            return {
+                "towers": {"vit": tower.sized(scene.sizes)},
+                "reference": lambda grid: sum(h * w for h, w in scene.sizes),
+                "block": lambda grid: mixed_block(decoder, grid, scene.sizes, between),
+            }
         interval = config.vision_config.tokens_per_second * scene.seconds if scene.clip else None
         return {"block": lambda grid: block_of(decoder, grid, _between(processor, grid, interval), interval)}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
 
 from meteor_bench.core import flops
+from meteor_bench.core.apply import pick
 from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.model import VisionTower
 from meteor_bench.core.tokens import Grid, Tokens
@@ -68,6 +70,13 @@ class QwenTower(VisionTower):
         self.cell = self.patch * self.side
         self.window = config.window_size // self.cell
         self.open = frozenset(config.fullatt_block_indexes)
+        self.sizes: tuple[tuple[int, int], ...] = ()
+
+    def sized(self, sizes: tuple[tuple[int, int], ...]) -> QwenTower:
+        """The same tower for samples whose images have these heights and widths in cells, of what they are given."""
+        made = copy(self)
+        made.sizes = sizes
+        return made
 
     def grid(self, height: int, width: int) -> Grid:
         return Grid(1, height // self.cell, width // self.cell)
@@ -77,7 +86,16 @@ class QwenTower(VisionTower):
         cells = pixels.reshape(len(pixels), -1, grid.h, m, p, grid.w, m, p)
         cells = cells.permute(0, 2, 5, 3, 6, 1, 4, 7)  # [R, h, w, m, m, channels and frames, p, p]
         x = self.patch_embed(cells.reshape(-1, cells[0, 0, 0, 0, 0].numel()))
-        return Tokens.dense(x.reshape(len(pixels), grid.n, self.dim), grid)
+        tokens = Tokens.dense(x.reshape(len(pixels), grid.n, self.dim), grid)
+        return self._inside(tokens) if self.sizes else tokens
+
+    def _inside(self, tokens: Tokens) -> Tokens:
+        """Without the cells that lie outside of their image; they count as if there were none."""
+        grid = tokens.grid
+        size = torch.tensor(self.sizes, device=tokens.x.device).repeat(len(tokens.x) // len(self.sizes), 1)  # [R, 2]
+        row, column = tokens.origin // grid.w, tokens.origin % grid.w
+        inside = (row < size[:, :1]) & (column < size[:, 1:])
+        return pick(replace(tokens, group=tokens.group.masked_fill(~inside, -1)), inside)
 
     def where(self, tokens: Tokens) -> Packed:
         grid, rows = tokens.grid, len(tokens.x)

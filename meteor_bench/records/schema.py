@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from meteor_bench.config.run_config import RunConfig
+from meteor_bench.core.request import FAILED
 from meteor_bench.records.provenance import Environment
 
 __all__ = [
-    "FAILED",
     "LOOKALIKE",
     "LOOKALIKES",
     "SCHEMA",
@@ -31,8 +31,6 @@ __all__ = [
 ]
 
 SCHEMA = 2
-FAILED = "failed: "
-"""Begins the note of a sample that was not answered, for its picture or video could not be read (``--skip-broken``)."""
 LOOKALIKE = "look-alike "
 """Begins the digest of documents that are none of the benchmark's own."""
 LOOKALIKES = "look-alike data: nothing measured on it says anything about the benchmark"
@@ -209,7 +207,7 @@ class SampleRecord:
 
     @property
     def failed(self) -> bool:
-        """Whether it was not answered, for its picture or video could not be read."""
+        """Whether it was not answered."""
         return any(note.startswith(FAILED) for note in self.notes)
 
 

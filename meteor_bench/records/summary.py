@@ -26,7 +26,7 @@ def summarise_tokens(samples: Sequence[SampleRecord], ratio: float) -> TokenReco
         towers={name: _spread([c["towers"][name] for c in counts]) for name in counts[0]["towers"]},
         **{name: _spread([c[name] for c in counts]) for name in _COUNTS},
         requested_ratio=ratio,
-        realised_ratio=float(1 - final.sum() / sum(c["reference"] for c in counts)),
+        realised_ratio=float(1 - final.sum() / max(1, sum(c["reference"] for c in counts))),
         missed=int((final != np.array([c["target"] for c in counts])).sum()),
     )
 

@@ -1,17 +1,17 @@
-"""Questions without an answer (``--skip-broken``), a sentence for each benchmark: hundreds may lack their video."""
+"""Questions without an answer, a sentence for each benchmark: hundreds may lack their video."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from meteor_bench.records.schema import FAILED
+from meteor_bench.core.request import FAILED
 from meteor_bench.report.runs import Cell, Run
 
 __all__ = ["failures"]
 
 
 def failures(cells: Sequence[Cell], names: Callable[[Sequence[Cell]], Sequence[str]]) -> list[str]:
-    """How many questions of which benchmark could not be read, whose runs those were, and what the first lacked.
+    """How many questions of which benchmark could not be answered, whose runs those were, and what the first lacked.
 
     Args:
         names: of some of the cells.
@@ -24,7 +24,7 @@ def failures(cells: Sequence[Cell], names: Callable[[Sequence[Cell]], Sequence[s
             alike.setdefault((task, count), []).append(cell)
             firsts.setdefault(task, first)
     return [
-        f"{', '.join(names(about))}: {count} question{'s' * (count > 1)} of {task} could not be read and "
+        f"{', '.join(names(about))}: {count} question{'s' * (count > 1)} of {task} could not be answered and "
         f"{'count' if count > 1 else 'counts'} as wrong; the first: {firsts[task]}."
         for (task, count), about in alike.items()
     ]

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meteor_bench.core.errors import RecordError
+from meteor_bench.core.request import FAILED
 from meteor_bench.records.provenance import fingerprint
 from meteor_bench.records.reader import read_latency, read_run, read_scores
 from meteor_bench.records.run_folder import find_complete, find_runs
-from meteor_bench.records.schema import FAILED, LatencySample, RunRecord
+from meteor_bench.records.schema import LatencySample, RunRecord
 from meteor_bench.records.score_cache import ScoreRecord
 from meteor_bench.utils.progress import say
 from meteor_bench.utils.structuring import plain

@@ -42,7 +42,7 @@ class Outcome:
         path: the run's folder.
         missed: samples on which a method that promises its budget missed it.
         example: one of them, for the message.
-        failed: samples that were not answered, for their pictures could not be read.
+        failed: samples that were not answered: pictures that cannot be read or taken, logits that are not finite.
         failure: what is said of one of them.
     """
 

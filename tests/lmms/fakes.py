@@ -38,6 +38,9 @@ class FakeSession:
         self.device = torch.device("cpu")
         self.frames = 4
 
+    def look(self, request: Request) -> Sequence[Any]:
+        return request.media()
+
     def answer(
         self,
         requests: Sequence[Request],

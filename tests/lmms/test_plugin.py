@@ -12,11 +12,22 @@ from lmms_eval.api.instance import Instance
 from PIL import Image
 
 from meteor_bench.config.run_config import RunConfig
-from meteor_bench.core.errors import ConfigError, UnknownNameError, UnsupportedError
+from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.errors import (
+    ConfigError,
+    MediaError,
+    UnknownNameError,
+    UnsupportedError,
+)
 from meteor_bench.core.request import Request
+from meteor_bench.engine.session import (
+    Session,
+)
 from meteor_bench.lmms.inputs import Inputs
 from meteor_bench.lmms.media import Broken
 from meteor_bench.lmms.plugin import MAX_NEW_TOKENS, MeteorBench
+from meteor_bench.methods.none import NoPruning
+from tests import hubs
 from tests.lmms.fakes import TOKENS, FakeSession, constant
 
 PNG = io.BytesIO()
@@ -116,7 +127,18 @@ def test_sampling_is_refused(generation: dict[str, Any]) -> None:
         model(constant("x")).generate_until([ask(0, **generation)])
 
 
-@pytest.mark.parametrize(("visuals", "shown"), [([], "nothing"), (None, "nothing"), ([7], "int")])
+@pytest.mark.parametrize("visuals", [[], None])
+def test_a_question_that_shows_nothing_is_asked_all_the_same(visuals: Any) -> None:
+    session = Remembers()
+    alone = ask(0)
+    alone.arguments = ("?", {}, lambda doc: visuals, 0, "t", "test")
+    results = model(session).generate_until([alone, ask(1)])
+    assert [result.text for result in results] == ["answer to t/0", "answer to t/1"]
+    (request,) = [request for request in session.requests if request.key == "t/0"]
+    assert request.media_key == "no picture" and list(request.media()) == []
+
+
+@pytest.mark.parametrize(("visuals", "shown"), [([7], "int"), ([None], "NoneType"), ([RED, "x"], "str")])
 def test_anything_but_pictures_is_refused(visuals: Any, shown: str) -> None:
     instance = ask(0)
     instance.arguments = ("?", {}, lambda doc: visuals, 0, "t", "test")
@@ -182,3 +204,19 @@ def test_wrong_model_arguments_are_one_line(
     monkeypatch.setattr("meteor_bench.lmms.plugin._build", lambda config: constant("x"))
     with pytest.raises(error, match=message):
         MeteorBench(**arguments)
+
+
+def test_pictures_that_a_model_cannot_take_fail_their_questions_alone() -> None:
+    """Qwen2.5-VL takes none whose one side is more than 200 times the other."""
+    session = Session(hubs.build("qwen2_5_vl"), NoPruning(), TokenBudget(1.0))
+    thin = Image.new("RGB", (2010, 10), "red")
+    made = model(session, {"image": [BLUE.resize((64, 64)), thin, RED.resize((64, 64))]})
+    asked = [ask(i, "what is it", max_new_tokens=2) for i in range(3)]
+    with pytest.raises(MediaError, match=r"^t: row 1: .*ratio must be smaller than 200.*, or give --skip-broken$"):
+        made.generate_until(asked)
+    made._inputs = Inputs(skip_broken=True)
+    results = made.generate_until(asked)
+    assert [result.token_counts.to_dict()["failed"] for result in results] == [False, True, False]
+    (note,) = results[1].token_counts.to_dict()["notes"]
+    assert note.startswith("failed: t: row 1: 'tiny-qwen2_5_vl' cannot take its pictures (2010x10 pixels)")
+    assert "--skip-broken" not in note

@@ -66,7 +66,7 @@ def test_broken_videos_end_a_run_or_are_counted(call: Call, root: Path) -> None:
     skipped = call(*arguments, "--skip-broken")
     assert (
         skipped.code == 1
-        and "error: 3 samples could not be read and count as wrong; the first: videomme: row 0" in skipped.err
+        and "error: 3 samples could not be answered and count as wrong; the first: videomme: row 0" in skipped.err
     )
     record = read_run(Path(skipped.out.splitlines()[-1]))
     assert record.tasks[0].n == 6 and record.tokens is not None and record.tokens.final.min > 0
@@ -87,4 +87,4 @@ def test_a_missing_video_is_known_before_a_model_is_loaded(call: Call, root: Pat
 def test_missing_videos_are_counted_where_that_is_wanted(call: Call, root: Path) -> None:
     (root / "videomme" / "data" / "look00000001.mp4").unlink()
     skipped = call("run", *QUIET, "--tasks", "videomme", "--data-root", str(root), "--skip-broken")
-    assert skipped.code == 1 and "error: 3 samples could not be read and count as wrong" in skipped.err
+    assert skipped.code == 1 and "error: 3 samples could not be answered and count as wrong" in skipped.err

@@ -77,14 +77,18 @@ WEIGHTS: list[tuple[Callable[[Path], object], str]] = [
 ]
 SETTINGS: list[tuple[Callable[[Path], object], str]] = [
     (lambda f: (f / "model-00001-of-00002.safetensors").unlink(), "lacks model-00001-of-00002.safetensors, which"),
-    (lambda f: (f / "tokenizer.model").write_bytes(b"no"), "holds no AutoTokenizer"),
+    (lambda f: (f / "tokenizer.model").write_bytes(b"no"), "tokenizer.model holds no tokenizer"),
     (lambda f: setting(f, mm_vision_tower="clip-448;dino-518"), "names encoder 'dino-518'; known, each at most"),
     (lambda f: setting(f, mm_vision_tower=None), "config.json names no encoders (mm_vision_tower)"),
     (lambda f: setting(f, mm_hidden_size=100), "has mm_hidden_size=100, its encoders give 124"),
     (lambda f: setting(f, mm_projector_type="linear"), "has mm_projector_type='linear'; this adapter knows 'mlp2x"),
     (lambda f: setting(f, image_aspect_ratio="anyres"), "has image_aspect_ratio='anyres'; this adapter knows 'pad'"),
     (lambda f: setting(f, hidden_size="wide"), "has hidden_size='wide'; expected a positive whole number"),
-    (lambda f: setting(f, num_attention_heads=5), "does not describe an EAGLE model"),
+    (
+        lambda f: setting(f, num_attention_heads=5),
+        "expected a divisor of num_attention_heads (5)",
+    ),
+    (lambda f: setting(f, hidden_act="none"), "does not describe an EAGLE model"),
 ]
 
 

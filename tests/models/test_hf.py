@@ -36,7 +36,7 @@ def images(*sizes: tuple[int, int]) -> Request:
 def alike(family: str) -> list[Request]:
     """Single images of several shapes, several images, a clip."""
     shapes = [images((128, 128)), images((100, 40)), images((30, 90)), images((64, 64), (64, 64))]
-    mixed = [images((128, 128), (30, 90), (90, 41))] if family != "qwen2_5_vl" else []
+    mixed = [images((128, 128), (30, 90), (90, 41))]
     clips = [*tiny.requests(1, 4, NEW_TOKENS, seed=5), *tiny.requests(1, 13, NEW_TOKENS, seed=9)]
     asked = [*shapes, *mixed, *clips]
     return [Request(f"{i}", f"{i}", r.media, r.question, r.max_new_tokens) for i, r in enumerate(asked)]

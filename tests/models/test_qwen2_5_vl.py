@@ -11,9 +11,22 @@ from transformers.vision_utils import get_vision_window_index
 
 from meteor_bench.core.apply import apply
 from meteor_bench.core.attention_probe import Probe
-from meteor_bench.core.errors import UnsupportedError
+from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.errors import (
+    MediaError,
+)
 from meteor_bench.core.pruner import Decision
+from meteor_bench.core.request import (
+    Answer,
+    Request,
+)
 from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.engine.make_method import (
+    make_pruner,
+)
+from meteor_bench.engine.session import (
+    Session,
+)
 from meteor_bench.models.qwen2_5_vl import QWEN2_5_VL_7B, block_of
 from meteor_bench.models.qwen_vit import QwenTower
 from tests import hubs, tiny
@@ -103,11 +116,45 @@ def test_positions_of_images_and_the_text_between_them() -> None:
     assert video.positions[:, 0].tolist() == [0, 0, 2, 2, 5, 5]
 
 
-def test_images_of_unequal_size_are_refused_in_one_line() -> None:
-    processor = hubs.build("qwen2_5_vl").processor
-    with pytest.raises(UnsupportedError, match="grids of 10x10, 6x14 patches; .*equal size") as caught:
-        processor.pixels([tiny.picture(0), tiny.picture(1).resize((90, 41))])
-    assert "\n" not in str(caught.value)
+def mixed(key: str, *sizes: tuple[int, int]) -> Request:
+    """A question about images of these widths and heights."""
+    return Request(
+        key, key, lambda: [tiny.picture(i).resize(size) for i, size in enumerate(sizes)], tiny.QUESTIONS[1], 3
+    )
+
+
+@pytest.mark.parametrize("method", ["random", "fastv", "evoprune", "tome", "divprune", "visionzip", "pool"])
+def test_images_of_unequal_size_are_pruned_to_the_budget(method: str) -> None:
+    """And a batch equals its rows run alone; that unpruned ones are the library's is in `test_hub`."""
+    sizes = [(128, 128), (30, 90), (90, 41)]
+    asked = [mixed("t/0", *sizes), mixed("t/1", *sizes), mixed("t/2", (64, 64)), mixed("t/3", *sizes[::-1])]
+    session = Session(hubs.build("qwen2_5_vl"), make_pruner(method), TokenBudget.from_ratio(0.5))
+    together: dict[str, Answer] = {}
+    session.answer(asked, lambda request, answer: together.update({request.key: answer}))
+    alone: dict[str, Answer] = {}
+    session.answer(asked, lambda request, answer: alone.update({request.key: answer}), batch_size=1, reuse=False)
+    cells = sum(h * w for h, w in session.vlm.processor.look(asked[0].media()).scene.sizes)
+    for key in ("t/0", "t/1", "t/3"):
+        tokens = together[key].tokens
+        assert (tokens["reference"], tokens["final"]) == (cells, cells // 2)
+    assert {k: (a.text, a.tokens, a.flops) for k, a in together.items()} == {
+        k: (a.text, a.tokens, a.flops) for k, a in alone.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "sizes", "said"),
+    [
+        ("none", [(2000, 8)], "aspect ratio must be smaller than 200"),
+        ("downsample", [(128, 128), (30, 90)], "Downsample cannot shrink images of unequal size together"),
+    ],
+)
+def test_what_the_model_cannot_take_names_the_row(method: str, sizes: list[tuple[int, int]], said: str) -> None:
+    budget = TokenBudget.from_ratio(0.0 if method == "none" else 0.5)
+    session = Session(hubs.build("qwen2_5_vl"), make_pruner(method), budget)
+    with pytest.raises(MediaError, match=rf"^t: row 7: 'tiny-qwen2_5_vl' cannot take its pictures .*{said}") as caught:
+        session.answer([mixed("t/7", *sizes)], lambda request, answer: None)
+    assert "\n" not in str(caught.value) and caught.value.media_key == "t/7"
 
 
 def test_the_real_size() -> None:

@@ -1,4 +1,4 @@
-"""Questions that could not be read are counted in the report, not listed."""
+"""Questions that could not be answered are counted in the report, not listed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from meteor_bench.config.run_config import RunConfig
-from meteor_bench.records.schema import FAILED, SampleRecord
+from meteor_bench.core.request import FAILED
+from meteor_bench.records.schema import SampleRecord
 from meteor_bench.report.layout import lay_out
 from meteor_bench.report.runs import load
 from tests import synthetic
@@ -24,7 +25,9 @@ def rows(config: RunConfig, failed: dict[str, int]) -> list[SampleRecord]:
 
 def notes(folder: Path) -> list[str]:
     """What is said below the first table, of the questions alone."""
-    return [note for note in lay_out(load(folder))[0].notes if "substitution" in note or "could not be read" in note]
+    return [
+        note for note in lay_out(load(folder))[0].notes if "substitution" in note or "could not be answered" in note
+    ]
 
 
 def test_one_line_for_each_benchmark_with_the_first_example(tmp_path: Path) -> None:
@@ -32,11 +35,11 @@ def test_one_line_for_each_benchmark_with_the_first_example(tmp_path: Path) -> N
     dart = replace(fastv, method="dart")
     for config, videos in ((unpruned, 12), (fastv, 12), (dart, 11)):
         synthetic.write(config, rows=rows(config, {"pocket_videomme": videos, "pocket_gqa": 1}))
-    says = "of pocket_videomme could not be read and count as wrong; the first: row 0: v0.mp4 is missing."
+    says = "of pocket_videomme could not be answered and count as wrong; the first: row 0: v0.mp4 is missing."
     assert set(notes(tmp_path)) == {
         f"dart: 11 questions {says}",
         f"unpruned, fastv: 12 questions {says}",
-        "unpruned, dart, fastv: 1 question of pocket_gqa could not be read and counts as wrong; the first: row 0: "
+        "unpruned, dart, fastv: 1 question of pocket_gqa could not be answered and counts as wrong; the first: row 0: "
         "v0.mp4 is missing.",
         "unpruned, dart, fastv: a substitution.",
     }

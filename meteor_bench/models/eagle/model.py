@@ -32,6 +32,7 @@ from meteor_bench.models.eagle.towers import ClipTower, Pix2StructTower, clip, c
 from meteor_bench.models.fake_tokenizer import StandInTokenizer
 from meteor_bench.models.hf import BAD_CONFIG, parts, read_eos, seal
 from meteor_bench.models.locate import read_config
+from meteor_bench.models.piece_tokenizer import piece_tokenizer
 from meteor_bench.models.sam import SamTower, sam
 
 __all__ = [
@@ -143,13 +144,14 @@ def _check(config: Mapping[str, Any]) -> None:
         "image_aspect_ratio": ("pad",),
         "mm_patch_merge_type": ("flat", None),
         "mm_use_im_start_end": (False, None),
+        "mm_use_im_patch_token": (False, None),
     }
     for key, known in wanted.items():
         if config.get(key) not in known:
             raise ModelError(f"config.json has {key}={config.get(key)!r}; this adapter knows {known[0]!r} only")
-    for key in (*_LLAMA[:6], "mm_hidden_size"):
-        if not isinstance(config.get(key), int) or config[key] < 1:
-            raise ModelError(f"config.json has {key}={config.get(key)!r}; expected a positive whole number")
+    for key in (*_LLAMA[:6], "mm_hidden_size"):  # what they are is checked where the file is read
+        if config.get(key) is None:
+            raise ModelError(f"config.json has no {key}; expected a positive whole number")
 
 
 def _skeleton(config: Mapping[str, Any]) -> EagleModel:
@@ -158,7 +160,7 @@ def _skeleton(config: Mapping[str, Any]) -> EagleModel:
         with skeleton():
             model = EagleModel(config)
     except BAD_CONFIG as error:
-        said = " ".join(str(error).split())
+        said = " ".join(str(error).split())[:300]
         raise ModelError(f"config.json does not describe an EAGLE model: {said}") from error
     given = sum(model.widths.values())
     if given != config["mm_hidden_size"]:
@@ -199,7 +201,7 @@ def load(name: str, config: Mapping[str, Any], folder: Path, device: str, dtype:
         ModelError: configuration, tokenizer or weights are not what they should be, or do not fit into memory.
     """
     model = _skeleton(config)
-    tokenizer = parts(AutoTokenizer, folder, config=model.decoder.config)
+    tokenizer = piece_tokenizer(folder) or parts(AutoTokenizer, folder, config=model.decoder.config)
     names = {file_key(key, model.tags): key for key in model.state_dict()}
     load_weights(
         model,

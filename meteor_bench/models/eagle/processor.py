@@ -123,6 +123,10 @@ class EagleProcessor(Processor):
             after = after[: max(1, self.most - len(before) - self.tokens)]
         return Prompt(tuple(before), tuple(after))
 
+    def words(self, question: str) -> tuple[int, ...]:
+        ids = tuple(self.tokenizer(self.template.before + question + self.template.after).input_ids)
+        return ids if self.most is None else ids[: self.most]
+
     def continuation(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
 

@@ -24,6 +24,9 @@ from meteor_bench.models.checkpoint import digest, load_weights, skeleton
 from meteor_bench.models.decoders import LlamaDecoder
 from meteor_bench.models.decoders import cast as cast_model
 from meteor_bench.models.fusions import Independent
+from meteor_bench.models.locate import (
+    read_config,
+)
 from meteor_bench.models.pocket.modules import LUMA, TOWERS, IndependentFusion, PocketConfig, PocketVLM, SharedFusion
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 from meteor_bench.models.positions import add_positions, resize_table
@@ -204,8 +207,12 @@ def load(name: str, device: str, dtype: torch.dtype, source: Path | None = None)
     """
     folder = WEIGHTS / name if source is None else source
     config, tokenizer = _described(folder)
-    with skeleton():
-        model = PocketVLM(config)
+    try:
+        with skeleton():
+            model = PocketVLM(config)
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        said = " ".join(str(error).split())[:300]
+        raise ModelError(f"{folder / 'config.json'} does not describe a pocket model: {said}") from error
     load_weights(model, folder, ties={"decoder.lm_head.weight": "decoder.model.embed_tokens.weight"})
     vlm = assemble(name, model, tokenizer, dtype, device)
     vlm.digest, vlm.folder = digest(folder), folder
@@ -213,10 +220,20 @@ def load(name: str, device: str, dtype: torch.dtype, source: Path | None = None)
 
 
 def _described(folder: Path) -> tuple[PocketConfig, PocketTokenizer]:
+    read_config(folder)  # says what is wrong with a value
+    file = folder / "tokenizer.json"
     try:
-        return PocketConfig.load(folder), PocketTokenizer(folder / "tokenizer.json")
+        config = PocketConfig.load(folder)
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{folder} is not a pocket checkpoint: {error}") from error
+    try:
+        return config, PocketTokenizer(file)
+    except KeyError as error:
+        raise ModelError(f"{file} has no token {error}, which a pocket model's has") from error
+    except Exception as error:
+        if type(error) is not Exception:  # what `tokenizers` says of a file that is none has no class of its own
+            raise
+        raise ModelError(f"{file} is no tokenizer: {' '.join(str(error).split())[:300]}") from error
 
 
 def untrained(name: str, device: str, dtype: torch.dtype) -> VLM:
