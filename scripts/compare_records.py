@@ -81,13 +81,10 @@ def main() -> int:
     for key in pairs:
         found = difference(old[key], new[key])
         same &= found.none
-        said = (
-            "equal"
-            if found.none
-            else (
-                f"{found.answers} answers, {found.tokens} token counts, {found.flops} FLOPs differ; {found.missing} missing"
-            )
-        )
+        said = "equal"
+        if not found.none:
+            said = f"{found.answers} answers, {found.tokens} token counts and {found.flops} FLOPs differ"
+            said += f"; {found.missing} questions are in one of them only" if found.missing else ""
         print(f"{key[1]} at {key[2]:g} on {key[0]}, seed {key[3]}: {found.questions} questions: {said}")
     if not pairs:
         print("no run of the one folder has its like in the other", file=sys.stderr)

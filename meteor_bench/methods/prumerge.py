@@ -13,6 +13,8 @@ Deviations:
   outlier (published: 3) with c as published, and where outliers alone are too many, by a higher c and no uniform ones.
   `whisker` = 1.5 restores the published rule, whose count ignores the budget.
 - Where an image keeps everything, nothing is merged into it and nothing is moved.
+- `order` = spatial puts all tokens in spatial order, the extra one where the most attended dropped token was: with
+  positions renumbered, the authors' order leaves no trace of where a patch was.
 - In pictures the extra token stands for the dropped token with the highest attention.
 - Of equal similarities and attentions the lower index comes first.
 - "+": the uniform sample is evenly spread; the authors take every int(int(1/share)/3)-th token, which fails at shares
@@ -35,7 +37,12 @@ from torch import Tensor
 from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import Decision, Fact, Stage, View, keep_top
 from meteor_bench.methods.shared.adaptive import AdaptiveScorer
-from meteor_bench.methods.shared.helpers import rank_of, strided, unit
+from meteor_bench.methods.shared.helpers import (
+    check_choice,
+    rank_of,
+    strided,
+    unit,
+)
 
 __all__ = ["PruMerge", "PruMergePlus", "outlyingness"]
 
@@ -60,22 +67,29 @@ class PruMerge(AdaptiveScorer):
     Attributes:
         whisker: c; 0 calibrates it to the budget.
         neighbours: tokens that each kept one takes in.
+        order: authors, or spatial.
     """
 
     whisker: float = 0.0
     neighbours: int = 32
+    order: Literal["authors", "spatial"] = "authors"
 
     fact: ClassVar[Fact] = Fact(year=2024, paper="arXiv 2403.15388", stages=("encode",), needs=("attention", "keys"))
     title: ClassVar[str] = "prumerge"
     keys: ClassVar[bool] = True
     single_head: ClassVar[bool] = True
     scaling: ClassVar[Literal["range", "sum"]] = "sum"
-    ordered: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_choice(self.title, "order", self.order, ("authors", "spatial"))
         if self.whisker < 0 or self.neighbours < 0:
             raise ConfigError(f"{self.title}: whisker and neighbours must not be negative")
+
+    @property
+    def ordered(self) -> bool:  # type: ignore[override]
+        """Only where it is asked for."""
+        return self.order == "spatial"
 
     @property
     def calibration(self) -> tuple[Stage, ...]:
@@ -119,7 +133,9 @@ class PruMerge(AdaptiveScorer):
         mix = self._mix(view, score, kept, extra, dropped)
         into = extra.to(torch.uint8).argmax(1, keepdim=True) if extra.shape[1] > 0 else extra.long()
         into = torch.where(dropped, into, -torch.ones_like(into))
-        order = _behind_outliers(score, outliers, extra).masked_fill(~dropped.any(1, keepdim=True), 0)
+        order = None
+        if not self.ordered:
+            order = _behind_outliers(score, outliers, extra).masked_fill(~dropped.any(1, keepdim=True), 0)
         return Decision(keep=kept | extra, merge_into=into, mix=mix, score=score, order=order)
 
     def _mix(self, view: View, score: Tensor, kept: Tensor, extra: Tensor, dropped: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ Deviations:
 
 - An encoder without a class token, and a shared fusion, whose grid has no place for one, keep one more dominant patch
   instead (recorded).
+- `order` = spatial puts all tokens in spatial order, the class token where the patch was that it stands for.
 - In pictures the class token stands for the patch with the most attention among those that became neither dominant nor
   a target. Where an image keeps everything, nothing is merged, moved or replaced.
 - On a shared fusion, and in a convolutional encoder, features take the keys' place.
@@ -20,14 +21,19 @@ Deviations:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import Decision, Fact, View, keep_top
-from meteor_bench.methods.shared.helpers import rank_of, round_half_up, unit
+from meteor_bench.methods.shared.helpers import (
+    check_choice,
+    rank_of,
+    round_half_up,
+    unit,
+)
 from meteor_bench.methods.shared.selection import AttentionScorer
 
 if TYPE_CHECKING:
@@ -40,19 +46,30 @@ NO_CLASS_TOKEN = "one more patch takes the place of the class token, which {} do
 
 @dataclass(frozen=True)
 class VisionZip(AttentionScorer):
-    """Attributes: contextual: share of the budget that goes to contextual tokens; and see `AttentionScorer`."""
+    """Attributes are explained at the top of the file; see also `AttentionScorer`.
+
+    Attributes:
+        contextual: share of the budget that goes to contextual tokens.
+        order: authors, or spatial.
+    """
 
     contextual: float = 10 / 64
+    order: Literal["authors", "spatial"] = "authors"
 
     fact: ClassVar[Fact] = Fact(year=2025, paper="arXiv 2412.04467", stages=("encode",), needs=("attention", "keys"))
     title: ClassVar[str] = "visionzip"
     keys: ClassVar[bool] = True
-    ordered: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_choice("visionzip", "order", self.order, ("authors", "spatial"))
         if not 0 <= self.contextual <= 1:
             raise ConfigError(f"visionzip: contextual={self.contextual} is outside [0, 1]")
+
+    @property
+    def ordered(self) -> bool:  # type: ignore[override]
+        """Only where it is asked for."""
+        return self.order == "spatial"
 
     def substitutes(self, vlm: VLM) -> tuple[str, ...]:
         """Where there is no class token to hand on."""
@@ -82,7 +99,7 @@ class VisionZip(AttentionScorer):
             into = torch.where(joins, likeness.argmax(2), into)
         kept = dominant | target | head
         mix = _mix(view.tokens.special, kept, head, into)
-        order = (1 + target.long() - head.long()).masked_fill(~pruned, 0)
+        order = None if self.ordered else (1 + target.long() - head.long()).masked_fill(~pruned, 0)
         return Decision(keep=kept, merge_into=into.masked_fill(kept, -1), mix=mix, score=score, order=order)
 
 

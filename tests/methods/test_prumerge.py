@@ -135,6 +135,22 @@ def test_the_calibrated_threshold_meets_the_budget_on_average(method: PruMerge) 
             assert torch.equal(out.x, tokens.x)
 
 
+@pytest.mark.parametrize("method", [PruMerge, PruMergePlus])
+def test_the_same_tokens_in_spatial_order(method: type[PruMerge]) -> None:
+    tokens = ragged([64, 50], Grid(1, 8, 8))
+    seen = view(tokens, 20, attention=attention_for(tokens, 3))
+    authors, spatial = (
+        apply(tokens, method(whisker=1.5, order=order).encode({"t": seen})["t"])  # type: ignore[arg-type]
+        for order in ("authors", "spatial")
+    )
+    for b in range(2):
+        at, left = spatial.origin[b, spatial.visual[b]], authors.origin[b, authors.visual[b]]
+        assert (at.diff() > 0).all() and not (left.diff() > 0).all()
+        assert torch.equal(spatial.x[b, : len(at)], authors.x[b, : len(at)][left.argsort()])
+    with pytest.raises(ConfigError, match="order='x' is not one of authors, spatial"):
+        method(order="x")  # type: ignore[arg-type]
+
+
 def test_of_equally_near_tokens_the_first_are_taken_in() -> None:
     """A flat picture: all keys alike, so that every other token is equally near."""
     x = torch.eye(50)[None]

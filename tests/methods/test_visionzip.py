@@ -109,6 +109,20 @@ def test_every_token_left_out_is_in_a_contextual_one() -> None:
         assert all(int((out.group[b] == cell).sum()) == 1 for cell in dominant)
 
 
+@pytest.mark.parametrize("cls", [False, True])
+def test_the_same_tokens_in_spatial_order(cls: bool) -> None:
+    tokens = ragged([64, 50], Grid(1, 8, 8), cls=cls)
+    seen = view(tokens, 20, has_cls=cls)
+    authors, spatial = (apply(tokens, VisionZip(order=o).encode({"t": seen})["t"]) for o in ("authors", "spatial"))  # type: ignore[arg-type]
+    at = spatial.origin[:, int(cls) :]
+    assert (at.diff() > 0).all()
+    place = authors.origin[:, int(cls) :].argsort(dim=1)
+    for b in range(2):
+        assert torch.equal(spatial.x[b, int(cls) :], authors.x[b, int(cls) :][place[b]])
+
+
 def test_wrong_share() -> None:
+    with pytest.raises(ConfigError, match="visionzip: order='x' is not one of authors, spatial"):
+        VisionZip(order="x")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="contextual=2"):
         VisionZip(contextual=2.0)
