@@ -27,6 +27,7 @@ from meteor_bench.files import write_whole
 from meteor_bench.plain import plain
 from meteor_bench.reading import digest_of, read_run
 from meteor_bench.records import LatencySample, RunRecord, SampleRecord
+from meteor_bench.safe_files import UnsafeFile, open_lock
 from meteor_bench.scores import ScoreRecord, summarise
 
 __all__ = ["RunFolder", "find_complete", "find_runs"]
@@ -150,7 +151,10 @@ def _read_if_valid(folder: Path) -> RunRecord | None:
 
 def _lock(folder: Path) -> IO[bytes] | None:
     """An exclusive hold on a folder, None when another process has it; the system lets go when its holder dies."""
-    stream = (folder / ".lock").open("wb")
+    try:
+        stream = open_lock(folder / ".lock")
+    except (OSError, UnsafeFile) as error:
+        raise RecordError(f"{folder / '.lock'} cannot be held: {error}") from None
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

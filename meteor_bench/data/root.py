@@ -16,6 +16,7 @@ from pathlib import Path
 from meteor_bench.data import manifest
 from meteor_bench.data.cards import Part, Unreadable, count_rows, parts_of, select
 from meteor_bench.errors import DataError
+from meteor_bench.safe_files import UnsafeFile, read_text
 from meteor_bench.suites import Benchmark
 
 __all__ = ["check_files", "digest", "files_of"]
@@ -72,8 +73,8 @@ def files_of(row: Benchmark, root: Path, repository: str, part: Part) -> list[Pa
         raise DataError(f"{row.task}: no data set {repository} in {root}; {_again(row, root)}")
     names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
     try:
-        selection = select(card.read_text(encoding="utf-8"), names, part)
-    except (OSError, Unreadable) as error:
+        selection = select(read_text(card), names, part)
+    except (OSError, UnsafeFile, Unreadable) as error:
         raise DataError(f"{row.task}: {card} cannot be read ({error}); {_again(row, root)}") from None
     if selection.missing:
         raise DataError(
