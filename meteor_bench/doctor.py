@@ -14,6 +14,7 @@ from meteor_bench.errors import MeteorBenchError
 from meteor_bench.locate import locate
 from meteor_bench.provenance import commit, package_version, processor, total_memory
 from meteor_bench.registry import METHODS, MODELS
+from meteor_bench.surroundings import cache_folder
 
 __all__ = ["Finding", "examine"]
 
@@ -129,6 +130,13 @@ def _data() -> Said:
     yield "note", f"{len(suites.benchmarks()) - len(ours)} more take data from the hub: see `meteor-bench data fetch`"
 
 
+def _caches() -> Said:
+    if folder := cache_folder():
+        yield "ok", f"{folder} can be written"
+    else:
+        yield "note", "the libraries' cache (HF_HOME, else ~/.cache/huggingface) cannot be written: a temporary one"
+
+
 def _engine() -> Said:
     from meteor_bench.lmms.harness import load_evaluator
 
@@ -152,6 +160,7 @@ _CHECKS: dict[str, Callable[[], Said]] = {
     "methods": _methods,
     "models": _models,
     "data": _data,
+    "caches": _caches,
     "lmms-eval": _engine,
     "results": _results,
 }

@@ -5,6 +5,7 @@ MeteorBenchError            base; the CLI prints its one line and exits with 2
 │   └── UnknownNameError    a name is in no table (carries "did you mean")
 ├── BudgetError             a token target that the method cannot reach
 ├── UnsupportedError        method and model (or task) do not fit; names both sides
+├── MethodError             a method's own code does not keep the protocol, or tried to end the process
 ├── ModelError              a checkpoint cannot be loaded
 ├── DataError               a benchmark's data is missing, broken or different
 ├── RecordError             a results folder cannot be read, written or compared
@@ -20,6 +21,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "MeteorBenchError",
+    "MethodError",
     "ModelError",
     "RankError",
     "RecordError",
@@ -61,6 +63,10 @@ class BudgetError(MeteorBenchError):
 
 class UnsupportedError(MeteorBenchError):
     """A combination that does not work; names both sides and the missing thing."""
+
+
+class MethodError(MeteorBenchError):
+    """A method's own code does not keep the protocol, or tried to end the process; names method and hook."""
 
 
 class ModelError(MeteorBenchError):

@@ -16,6 +16,7 @@ from meteor_bench import suites
 from meteor_bench.config import RunConfig
 from meteor_bench.data.lookalike import counted
 from meteor_bench.files import check_writable
+from meteor_bench.interrupts import contained
 from meteor_bench.part import Part
 from meteor_bench.progress import detail, track
 from meteor_bench.reading import read_latency
@@ -96,6 +97,7 @@ def plan(config: RunConfig) -> list[str]:
     ]
 
 
+@contained("the code of a method or model")
 def prepare(config: RunConfig, shared: Shared | None = None) -> Job:
     """Load the models of a job.
 
@@ -119,6 +121,7 @@ def prepare(config: RunConfig, shared: Shared | None = None) -> Job:
     return Job(main, unpruned, shared)
 
 
+@contained("the code of a method, model or benchmark")
 def execute(
     config: RunConfig,
     job: Job | None = None,

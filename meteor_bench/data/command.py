@@ -9,6 +9,7 @@ from typing import IO
 from meteor_bench import suites
 from meteor_bench.data import lookalike
 from meteor_bench.errors import ConfigError
+from meteor_bench.interrupts import exit_status
 from meteor_bench.locate import go_online
 from meteor_bench.records import LOOKALIKES
 from meteor_bench.report.rows import print_rows
@@ -31,9 +32,9 @@ def fetch(root: Path, suite: str | None, tasks: str | None, errors: IO[str]) -> 
 
     try:
         problems = bring(rows, root)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         errors.write("interrupted: what was fetched is kept; the same command goes on from there\n")
-        return 130
+        return exit_status(error)
     return _told(problems, errors)
 
 
