@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from meteor_bench import __version__, suites
 from meteor_bench.config import RunConfig
-from meteor_bench.errors import MeteorBenchError
+from meteor_bench.errors import MeteorBenchError, PluginError
 from meteor_bench.locate import locate
 from meteor_bench.provenance import commit, package_version, processor, total_memory
 from meteor_bench.registry import METHODS, MODELS
@@ -82,7 +82,11 @@ def _devices() -> Said:
 def _models() -> Said:
     absent = []
     for name in MODELS.names():
-        card = MODELS.load(name)
+        try:
+            card = MODELS.load(name)
+        except PluginError as error:
+            yield "note", str(error)
+            continue
         if not card.published:
             absent.append(name)
             continue
@@ -109,9 +113,14 @@ def _float32() -> object:
 
 
 def _methods() -> Said:
+    broken = 0
     for name in METHODS.names():
-        METHODS.load(name)()
-    yield "ok", f"{len(METHODS.names())} load"
+        try:
+            METHODS.make(name)
+        except PluginError as error:
+            broken += 1
+            yield "note", str(error)
+    yield "ok", f"{len(METHODS.names()) - broken} load"
 
 
 def _data() -> Said:

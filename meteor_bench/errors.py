@@ -5,7 +5,7 @@ MeteorBenchError            base; the CLI prints its one line and exits with 2
 │   └── UnknownNameError    a name is in no table (carries "did you mean")
 ├── BudgetError             a token target that the method cannot reach
 ├── UnsupportedError        method and model (or task) do not fit; names both sides
-├── MethodError             a method's own code does not keep the protocol, or tried to end the process
+├── PluginError             somebody's method or model cannot be imported, breaks the protocol, ends the process
 ├── ModelError              a checkpoint cannot be loaded
 ├── DataError               a benchmark's data is missing, broken or different
 ├── RecordError             a results folder cannot be read, written or compared
@@ -21,7 +21,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "MeteorBenchError",
-    "MethodError",
+    "PluginError",
     "ModelError",
     "RankError",
     "RecordError",
@@ -65,8 +65,8 @@ class UnsupportedError(MeteorBenchError):
     """A combination that does not work; names both sides and the missing thing."""
 
 
-class MethodError(MeteorBenchError):
-    """A method's own code does not keep the protocol, or tried to end the process; names method and hook."""
+class PluginError(MeteorBenchError):
+    """A method or model of somebody's: cannot be imported, does not keep the protocol, tried to end the process."""
 
 
 class ModelError(MeteorBenchError):

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from meteor_bench.errors import MethodError
+from meteor_bench.errors import PluginError
 
 __all__ = ["Terminated", "contained", "exit_status", "watched"]
 
@@ -65,16 +65,16 @@ def contained(where: str) -> Iterator[None]:
         where: whose code it is, for the message.
 
     Raises:
-        MethodError: it called `sys.exit`, or raised KeyboardInterrupt though nobody interrupted it.
+        PluginError: it called `sys.exit`, or raised KeyboardInterrupt though nobody interrupted it.
     """
     try:
         yield
     except SystemExit as error:
-        raise MethodError(f"{where} tried to end the process: sys.exit({error.code!r})") from error
+        raise PluginError(f"{where} tried to end the process: sys.exit({error.code!r})") from error
     except KeyboardInterrupt as error:
         if not _Watch.active or _Watch.came:
             raise
-        raise MethodError(f"{where} raised KeyboardInterrupt, and nobody interrupted it") from error
+        raise PluginError(f"{where} raised KeyboardInterrupt, and nobody interrupted it") from error
 
 
 def exit_status(error: KeyboardInterrupt) -> int:

@@ -28,6 +28,7 @@ from meteor_bench.cli.options import (
     given,
     print_report,
 )
+from meteor_bench.errors import MeteorBenchError, PluginError
 
 if TYPE_CHECKING:
     from meteor_bench.config import RunConfig
@@ -116,6 +117,7 @@ def _run(settings: RunConfig, *, dry_run: bool) -> None:
     from meteor_bench.ranks.share import help_out
     from meteor_bench.records import FAILED
     from meteor_bench.run import execute, plan
+    from meteor_bench.sweep.cell import kept_traceback
 
     with resumable():
         if dry_run:
@@ -126,7 +128,12 @@ def _run(settings: RunConfig, *, dry_run: bool) -> None:
             if ranks is not None and not ranks.first:
                 help_out(settings, ranks)
                 return
-            outcome = execute(settings, ranks=ranks)
+            try:
+                outcome = execute(settings, ranks=ranks)
+            except MeteorBenchError:
+                raise
+            except Exception as error:  # of a method's, model's or benchmark's own code
+                raise PluginError(kept_traceback(settings, error)) from error
     print_report([outcome.path], Format.TERMINAL)
     if outcome.failed:
         many = "samples" if outcome.failed > 1 else "sample"

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from meteor_bench.core.apply import apply
 from meteor_bench.core.clock import Clock
+from meteor_bench.core.decisions import asked_one
 from meteor_bench.core.engine import Engine, Generators
 from meteor_bench.core.fuse import Visual
 from meteor_bench.core.probe import Probe
@@ -135,7 +136,7 @@ def decide(
         )
         if engine.observer is not None and engine.observer("decode", view):
             return stream
-        decision = engine.pruner.decode(view)
+        decision = asked_one(engine.pruner, "decode", view, engine.pruner.decode)
         memo.update(decision.memo)
         left = apply(seen.visual, decision)
         left = left if seen.special is None else weave(left, seen.special)

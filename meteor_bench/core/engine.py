@@ -16,6 +16,7 @@ from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.clock import Clock
+from meteor_bench.core.decisions import asked_all
 from meteor_bench.core.pruner import Decision, Layout, Points, Pruner, View
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.errors import UnsupportedError
@@ -155,7 +156,7 @@ class Engine:
         if self.observer is not None and any([self.observer(kind, view) for view in views.values()]):
             return {}
         with self.clock.stage("prune"):
-            return hook(views)
+            return asked_all(self.pruner, kind, views, hook)
 
     def record(self, kind: str, point: int, tower: str, tokens: Tokens) -> None:
         """Show the recorder, if any, what is left."""

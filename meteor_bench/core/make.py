@@ -33,7 +33,7 @@ def make_pruner(
     parts = parts_of(method)
     if len(parts) > 1:
         return _make_composed(method, parts, parameters or {}, stages)
-    pruner: Pruner = METHODS.load(method)()
+    pruner: Pruner = METHODS.make(method)
     given = dict(parameters or {})
     if stages is not None:
         if not hasattr(pruner, "stages"):

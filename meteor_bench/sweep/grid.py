@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from meteor_bench.config import RunConfig, Stage, check
-from meteor_bench.errors import ConfigError
+from meteor_bench.errors import ConfigError, PluginError
 from meteor_bench.plain import PlainError, plain
 from meteor_bench.provenance import fingerprint
 from meteor_bench.registry import METHODS
@@ -169,7 +169,10 @@ def _pruned(config: SweepConfig, unpruned: RunConfig) -> Iterator[RunConfig]:
     for entry in _entries(config.methods):
         if entry.method == "none":
             continue
-        draws = make_pruner(entry.method, entry.parameters, entry.stages).draws
+        try:
+            draws = make_pruner(entry.method, entry.parameters, entry.stages).draws
+        except PluginError:
+            draws = False  # its cells fail one by one, and say so; the others do not
         for ratio in config.ratios:
             for seed in config.seeds if draws else config.seeds[:1]:
                 yield replace(unpruned, **vars(entry), ratio=ratio, seed=seed)
