@@ -19,7 +19,7 @@ from meteor_bench.files import check_writable
 from meteor_bench.interrupts import contained
 from meteor_bench.part import Part
 from meteor_bench.progress import detail, track
-from meteor_bench.reading import read_latency
+from meteor_bench.reading import read_latency, read_samples
 from meteor_bench.records import SESSIONS, LatencySample, SampleRecord
 from meteor_bench.shared import Shared, calibration, device_and_dtype, quiet_libraries
 from meteor_bench.store import RunFolder, find_complete
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["LATENCY_REQUESTS", "Job", "Outcome", "build_session", "execute", "plan", "prepare"]
 
 LATENCY_REQUESTS = 24
+_TABLES = {"md": "markdown", "csv": "csv", "json": "json"}  # suffix of a report in a run's folder -> its format
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,13 @@ class Job:
         """The folder of an identical run that is complete and, where that is wanted, timed."""
         path = find_complete(self.main.config.out, self.main.fingerprint)
         return path if path and (not timed or read_latency(path)) else None
+
+    def whole(self, *, timed: bool = True) -> Path | None:
+        """The same, where the run that it is compared with is complete too."""
+        other = self.unpruned
+        if other is not None and find_complete(other.config.out, other.fingerprint) is None:
+            return None
+        return self.finished(timed=timed)
 
 
 def plan(config: RunConfig) -> list[str]:
@@ -146,6 +154,8 @@ def execute(
     detail("loading libraries and weights")
     job = job or prepare(config, Shared(local=ranks.local) if ranks else None)
     main, unpruned = job.main, job.unpruned
+    if path := job.whole(timed=timed):
+        return _kept(job, path, tables=tables, ranks=ranks)
     # Before any progress bar. (In a thread beside the building of the model it takes longer: both hold Python's lock.)
     from meteor_bench.lmms.harness import load_evaluator
     from meteor_bench.ranks.journals import collect
@@ -156,11 +166,13 @@ def execute(
     main.get_ready()
     with ExitStack() as stack:
         new: list[tuple[Part, RunFolder]] = []
+        left_over: Path | None = None
         for part in (unpruned, main):
             if part is None:
                 continue
             if part is unpruned and (found := find_complete(config.out, part.fingerprint)):
                 detail(f"unpruned: taken from {found}")
+                left_over = found
                 if ranks is not None:
                     leave_out(part, ranks)
                 continue
@@ -175,7 +187,33 @@ def execute(
             part.finish(folder, timings if part is main else _alone(timings))
             if tables:
                 _write_tables(folder)
+        if left_over is not None:
+            _complete(left_over, timings, tables=tables)
     return _outcome(main, folder.path, samples)
+
+
+def _kept(job: Job, path: Path, *, tables: bool, ranks: Ranks | None) -> Outcome:
+    """An identical run that is whole, perhaps but for its tables: nothing is answered again."""
+    from meteor_bench.ranks.share import leave_out
+
+    detail(f"found finished: {path}")
+    if ranks is not None:
+        for part in filter(None, (job.unpruned, job.main)):
+            leave_out(part, ranks)
+    _complete(path, (), tables=tables)
+    return _outcome(job.main, path, read_samples(path))
+
+
+def _complete(path: Path, timings: Sequence[LatencySample], *, tables: bool) -> None:
+    """What a run that was killed between its answers and its end lacks; nothing while another process holds it."""
+    folder = RunFolder.held(path)
+    if folder is None:
+        return
+    with folder:
+        if timings and not read_latency(path):
+            folder.write_latency(_alone(timings))
+        if tables and not all((path / f"report.{suffix}").is_file() for suffix in _TABLES):
+            _write_tables(folder)
 
 
 def _write_tables(folder: RunFolder) -> None:
@@ -183,7 +221,7 @@ def _write_tables(folder: RunFolder) -> None:
     from meteor_bench.report.render import FORMATS
 
     cells = load(folder.path)
-    for suffix, name in (("md", "markdown"), ("csv", "csv"), ("json", "json")):
+    for suffix, name in _TABLES.items():
         folder.write_text(f"report.{suffix}", FORMATS[name](cells))
 
 

@@ -31,8 +31,15 @@ def fit_flags(flags: Mapping[str, Any], kind: type) -> dict[str, Any]:
 
 
 def names(text: str) -> list[str]:
-    """A comma list, as ``--tasks`` and ``--stages`` take it."""
-    return [part.strip() for part in text.split(",") if part.strip()]
+    """A comma list, as ``--tasks`` and ``--stages`` take it.
+
+    Raises:
+        ConfigError: it names nothing, which must not stand for everything.
+    """
+    found = [part.strip() for part in text.split(",") if part.strip()]
+    if not found:
+        raise ConfigError(f"expected names separated by commas, found '{text}'; leave it out for the default")
+    return found
 
 
 def scalar(text: str) -> Any:

@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from meteor_bench.config import RunConfig
 from meteor_bench.errors import RecordError
-from meteor_bench.files import write_whole
+from meteor_bench.files import discard_dead, write_whole
 from meteor_bench.plain import plain
 from meteor_bench.reading import digest_of, read_run
 from meteor_bench.records import LatencySample, RunRecord, SampleRecord
@@ -55,6 +55,8 @@ class RunFolder:
         """
         now = now or datetime.now(UTC)
         for path in _named(config.out, fingerprint):
+            if not (path / "run.json").exists() and (lock := _lock(path)):
+                return cls(path, lock, now.isoformat(timespec="seconds"), resumed=False)  # killed before it began
             record = _read_if_valid(path)
             if record is None or record.fingerprint != fingerprint or (record.status == "complete" and _is_timed(path)):
                 continue
@@ -72,6 +74,17 @@ class RunFolder:
             if lock := _lock(path):
                 return cls(path, lock, now.isoformat(timespec="seconds"), resumed=False)
         raise RecordError(f"cannot find a free name for a run in {config.out}")
+
+    @classmethod
+    def held(cls, path: Path) -> RunFolder | None:
+        """A complete run's folder, to add what it lacks; None while another process has it.
+
+        Raises:
+            RecordError: it cannot be read.
+        """
+        started = read_run(path).started
+        lock = _lock(path)
+        return cls(path, lock, started, resumed=True) if lock else None
 
     @property
     def journal(self) -> Path:
@@ -160,6 +173,8 @@ def _lock(folder: Path) -> IO[bytes] | None:
     except OSError:
         stream.close()
         return None
+    for file in folder.glob(".*"):
+        discard_dead(file)
     return stream
 
 

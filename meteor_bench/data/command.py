@@ -65,7 +65,7 @@ def _rows(suite: str | None, tasks: str | None) -> list[suites.Benchmark] | None
     """
     if suite is None and tasks is None:
         return None
-    named = suites.resolve(suite or "", names(tasks) if tasks else ())
+    named = suites.resolve(suite or "", names(tasks) if tasks is not None else ())
     rows = [row for row in named if row.stock]
     if not rows:
         raise ConfigError(f"{', '.join(row.task for row in named)}: shipped with meteor-bench, nothing to fetch")
