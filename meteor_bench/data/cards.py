@@ -11,9 +11,10 @@ import yaml
 
 from meteor_bench.safe_files import LARGE, UnsafeFile, open_regular, read_json
 from meteor_bench.safe_yaml import data as yaml_data
+from meteor_bench.stored_media import media_columns
 from meteor_bench.suites import Benchmark
 
-__all__ = ["Part", "Selection", "Unreadable", "count_rows", "matching", "parts_of", "select", "trimmed"]
+__all__ = ["Part", "Selection", "Unreadable", "count_rows", "matching", "media_of", "parts_of", "select", "trimmed"]
 
 _SHARD = re.compile(r"(.*-)(\d{5})(-of-(\d{5}).*)")
 
@@ -123,6 +124,11 @@ def trimmed(card: str, parts: Collection[Part]) -> str:
         head["dataset_info"] = kept if isinstance(about, list) else (kept or [about])[0]
     text = yaml.safe_dump(head, sort_keys=False, allow_unicode=True)
     return f"---\n{text}---\n<!-- Without the splits that were not fetched: `meteor-bench data fetch`. -->\n{body}"
+
+
+def media_of(card: str) -> list[str]:
+    """Columns that a card calls pictures, sounds or videos; errors as for `select`."""
+    return media_columns(_head(card)[0])
 
 
 def count_rows(file: Path) -> int:

@@ -10,13 +10,15 @@ Here: what a root holds for one benchmark. `lmms.root` lets lmms-eval read it.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 from meteor_bench.data import manifest
-from meteor_bench.data.cards import Part, Unreadable, count_rows, parts_of, select
+from meteor_bench.data.cards import Part, Unreadable, count_rows, media_of, parts_of, select
 from meteor_bench.errors import DataError
 from meteor_bench.safe_files import UnsafeFile, read_text
+from meteor_bench.stored_media import check_stored
 from meteor_bench.suites import Benchmark
 
 __all__ = ["check_files", "digest", "files_of"]
@@ -33,6 +35,7 @@ def check_files(row: Benchmark, root: Path, *, whole: bool = True) -> None:
     """
     for repository, part in parts_of(row):
         files = files_of(row, root, repository, part)
+        _check_media(row, root, repository, files)
         found = sum(_count(row, root, file) for file in files)
         if part.split is not None and found != row.n:
             raise DataError(
@@ -88,6 +91,21 @@ def _count(row: Benchmark, root: Path, file: Path) -> int:
         return count_rows(file)
     except Unreadable as error:
         raise DataError(f"{row.task}: {file} is cut or no data ({error}); {_again(row, root)}") from None
+
+
+def _check_media(row: Benchmark, root: Path, repository: str, files: Iterable[Path]) -> None:
+    """Nothing outside the root is opened, and nobody asked over the network, whatever stands in a row."""
+    import pyarrow
+
+    declared = media_of(read_text(root / repository / "README.md"))
+    for file in files:
+        try:
+            check_stored(file, root, declared)
+        except UnsafeFile as error:
+            raise DataError(f"{row.task}: {file}: {error}") from None
+        except (OSError, pyarrow.ArrowException) as error:
+            why = " ".join(str(error).split())
+            raise DataError(f"{row.task}: {file} is cut or no data ({why}); {_again(row, root)}") from None
 
 
 def _check_videos(row: Benchmark, root: Path, folder: str, *, whole: bool) -> None:

@@ -33,6 +33,8 @@ def check_videos(row: Benchmark, root: Path, limit: int | None = None) -> None:
     folder, forms = root / row.videos, row.clip.split("|")
     column = _column(row.clip)
     asked = dict.fromkeys(map(str, islice(_values(row, root, column), limit)))
+    for value in asked:
+        manifest.inside(value, f"{row.task}: a row")
     names = [[form.replace(f"{{{column}}}", value) for form in forms] for value in asked]
     missing = [tried[0] for tried in names if not any((folder / name).exists() for name in tried)]
     if missing:

@@ -188,7 +188,7 @@ class MeteorBench(lmms):  # type: ignore[misc]
                 frames = self._inputs.frames or self._session.frames
                 remedy = self._inputs.remedy(benchmarks().get(task))
                 data = self.task_dict[task][split]
-                documents[place] = Documents(task, data, frames, remedy, self._inputs.otherwise)
+                documents[place] = Documents(task, data, frames, remedy, self._inputs.otherwise, self._inputs.data_root)
             until = generation.get("until") or ()
             try:
                 media = documents[place].media(doc_id, to_visual)

@@ -88,6 +88,7 @@ def opened(row: Benchmark, manager: Any, inputs: Inputs) -> Iterator[Any]:
     check(row, inputs)
     row = lookalike.counted(row, inputs.data_root)
     from lmms_eval.tasks import get_task_dict
+    from PIL.Image import DecompressionBombError
     from tenacity import RetryError
 
     with contextlib.ExitStack() as stack:
@@ -103,7 +104,9 @@ def opened(row: Benchmark, manager: Any, inputs: Inputs) -> Iterator[Any]:
             # What lmms-eval met five times while loading.
             cause = error.last_attempt.exception()
             raise _not_made(row, cause, inputs) from cause
-        except (OSError, SyntaxError) as error:
+        except DecompressionBombError as error:
+            raise _not_made(row, error, inputs) from error
+        except (ArithmeticError, AttributeError, LookupError, OSError, SyntaxError, TypeError, ValueError) as error:
             raise _not_made(row, error, inputs) from error
         except ImportError as error:
             raise DataError(f"{row.task}: lmms-eval's task needs a package: {error}; install it") from error
@@ -124,7 +127,11 @@ def _not_made(row: Benchmark, cause: BaseException | None, inputs: Inputs) -> Da
     """lmms-eval opens the first document's picture by itself, and GQA's all."""
     from PIL import UnidentifiedImageError
 
-    why = f"{row.task}: {row.dataset}: {' '.join(str(cause).split())}"
+    said = " ".join(str(cause).split())
+    if isinstance(cause, ArithmeticError | AttributeError | LookupError | TypeError | ValueError):
+        # The first row without a picture, a question of another kind, a column that is not there.
+        said = f"its rows are not what the task expects ({type(cause).__name__}: {said}); {inputs.remedy(row)}"
+    why = f"{row.task}: {row.dataset}: {said}"
     if isinstance(cause, UnidentifiedImageError | SyntaxError):
         why = f"{row.task}: {row.dataset}: a picture without which the task cannot be made is of no known format"
         why += f"; {inputs.remedy(row)}"
