@@ -56,10 +56,12 @@ def check_writable(out: Path) -> None:
     Raises:
         RecordError: the folder cannot be made or written.
     """
-    # Making the folder and removing it again would pull it away from under another process.
-    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     try:
+        # Making the folder and removing it again would pull it away from under another process.
+        there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
         with TemporaryFile(dir=there):
             pass
+    except ValueError as error:  # a zero byte in its name
+        raise RecordError(f"cannot write to {str(out)!r}: {error}") from None
     except OSError as error:
         raise RecordError(f"cannot write to {out}: {error.strerror}") from None

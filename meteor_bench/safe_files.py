@@ -203,6 +203,9 @@ class _Gunzipped:
     """A gzip file's content piece by piece; every way in which it can be damaged is one error."""
 
     def __init__(self, stream: BinaryIO) -> None:
+        if not stream.read(1):
+            raise UnsafeFile("it is empty")
+        stream.seek(0)
         self._stream = gzip.GzipFile(fileobj=stream)
 
     def readline(self, size: int = -1) -> bytes:

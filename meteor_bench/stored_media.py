@@ -1,4 +1,4 @@
-"""Whether pictures in files of rows come from those files, or from inside the data root: looked at before anyone decodes.
+"""Whether pictures in files of rows come from those files, or from inside the data root: before anyone decodes them.
 
 ``datasets`` keeps a picture as {bytes, path} and, where there are no bytes, opens the path, whatever stands there: any
 file of the machine, and addresses of the network even where it is offline.
@@ -109,7 +109,9 @@ def _texts(table: Any, declared: Iterable[str]) -> Iterator[str]:
     """Columns of text that are called media: by the card, or by what ``datasets`` notes in the file itself."""
     schema = table.schema_arrow
     noted = (schema.metadata or {}).get(b"huggingface")
-    features = json_value(noted).get("info", {}).get("features", {}) if noted else {}
+    features = json_value(noted) if noted else {}
+    for step in ("info", "features"):
+        features = features.get(step) if isinstance(features, Mapping) else None
     own = [name for name, kind in features.items() if _is_media(kind)] if isinstance(features, Mapping) else []
     import pyarrow.types as kinds
 

@@ -38,7 +38,7 @@ def asked_all(
     for tower, decision in decisions.items():
         if tower not in views:
             raise PluginError(f"{where} decided on '{tower}'; it was shown {', '.join(views)}")
-        _check(f"{where}, {tower}", decision, views[tower].tokens)
+        _check(f"{where} ({tower})", decision, views[tower].tokens)
     return decisions
 
 

@@ -92,9 +92,11 @@ def _make_composed(
 
 
 def _fits(value: Any, default: Any) -> bool:
-    """Whether a value has the type of the default; an int serves as a float, and None says nothing."""
-    if default is None or value is None:
+    """Whether a value has the type of the default; an int serves as a float, and a default of None says nothing."""
+    if default is None:
         return True
+    if value is None:
+        return False
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(default, bool) and isinstance(value, bool)
     if isinstance(default, float):
