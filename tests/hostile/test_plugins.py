@@ -115,15 +115,18 @@ def dropped(view: View, into: int) -> Decision:
 
 WRONG: dict[str, tuple[Callable[[View], Any], str]] = {
     "None": (lambda view: None, r"gave None; expected a Decision"),
-    "tensor": (lambda view: view.tokens.visual, r"gave bool \[2, \d+\] on cpu; expected a Decision"),
-    "no mask": (lambda view: Decision(keep=None), r"Decision.keep is None; expected bool \[2, \d+\] on cpu"),
+    "tensor": (lambda view: view.tokens.visual, r"gave bool \[\d, \d+\] on cpu; expected a Decision"),
+    "no mask": (lambda view: Decision(keep=None), r"Decision.keep is None; expected bool \[\d, \d+\] on cpu"),
     "list": (lambda view: Decision(keep=[True]), r"Decision.keep is a list; expected bool"),
     "floats": (
         lambda view: Decision(keep=view.tokens.visual.float()),
-        r"keep is float32 \[2, \d+\] on cpu; expected bool",
+        r"keep is float32 .* on cpu; expected bool",
     ),
-    "short": (lambda view: Decision(keep=view.tokens.visual[:, 1:]), r"keep is bool \[2, \d+\] on cpu; expected bool"),
-    "one row": (lambda view: Decision(keep=view.tokens.visual[0]), r"keep is bool \[\d+\] on cpu; expected bool \[2, "),
+    "short": (lambda view: Decision(keep=view.tokens.visual[:, 1:]), r"keep is bool \[\d, \d+\] on cpu; expected bool"),
+    "one row": (
+        lambda view: Decision(keep=view.tokens.visual[0]),
+        r"keep is bool \[\d+\] on cpu; expected bool \[\d, ",
+    ),
     "merge floats": (lambda view: keep(view, merge_into=view.tokens.size), r"merge_into is float32 .*; expected int64"),
     "merge shape": (lambda view: keep(view, merge_into=torch.zeros(2, 1).long()), r"merge_into is int64 \[2, 1\]"),
     "merge outside": (lambda view: dropped(view, 9999), r"merge_into leads to token 9999; there are \d+, from 0"),
@@ -133,10 +136,13 @@ WRONG: dict[str, tuple[Callable[[View], Any], str]] = {
     "order": (lambda view: keep(view, order=1), r"Decision.order is a int; expected numbers"),
     "mix": (
         lambda view: keep(view, mix=torch.ones(2, 3, 4)),
-        r"mix is float32 \[2, 3, 4\] .*; expected floating-point",
+        r"mix is float32 \[2, 3, 4\] .*; expected floating",
     ),
     "memo": (lambda view: keep(view, memo=3), r"Decision.memo is a int; expected a mapping"),
-    "memo rows": (lambda view: keep(view, memo={"a": torch.ones(3)}), r"memo\['a'\] is float32 \[3\] .* \[2, \.\.\.\]"),
+    "memo rows": (
+        lambda view: keep(view, memo={"a": torch.ones(3)}),
+        r"memo\['a'\] is float32 \[3\] .* \[\d, \.\.\.\]",
+    ),
 }
 
 

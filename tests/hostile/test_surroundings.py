@@ -106,8 +106,9 @@ def test_sigterm_is_like_ctrl_c(tmp_path: Path) -> None:
         if "to do" in line:
             break
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 143
-    assert process.stderr.read().splitlines()[-1].startswith("terminated: what was answered is kept; the same command")
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 143
+    assert said.splitlines()[-1].startswith("terminated: what was answered is kept; the same command")
     (folder,) = (tmp_path / "runs").iterdir()
     assert json.loads((folder / "run.json").read_text())["status"] == "partial"
 
