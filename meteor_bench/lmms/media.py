@@ -99,6 +99,10 @@ class Documents:
         key = digest.hexdigest()[:16]
         return Media(key, partial(self._pictures, doc_id, to_visual, key))
 
+    def unasked(self, doc_id: int, why: str) -> Broken:
+        """The error of a document for which its task makes no question."""
+        return self._broken(doc_id, f"its row is not what the task expects ({why}); {self._remedy}")
+
     def _pictures(self, doc_id: int, to_visual: Callable[..., Any], key: str) -> Sequence[Any]:
         """Several are images of their own; in our own tasks the frames of a clip."""
         from meteor_bench.models.processing import Clip

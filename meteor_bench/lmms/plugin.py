@@ -20,6 +20,7 @@ from meteor_bench.lmms.inputs import HERE, Inputs
 from meteor_bench.lmms.media import Broken, Documents
 from meteor_bench.records import FAILED
 from meteor_bench.suites import benchmarks
+from meteor_bench.task_rows import unasked
 
 if TYPE_CHECKING:
     from lmms_eval.models.registry_v2 import ModelManifest
@@ -191,6 +192,8 @@ class MeteorBench(lmms):  # type: ignore[misc]
                 documents[place] = Documents(task, data, frames, remedy, self._inputs.otherwise, self._inputs.data_root)
             until = generation.get("until") or ()
             try:
+                if (why := unasked(question)) is not None:
+                    raise documents[place].unasked(doc_id, why)
                 media = documents[place].media(doc_id, to_visual)
             except Broken as error:
                 if not self._inputs.skip_broken:

@@ -20,6 +20,7 @@ from meteor_bench.locate import is_online
 from meteor_bench.progress import detail
 from meteor_bench.records import LOOKALIKES
 from meteor_bench.suites import Benchmark, check_data, resolve, tasks_dir
+from meteor_bench.task_rows import made
 
 if TYPE_CHECKING:
     from meteor_bench.config import RunConfig
@@ -99,7 +100,10 @@ def opened(row: Benchmark, manager: Any, inputs: Inputs) -> Iterator[Any]:
         try:
             with Quiet(), inside, warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what compiling lmms-eval's own functions says is not ours to mend
-                (task,) = get_task_dict([row.task], manager, "simple").values()
+                if row.stock:
+                    task = made(row.task, manager, looking=not inputs.skip_broken)
+                else:
+                    (task,) = get_task_dict([row.task], manager, "simple").values()
         except RetryError as error:
             # What lmms-eval met five times while loading.
             cause = error.last_attempt.exception()
