@@ -1,4 +1,4 @@
-"""Rows of a benchmark that are not what its task expects: one line with task and row, or counted under --skip-broken."""
+"""Rows that are not what their task expects: one line with task and row, or counted under --skip-broken."""
 
 from __future__ import annotations
 
@@ -22,7 +22,14 @@ Row = dict[str, Any]
 def _huge() -> bytes:
     """The beginning of a PNG file of 60,000 x 60,000."""
     head = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + head
+        + struct.pack(">I", zlib.crc32(head))
+        + b"\0\0\0\x09IDAT"
+        + bytes(9)
+    )
 
 
 def _with(name: str, value: Any) -> Callable[[Row], None]:
