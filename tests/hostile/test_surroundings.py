@@ -103,7 +103,7 @@ def test_sigterm_is_like_ctrl_c(tmp_path: Path) -> None:
     )
     assert process.stderr is not None
     for line in process.stderr:
-        if "to do" in line:
+        if line.startswith("unpruned: "):
             break
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=60)[1]
