@@ -10,7 +10,10 @@ from typing import Annotated
 import typer
 
 from meteor_bench.core.errors import MeteorBenchError
+from meteor_bench.core.interrupts import Terminated, exit_status, watched
 from meteor_bench.core.version import __version__
+from meteor_bench.utils.plain_text import visible
+from meteor_bench.utils.process import prepare, told
 
 __all__ = ["app", "data", "listing", "main", "resumable"]
 
@@ -30,18 +33,25 @@ app.add_typer(data, name="data")
 def main() -> None:
     """Console entry point: a user's error becomes one line on stderr and exit status 2."""
     try:
-        code = app(standalone_mode=False, prog_name="meteor-bench")
+        with watched(), told():
+            prepare()
+            code = app(standalone_mode=False, prog_name="meteor-bench")
     except MeteorBenchError as error:
         code = _fail(str(error))
-    except typer.Abort:
-        code = 1
+    except typer.Abort as error:  # also what becomes of a signal outside `resumable`
+        cause = error.__cause__ or error.__context__
+        code = exit_status(cause) if isinstance(cause, KeyboardInterrupt) else 1
     except typer.TyperException as error:
         code = _fail(error.format_message())
+    except OSError as error:
+        if error.filename is None:
+            raise
+        code = _fail(f"{error.filename}: {error.strerror}")
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _fail(message: str) -> int:
-    typer.echo("error: " + " ".join(message.split()), err=True)
+    typer.echo("error: " + visible(" ".join(message.split())), err=True)
     return 2
 
 
@@ -70,9 +80,10 @@ def _root(
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Ctrl-C is one line and exit status 130."""
+    """Ctrl-C is one line and exit status 130, SIGTERM one and 143."""
     try:
         yield
-    except KeyboardInterrupt:
-        typer.echo("interrupted: what was answered is kept; the same command goes on from there", err=True)
-        raise typer.Exit(130) from None
+    except KeyboardInterrupt as error:
+        how = "terminated" if isinstance(error, Terminated) else "interrupted"
+        typer.echo(f"{how}: what was answered is kept; the same command goes on from there", err=True)
+        raise typer.Exit(exit_status(error)) from None

@@ -8,6 +8,7 @@ from typing import IO
 
 from meteor_bench.config.yaml_settings import names
 from meteor_bench.core.errors import ConfigError
+from meteor_bench.core.interrupts import exit_status
 from meteor_bench.data import lookalike, suites
 from meteor_bench.models.locate import go_online
 from meteor_bench.records.schema import LOOKALIKES
@@ -30,9 +31,9 @@ def fetch(root: Path, suite: str | None, tasks: str | None, errors: IO[str]) -> 
 
     try:
         problems = bring(rows, root)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         errors.write("interrupted: what was fetched is kept; the same command goes on from there\n")
-        return 130
+        return exit_status(error)
     return _told(problems, errors)
 
 
@@ -63,7 +64,7 @@ def _rows(suite: str | None, tasks: str | None) -> list[suites.Benchmark] | None
     """
     if suite is None and tasks is None:
         return None
-    named = suites.resolve(suite or "", names(tasks) if tasks else ())
+    named = suites.resolve(suite or "", names(tasks) if tasks is not None else ())
     rows = [row for row in named if row.stock]
     if not rows:
         raise ConfigError(f"{', '.join(row.task for row in named)}: shipped with meteor-bench, nothing to fetch")

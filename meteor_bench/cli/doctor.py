@@ -9,12 +9,16 @@ from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 from meteor_bench.config.run_config import RunConfig
-from meteor_bench.core.errors import MeteorBenchError
+from meteor_bench.core.errors import (
+    MeteorBenchError,
+    PluginError,
+)
 from meteor_bench.core.registry import METHODS, MODELS
 from meteor_bench.core.version import __version__
 from meteor_bench.data import suites
 from meteor_bench.models.locate import locate
 from meteor_bench.records.provenance import commit, package_version, processor, total_memory
+from meteor_bench.utils.process import cache_folder
 
 __all__ = ["Finding", "examine"]
 
@@ -82,7 +86,11 @@ def _devices() -> Said:
 def _models() -> Said:
     absent = []
     for name in MODELS.names():
-        card = MODELS.load(name)
+        try:
+            card = MODELS.load(name)
+        except PluginError as error:
+            yield "note", str(error)
+            continue
         if not card.published:
             absent.append(name)
             continue
@@ -109,9 +117,14 @@ def _float32() -> object:
 
 
 def _methods() -> Said:
+    broken = 0
     for name in METHODS.names():
-        METHODS.load(name)()
-    yield "ok", f"{len(METHODS.names())} load"
+        try:
+            METHODS.make(name)
+        except PluginError as error:
+            broken += 1
+            yield "note", str(error)
+    yield "ok", f"{len(METHODS.names()) - broken} load"
 
 
 def _data() -> Said:
@@ -128,6 +141,13 @@ def _data() -> Said:
     if not bad:
         yield "ok", f"{len(ours)} benchmarks and the calibration set are whole"
     yield "note", f"{len(suites.benchmarks()) - len(ours)} more take data from the hub: see `meteor-bench data fetch`"
+
+
+def _caches() -> Said:
+    if folder := cache_folder():
+        yield "ok", f"{folder} can be written"
+    else:
+        yield "note", "the libraries' cache (HF_HOME, else ~/.cache/huggingface) cannot be written: a temporary one"
 
 
 def _engine() -> Said:
@@ -153,6 +173,7 @@ _CHECKS: dict[str, Callable[[], Said]] = {
     "methods": _methods,
     "models": _models,
     "data": _data,
+    "caches": _caches,
     "lmms-eval": _engine,
     "results": _results,
 }

@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from meteor_bench.core.errors import PluginError
 from meteor_bench.core.registry import METHODS, MODELS, UNSUPPORTED
 from meteor_bench.data import suites
 
 if TYPE_CHECKING:
     from meteor_bench.core.model import ModelCard
+    from meteor_bench.core.pruner import Pruner
 
 __all__ = ["CARDS", "card_row", "methods", "models", "tasks", "unsupported"]
 
@@ -23,23 +25,28 @@ def methods() -> list[dict[str, Any]]:
     """A row per method, in the order of the table."""
     rows = []
     for name in METHODS.names():
-        pruner = METHODS.load(name)()
-        fact = pruner.fact
-        rows.append(
-            {
-                "name": name,
-                "year": fact.year or "",
-                "stages": list(fact.stages),
-                "needs": list(fact.needs),
-                "substitutes": list(fact.substitutes),
-                "trained": fact.trained,
-                "budget": "exact" if pruner.exact else "on average",
-                "parameters": [f"{k}={v}" for k, v in pruner.parameters().items()],
-                "positions": pruner.positions,
-                "paper": fact.paper,
-            }
-        )
+        try:
+            with METHODS.borrowed(name):
+                rows.append(_method(name, METHODS.make(name)))
+        except PluginError as error:  # one that somebody installed is no reason to list none
+            rows.append({**dict.fromkeys(rows[0], ""), "name": name, "stages": ["broken"], "paper": str(error)})
     return rows
+
+
+def _method(name: str, pruner: Pruner) -> dict[str, Any]:
+    fact = pruner.fact
+    return {
+        "name": name,
+        "year": fact.year or "",
+        "stages": list(fact.stages),
+        "needs": list(fact.needs),
+        "substitutes": list(fact.substitutes),
+        "trained": fact.trained,
+        "budget": "exact" if pruner.exact else "on average",
+        "parameters": [f"{k}={v}" for k, v in pruner.parameters().items()],
+        "positions": pruner.positions,
+        "paper": fact.paper,
+    }
 
 
 def models() -> list[dict[str, Any]]:
@@ -48,7 +55,14 @@ def models() -> list[dict[str, Any]]:
     What is ours is read from cards.json: importing the models takes far longer than anyone wants to wait for a list.
     """
     ours = json.loads(CARDS.read_text(encoding="utf-8"))
-    return [_model(name, ours[name] if name in ours else card_row(MODELS.load(name))) for name in MODELS.names()]
+    rows = []
+    for name in MODELS.names():
+        try:
+            with MODELS.borrowed(name):
+                rows.append(_model(name, ours[name] if name in ours else card_row(MODELS.load(name))))
+        except PluginError as error:  # as in `methods`
+            rows.append({**dict.fromkeys(rows[0], ""), "name": name, "fusion": "broken", "note": str(error)})
+    return rows
 
 
 def unsupported() -> str:

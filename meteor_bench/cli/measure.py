@@ -109,6 +109,7 @@ def check(
     The file says what is run and how far each number may move; its settings are changed with --update only.
     """
     from meteor_bench.config.yaml_settings import names
+    from meteor_bench.core.interrupts import exit_status
     from meteor_bench.runs.regression.command import check as run_check
 
     named = given(
@@ -121,8 +122,8 @@ def check(
     )
     try:
         regressed = run_check(baseline, named, sys.stdout, update=update, junit=junit, data_root=data_root)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         typer.echo("interrupted", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(exit_status(error)) from None
     if regressed:
         raise typer.Exit(1)

@@ -28,6 +28,10 @@ from meteor_bench.cli.options import (
     given,
     print_report,
 )
+from meteor_bench.core.errors import (
+    MeteorBenchError,
+    PluginError,
+)
 
 if TYPE_CHECKING:
     from meteor_bench.config.run_config import RunConfig
@@ -115,6 +119,9 @@ def _run(settings: RunConfig, *, dry_run: bool) -> None:
     from meteor_bench.core.request import FAILED
     from meteor_bench.runs.distributed.process_group import joined
     from meteor_bench.runs.job import execute, help_out, plan
+    from meteor_bench.runs.sweep.task import (
+        kept_traceback,
+    )
 
     with resumable():
         if dry_run:
@@ -125,7 +132,12 @@ def _run(settings: RunConfig, *, dry_run: bool) -> None:
             if ranks is not None and not ranks.first:
                 help_out(settings, ranks)
                 return
-            outcome = execute(settings, ranks=ranks)
+            try:
+                outcome = execute(settings, ranks=ranks)
+            except MeteorBenchError:
+                raise
+            except Exception as error:  # of a method's, model's or benchmark's own code
+                raise PluginError(kept_traceback(settings, error)) from error
     print_report([outcome.path], Format.TERMINAL)
     if outcome.failed:
         many = "samples" if outcome.failed > 1 else "sample"

@@ -161,7 +161,11 @@ def _device(device: str) -> None:
 
 
 def _data_root(root: Path | None) -> None:
-    if root is not None and not root.is_dir():
+    try:
+        there = root is None or root.is_dir()
+    except OSError as error:  # a name longer than any file's
+        raise ConfigError(f"data_root: {error.strerror}: {root}") from None
+    if not there:
         raise ConfigError(f"data_root: {root} is no folder")
 
 

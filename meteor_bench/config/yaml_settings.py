@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any, NamedTuple, get_type_hints
 import yaml
 
 from meteor_bench.core.errors import ConfigError, UnknownNameError
+from meteor_bench.utils.safe_files import UnsafeFile, read_text
+from meteor_bench.utils.safe_yaml import LIMIT, compose, construct, data
 from meteor_bench.utils.structuring import Place, PlainError, fit
 
 __all__ = ["Parameter", "fit_flags", "names", "parameter", "read_file", "scalar"]
@@ -30,8 +31,15 @@ def fit_flags(flags: Mapping[str, Any], kind: type) -> dict[str, Any]:
 
 
 def names(text: str) -> list[str]:
-    """A comma list, as ``--tasks`` and ``--stages`` take it."""
-    return [part.strip() for part in text.split(",") if part.strip()]
+    """A comma list, as ``--tasks`` and ``--stages`` take it.
+
+    Raises:
+        ConfigError: it names nothing, which must not stand for everything.
+    """
+    found = [part.strip() for part in text.split(",") if part.strip()]
+    if not found:
+        raise ConfigError(f"expected names separated by commas, found '{text}'; leave it out for the default")
+    return found
 
 
 def scalar(text: str) -> Any:
@@ -41,9 +49,10 @@ def scalar(text: str) -> Any:
         ConfigError: it is no YAML.
     """
     try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"cannot read the value '{text}': {_first_line(error)}") from None
+        return data(text)
+    except UnsafeFile as error:
+        shown = text if len(text) <= 80 else f"{text[:77]}..."
+        raise ConfigError(f"cannot read the value '{shown}': {error}") from None
 
 
 class Parameter(NamedTuple):
@@ -57,21 +66,13 @@ def parameter(text: str) -> Parameter:
     """``name=value`` of a ``--param`` flag.
 
     Raises:
-        ConfigError: there is no name or no "=".
+        ConfigError: there is no name, no "=" or no value.
     """
     name, equals, value = text.partition("=")
-    if not (equals and name.strip()):
-        raise ConfigError(f"--param takes name=value, not '{text}'")
+    if not (equals and name.strip() and value.strip()):
+        shown = text if len(text) <= 80 else f"{text[:77]}..."
+        raise ConfigError(f"--param takes name=value, not '{shown}'")
     return Parameter(name.strip(), scalar(value))
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-3 is a number, as everywhere else; YAML 1.1 wants 1.0e-3."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
 
 
 def read_file(file: Path, kind: type, check: Callable[[str, Any], None], lists: Collection[str]) -> dict[str, Any]:
@@ -110,25 +111,27 @@ def read_file(file: Path, kind: type, check: Callable[[str, Any], None], lists: 
 def _parsed(file: Path) -> tuple[yaml.Node | None, dict[Any, Any]]:
     """A YAML file's nodes, which know their lines, and its data; None and nothing for an empty one."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_text(file, LIMIT)
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"cannot read {file}: it is not UTF-8 text") from None
+    except UnsafeFile as error:
+        raise ConfigError(f"cannot read {file}: {error}") from None
     try:
-        top = yaml.compose(text, _Loader)
-        data = yaml.load(text, _Loader)
+        top = compose(text)
+        found = construct(top)
+    except UnsafeFile as error:
+        raise ConfigError(f"{file}: {error}") from None
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{file}{line}: not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{file}: not valid YAML: {_first_line(error)}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}: not valid YAML: {str(error).splitlines()[0]}") from None
     if top is None:
         return None, {}
     if not isinstance(top, yaml.MappingNode):
         raise ConfigError(f"{file}:{top.start_mark.line + 1}: expected keys and values, one 'key: value' a line")
     _refuse_repeated(file, top)
-    return top, data
+    return top, found
 
 
 def _refuse_repeated(file: Path, node: yaml.Node) -> None:
@@ -154,7 +157,3 @@ def _line(node: yaml.Node, place: Place) -> int:
             node = node.value[step]
             line = node.start_mark.line + 1
     return line
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]

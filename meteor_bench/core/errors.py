@@ -5,6 +5,7 @@ MeteorBenchError            base; the CLI prints its one line and exits with 2
 │   └── UnknownNameError    a name is in no table (carries "did you mean")
 ├── BudgetError             a token target that the method cannot reach
 ├── UnsupportedError        method and model (or task) do not fit; names both sides
+├── PluginError             somebody's method or model cannot be imported, breaks the protocol, ends the process
 ├── ModelError              a checkpoint cannot be loaded
 ├── DataError               a benchmark's data is missing, broken or different
 │   └── MediaError          a document's pictures cannot be read, or the model cannot take them
@@ -22,6 +23,7 @@ __all__ = [
     "DataError",
     "MediaError",
     "MeteorBenchError",
+    "PluginError",
     "ModelError",
     "RankError",
     "RecordError",
@@ -63,6 +65,10 @@ class BudgetError(MeteorBenchError):
 
 class UnsupportedError(MeteorBenchError):
     """A combination that does not work; names both sides and the missing thing."""
+
+
+class PluginError(MeteorBenchError):
+    """A method or model of somebody's: cannot be imported, does not keep the protocol, tried to end the process."""
 
 
 class ModelError(MeteorBenchError):

@@ -6,13 +6,18 @@ Third parties add rows through the entry-point groups ``meteor_bench.methods``, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, NamedTuple
 
-from meteor_bench.core.errors import UnknownNameError
+from meteor_bench.core.errors import (
+    MeteorBenchError,
+    PluginError,
+    UnknownNameError,
+)
 
 __all__ = ["FAMILIES", "METHODS", "MODELS", "UNSUPPORTED", "Registry", "Unsupported", "parts_of"]
 
@@ -25,11 +30,15 @@ class Registry:
         kind: what a row is, for messages ("method").
         group: the entry-point group whose rows are added to ours.
         rows: name -> "module:attribute".
+        parts: attributes that an object must have.
+        makes: whether objects are classes, of which `make` makes instances.
     """
 
     kind: str
     group: str
     rows: Mapping[str, str] = field(default_factory=dict)
+    parts: tuple[str, ...] = ()
+    makes: bool = False
 
     def table(self) -> dict[str, str]:
         """All rows, ours first; a third party cannot shadow one of ours."""
@@ -56,9 +65,45 @@ class Registry:
 
         Raises:
             UnknownNameError: no such row.
+            PluginError: it is somebody else's, and cannot be imported or is no such thing.
         """
         module, _, attribute = self.target(name).partition(":")
-        return getattr(import_module(module), attribute)
+        with self.borrowed(name):
+            found = getattr(import_module(module), attribute)
+            lacking = [part for part in self.parts if not hasattr(found, part)]
+            if lacking or (self.makes and not isinstance(found, type)):
+                what = f"has no {', '.join(lacking)}" if lacking else "is no class"
+                raise PluginError(f"{self._row(name)} cannot be used: {module}:{attribute} {what}")
+        return found
+
+    def make(self, name: str) -> Any:
+        """An instance of a row that is a class, with its defaults; errors as for `load`."""
+        found = self.load(name)
+        with self.borrowed(name):
+            return found()
+
+    @contextmanager
+    def borrowed(self, name: str) -> Iterator[None]:
+        """Around code of a row: whatever somebody else's raises is one error with the row's name; ours is not hidden.
+
+        Raises:
+            PluginError: it raised something, or tried to end the process.
+        """
+        try:
+            yield
+        except MeteorBenchError:
+            raise
+        except (Exception, SystemExit) as error:
+            if name in self.rows:
+                raise
+            said = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+            raise PluginError(f"{self._row(name)} cannot be used: {said}") from error
+
+    def _row(self, name: str) -> str:
+        """A row with the package that it comes from."""
+        found = (point.dist for point in entry_points(group=self.group, name=name))
+        package = next((dist.name for dist in found if dist is not None), None)
+        return f"{self.kind} '{name}'" + (f" of the package {package}" if package else "")
 
 
 def parts_of(method: str) -> list[str]:
@@ -108,6 +153,8 @@ METHODS = Registry(
         "e-adaprune": "meteor_bench.methods.e_adaprune:EAdaPrune",
         "meteor": "meteor_bench.methods.meteor.method:Meteor",
     },
+    parts=("fact", "exact", "draws", "positions", "parameters", "bind", "points", "encode", "fuse", "decode"),
+    makes=True,
 )
 
 MODELS = Registry(
@@ -129,6 +176,7 @@ MODELS = Registry(
         "eagle-x5-13b": "meteor_bench.models.eagle.model:EAGLE_X5_13B",
         "eagle-x5-34b": "meteor_bench.models.eagle.model:EAGLE_X5_34B",
     },
+    parts=("name", "build", "published", "weights", "towers", "fusion"),
 )
 
 # A checkpoint's model_type -> function (config.json as a mapping, name) -> ModelCard that builds from such a folder.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -10,9 +9,12 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from meteor_bench.data.stored_media import media_columns
 from meteor_bench.data.suites import Benchmark
+from meteor_bench.utils.safe_files import LARGE, UnsafeFile, open_regular, read_json
+from meteor_bench.utils.safe_yaml import data as yaml_data
 
-__all__ = ["Part", "Selection", "Unreadable", "count_rows", "matching", "parts_of", "select", "trimmed"]
+__all__ = ["Part", "Selection", "Unreadable", "count_rows", "matching", "media_of", "parts_of", "select", "trimmed"]
 
 _SHARD = re.compile(r"(.*-)(\d{5})(-of-(\d{5}).*)")
 
@@ -124,6 +126,11 @@ def trimmed(card: str, parts: Collection[Part]) -> str:
     return f"---\n{text}---\n<!-- Without the splits that were not fetched: `meteor-bench data fetch`. -->\n{body}"
 
 
+def media_of(card: str) -> list[str]:
+    """Columns that a card calls pictures, sounds or videos; errors as for `select`."""
+    return media_columns(_head(card)[0])
+
+
 def count_rows(file: Path) -> int:
     """Rows of a parquet (by its footer) or JSON file.
 
@@ -137,8 +144,14 @@ def count_rows(file: Path) -> int:
         if file.suffix == ".parquet":
             rows: int = parquet.read_metadata(file).num_rows
             return rows
-        text = file.read_text(encoding="utf-8")
-        return len(json.loads(text)) if text.lstrip().startswith("[") else len(text.splitlines())
+        with open_regular(file) as stream:
+            if stream.read(1 << 16).lstrip()[:1] != b"[":
+                stream.seek(0)
+                return sum(1 for line in iter(lambda: stream.readline(LARGE), b"") if line.strip())
+        listed = read_json(file, LARGE)
+        if not isinstance(listed, list):
+            raise UnsafeFile("it holds no list of rows")
+        return len(listed)
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise Unreadable(" ".join(str(error).split())) from None
 
@@ -149,10 +162,35 @@ def _head(card: str) -> tuple[Mapping[str, Any], str]:
     if len(parts) < 3 or parts[0].strip():
         return {}, card
     try:
-        head = yaml.safe_load(parts[1])
-    except yaml.YAMLError as error:
+        head = yaml_data(parts[1])
+    except UnsafeFile as error:
         raise Unreadable(" ".join(str(error).split())) from None
-    return (head if isinstance(head, Mapping) else {}), parts[2]
+    head = head if isinstance(head, Mapping) else {}
+    _check(head)
+    return head, parts[2]
+
+
+def _check(head: Mapping[str, Any]) -> None:
+    """Whether what is read here of a card has the form that ``datasets`` wants."""
+    listed, about = head.get("configs") or [], head.get("dataset_info") or []
+    if not isinstance(listed, list) or not all(isinstance(entry, Mapping) for entry in listed):
+        raise Unreadable("configs is no list of tables")
+    for entry in listed:
+        for part in _entries(entry.get("data_files")):
+            paths = part.get("path") if isinstance(part, Mapping) and isinstance(part.get("split"), str) else None
+            if not isinstance(paths, str) and not _texts(paths):
+                raise Unreadable(f"data_files of {_name(entry)} is no list of splits with their paths")
+    about = [about] if isinstance(about, Mapping) else about
+    if not isinstance(about, list) or not all(isinstance(entry, Mapping) for entry in about):
+        raise Unreadable("dataset_info is neither a table nor a list of tables")
+    for entry in about:
+        splits = entry.get("splits") or []
+        if not isinstance(splits, list) or not all(isinstance(split, Mapping) for split in splits):
+            raise Unreadable(f"dataset_info: splits of {_name(entry)} is no list of tables")
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def _name(entry: Mapping[str, Any]) -> str:
@@ -176,8 +214,10 @@ def _entries(files: Any) -> list[Mapping[str, Any]]:
     """A card's `data_files` in its longest form."""
     if isinstance(files, Mapping):
         return [{"split": name, "path": path} for name, path in files.items()]
-    if isinstance(files, str) or (isinstance(files, list) and all(isinstance(f, str) for f in files)):
+    if isinstance(files, str) or (files and _texts(files)):
         return [{"split": "train", "path": files}]
+    if files is not None and not isinstance(files, list):
+        raise Unreadable("data_files is no list")
     return list(files or ())
 
 

@@ -24,6 +24,7 @@ from meteor_bench.data.suites import Benchmark
 from meteor_bench.data.videos import check_videos
 from meteor_bench.utils.atomic_io import write_whole
 from meteor_bench.utils.progress import duration, say, size, track
+from meteor_bench.utils.safe_files import UnsafeFile, open_lock
 
 __all__ = ["fetch"]
 
@@ -85,7 +86,11 @@ def _bring_all(hub: Hub, plans: Sequence[Plan], root: Path, manifest: Manifest) 
 def _held(root: Path) -> Iterator[None]:
     """One fetch at a time; the system lets go when its holder dies."""
     (root / WORK).mkdir(exist_ok=True)
-    with (root / WORK / "lock").open("wb") as stream:
+    try:
+        lock = open_lock(root / WORK / "lock")
+    except (OSError, UnsafeFile) as error:
+        raise DataError(f"{root / WORK / 'lock'} cannot be held: {error}") from None
+    with lock as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

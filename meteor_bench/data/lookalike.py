@@ -13,6 +13,7 @@ from pathlib import Path
 from meteor_bench.core.errors import DataError
 from meteor_bench.data.suites import Benchmark
 from meteor_bench.utils.atomic_io import write_whole
+from meteor_bench.utils.safe_files import read_json
 from meteor_bench.utils.structuring import PlainError, fit, plain
 
 __all__ = ["counted", "declare", "rows"]
@@ -32,10 +33,10 @@ def rows(root: Path | None) -> Mapping[str, int] | None:
         DataError: the file cannot be read.
     """
     file = root / NAME if root is not None else None
-    if file is None or not file.is_file():
+    if file is None or not file.exists():
         return None
     try:
-        found: _Declaration = fit(json.loads(file.read_text(encoding="utf-8")), _Declaration)
+        found: _Declaration = fit(read_json(file), _Declaration)
     except (OSError, ValueError, PlainError) as error:
         raise DataError(f"{file}: {' '.join(str(error).split())}; make the look-alikes again") from None
     return found.rows

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from meteor_bench.core.errors import DataError
 from meteor_bench.data.cards import matching
 from meteor_bench.utils.atomic_io import write_whole
+from meteor_bench.utils.safe_files import UnsafeFile, read_json
 from meteor_bench.utils.structuring import PlainError, fit, plain
 
 __all__ = [
@@ -135,12 +136,12 @@ def read(root: Path) -> Manifest | None:
         DataError: it cannot be read.
     """
     file = root / NAME
-    if not file.is_file():
+    if not file.exists():
         return None
     try:
         stat = file.stat()
         return _parsed(file, stat.st_ino, stat.st_mtime_ns)
-    except (OSError, ValueError, PlainError) as error:
+    except (OSError, UnsafeFile, PlainError) as error:
         raise DataError(
             f"{file} cannot be read ({' '.join(str(error).split())}); remove it and fetch the data again: what is "
             "there is kept"
@@ -150,8 +151,32 @@ def read(root: Path) -> Manifest | None:
 @lru_cache(maxsize=1)
 def _parsed(file: Path, inode: int, changed_ns: int) -> Manifest:
     """As the file was at that time; each of a suite's benchmarks asks for it, and it may name tens of thousands."""
-    found: Manifest = fit(json.loads(file.read_text(encoding="utf-8")), Manifest)
+    found: Manifest = fit(read_json(file), Manifest)
+    if found.schema != Manifest.schema:
+        raise PlainError(("schema",), f"{found.schema}; this version reads {Manifest.schema}")
+    for name, repository in found.repositories.items():
+        _check_places(name, repository)
     return found
+
+
+def _check_places(name: str, repository: Repository) -> None:
+    """Nothing that a manifest names lies outside its root, whoever has written it; every archive has a part.
+
+    Raises:
+        PlainError: naming the place.
+    """
+    for key, archive in enumerate(repository.archives):
+        if not archive.parts:
+            raise PlainError(("repositories", name, "archives", key, "parts"), "expected at least one file")
+    places = [name, *(archive.folder for archive in repository.archives), *repository.videos]
+    places += [file.path for file in repository.files]
+    places += [file.path for archive in repository.archives for file in (*archive.parts, *(archive.unpacked or ()))]
+    places += [file.path for files in repository.videos.values() for file in files]
+    for place in places:
+        try:
+            inside(place, "it")
+        except DataError as error:
+            raise PlainError(("repositories", name), str(error)) from None
 
 
 def write(root: Path, manifest: Manifest) -> None:
@@ -189,7 +214,7 @@ def inside(name: str, where: object) -> PurePosixPath:
         DataError: naming ``where``, it leaves that folder.
     """
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
+    if path.is_absolute() or ".." in path.parts or "\0" in name:
         raise DataError(f"{where} names a place outside its folder: {name}")
     return path
 

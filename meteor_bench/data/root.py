@@ -10,13 +10,16 @@ Here: what a root holds for one benchmark. `lmms.root` lets lmms-eval read it.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 from meteor_bench.core.errors import DataError
 from meteor_bench.data import manifest
-from meteor_bench.data.cards import Part, Unreadable, count_rows, parts_of, select
+from meteor_bench.data.cards import Part, Unreadable, count_rows, media_of, parts_of, select
+from meteor_bench.data.stored_media import check_stored
 from meteor_bench.data.suites import Benchmark
+from meteor_bench.utils.safe_files import UnsafeFile, read_text
 
 __all__ = ["check_files", "digest", "files_of"]
 
@@ -32,6 +35,7 @@ def check_files(row: Benchmark, root: Path, *, whole: bool = True) -> None:
     """
     for repository, part in parts_of(row):
         files = files_of(row, root, repository, part)
+        _check_media(row, root, repository, files)
         found = sum(_count(row, root, file) for file in files)
         if part.split is not None and found != row.n:
             raise DataError(
@@ -72,8 +76,8 @@ def files_of(row: Benchmark, root: Path, repository: str, part: Part) -> list[Pa
         raise DataError(f"{row.task}: no data set {repository} in {root}; {_again(row, root)}")
     names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
     try:
-        selection = select(card.read_text(encoding="utf-8"), names, part)
-    except (OSError, Unreadable) as error:
+        selection = select(read_text(card), names, part)
+    except (OSError, UnsafeFile, Unreadable) as error:
         raise DataError(f"{row.task}: {card} cannot be read ({error}); {_again(row, root)}") from None
     if selection.missing:
         raise DataError(
@@ -87,6 +91,21 @@ def _count(row: Benchmark, root: Path, file: Path) -> int:
         return count_rows(file)
     except Unreadable as error:
         raise DataError(f"{row.task}: {file} is cut or no data ({error}); {_again(row, root)}") from None
+
+
+def _check_media(row: Benchmark, root: Path, repository: str, files: Iterable[Path]) -> None:
+    """Nothing outside the root is opened, and nobody asked over the network, whatever stands in a row."""
+    import pyarrow
+
+    declared = media_of(read_text(root / repository / "README.md"))
+    for file in files:
+        try:
+            check_stored(file, root, declared)
+        except UnsafeFile as error:
+            raise DataError(f"{row.task}: {file}: {error}") from None
+        except (OSError, pyarrow.ArrowException) as error:
+            why = " ".join(str(error).split())
+            raise DataError(f"{row.task}: {file} is cut or no data ({why}); {_again(row, root)}") from None
 
 
 def _check_videos(row: Benchmark, root: Path, folder: str, *, whole: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from itertools import islice
@@ -14,6 +13,7 @@ from meteor_bench.data import manifest
 from meteor_bench.data.cards import parts_of
 from meteor_bench.data.root import files_of
 from meteor_bench.data.suites import Benchmark
+from meteor_bench.utils.safe_files import LARGE, UnsafeFile, json_lines, open_regular, read_json
 
 __all__ = ["check_videos"]
 
@@ -33,6 +33,8 @@ def check_videos(row: Benchmark, root: Path, limit: int | None = None) -> None:
     folder, forms = root / row.videos, row.clip.split("|")
     column = _column(row.clip)
     asked = dict.fromkeys(map(str, islice(_values(row, root, column), limit)))
+    for value in asked:
+        manifest.inside(value, f"{row.task}: a row")
     names = [[form.replace(f"{{{column}}}", value) for form in forms] for value in asked]
     missing = [tried[0] for tried in names if not any((folder / name).exists() for name in tried)]
     if missing:
@@ -70,10 +72,18 @@ def _values(row: Benchmark, root: Path, column: str) -> Iterator[Any]:
                     raise KeyError(column)
                 yield from parquet.read_table(file, columns=[column]).column(column).to_pylist()
             else:
-                text = file.read_text(encoding="utf-8")
-                listed = text.lstrip().startswith("[")
-                yield from (r[column] for r in (json.loads(text) if listed else map(json.loads, text.splitlines())))
+                for found in _json_rows(file):
+                    if not isinstance(found, dict):
+                        raise UnsafeFile("a row of it is no table")
+                    yield found[column]
         except KeyError:
             raise DataError(f"{row.task}: {file} has no column {column}: another version of the data set") from None
         except (OSError, ValueError, pyarrow.ArrowException) as error:
             raise DataError(f"{row.task}: {file} cannot be read ({' '.join(str(error).split())})") from None
+
+
+def _json_rows(file: Path) -> Iterator[Any]:
+    with open_regular(file) as stream:
+        listed = stream.read(1 << 16).lstrip()[:1] == b"["
+        stream.seek(0)
+        yield from read_json(file, LARGE) if listed else (row for _, row in json_lines(stream))

@@ -11,13 +11,22 @@ from torch import Tensor
 from meteor_bench.core.apply import apply
 from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.clock import Clock
+from meteor_bench.core.decisions import asked_one
 from meteor_bench.core.pruner import DecodePoint, DecodeView
 from meteor_bench.core.tokens import Tokens
 from meteor_bench.core.visual_block import split, weave
-from meteor_bench.engine.engine import Engine, Generators
-from meteor_bench.engine.fuse import Visual
+from meteor_bench.engine.engine import (
+    Engine,
+    Generators,
+)
+from meteor_bench.engine.fuse import (
+    Visual,
+)
 from meteor_bench.engine.kv_cache import LayerCache
-from meteor_bench.engine.sequence import Stream, causal_mask
+from meteor_bench.engine.sequence import (
+    Stream,
+    causal_mask,
+)
 
 __all__ = ["decide", "decode_probe", "peek"]
 
@@ -138,7 +147,7 @@ def decide(
         if engine.observer is not None and engine.observer(view):
             return stream
         engine.watch.before([view])
-        decision = engine.pruner.decode(view)
+        decision = asked_one(engine.pruner, view, engine.pruner.decode)
         memo.update(decision.memo)
         left = apply(seen.visual, decision)
         engine.watch.after(f"decode point {index} (before layer {point.before})", decision, left)

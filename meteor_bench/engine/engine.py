@@ -17,6 +17,7 @@ from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.clock import Clock
+from meteor_bench.core.decisions import asked_all
 from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.finiteness import Watch
 from meteor_bench.core.model import VLM
@@ -210,7 +211,7 @@ class Engine:
             return {}
         self.watch.before(views.values())
         with self.clock.stage("prune"):
-            return hook(views)
+            return asked_all(self.pruner, views, hook)
 
     def record(self, kind: str, point: int, tower: str, tokens: Tokens) -> None:
         """Show the recorder, if any, what is left."""

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from meteor_bench.core.errors import ConfigError, UnknownNameError
+from meteor_bench.core.interrupts import contained
 from meteor_bench.core.method_file import MethodFile, shown
 from meteor_bench.core.pruner import Pruner
 from meteor_bench.core.registry import METHODS, parts_of
@@ -34,7 +35,7 @@ def make_pruner(
     parts = parts_of(method)
     if len(parts) > 1:
         return _make_composed(method, parts, parameters or {}, stages)
-    pruner: Pruner = method_class(method)()
+    pruner: Pruner = _made(method)
     given = dict(parameters or {})
     if stages is not None:
         if not hasattr(pruner, "stages"):
@@ -71,6 +72,15 @@ def method_class(method: str) -> type[Pruner]:
     return found
 
 
+def _made(method: str) -> Pruner:
+    file = MethodFile.of(method)
+    if file is None:
+        made: Pruner = METHODS.make(method)
+        return made
+    with contained(f"method file {file.path}"):
+        return method_class(method)()
+
+
 def _make_composed(
     method: str, parts: Sequence[str], parameters: Mapping[str, Any], stages: Sequence[str] | None
 ) -> Pruner:
@@ -104,9 +114,11 @@ def _make_composed(
 
 
 def _fits(value: Any, default: Any) -> bool:
-    """Whether a value has the type of the default; an int serves as a float, and None says nothing."""
-    if default is None or value is None:
+    """Whether a value has the type of the default; an int serves as a float, and a default of None says nothing."""
+    if default is None:
         return True
+    if value is None:
+        return False
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(default, bool) and isinstance(value, bool)
     if isinstance(default, float):

@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from meteor_bench.utils.process import writable_caches
+
 if TYPE_CHECKING:
     from types import ModuleType
 
@@ -40,6 +42,7 @@ def load_evaluator() -> ModuleType:
     """``lmms_eval.evaluator``; the first call takes seconds, most of it in libraries that it imports."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    writable_caches()
     # The import silences all warnings of the process; leaving the block restores them.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

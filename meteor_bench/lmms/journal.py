@@ -8,15 +8,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from meteor_bench.core.errors import RecordError
+from meteor_bench.utils.safe_files import UnsafeFile, json_lines, open_lock
+from meteor_bench.utils.structuring import (
+    PlainError,
+    fit,
+)
 
 if TYPE_CHECKING:
     from meteor_bench.core.request import Answer, Request
 
 __all__ = ["Journal"]
+
+_PIECE = 1 << 16
 
 
 class Journal:
@@ -35,9 +44,11 @@ class Journal:
         self._fingerprint = fingerprint[:16]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: IO[bytes] = path.open("ab+")
+            self._file: IO[bytes] = open_lock(path)
         except OSError as error:
             raise RecordError(f"cannot write {path}: {error.strerror}") from None
+        except UnsafeFile as error:
+            raise RecordError(f"cannot write {path}: {error}") from None
         try:
             self._known = self._read()
         except RecordError:
@@ -83,19 +94,54 @@ class Journal:
 
     def _read(self) -> dict[tuple[str, str], dict[str, Any]]:
         """Answers of this fingerprint; what follows the last newline is cut off."""
+        self._file.truncate(_whole(self._file))
         self._file.seek(0)
-        data = self._file.read()
-        whole = data.rfind(b"\n") + 1
-        self._file.truncate(whole)
         known: dict[tuple[str, str], dict[str, Any]] = {}
-        for number, text in enumerate(data[:whole].splitlines(), 1):
-            try:
-                line = json.loads(text)
+        at = 0
+        try:
+            for number, line in json_lines(self._file):
+                at = number
                 if line["fingerprint"] == self._fingerprint:
-                    known[line["key"], line["request"]] = line
-            except (ValueError, KeyError, TypeError):
-                raise RecordError(f"{self._path}:{number}: not an answer; delete the file to start anew") from None
+                    known[line["key"], line["request"]] = _answer(line)
+        except UnsafeFile as error:
+            place = self._path if error.line is None else f"{self._path}:{error.line}"
+            raise RecordError(f"{place}: not an answer ({error}); delete the file to start anew") from None
+        except (KeyError, TypeError, PlainError):
+            raise RecordError(f"{self._path}:{at}: not an answer; delete the file to start anew") from None
         return known
+
+
+@dataclass(frozen=True)
+class _Line:
+    """An answer as it is written."""
+
+    fingerprint: str
+    key: str
+    request: str
+    text: str
+    tokens: Mapping[str, Any]
+    latency_ms: Mapping[str, float]
+    flops: Mapping[str, float]
+    notes: tuple[str, ...]
+
+
+def _answer(line: dict[str, Any]) -> dict[str, Any]:
+    """A line whose parts are what they should be."""
+    fit(line, _Line)
+    return line
+
+
+def _whole(stream: IO[bytes]) -> int:
+    """Bytes up to the last newline, looked for from the end: a journal may be long, its last line is short."""
+    end = stream.seek(0, 2)
+    while end:
+        start = max(0, end - _PIECE)
+        stream.seek(start)
+        found = stream.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
 
 
 def _digest(request: Request) -> str:

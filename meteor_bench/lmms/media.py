@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from meteor_bench.core.errors import (
@@ -16,6 +17,7 @@ from meteor_bench.core.errors import (
 from meteor_bench.core.processing import (
     NO_PICTURE,
 )
+from meteor_bench.data.stored_media import outside
 from meteor_bench.lmms.encoded import Encoded
 from meteor_bench.lmms.harness import strict_pictures
 from meteor_bench.lmms.upright import upright
@@ -54,12 +56,20 @@ class Documents:
         frames: taken of each video.
         remedy: what to do where one cannot be read.
         otherwise: ends the message of `Broken`: what else can be done.
+        root: where videos must lie; None where nothing says.
     """
 
     def __init__(
-        self, task: str, dataset: Any, frames: int, remedy: str = "fetch the data again", otherwise: str = ""
+        self,
+        task: str,
+        dataset: Any,
+        frames: int,
+        remedy: str = "fetch the data again",
+        otherwise: str = "",
+        root: Path | None = None,
     ) -> None:
         strict_pictures()
+        self._root = root.resolve() if root is not None else None
         self._task, self._dataset, self._frames = task, dataset, frames
         self._remedy, self._otherwise = remedy, otherwise
         # Our own tasks state the digest of their pictures.
@@ -79,6 +89,8 @@ class Documents:
         visuals = self._visuals(doc_id, to_visual)
         if visuals and isinstance(visuals[0], str):
             (path,) = visuals
+            if self._root is not None and outside(str(Path(path).absolute()), self._root):
+                raise self._broken(doc_id, f"its video {path} lies outside the data root")
             try:
                 key = f"{video_key(path)}x{self._frames}"
             except DataError as error:
@@ -91,6 +103,10 @@ class Documents:
             digest.update(f"{picture.size}".encode() + picture.tobytes())
         key = digest.hexdigest()[:16]
         return Media(key, partial(self._pictures, doc_id, to_visual, key))
+
+    def unasked(self, doc_id: int, why: str) -> Broken:
+        """The error of a document for which its task makes no question."""
+        return self._broken(doc_id, f"its row is not what the task expects ({why}); {self._remedy}")
 
     def _pictures(self, doc_id: int, to_visual: Callable[..., Any], key: str) -> Sequence[Any]:
         """Several are images of their own; in our own tasks the frames of a clip."""
@@ -119,6 +135,9 @@ class Documents:
             visuals: Sequence[Any] = to_visual(doc) or []
         except (OSError, SyntaxError) as error:  # what Pillow raises, for PNGs the latter
             raise self._unreadable(doc_id, error, key) from error
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # no picture, no text
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            raise self._broken(doc_id, f"its row is not what the task expects ({said}); {self._remedy}", key) from error
         except SystemExit as error:  # lmms-eval's way to say that a video is not there
             raise self._broken(doc_id, f"{_missing(error)}; {self._remedy}", key) from error
         return visuals
@@ -128,7 +147,7 @@ class Documents:
 
         try:
             return self._dataset[doc_id]
-        except (OSError, SyntaxError, ValueError, DecompressionBombError) as error:  # all that damaged files raise
+        except (OSError, SyntaxError, TypeError, ValueError, DecompressionBombError) as error:  # all of damaged files
             raise self._unreadable(doc_id, error, key) from error
 
     def _unreadable(self, doc_id: int, error: Exception, key: str) -> Broken:

@@ -25,6 +25,7 @@ from meteor_bench.core.request import FAILED
 from meteor_bench.data.suites import benchmarks
 from meteor_bench.lmms.inputs import HERE, Inputs
 from meteor_bench.lmms.media import Broken, Documents
+from meteor_bench.lmms.task_rows import unasked
 
 if TYPE_CHECKING:
     from lmms_eval.models.registry_v2 import ModelManifest
@@ -196,9 +197,11 @@ class MeteorBench(lmms):  # type: ignore[misc]
                 frames = self._inputs.frames or self._session.frames
                 remedy = self._inputs.remedy(benchmarks().get(task))
                 data = self.task_dict[task][split]
-                documents[place] = Documents(task, data, frames, remedy, self._inputs.otherwise)
+                documents[place] = Documents(task, data, frames, remedy, self._inputs.otherwise, self._inputs.data_root)
             until = generation.get("until") or ()
             try:
+                if (why := unasked(question)) is not None:
+                    raise documents[place].unasked(doc_id, why)
                 media = documents[place].media(doc_id, to_visual)
             except Broken as error:
                 if not self._inputs.skip_broken:

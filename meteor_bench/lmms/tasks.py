@@ -17,6 +17,7 @@ from meteor_bench.lmms import root
 from meteor_bench.lmms.harness import Quiet, task_manager
 from meteor_bench.lmms.inputs import Inputs
 from meteor_bench.lmms.rows import Rows
+from meteor_bench.lmms.task_rows import made
 from meteor_bench.models.locate import is_online
 from meteor_bench.records.schema import LOOKALIKES
 from meteor_bench.utils.progress import detail
@@ -88,6 +89,7 @@ def opened(row: Benchmark, manager: Any, inputs: Inputs) -> Iterator[Any]:
     check(row, inputs)
     row = lookalike.counted(row, inputs.data_root)
     from lmms_eval.tasks import get_task_dict
+    from PIL.Image import DecompressionBombError
     from tenacity import RetryError
 
     with contextlib.ExitStack() as stack:
@@ -98,12 +100,17 @@ def opened(row: Benchmark, manager: Any, inputs: Inputs) -> Iterator[Any]:
         try:
             with Quiet(), inside, warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what compiling lmms-eval's own functions says is not ours to mend
-                (task,) = get_task_dict([row.task], manager, "simple").values()
+                if row.stock:
+                    task = made(row.task, manager, looking=not inputs.skip_broken)
+                else:
+                    (task,) = get_task_dict([row.task], manager, "simple").values()
         except RetryError as error:
             # What lmms-eval met five times while loading.
             cause = error.last_attempt.exception()
             raise _not_made(row, cause, inputs) from cause
-        except (OSError, SyntaxError) as error:
+        except DecompressionBombError as error:
+            raise _not_made(row, error, inputs) from error
+        except (ArithmeticError, AttributeError, LookupError, OSError, SyntaxError, TypeError, ValueError) as error:
             raise _not_made(row, error, inputs) from error
         except ImportError as error:
             raise DataError(f"{row.task}: lmms-eval's task needs a package: {error}; install it") from error
@@ -124,7 +131,11 @@ def _not_made(row: Benchmark, cause: BaseException | None, inputs: Inputs) -> Da
     """lmms-eval opens the first document's picture by itself, and GQA's all."""
     from PIL import UnidentifiedImageError
 
-    why = f"{row.task}: {row.dataset}: {' '.join(str(cause).split())}"
+    said = " ".join(str(cause).split())
+    if isinstance(cause, ArithmeticError | AttributeError | LookupError | TypeError | ValueError):
+        # The first row without a picture, a question of another kind, a column that is not there.
+        said = f"its rows are not what the task expects ({type(cause).__name__}: {said}); {inputs.remedy(row)}"
+    why = f"{row.task}: {row.dataset}: {said}"
     if isinstance(cause, UnidentifiedImageError | SyntaxError):
         why = f"{row.task}: {row.dataset}: a picture without which the task cannot be made is of no known format"
         why += f"; {inputs.remedy(row)}"

@@ -5,7 +5,6 @@ Nothing is fetched unless ``HF_HUB_OFFLINE=0`` (the flag ``--online``).
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from typing import Any
 from meteor_bench.core.errors import ConfigError, ModelError
 from meteor_bench.core.registry import FAMILIES, UNSUPPORTED
 from meteor_bench.models.config_bounds import check_described, without_code
+from meteor_bench.utils.safe_files import UnsafeFile, read_json
 
 __all__ = [
     "check_model",
@@ -36,7 +36,24 @@ _SMALL_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
 
 def is_location(name: str) -> bool:
     """Whether ``name`` can only mean a folder or a hub id, not a row of a table."""
-    return "/" in name or os.sep in name or name in (".", "..") or Path(name).is_dir()
+    return "/" in name or os.sep in name or name in (".", "..") or _is_dir(Path(name))
+
+
+def _is_dir(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name too long for any file, a zero byte in it
+        return False
+
+
+def _folder(location: str) -> Path | None:
+    """The folder that a name may mean; None where it can mean none: "~nobody", or too long for a file's name."""
+    try:
+        folder = Path(location).expanduser()
+        folder.exists()
+    except (OSError, RuntimeError, ValueError):
+        return None
+    return folder
 
 
 def short_name(location: str) -> str:
@@ -65,10 +82,10 @@ def locate(location: str, *, fetch: bool = True) -> Path:
     Raises:
         ModelError: neither exists here.
     """
-    folder = Path(location).expanduser()
-    if folder.is_dir():
+    folder = _folder(location)
+    if folder is not None and folder.is_dir():
         return folder
-    if not _HUB_ID.fullmatch(location) or folder.exists():
+    if folder is None or not _HUB_ID.fullmatch(location) or folder.exists():
         raise ModelError(f"'{location}' is not a folder; give a checkpoint's folder or a hub id (owner/name)")
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -93,8 +110,10 @@ def _weight_files(hub_id: str) -> list[str]:
     folder = Path(snapshot_download(hub_id, local_files_only=True))
     for name in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
         if (folder / name).exists():
-            index = json.loads((folder / name).read_text(encoding="utf-8"))
-            return sorted(set(index["weight_map"].values()))
+            try:
+                return sorted(set(read_json(folder / name)["weight_map"].values()))
+            except (UnsafeFile, LookupError, TypeError, AttributeError) as error:
+                raise ModelError(f"{hub_id}: {name} is no index of weights: {error}") from None
     return ["model.safetensors", "pytorch_model.bin"]
 
 
@@ -120,12 +139,8 @@ def read_object(file: Path) -> dict[str, Any]:
         ModelError: the file cannot be read, is far too large, or holds something else.
     """
     try:
-        if not file.is_file():
-            raise ModelError(f"{file} is no file")
-        if file.stat().st_size > _LARGEST:
-            raise ModelError(f"{file} has more than {_LARGEST >> 20} MiB; it is no description of a model")
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        found = read_json(file)
+    except (OSError, UnsafeFile) as error:
         raise ModelError(f"cannot read {file}: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(found, dict):
         raise ModelError(f"{file} is not a JSON object")
@@ -157,8 +172,8 @@ def check_model(name: str) -> None:
     Raises:
         ConfigError, ModelError: a folder without config.json or of no known family.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = _folder(name)
+    if folder is not None and folder.is_dir():
         family_of(read_config(folder), name)
-    elif not _HUB_ID.fullmatch(name):
+    elif folder is None or not _HUB_ID.fullmatch(name):
         raise ConfigError(f"model '{name}' is neither a folder nor a hub id (owner/name)")

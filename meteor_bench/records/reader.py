@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +10,16 @@ from typing import Any, TypeVar
 from meteor_bench.core.errors import RecordError
 from meteor_bench.records.schema import SCHEMA, LatencySample, RunRecord, SampleRecord, migrated
 from meteor_bench.records.score_cache import ScoreRecord, summarise
+from meteor_bench.utils.safe_files import (
+    LARGE,
+    UnsafeFile,
+    gunzip,
+    json_lines,
+    json_value,
+    open_regular,
+    read_bytes,
+    read_json,
+)
 from meteor_bench.utils.structuring import PlainError, fit
 
 __all__ = ["digest_of", "read_latency", "read_run", "read_samples", "read_scores"]
@@ -28,12 +35,12 @@ def read_run(folder: Path) -> RunRecord:
     """
     file = folder / "run.json"
     try:
-        data = json.loads(file.read_bytes())
+        data = read_json(file)
     except OSError as error:
         raise RecordError(f"cannot read {file}: {error.strerror}") from None
-    except ValueError as error:  # not JSON, or not UTF-8
+    except UnsafeFile as error:
         raise RecordError(f"{file} is cut or no record: {error}") from None
-    if not isinstance(data, dict) or "schema" not in data:
+    if not isinstance(data, dict) or not isinstance(data.get("schema"), int):
         raise RecordError(f"{file} is no meteor-bench record: it has no 'schema'")
     known = migrated(data)
     if known is None:
@@ -57,12 +64,16 @@ def read_scores(folder: Path) -> ScoreRecord:
         RecordError: the samples are missing, cut or foreign.
     """
     file = folder / "samples.jsonl.gz"
-    digest = digest_of(file.read_bytes()) if file.is_file() else ""
     try:
-        known = json.loads(gzip.decompress((folder / "scores.json.gz").read_bytes()))
+        digest = digest_of(read_bytes(file, LARGE)) if file.is_file() else ""
+    except (OSError, UnsafeFile) as error:
+        raise RecordError(f"{file} cannot be read: {error}") from None
+    try:
+        with open_regular(folder / "scores.json.gz") as stream:
+            known = json_value(gunzip(stream).read(LARGE))
         if isinstance(known, dict) and known.get("samples") == digest:
             return _fit(known, ScoreRecord, "scores.json.gz")
-    except (OSError, EOFError, zlib.error, ValueError, RecordError):
+    except (OSError, UnsafeFile, RecordError):
         pass  # of an earlier version, or damaged: nothing is lost with it
     return summarise(read_samples(folder), digest)
 
@@ -84,23 +95,17 @@ def digest_of(content: bytes) -> str:
 
 def _lines(file: Path, kind: type[T]) -> Iterator[T]:
     try:
-        content = file.read_bytes()
-        text = (gzip.decompress(content) if file.suffix == ".gz" else content).decode()
+        with open_regular(file) as stream:
+            for number, data in json_lines(gunzip(stream) if file.suffix == ".gz" else stream):
+                yield _fit(data, kind, f"{file}:{number}")
     except FileNotFoundError:
         raise RecordError(f"{file} is missing") from None
-    except (
-        OSError,
-        EOFError,
-        zlib.error,
-        UnicodeDecodeError,
-    ) as error:  # gzip's errors are OSErrors; a cut file is an EOFError
+    except OSError as error:
+        raise RecordError(f"{file} cannot be read: {error.strerror}") from None
+    except UnsafeFile as error:
+        if error.line is not None:
+            raise RecordError(f"{file}:{error.line} is cut or no record: {error}") from None
         raise RecordError(f"{file} is cut or damaged: {error}") from None
-    for number, line in enumerate(text.splitlines(), start=1):
-        try:
-            data = json.loads(line)
-        except ValueError as error:
-            raise RecordError(f"{file}:{number} is cut or no record: {error}") from None
-        yield _fit(data, kind, f"{file}:{number}")
 
 
 def _fit(data: Any, kind: type[T], where: str) -> T:

@@ -26,7 +26,11 @@ from meteor_bench.core.errors import RecordError
 from meteor_bench.records.reader import digest_of, read_run
 from meteor_bench.records.schema import LatencySample, RunRecord, SampleRecord
 from meteor_bench.records.score_cache import ScoreRecord, summarise
-from meteor_bench.utils.atomic_io import write_whole
+from meteor_bench.utils.atomic_io import (
+    discard_dead,
+    write_whole,
+)
+from meteor_bench.utils.safe_files import UnsafeFile, open_lock
 from meteor_bench.utils.structuring import plain
 
 __all__ = ["RunFolder", "find_complete", "find_runs"]
@@ -54,6 +58,8 @@ class RunFolder:
         """
         now = now or datetime.now(UTC)
         for path in _named(config.out, fingerprint):
+            if not (path / "run.json").exists() and (lock := _lock(path)):
+                return cls(path, lock, now.isoformat(timespec="seconds"), resumed=False)  # killed before it began
             record = _read_if_valid(path)
             if record is None or record.fingerprint != fingerprint or (record.status == "complete" and _is_timed(path)):
                 continue
@@ -71,6 +77,17 @@ class RunFolder:
             if lock := _lock(path):
                 return cls(path, lock, now.isoformat(timespec="seconds"), resumed=False)
         raise RecordError(f"cannot find a free name for a run in {config.out}")
+
+    @classmethod
+    def held(cls, path: Path) -> RunFolder | None:
+        """A complete run's folder, to add what it lacks; None while another process has it.
+
+        Raises:
+            RecordError: it cannot be read.
+        """
+        started = read_run(path).started
+        lock = _lock(path)
+        return cls(path, lock, started, resumed=True) if lock else None
 
     @property
     def journal(self) -> Path:
@@ -150,12 +167,17 @@ def _read_if_valid(folder: Path) -> RunRecord | None:
 
 def _lock(folder: Path) -> IO[bytes] | None:
     """An exclusive hold on a folder, None when another process has it; the system lets go when its holder dies."""
-    stream = (folder / ".lock").open("wb")
+    try:
+        stream = open_lock(folder / ".lock")
+    except (OSError, UnsafeFile) as error:
+        raise RecordError(f"{folder / '.lock'} cannot be held: {error}") from None
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         stream.close()
         return None
+    for file in folder.glob(".*"):
+        discard_dead(file)
     return stream
 
 

@@ -12,6 +12,7 @@ from typing import IO, Any
 import pandas as pd
 
 from meteor_bench.report.table import Table
+from meteor_bench.utils.plain_text import csv_value, visible
 
 __all__ = ["csv", "json_rows", "latex", "markdown", "terminal"]
 
@@ -30,7 +31,7 @@ def terminal(tables: Iterable[Table], stream: IO[str], width: int | None = None)
 
     console = Console(file=stream, width=width, highlight=False, markup=False)
     left_out: list[str] = []
-    for given in tables:
+    for given in map(_printable, tables):
         forms = ((form, _split(form, console.width)) for form in (given, _stacked(given)))
         table, parts = min(forms, key=lambda form: len(form[1]))
         if table.detail and len(parts) > 1:
@@ -45,6 +46,17 @@ def terminal(tables: Iterable[Table], stream: IO[str], width: int | None = None)
     if left_out:
         names = "; ".join(left_out)
         console.print(f"Too wide for this terminal, so left out: {names}. --format markdown, latex or csv has it.")
+
+
+def _printable(table: Table) -> Table:
+    """The same without what a terminal would obey: names come from files that others wrote."""
+    return replace(
+        table,
+        title=visible(table.title),
+        columns=[visible(heading) for heading in table.columns],
+        rows=[[visible(text) for text in row] for row in table.rows],
+        notes=[visible(note) for note in table.notes],
+    )
 
 
 def _stacked(table: Table) -> Table:
@@ -110,18 +122,23 @@ def markdown(tables: Iterable[Table]) -> str:
     """All tables as GitHub Markdown."""
     parts = []
     for table in tables:
-        lines = [f"### {table.title}", "", _markdown_row(table.columns)]
+        lines = [f"### {_markdown_text(table.title)}", "", _markdown_row(table.columns)]
         lines.append(_markdown_row(["---" if i == 0 else "---:" for i in range(len(table.columns))]))
         for i, row in enumerate(table.rows):
             lines.append(_markdown_row([f"**{c}**" if (i, j) in table.bold else c for j, c in enumerate(row)]))
-        lines += ["", *(f"- {note}" for note in table.notes)] if table.notes else []
+        lines += ["", *(f"- {_markdown_text(note)}" for note in table.notes)] if table.notes else []
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
-    safe = (cell.replace("|", "\\|").replace("](", "]\\(").replace("<", "&lt;").replace("\n", " ") for cell in cells)
+    safe = (_markdown_text(text).replace("|", "\\|") for text in cells)
     return "| " + " | ".join(safe) + " |"
+
+
+def _markdown_text(text: str) -> str:
+    """On one line, without links, pictures and tags; emphasis in names harms nobody."""
+    return visible(" ".join(text.splitlines())).replace("](", "]\\(").replace("<", "&lt;")
 
 
 def latex(tables: Iterable[Table]) -> str:
@@ -189,6 +206,9 @@ def csv(frames: Mapping[str, pd.DataFrame], keys: Sequence[str]) -> str:
     whole = pd.concat(parts, ignore_index=True)
     first = ["table", *(key for key in keys if key in whole)]
     whole = whole[[*first, *(column for column in whole.columns if column not in first)]]
+    for column in whole.columns:
+        if not pd.api.types.is_numeric_dtype(whole[column]):
+            whole[column] = whole[column].map(csv_value)
     text: str = whole.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     return text
 

@@ -6,6 +6,8 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import IO, Any
 
+from meteor_bench.utils.plain_text import visible
+
 __all__ = ["print_rows"]
 
 
@@ -35,7 +37,7 @@ def print_rows(
         table.add_row(*(_text(row[key]) for key in columns))
     console.print(table)
     for row in rows if aside else ():
-        console.print(f"{row[columns[0]]}")
+        console.print(_text(row[columns[0]]))
         for key in aside:
             if row[key]:
                 console.print(Padding(f"{key}: {_text(row[key])}", (0, 0, 0, 2)))
@@ -43,7 +45,7 @@ def print_rows(
 
 def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
+        return visible(", ".join(map(str, value)))
     if isinstance(value, bool):
         return "yes" if value else ""
-    return str(value)
+    return visible(str(value))

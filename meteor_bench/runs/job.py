@@ -14,14 +14,22 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from meteor_bench.config.run_config import RunConfig
+from meteor_bench.core.interrupts import contained
 from meteor_bench.data import suites
 from meteor_bench.data.lookalike import counted
-from meteor_bench.records.reader import read_latency
+from meteor_bench.records.reader import (
+    read_latency,
+    read_samples,
+)
 from meteor_bench.records.run_folder import RunFolder, find_complete
 from meteor_bench.records.schema import SESSIONS, LatencySample, SampleRecord
 from meteor_bench.runs.device import device_and_dtype
-from meteor_bench.runs.model_cache import ModelCache
-from meteor_bench.runs.single_run import SingleRun
+from meteor_bench.runs.model_cache import (
+    ModelCache,
+)
+from meteor_bench.runs.single_run import (
+    SingleRun,
+)
 from meteor_bench.utils.atomic_io import check_writable
 from meteor_bench.utils.environment import quiet_libraries
 from meteor_bench.utils.progress import detail, track
@@ -32,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["LATENCY_REQUESTS", "Job", "Outcome", "execute", "help_out", "plan", "prepare"]
 
 LATENCY_REQUESTS = 24
+_TABLES = {"md": "markdown", "csv": "csv", "json": "json"}  # suffix of a report in a run's folder -> its format
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,13 @@ class Job:
         path = find_complete(self.main.config.out, self.main.fingerprint)
         return path if path and (not timed or read_latency(path)) else None
 
+    def whole(self, *, timed: bool = True) -> Path | None:
+        """The same, where the run that it is compared with is complete too."""
+        other = self.unpruned
+        if other is not None and find_complete(other.config.out, other.fingerprint) is None:
+            return None
+        return self.finished(timed=timed)
+
 
 def plan(config: RunConfig) -> list[str]:
     """What `execute` would do, a line each; checks names, parameters and device, builds no model.
@@ -98,6 +114,7 @@ def plan(config: RunConfig) -> list[str]:
     ]
 
 
+@contained("the code of a method or model")
 def prepare(config: RunConfig, shared: ModelCache | None = None) -> Job:
     """Load the models of a job.
 
@@ -121,6 +138,7 @@ def prepare(config: RunConfig, shared: ModelCache | None = None) -> Job:
     return Job(main, unpruned, shared)
 
 
+@contained("the code of a method, model or benchmark")
 def execute(
     config: RunConfig,
     job: Job | None = None,
@@ -145,6 +163,8 @@ def execute(
     detail("loading libraries and weights")
     job = job or prepare(config, ModelCache(local=ranks.local) if ranks else None)
     main, unpruned = job.main, job.unpruned
+    if path := job.whole(timed=timed):
+        return _kept(job, path, tables=tables, ranks=ranks)
     # Before any progress bar. (In a thread beside the building of the model it takes longer: both hold Python's lock.)
     from meteor_bench.lmms.harness import load_evaluator
     from meteor_bench.runs.distributed.journals import collect
@@ -155,11 +175,13 @@ def execute(
     main.get_ready()
     with ExitStack() as stack:
         new: list[tuple[SingleRun, RunFolder]] = []
+        left_over: Path | None = None
         for part in (unpruned, main):
             if part is None:
                 continue
             if part is unpruned and (found := find_complete(config.out, part.fingerprint)):
                 detail(f"unpruned: taken from {found}")
+                left_over = found
                 if ranks is not None:
                     leave_out(part, ranks)
                 continue
@@ -174,7 +196,35 @@ def execute(
             part.finish(folder, timings if part is main else _alone(timings))
             if tables:
                 _write_tables(folder)
+        if left_over is not None:
+            _complete(left_over, timings, tables=tables)
     return _outcome(main, folder.path, samples)
+
+
+def _kept(job: Job, path: Path, *, tables: bool, ranks: Ranks | None) -> Outcome:
+    """An identical run that is whole, perhaps but for its tables: nothing is answered again."""
+    from meteor_bench.runs.distributed.worker import (
+        leave_out,
+    )
+
+    detail(f"found finished: {path}")
+    if ranks is not None:
+        for part in filter(None, (job.unpruned, job.main)):
+            leave_out(part, ranks)
+    _complete(path, (), tables=tables)
+    return _outcome(job.main, path, read_samples(path))
+
+
+def _complete(path: Path, timings: Sequence[LatencySample], *, tables: bool) -> None:
+    """What a run that was killed between its answers and its end lacks; nothing while another process holds it."""
+    folder = RunFolder.held(path)
+    if folder is None:
+        return
+    with folder:
+        if timings and not read_latency(path):
+            folder.write_latency(_alone(timings))
+        if tables and not all((path / f"report.{suffix}").is_file() for suffix in _TABLES):
+            _write_tables(folder)
 
 
 def _write_tables(folder: RunFolder) -> None:
@@ -182,7 +232,7 @@ def _write_tables(folder: RunFolder) -> None:
     from meteor_bench.report.runs import load
 
     cells = load(folder.path)
-    for suffix, name in (("md", "markdown"), ("csv", "csv"), ("json", "json")):
+    for suffix, name in _TABLES.items():
         folder.write_text(f"report.{suffix}", FORMATS[name](cells))
 
 

@@ -12,6 +12,8 @@ from contextvars import ContextVar
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from meteor_bench.utils.plain_text import visible
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -30,6 +32,7 @@ _shown: ContextVar[_Overall | None] = ContextVar("shown", default=None)
 
 def say(text: str) -> None:
     """One line for people."""
+    text = visible(text)
     around = _shown.get()
     if around is not None and around.bar is not None:
         around.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -236,7 +236,9 @@ def test_a_broken_picture_names_its_row_or_is_skipped(pope: Path, tmp_path: Path
 def test_a_broken_picture_that_lmms_eval_opens_by_itself_is_one_line(pope: Path, tmp_path: Path) -> None:
     damage(pope, 0)
     with pytest.raises(DataError, match=r"^pope: lmms-lab-encoder/POPE: a picture .*; fetch lmms-lab-encoder/POPE aga"):
-        score(constant("yes"), "pope", pope, tmp_path, skip_broken=True)
+        score(constant("yes"), "pope", pope, tmp_path / "strict")
+    result = score(constant("yes"), "pope", pope, tmp_path / "lenient", skip_broken=True)
+    assert result.samples[0]["score"] == 0 and result.samples[0]["notes"][0].startswith("failed: pope: row 0: ")
 
 
 def test_a_filter_that_goes_through_the_documents_meets_no_broken_picture(

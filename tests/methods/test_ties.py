@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from meteor_bench.core.apply import apply
-from meteor_bench.core.pruner import Layout, View
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.methods.cdpruner import CDPruner
 from meteor_bench.methods.comp_token import CompToken
@@ -21,28 +22,17 @@ from meteor_bench.methods.meteor.method import (
 from meteor_bench.methods.pyramiddrop import PyramidDrop
 from meteor_bench.methods.sparsevlm import MEMO, SparseVLM
 from meteor_bench.methods.trim import Trim
+from tests.methods.views import view
 
 GRID = Grid(1, 6, 6)
 WORDS = torch.ones(2, 3, dtype=torch.bool)
 
 
-def flat(target: int, attention: torch.Tensor | None = None, **more: object) -> View:
+def flat(target: int, kind: str, **more: object) -> Any:
     """36 tokens without any difference, in a batch with a row that has some."""
     x = torch.full((2, 36, 7), 0.3)
     x[1] = torch.randn(36, 7, generator=torch.Generator().manual_seed(1))
-    return view(Tokens.dense(x, GRID), target, attention=attention, **more)
-
-
-def view(tokens: Tokens, target: int, **more: object) -> View:
-    return View(
-        tokens=tokens,
-        target=torch.tensor([target, target]),
-        reference=torch.tensor([36, 36]),
-        keep=target / 36,
-        tower="t",
-        layout=Layout("independent", {"t": GRID}, {"t": 4}),
-        **more,  # type: ignore[arg-type]
-    )
+    return view(Tokens.dense(x, GRID), target, kind=kind, keep=target / 36, **more)
 
 
 @pytest.mark.parametrize("target", [1, 2, 5, 20, 35])
@@ -54,17 +44,17 @@ def test_the_first_tokens_are_kept(target: int) -> None:
     keys = {"keys": torch.full((2, 36, 5), 0.1), "text_keys": torch.full((2, 3, 5), 0.1)}
     rated = {"memo": {MEMO: WORDS}, "rope": torch.ones(80), "point": 3}
     decisions = {
-        "fastervlm": FasterVLM().encode({"t": flat(target, rows)})["t"],
-        "comp-token": CompToken().encode({"t": flat(target, rows)})["t"],
-        "holov, one crop": HoloV(crops=1).fuse({"t": flat(target, scores={"t": rows})})["t"],
-        "divprune": DivPrune().fuse({"t": flat(target)})["t"],
-        "cdpruner": CDPruner().fuse({"t": flat(target, **text)})["t"],
-        "trim": Trim().fuse({"t": flat(target, **text)})["t"],
-        "fastv": FastV().decode(flat(target, **last)),
-        "pyramiddrop": PyramidDrop().decode(flat(target, **last)),
-        "dart": Dart().decode(flat(target, **text, **keys)),
-        "sparsevlm": SparseVLM(version="v2").decode(flat(target, inner, **text, **rated)),
-        "meteor": Meteor(stage3="fixed").decode(flat(target, inner)),
+        "fastervlm": FasterVLM().encode({"t": flat(target, "encode", attention=rows)})["t"],
+        "comp-token": CompToken().encode({"t": flat(target, "encode", attention=rows)})["t"],
+        "holov, one crop": HoloV(crops=1).fuse({"t": flat(target, "fuse", scores={"t": rows})})["t"],
+        "divprune": DivPrune().fuse({"t": flat(target, "fuse")})["t"],
+        "cdpruner": CDPruner().fuse({"t": flat(target, "fuse", text=text["text"])})["t"],
+        "trim": Trim().fuse({"t": flat(target, "fuse", text=text["text"])})["t"],
+        "fastv": FastV().decode(flat(target, "decode", **last)),
+        "pyramiddrop": PyramidDrop().decode(flat(target, "decode", **last)),
+        "dart": Dart().decode(flat(target, "decode", **text, **keys)),
+        "sparsevlm": SparseVLM(version="v2").decode(flat(target, "decode", attention=inner, **text, **rated)),
+        "meteor": Meteor(stage3="fixed").decode(flat(target, "decode", attention=inner)),
     }
     for name, decision in decisions.items():
         assert decision.keep[0].nonzero()[:, 0].tolist() == list(range(target)), name
@@ -72,6 +62,8 @@ def test_the_first_tokens_are_kept(target: int) -> None:
 
 def test_sparsevlms_means_of_a_flat_picture() -> None:
     """The kept ones are the first, and the means are made of the next ones."""
-    seen = flat(30, torch.full((2, 4, 3, 36), 0.01), text=torch.ones(2, 3, 7), text_valid=WORDS, memo={MEMO: WORDS})
-    out = apply(seen.tokens, SparseVLM().decode(View(**{**vars(seen), "point": 3})))
+    inner = torch.full((2, 4, 3, 36), 0.01)
+    more = {"text": torch.ones(2, 3, 7), "text_valid": WORDS, "memo": {MEMO: WORDS}, "point": 3}
+    seen = flat(30, "decode", attention=inner, **more)
+    out = apply(seen.tokens, SparseVLM().decode(seen))
     assert out.origin[0].tolist() == list(range(30))

@@ -99,7 +99,7 @@ def _a_list(folder: Path) -> None:
         (_no_config, "holds no config.json; it is not a checkpoint's folder"),
         (_of_no_family, "has model_type 'martian', for which there is no adapter; there are: pocket"),
         (_of_an_unsupported_family, r"is a Cambrian-1 \(model_type 'cambrian_llama'\), not supported: layers of its"),
-        (_broken, "cannot read .*config.json: Expecting property name"),
+        (_broken, "cannot read .*config.json: not JSON: Expecting property name"),
         (_a_list, "config.json is not a JSON object"),
     ],
 )

@@ -24,6 +24,7 @@ from meteor_bench.utils.progress import mute
 __all__ = ["Limits", "Place", "Ranks", "joined", "place"]
 
 _PIECE = 1 << 20  # bytes of one value; the store takes 8 MB at most
+_WHOLE = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # torchrun sets all of them
 _NAMES = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}  # what a launcher says; the values: where none says anything
 
 
@@ -72,6 +73,8 @@ def place(environment: Mapping[str, str] = os.environ) -> Place | None:
     Raises:
         ConfigError: the launcher's variables contradict each other.
     """
+    if not all(name in environment for name in _WHOLE):
+        return None  # left over from another launch, or from a scheduler that starts one process
     try:
         rank, world, local = (int(environment.get(name, default)) for name, default in _NAMES.items())
     except ValueError:

@@ -116,7 +116,7 @@ def configs(
     given = {name: value for name, value in shared.items() if value is not None}
     if untrained:
         drawn = [
-            name for name in chosen if name in METHODS.names() and "trained pruner" in METHODS.load(name)().fact.needs
+            name for name in chosen if name in METHODS.names() and "trained pruner" in METHODS.make(name).fact.needs
         ]
         parameters = [*(f"{name}:weights=random" for name in drawn), *parameters]
     return settings(chosen, ratios, parameters, given)

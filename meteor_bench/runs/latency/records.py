@@ -12,7 +12,6 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 from meteor_bench.core.errors import RecordError
 from meteor_bench.records.provenance import Environment
 from meteor_bench.utils.atomic_io import write_whole
+from meteor_bench.utils.safe_files import UnsafeFile, gunzip, json_lines, open_regular, read_json
 from meteor_bench.utils.structuring import PlainError, fit, plain
 
 __all__ = [
@@ -150,17 +150,19 @@ def read_cell(path: Path) -> Cell:
         RecordError: it is missing, cut, foreign or of another version.
     """
     try:
-        data = json.loads(path.read_bytes())
+        data = read_json(path)
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             raise RecordError(f"{path} is no latency record of schema {SCHEMA}")
         cell: Cell = fit(data, Cell)
         samples: dict[str, list[Mapping[str, Any]]] = {}
-        for line in gzip.decompress(_raw_path(path).read_bytes()).decode().splitlines():
-            sample = json.loads(line)
-            samples.setdefault(sample.pop("row"), []).append(sample)
+        with open_regular(_raw_path(path)) as stream:
+            for number, sample in json_lines(gunzip(stream)):
+                if not isinstance(sample, dict) or not isinstance(sample.get("row"), str):
+                    raise RecordError(f"{_raw_path(path)}:{number} is no sample: it names no row")
+                samples.setdefault(sample.pop("row"), []).append(sample)
     except PlainError as error:
         raise RecordError(f"{path}: {error}") from None
-    except (OSError, EOFError, ValueError, KeyError, zlib.error) as error:
+    except (OSError, UnsafeFile) as error:
         raise RecordError(f"{path} or its raw samples are missing, cut or damaged: {error}") from None
     return replace(cell, rows=tuple(replace(row, samples=tuple(samples.get(row.name, ()))) for row in cell.rows))
 

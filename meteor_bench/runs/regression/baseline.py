@@ -16,6 +16,8 @@ import yaml
 from meteor_bench.config.run_config import RunConfig, Setting
 from meteor_bench.core.errors import RecordError
 from meteor_bench.utils.atomic_io import write_whole
+from meteor_bench.utils.safe_files import UnsafeFile, read_text
+from meteor_bench.utils.safe_yaml import data as yaml_data
 from meteor_bench.utils.structuring import PlainError, fit, plain
 
 __all__ = ["Baseline", "CheckConfig", "Measured", "Ratios", "Tolerances", "read", "unfold", "write"]
@@ -161,10 +163,10 @@ def read(file: Path) -> Baseline:
         RecordError: it is missing, foreign, cut, of another version, or its parts do not fit together.
     """
     try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+        data = yaml_data(read_text(file))
     except OSError as error:
         raise RecordError(f"cannot read the baseline {file}: {error.strerror}; `check --update` makes one") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except UnsafeFile as error:
         raise RecordError(f"{file} is cut or no baseline: {' '.join(str(error).split())}") from None
     found = data.get("format") if isinstance(data, Mapping) else None
     if not isinstance(found, str) or not found.startswith("meteor-bench-check/"):

@@ -12,7 +12,10 @@ from typing import Any, Literal
 
 from meteor_bench.config.run_config import RunConfig, Stage, check
 from meteor_bench.config.yaml_settings import fit_flags, read_file
-from meteor_bench.core.errors import ConfigError
+from meteor_bench.core.errors import (
+    ConfigError,
+    PluginError,
+)
 from meteor_bench.core.registry import METHODS
 from meteor_bench.records.provenance import fingerprint
 from meteor_bench.utils.structuring import PlainError, plain
@@ -169,7 +172,10 @@ def _pruned(config: SweepConfig, unpruned: RunConfig) -> Iterator[RunConfig]:
     for entry in _entries(config.methods):
         if entry.method == "none":
             continue
-        draws = make_pruner(entry.method, entry.parameters, entry.stages).draws
+        try:
+            draws = make_pruner(entry.method, entry.parameters, entry.stages).draws
+        except PluginError:
+            draws = False  # its cells fail one by one, and say so; the others do not
         for ratio in config.ratios:
             for seed in config.seeds if draws else config.seeds[:1]:
                 yield replace(unpruned, **vars(entry), ratio=ratio, seed=seed)

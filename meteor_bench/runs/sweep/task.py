@@ -14,21 +14,7 @@ from meteor_bench.records.reader import read_run
 from meteor_bench.runs.job import execute, prepare
 from meteor_bench.runs.model_cache import ModelCache
 
-__all__ = ["Result", "attempt"]
-
-# What a broken method, somebody else's perhaps, raises (torch's errors are RuntimeErrors); an interruption is none.
-_BROKEN = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
+__all__ = ["Result", "attempt", "kept_traceback"]
 
 
 @dataclass(frozen=True)
@@ -69,9 +55,8 @@ def attempt(run: RunConfig, shared: ModelCache, *, timed: bool) -> Result:
         return Result(run, path, _missed(path), seconds=perf_counter() - started)
     except MeteorBenchError as error:
         return Result(run, None, " ".join(str(error).split()), seconds=perf_counter() - started)
-    except _BROKEN as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        return Result(run, None, f"{said} (traceback: {_keep(run)})", seconds=perf_counter() - started)
+    except Exception as error:  # a broken method, somebody else's perhaps, raises anything; an interruption is none
+        return Result(run, None, kept_traceback(run, error), seconds=perf_counter() - started)
 
 
 def _missed(path: Path) -> str:
@@ -81,9 +66,15 @@ def _missed(path: Path) -> str:
     return f"the budget was missed on {missed} samples ({path})" if missed else ""
 
 
-def _keep(run: RunConfig) -> Path:
+def kept_traceback(run: RunConfig, error: Exception) -> str:
+    """What an error says, in one line, and the file in which its traceback is kept."""
+    said = " ".join(f"{type(error).__name__}: {error}".split())
     folder = run.out / "errors"
-    folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{run.method_name}-{run.ratio:g}-seed{run.seed}.txt"
-    file.write_text(traceback.format_exc(), encoding="utf-8")
-    return file
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        text = "".join(traceback.format_exception(error))
+        file.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as failure:
+        return f"{said} (its traceback could not be kept: {failure.strerror})"
+    return f"{said} (traceback: {file})"

@@ -1,0 +1,117 @@
+"""What a method's hook gave back, checked before it is used: types, shapes and kinds of numbers.
+
+Only what the host knows is looked at, so that nothing waits for a device. On a CPU, where looking is free, so is where
+merges lead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core.errors import (
+    PluginError,
+)
+from meteor_bench.core.interrupts import contained
+from meteor_bench.core.tokens import Tokens
+from meteor_bench.core.view import Decision, View
+
+__all__ = ["asked_all", "asked_one"]
+
+V = TypeVar("V", bound=View)
+
+
+def asked_all(
+    method: object, views: Mapping[str, V], call: Callable[[Mapping[str, V]], Mapping[str, Decision]]
+) -> Mapping[str, Decision]:
+    """Decisions for several towers, of `encode` or `fuse`; towers that are left out are not pruned.
+
+    Raises:
+        PluginError: naming method, hook and what is wrong; or the hook tried to end the process.
+    """
+    where = f"{type(method).__name__}.{next(iter(views.values())).stage}"
+    with contained(where):
+        decisions = call(views)
+    if not isinstance(decisions, Mapping):
+        raise PluginError(f"{where} gave {_kind(decisions)}; expected a mapping from tower to Decision")
+    for tower, decision in decisions.items():
+        if tower not in views:
+            raise PluginError(f"{where} decided on '{tower}'; it was shown {', '.join(views)}")
+        _check(f"{where} ({tower})", decision, views[tower].tokens)
+    return decisions
+
+
+def asked_one(method: object, view: V, call: Callable[[V], Decision]) -> Decision:
+    """The decision of `decode`; errors as for `asked_all`."""
+    where = f"{type(method).__name__}.{view.stage}"
+    with contained(where):
+        decision = call(view)
+    _check(where, decision, view.tokens)
+    return decision
+
+
+def _check(where: str, decision: Any, tokens: Tokens) -> None:
+    if not isinstance(decision, Decision):
+        raise PluginError(f"{where} gave {_kind(decision)}; expected a Decision")
+    rows, width = tokens.valid.shape
+    device = tokens.x.device
+    _tensor(where, "keep", decision.keep, "bool", (rows, width), device)
+    if decision.mix is not None:
+        _tensor(where, "mix", decision.mix, "float", (rows, None, width), device)
+    for name, numbers in (("merge_into", "whole"), ("weight", "any"), ("score", "any"), ("order", "any")):
+        value = getattr(decision, name)
+        if value is not None:
+            _tensor(where, name, value, numbers, (rows, width), device)
+    if not isinstance(decision.memo, Mapping):
+        raise PluginError(f"{where}: Decision.memo is {_kind(decision.memo)}; expected a mapping from name to tensor")
+    for name, value in decision.memo.items():
+        if not isinstance(value, Tensor) or value.ndim < 1 or len(value) != rows:
+            raise PluginError(f"{where}: Decision.memo['{name}'] is {_kind(value)}; expected a tensor [{rows}, ...]")
+    if decision.merge_into is not None and device.type == "cpu":
+        _check_merges(where, decision.keep, decision.merge_into, tokens)
+
+
+_NUMBERS: dict[str, tuple[str, Callable[[Tensor], bool]]] = {
+    "bool": ("bool", lambda value: value.dtype == torch.bool),
+    "whole": ("int64", lambda value: value.dtype == torch.int64),
+    "float": ("floating-point", lambda value: value.is_floating_point()),
+    "any": ("numbers", lambda value: value.dtype != torch.bool and not value.is_complex()),
+}
+
+
+def _tensor(
+    where: str, name: str, value: Any, numbers: str, shape: tuple[int | None, ...], device: torch.device
+) -> None:
+    said, right = _NUMBERS[numbers]
+    wanted = f"{said} [{', '.join('K' if size is None else str(size) for size in shape)}] on {device}"
+    if isinstance(value, Tensor) and right(value) and value.device == device and value.ndim == len(shape):
+        if all(size in (None, found) for size, found in zip(shape, value.shape, strict=True)):
+            return
+    raise PluginError(f"{where}: Decision.{name} is {_kind(value)}; expected {wanted}")
+
+
+def _check_merges(where: str, keep: Tensor, merge_into: Tensor, tokens: Tokens) -> None:
+    """Dropped tokens merge into kept ones of their row, or into nothing."""
+    merged = tokens.visual & ~keep & (merge_into >= 0)
+    width = keep.shape[1]
+    outside = merged & (merge_into >= width)
+    if bool(outside.any()):
+        found = int(merge_into[outside].max())
+        raise PluginError(f"{where}: Decision.merge_into leads to token {found}; there are {width}, from 0")
+    kept = (keep & tokens.visual) | (tokens.special & tokens.valid)
+    lost = merged & ~kept.gather(1, merge_into.clamp(0, max(width - 1, 0)))
+    if bool(lost.any()):
+        row, at = lost.nonzero()[0].tolist()
+        raise PluginError(
+            f"{where}: Decision.merge_into leads from token {at} of row {row} to {int(merge_into[row, at])}, "
+            "which is not kept"
+        )
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)} on {value.device}"
+    return "None" if value is None else f"a {type(value).__name__}"
