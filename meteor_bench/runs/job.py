@@ -228,12 +228,12 @@ def _complete(path: Path, timings: Sequence[LatencySample], *, tables: bool) -> 
 
 
 def _write_tables(folder: RunFolder) -> None:
-    from meteor_bench.report.render import FORMATS
+    from meteor_bench.report.render import document
     from meteor_bench.report.runs import load
 
     cells = load(folder.path)
     for suffix, name in _TABLES.items():
-        folder.write_text(f"report.{suffix}", FORMATS[name](cells))
+        folder.write_text(f"report.{suffix}", document(cells).render(name))
 
 
 def help_out(config: RunConfig, ranks: Ranks) -> None:
