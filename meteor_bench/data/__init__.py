@@ -10,5 +10,6 @@ archives.py  videos out of zip and tar files
 plan.py      what to fetch for benchmarks, with sizes
 fetch.py     the command that fetches
 check.py     the command that compares a root with its manifest
-command.py   both as they are typed
+stored_media.py  whether pictures come from files of the root and nowhere else
+suites.py    the tables of benchmarks and suites, and the calibration set
 """

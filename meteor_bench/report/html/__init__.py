@@ -2,7 +2,7 @@
 
 data.py      a section in plain data, and who is on a Pareto front
 samples.py   questions and answers as columns, those that pruning changed first
-pictures.py  kept patches of a few questions, by running the models again
+chapter.py   settings that may be compared, with all that is said of them
 markup.py    elements whose texts are escaped
 tables.py    the sortable tables
 head.py      the top of the page

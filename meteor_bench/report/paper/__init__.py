@@ -2,8 +2,7 @@
 
 numbers/      what was reported, by whom, read where; which run each row is
 numbers.py    reads it
-shelf.py      finds the runs of a table among records and takes a column's number from them
-plan.py       which runs are missing, and what they will take
+run_index.py  finds the runs of a table among records and takes a column's number from them
 layout.py     tables and frames
-command.py    the body of `meteor-bench paper`
+document.py   all of them in one document
 """

@@ -1,8 +1,8 @@
 """One run by several processes, as `torchrun` and `accelerate launch` start them.
 
-group.py     who they are, what they tell each other, how one that fails ends them all
-share.py     the share of one process in the answers
-journals.py  the journals of all of them made one
+process_group.py  who they are, what they tell each other, how one that fails ends them all
+worker.py         the share of one process in the answers
+journals.py       the journals of all of them made one
 
 lmms-eval deals the documents out (document i to rank i modulo their number), and each rank answers its own into a
 journal of its own. The first rank makes those one journal and then does what a single process does with every answer

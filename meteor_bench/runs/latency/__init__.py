@@ -1,1 +1,12 @@
-"""Timing on purpose: methods beside the unpruned model, and what choosing costs. `meteor-bench latency`."""
+"""Timing on purpose: methods beside the unpruned model, and what choosing costs. `meteor-bench latency`.
+
+options.py           what is asked for
+requests.py          the batches that are timed
+interleave.py        sessions in turn, batch by batch, with and without the stages' clock
+selection_meter.py   a method's own decisions, apart from the engine around them
+command.py           cell by cell, each on disk when it is measured
+selection.py         the same for what choosing costs
+records.py           what is kept
+summary.py           percentiles, speed-ups, their intervals
+tables.py, selection_tables.py  documents of both
+"""

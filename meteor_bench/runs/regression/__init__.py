@@ -4,6 +4,6 @@ baseline.py   the file: settings, tolerances, what was measured
 measure.py    measures one method on the subset: answers, losses, tokens, FLOPs
 timing.py     selection and first-token time relative to the unpruned model
 compare.py    both sides into findings
-layout.py     findings as a table and as JUnit XML
+tables.py     findings as a table and as JUnit XML
 command.py    the whole of it
 """
