@@ -1,4 +1,4 @@
-"""METEOR's constants from calibration samples: the towers' mean ranks, and lambda."""
+"""METEOR's constants from calibration samples: the towers' mean ranks (D3), and lambda (D6)."""
 
 from __future__ import annotations
 

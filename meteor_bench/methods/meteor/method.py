@@ -1,42 +1,4 @@
-"""METEOR: Multi-Encoder Collaborative Token Pruning (ICCV 2025, arXiv 2507.20842), section 3.
-
-Three stages, each of which can be switched off (`stages`):
-
-1. encode: every encoder is cut in three depth segments and pruned at their ends. Encoder l keeps
-   ``k[b,l] = k[b]·r[b,l] / sum_l r[b,l]`` tokens at point b, r = its feature map's mean rank, measured offline.
-   Shallow points drop the tokens most similar to the mean token; the deep one keeps what the class token attends to.
-2. fuse: after each encoder's own projector, ``R[i,j] = sum over l != j, m of cos(z[i,j], z[m,l])``; the lowest stay.
-3. decode: before one language-model layer, text→visual attention gives each head a value ``VAV[h] = sum_i a[h,i]``;
-   I = the top heads; ``K = lambda·sum_{h in I} sum_i a[h,i]`` tokens stay, those with the highest attention over I.
-
-Deviations. No code or weights are public; these are our choices where the paper is silent, not the authors':
-
-- Schedule. Stage 3 ends at keep·N (N: the tokens the unpruned reference feeds its language model), stage 2 at
-  keep^0.4·N (`fuse_power`): the paper's 576 and 242 of 1024. Stage 1 ends at M·keep^p of the M tokens that enter,
-  ``p = ln(M / (1193/1024·N)) / ln(1/0.236)``: the paper's 1193 of 1024 at its keep of 0.236, everything at keep = 1;
-  p is at least 0.2, so that M <= N tokens are pruned too, and stage 1 never ends below stage 2. The points before
-  its last follow a geometric series. The last active stage meets the budget exactly.
-- Points at round(depth/3), round(2·depth/3) and the output; a convolutional tower is pruned at its output only, by
-  similarity to the mean token. The middle point takes the shallow criterion (`middle`). Where there is no class
-  token: mean attention received.
-- Rank: smallest rank that holds 0.99 of the spectral energy (`rank="energy"`), or the entropy effective rank. A
-  numerical-rank routine's default tolerance saturates at min(N, D).
-- Stage 2 keeps the k lowest R of all encoders together (`allocation="global"`) in sequence order, position ids kept.
-  As published R is a sum, so it grows with the number of the others' tokens.
-- Stage 3 before layer round(0.6·L) of L (`depth`, or an index as `layer`), chosen on the shipped model's calibration
-  questions (docs/LOG.md): earlier, its attention does not yet say what the answer needs. It reads the mean of the
-  text rows after the image, of the top half of the heads (`head_share`). K is held between 1/4 and 4 times the
-  budget (`clamp`). lambda is calibrated so that the mean K meets the budget; sum_i a is what a head gives the visual
-  tokens, so K is never more than those present.
-- On a shared fusion (channel concatenation; training-free adaptation): stage 1 prunes inside the sequence towers at
-  the two inner points only, as at the output nothing would be saved; dropped positions take their nearest kept
-  neighbour's features. Stage 2 splits the first projector matrix by encoder and keeps the grid positions with the
-  lowest sum of its partial projections' redundancies. Stage 3 as published.
-- In a windowed encoder every window keeps equally many tokens, rounded down, so that windows stay dense.
-- Fusion before or after the projection is a choice of model: where one comes in both kinds, `projection` = post (as
-  published) takes the one with a projector per encoder, pre the one that joins them before a single projector.
-- Not offered: a resampler instead of stage 2.
-"""
+"""METEOR's three stages as hooks; what they are, and the deviations D1 to D10, stand in the package's docstring."""
 
 from __future__ import annotations
 
@@ -96,7 +58,7 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class Meteor(Pruner):
-    """Attributes are explained at the top of the file.
+    """See the package for the stages and the deviations.
 
     Attributes:
         stages: any of encode, fuse, decode.
@@ -164,7 +126,7 @@ class Meteor(Pruner):
 
     @property
     def prefers(self) -> Literal["independent", "shared"]:  # type: ignore[override]
-        """One projector per encoder, unless the ablation is asked for."""
+        """One projector per encoder, unless the ablation is asked for (D9)."""
         return "independent" if self.projection == "post" else "shared"
 
     @property
@@ -238,7 +200,7 @@ class Meteor(Pruner):
         return view.layout.fusion == "shared"
 
     def _stage1_budget(self, view: EncodeView, views: Mapping[str, EncodeView]) -> Tensor:
-        """[R] tokens that all towers together keep at this point."""
+        """[R] tokens that all towers together keep at this point (D1, D7)."""
         sizes = {name: grid.n for name, grid in view.layout.grids.items()}
         entering = sum(sizes.values())
         done = (view.point + 1) / len(view.layers)
@@ -251,7 +213,7 @@ class Meteor(Pruner):
         return round_half_up(left * present / entering)
 
     def _stage2_share(self, view: View) -> Tensor:
-        """[B] float64, what the stage after stage 1 keeps of the row."""
+        """[B] float64, what the stage after stage 1 keeps of the row (D1)."""
         power = self.fuse_power if "fuse" in self.stages and "decode" in self.stages else 1.0
         return torch.maximum(view.reference.double() * view.keep**power, view.target.double())
 
@@ -270,14 +232,14 @@ class Meteor(Pruner):
             score = view.attention.float()
         else:
             score = -similarity_to_mean(view.tokens.x, visual)
-        if view.windows is None:
+        if view.windows is None:  # D8 otherwise
             return Decision(keep=keep_top(score, k, visual), score=score)
         return Decision(keep=keep_in_windows(score, k, view.windows, visual), score=score)
 
     # ------------------------------------------------------------ stage 2
 
     def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
-        """Keep the tokens that the other encoders say least about."""
+        """Keep the tokens that the other encoders say least about (D4, D7)."""
         view = next(iter(views.values()))
         k = view.target if "decode" not in self.stages else self._stage2_count(view)
         valid = {name: v.tokens.visual for name, v in views.items()}
@@ -299,7 +261,7 @@ class Meteor(Pruner):
     # ------------------------------------------------------------ stage 3
 
     def decode(self, view: DecodeView) -> Decision:
-        """Keep what the heads with the most text→visual attention look at."""
+        """Keep what the heads with the most text→visual attention look at (D5, D6)."""
         score, mass = self._attended(view)
         k = view.target
         if self.stage3 == "adaptive":

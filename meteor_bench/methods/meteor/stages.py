@@ -1,4 +1,4 @@
-"""The arithmetic of METEOR's three stages: pure functions, see `meteor`."""
+"""The arithmetic of METEOR's three stages: pure functions, see the package."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PAPER_KEEP = 0.236  # ... 242 of 1024
 
 
 def segment_ends(vlm: VLM, middle: str) -> tuple[EncodePoint, ...]:
-    """Stage 1's points: after each third of the sequence encoders' blocks; on a shared fusion the inner two only.
+    """Stage 1's points (D2): after each third of the sequence encoders' blocks; on a shared fusion the inner two (D7).
 
     Args:
         middle: the second one's criterion, shallow or deep.
@@ -71,7 +71,7 @@ def redundancy(z: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> dict[str
 
 
 def effective_rank(x: Tensor, valid: Tensor, kind: str = "energy", energy: float = 0.99) -> Tensor:
-    """Rank of each row's feature map.
+    """Rank of each row's feature map (D3).
 
     Args:
         x: [B, N, D].
@@ -96,7 +96,7 @@ def effective_rank(x: Tensor, valid: Tensor, kind: str = "energy", energy: float
 
 
 def stage1_total(entering: int, reference: Tensor, keep: float, end: Tensor) -> Tensor:
-    """[B] float64 tokens left after stage 1: ``entering·keep^p``, see Deviations.
+    """[B] float64 tokens left after stage 1: ``entering·keep^p`` (D1).
 
     Args:
         entering: M, tokens of all towers before pruning.
@@ -110,7 +110,8 @@ def stage1_total(entering: int, reference: Tensor, keep: float, end: Tensor) -> 
 
 
 def keep_in_windows(score: Tensor, k: Tensor, window: Tensor, allowed: Tensor) -> Tensor:
-    """The highest scores of each window, equally many in all so that windows stay dense, ties to the lower index.
+    """The highest scores of each window, equally many in all so that windows stay dense (D8), ties to the lower
+    index.
 
     As many as keep at most ``k`` of the row, one at least; a window with fewer tokens keeps them all.
 
