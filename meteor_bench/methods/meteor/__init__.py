@@ -27,8 +27,8 @@ cites them by number.
 - D4, stage 2 keeps the k lowest R of all encoders together (`allocation="global"`) in sequence order, position ids
   kept. As published R is a sum, so it grows with the number of the others' tokens.
 - D5, stage 3 before layer round(0.6·L) of L (`depth`, or an index as `layer`), chosen on the shipped model's
-  calibration questions (docs/LOG.md): earlier, its attention does not yet say what the answer needs. It reads the mean of the
-  text rows after the image, of the top half of the heads (`head_share`).
+  calibration questions (docs/LOG.md): earlier, its attention does not yet say what the answer needs. It reads the mean
+  of the text rows after the image, of the top half of the heads (`head_share`).
 - D6, K of stage 3 is held between 1/4 and 4 times the budget (`clamp`). lambda is calibrated so that the mean K meets
   the budget; sum_i a is what a head gives the visual tokens, so K is never more than those present.
 - D7, on a shared fusion (channel concatenation; training-free adaptation): stage 1 prunes inside the sequence towers at
