@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import re
 import shlex
 import tomllib
 from pathlib import Path
+from typing import Any
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -37,3 +40,13 @@ def installed(folder: Path, group: str, toml: list[str]) -> None:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: guide\nVersion: 1.0\n")
     lines = [f"{name} = {target}" for name, target in points[group].items()]
     (info / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines, ""]))
+
+
+def written(folder: Path = Path("results/runs")) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Each run's record and its samples; there is at least one run."""
+    found = []
+    for file in sorted(folder.glob("*/samples.jsonl.gz")):
+        lines = gzip.decompress(file.read_bytes()).splitlines()
+        found.append((json.loads((file.parent / "run.json").read_text()), [json.loads(line) for line in lines]))
+    assert found
+    return found

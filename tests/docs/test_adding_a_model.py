@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from meteor_bench.engine.load_model import resolve_model
 from meteor_bench.methods.none import NoPruning
 from tests import tiny
 from tests.commands import Call
-from tests.docs.guides import blocks, commands, installed
+from tests.docs.guides import blocks, commands, installed, written
 
 PAGE = "adding-a-model.md"
 ADAPTER, CHECKPOINT, COMPARISON = blocks(PAGE, "python")
@@ -51,11 +50,12 @@ def test_each_command_ends_with_its_table(given: list[str], call: Call) -> None:
     done = call(*given, "--device", "cpu")
     assert done.code == 0, done.err
     assert "tiny-video-llava" in done.out and "pocket_" in done.out
-    left = set()
-    for file in Path("results/runs").glob("*/samples.jsonl"):
-        method = json.loads((file.parent / "run.json").read_text())["config"]["method"]
-        samples = map(json.loads, file.read_text().splitlines())
-        left |= {(method, s["tokens"]["final"]) for s in samples if s["task"] == "pocket_pope"}
+    left = {
+        (record["config"]["method"], sample["tokens"]["final"])
+        for record, samples in written()
+        for sample in samples
+        if sample["task"] == "pocket_pope"
+    }
     pruned = ["fastv"] if given[0] == "run" else ["random", "visionzip"]
     assert left == {("none", 16), *((method, 8) for method in pruned)}  # of 4 x 4 patches half stay
 
