@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from meteor_bench.report.render import as_csv, as_markdown
+from meteor_bench.report.render import document
 from meteor_bench.report.runs import load
 from meteor_bench.runs.sweep import grid, runner, summary
 from meteor_bench.utils.atomic_io import write_whole
@@ -40,7 +40,7 @@ def config(**flags: Any) -> grid.SweepConfig:
 
 def tables(folder: Path = FOLDER) -> str:
     """The text of the committed README.md."""
-    return INTRODUCTION + as_markdown(load(folder))
+    return INTRODUCTION + document(load(folder)).render("markdown")
 
 
 def run(sweep: grid.SweepConfig) -> int:
@@ -73,7 +73,7 @@ def main() -> int:
         if path.name in ("answers.jsonl", ".lock") or path.name.startswith("report."):
             path.unlink()
     write_whole(sweep.out / "README.md", tables(sweep.out).encode())
-    write_whole(sweep.out / "report.csv", as_csv(load(sweep.out)).encode())
+    write_whole(sweep.out / "report.csv", document(load(sweep.out)).render("csv").encode())
     return 0
 
 

@@ -11,6 +11,7 @@ import torch
 
 import meteor_bench
 from meteor_bench import Decision, FuseScorer, FuseView, Session, load_model, load_runs
+from meteor_bench.data.suites import calibration_requests
 from tests import tiny
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference" / "pocket"
@@ -50,7 +51,8 @@ def test_a_session_answers_and_traces_under_a_method_of_ones_own() -> None:
 
 
 def test_a_session_by_names_takes_the_variant_that_the_method_was_made_for() -> None:
-    assert Session("pocket", "meteor", 0.5, device="cpu").model.name == "pocket-independent"
+    few = Session("pocket", "meteor", 0.5, device="cpu", calibration=lambda: calibration_requests()[:8])
+    assert few.model.name == "pocket-independent"
     vlm = load_model("pocket", device="cpu")
     assert Session(vlm, "fastv", 0.5).model is vlm
 

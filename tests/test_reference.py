@@ -7,7 +7,7 @@ from time import perf_counter
 
 import pytest
 
-from meteor_bench.report.render import as_csv
+from meteor_bench.report.render import document
 from meteor_bench.report.runs import load
 from meteor_bench.runs.sweep import grid
 from scripts import reference_pocket as reference
@@ -22,7 +22,9 @@ def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_tables_are_those_of_the_records() -> None:
     assert (reference.FOLDER / "README.md").read_text(encoding="utf-8") == reference.tables()
-    assert (reference.FOLDER / "report.csv").read_text(encoding="utf-8") == as_csv(load(reference.FOLDER))
+    assert (reference.FOLDER / "report.csv").read_text(encoding="utf-8") == document(load(reference.FOLDER)).render(
+        "csv"
+    )
 
 
 def test_every_setting_is_there() -> None:

@@ -17,7 +17,6 @@ from meteor_bench.cli.options import (
     complete_models,
     complete_suites,
     given,
-    print_tables,
 )
 
 __all__ = ["check", "latency"]
@@ -69,7 +68,8 @@ def latency(
         from meteor_bench.runs.latency import selection_tables
         from meteor_bench.runs.latency.selection import time_selection
 
-        print_tables(selection_tables, time_selection(chosen, tokens, sizes, passes, folder), format)
+        timed = time_selection(chosen, tokens, sizes, passes, folder)
+        selection_tables.document(timed).write(sys.stdout, format.value)
     else:
         from meteor_bench.runs.latency import tables
         from meteor_bench.runs.latency.command import time_cells
@@ -86,7 +86,7 @@ def latency(
             seconds=seconds,
             random_weights=random_weights,
         )
-        print_tables(tables, time_cells(settings), format)
+        tables.document(time_cells(settings)).write(sys.stdout, format.value)
     if format is Format.TERMINAL:
         typer.echo(str(folder))
 

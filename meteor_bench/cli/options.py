@@ -32,7 +32,6 @@ __all__ = [
     "given",
     "print_report",
     "print_rows",
-    "print_tables",
 ]
 
 
@@ -92,22 +91,10 @@ def given(**flags: Any) -> dict[str, Any]:
 
 
 def print_report(runs: list[Path], format: Format) -> None:
-    from meteor_bench.report import render
+    from meteor_bench.report.render import document
     from meteor_bench.report.runs import load
 
-    cells = load(*runs)
-    if format is Format.TERMINAL:
-        render.as_terminal(cells, sys.stdout)
-    else:
-        typer.echo(render.FORMATS[format.value](cells), nl=False)
-
-
-def print_tables(tables: Any, found: Any, format: Format) -> None:
-    """By a module that has `as_terminal` and `FORMATS`."""
-    if format is Format.TERMINAL:
-        tables.as_terminal(found, sys.stdout)
-    else:
-        typer.echo(tables.FORMATS[format.value](found), nl=False)
+    document(load(*runs)).write(sys.stdout, format.value)
 
 
 def print_rows(rows: list[dict[str, Any]], json: bool, aside: tuple[str, ...] = ()) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import IO, TYPE_CHECKING
 
 from meteor_bench.config.run_config import RunConfig
-from meteor_bench.models.locate import short_name
 from meteor_bench.report.paper.numbers import Paper, paper
 from meteor_bench.utils.progress import say
-from meteor_bench.utils.structuring import plain
 
 if TYPE_CHECKING:
     from meteor_bench.report.paper.layout import Filled
@@ -51,19 +48,14 @@ class Request:
         """Print the tables with what is there.
 
         Args:
-            form: "terminal" or a key of `FORMATS`.
+            form: "terminal" or one of `report.document.FORMATS`.
 
         Raises:
             MeteorBenchError: no such paper or table, or a record is broken.
         """
-        filled = self.filled()
-        if form != "terminal":
-            stream.write(FORMATS[form](filled))
-            return
-        from meteor_bench.report import formats
-        from meteor_bench.report.paper.layout import tables
+        from meteor_bench.report.paper.document import document
 
-        formats.terminal(tables(filled), stream)
+        document(self.filled()).write(stream, form)
 
     def print_plan(self, stream: IO[str]) -> int:
         """Print the missing runs with the time that they will take; the exit status: 1 when one cannot be done."""
@@ -126,59 +118,3 @@ class Request:
     @property
     def _named(self) -> str:
         return f"{self.paper.name} {self.table}" if self.table else self.paper.name
-
-
-def _markdown(filled: Sequence[Filled]) -> str:
-    from meteor_bench.report import formats
-    from meteor_bench.report.paper.layout import tables
-
-    return formats.markdown(tables(filled))
-
-
-def _latex(filled: Sequence[Filled]) -> str:
-    from meteor_bench.report import formats
-    from meteor_bench.report.paper.layout import tables
-
-    return formats.latex(tables(filled))
-
-
-def _csv(filled: Sequence[Filled]) -> str:
-    from meteor_bench.report import formats
-    from meteor_bench.report.paper.layout import frame
-
-    return formats.csv({one.table.name: frame(one) for one in filled}, ("row", "column", "origin", "model"))
-
-
-def _json(filled: Sequence[Filled]) -> str:
-    from meteor_bench.report import formats
-    from meteor_bench.report.paper.layout import frame
-
-    paper = filled[0].paper
-    sources = {name: paper.sources[name] for name in dict.fromkeys(one.table.source for one in filled)}
-    return formats.dump(
-        {
-            "paper": paper.name,
-            "model": short_name(filled[0].model),
-            "sources": plain(sources),
-            "tables": {
-                one.table.name: {
-                    "title": one.table.title,
-                    "source": one.table.source,
-                    "reported_for": one.table.model,
-                    "same_model": one.same_model,
-                    "baseline": one.baseline,
-                    "notes": [*one.table.notes, *one.notes],
-                    "numbers": formats.json_rows(frame(one)),
-                }
-                for one in filled
-            },
-        }
-    )
-
-
-FORMATS: Mapping[str, Callable[[Sequence[Filled]], str]] = {
-    "markdown": _markdown,
-    "csv": _csv,
-    "latex": _latex,
-    "json": _json,
-}

@@ -26,7 +26,6 @@ from meteor_bench.cli.options import (
     complete_papers,
     given,
     print_report,
-    print_tables,
 )
 
 __all__ = ["compare", "paper", "report", "show"]
@@ -55,7 +54,7 @@ def report(
         from meteor_bench.report import subscores
         from meteor_bench.report.runs import load
 
-        print_tables(subscores, load(*runs), format)
+        subscores.document(load(*runs)).write(sys.stdout, format.value)
     else:
         print_report(runs, format)
 

@@ -156,18 +156,25 @@ def count_rows(file: Path) -> int:
         raise Unreadable(" ".join(str(error).split())) from None
 
 
-def _head(card: str) -> tuple[Mapping[str, Any], str]:
+class _Card(NamedTuple):
+    """The YAML at the head of a card, and what follows."""
+
+    head: Mapping[str, Any]
+    body: str
+
+
+def _head(card: str) -> _Card:
     """The YAML at the head of a card, and what follows."""
     parts = card.split("---\n", 2)
     if len(parts) < 3 or parts[0].strip():
-        return {}, card
+        return _Card({}, card)
     try:
         head = yaml_data(parts[1])
     except UnsafeFile as error:
         raise Unreadable(" ".join(str(error).split())) from None
     head = head if isinstance(head, Mapping) else {}
     _check(head)
-    return head, parts[2]
+    return _Card(head, parts[2])
 
 
 def _check(head: Mapping[str, Any]) -> None:

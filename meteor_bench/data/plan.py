@@ -69,7 +69,14 @@ def partial(root: Path, repository: str, file: File) -> Path:
     return root / WORK / repository / f"{file.path}.{(file.sha256 or file.git or '')[:12]}"
 
 
-def make(hub: Hub, rows: Sequence[Benchmark], root: Path, manifest: Manifest) -> tuple[list[Plan], list[Problem]]:
+class Planned(NamedTuple):
+    """What is to be fetched, by repository, and what cannot be planned."""
+
+    plans: list[Plan]
+    problems: list[Problem]
+
+
+def make(hub: Hub, rows: Sequence[Benchmark], root: Path, manifest: Manifest) -> Planned:
     """Plans by repository, and what cannot be planned.
 
     What a root has of a data set stays at the commit it is from, so that it is of one piece.
@@ -92,7 +99,7 @@ def make(hub: Hub, rows: Sequence[Benchmark], root: Path, manifest: Manifest) ->
         except DataError as error:
             tasks = tuple(dict.fromkeys(row.task for row in readers))
             problems.append(Problem(tasks, f"{', '.join(tasks)}: {error}"))
-    return plans, problems
+    return Planned(plans, problems)
 
 
 def _plan(
@@ -169,14 +176,21 @@ def _videos(listing: Listing, rows: Iterable[Benchmark]) -> dict[str, tuple[File
     return {folder: tuple(files.values()) for folder, files in found.items()}
 
 
-def _matched(listing: Listing, row: Benchmark, pattern: str) -> tuple[str, list[File]]:
+class _Matched(NamedTuple):
+    """Files of a pattern, and the folder of the root that they are for."""
+
+    folder: str
+    files: list[File]
+
+
+def _matched(listing: Listing, row: Benchmark, pattern: str) -> _Matched:
     """Files of a pattern, and the folder of the root that they are for."""
     named = [listing.files[path] for path in matching(sorted(listing.files), pattern)]
     if not named:
         where = f"{row.dataset} has no {pattern} on the hub at commit {listing.commit[:8]}"
         raise DataError(f"{where}, which holds the videos of {row.task}")
     assert row.unpack is not None, f"{row.task}: videos without a folder"
-    return row.unpack, named
+    return _Matched(row.unpack, named)
 
 
 def _have(root: Path, repository: str, file: File, folder: Path) -> int:

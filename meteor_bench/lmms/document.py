@@ -68,7 +68,14 @@ class Document:
             return Scored(worded(answer), sample_score(self.benchmark, self.task, results))
 
 
-def parse(sample: str, root: Path | None = None) -> tuple[Benchmark, int]:
+class Asked(NamedTuple):
+    """A benchmark and the number of one of its documents."""
+
+    benchmark: Benchmark
+    number: int
+
+
+def parse(sample: str, root: Path | None = None) -> Asked:
     """The benchmark and document number of "pocket_gqa/12".
 
     Args:
@@ -83,7 +90,7 @@ def parse(sample: str, root: Path | None = None) -> tuple[Benchmark, int]:
     row = counted(benchmark(task), root)
     if int(number) >= row.n:
         raise ConfigError(f"{task} has documents 0 to {row.n - 1}, not {number}")
-    return row, int(number)
+    return Asked(row, int(number))
 
 
 def find(sample: str, session: Session, inputs: Inputs = HERE) -> Document:

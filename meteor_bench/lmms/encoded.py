@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 __all__ = ["Encoded"]
 
@@ -85,9 +85,17 @@ class _StandIn:
         return _StandIn(stored, (*modes, mode), tried)
 
 
-def _inside(one: _StandIn) -> tuple[Mapping[str, Any], tuple[str | None, ...], list[str]]:
+class _Inside(NamedTuple):
+    """What stands in for a picture: its stored value, the modes it was converted to, and what was tried on it."""
+
+    stored: Mapping[str, Any]
+    modes: tuple[str | None, ...]
+    tried: list[str]
+
+
+def _inside(one: _StandIn) -> _Inside:
     stored, modes, tried = (object.__getattribute__(one, name) for name in ("_stored", "_modes", "_tried"))
-    return stored, modes, tried
+    return _Inside(stored, modes, tried)
 
 
 def _refuse(one: _StandIn, what: str) -> NoReturn:

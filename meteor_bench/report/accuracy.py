@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,13 @@ METEOR_GROUPS = ("knowledge", "general", "ocr")
 SLACK = 1e-6
 
 Floats = NDArray[np.float64]
+
+
+class _Relative(NamedTuple):
+    """Scores relative to the unpruned ones, and the half widths of their intervals."""
+
+    value: Floats
+    half: Floats
 
 
 class Scoreboard:
@@ -101,7 +108,7 @@ class Scoreboard:
             "best": self._best(score, weights),
         }
 
-    def _relative(self, weights: Floats) -> tuple[Floats, Floats]:
+    def _relative(self, weights: Floats) -> _Relative:
         """Mean of score / unpruned score in per cent, and half its interval.
 
         A ratio's deviations are linearised: those of (score - ratio · unpruned) / unpruned.
@@ -121,7 +128,7 @@ class Scoreboard:
                 span = np.where(used, 1e4 / base, 0.0)
             value[rows] = 100 * ratio @ weights
             half[rows] = self.design.half_width(100 * spread, weights, span=span)
-        return value, half
+        return _Relative(value, half)
 
     def _sd(self, weights: Floats) -> Floats:
         """Standard deviation over the seeds."""

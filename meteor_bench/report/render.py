@@ -1,54 +1,36 @@
-"""Cells printed: `FORMATS["markdown"](load(folder))` is a text, `as_terminal(load(folder), stream)` prints."""
+"""Cells as a document: `document(load(folder)).render("markdown")` is a text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import IO
+from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
 from meteor_bench.report import formats
 from meteor_bench.report.accuracy import accuracy
 from meteor_bench.report.counts import tokens
+from meteor_bench.report.document import Document
 from meteor_bench.report.layout import lay_out
 from meteor_bench.report.runs import Cell
 from meteor_bench.report.sections import Section, sections
 from meteor_bench.report.times import latency
 from meteor_bench.utils.structuring import plain
 
-__all__ = ["FORMATS", "KEYS", "as_csv", "as_json", "as_latex", "as_markdown", "as_terminal", "frames", "named"]
+__all__ = ["KEYS", "document", "frames", "named"]
 
 # What a line of CSV is about.
 KEYS = ("model", "benchmarks", "method", "ratio", "seeds", "kind", "name", "group", "metric", "unit", "source")
 
 
-def as_terminal(cells: Sequence[Cell], stream: IO[str], width: int | None = None) -> None:
-    """Print the tables.
-
-    Args:
-        width: columns; None for those of the terminal (80 where there is none).
-    """
-    formats.terminal(lay_out(cells), stream, width)
+def document(cells: Sequence[Cell]) -> Document:
+    """The tables of a report: a line of CSV per table, setting and name; JSON has the records besides."""
+    return Document(lambda: lay_out(cells), lambda: frames(cells), KEYS, lambda: _data(cells))
 
 
-def as_markdown(cells: Sequence[Cell]) -> str:
-    """All tables as GitHub Markdown."""
-    return formats.markdown(lay_out(cells))
-
-
-def as_latex(cells: Sequence[Cell]) -> str:
-    """All tables as LaTeX (booktabs)."""
-    return formats.latex(lay_out(cells))
-
-
-def as_csv(cells: Sequence[Cell]) -> str:
-    """Every number of every table: a line per table, setting and name, unrounded."""
-    return formats.csv(frames(cells), KEYS)
-
-
-def as_json(cells: Sequence[Cell]) -> str:
+def _data(cells: Sequence[Cell]) -> dict[str, Any]:
     """The frames row by row, with the records that they come from."""
-    document = {
+    return {
         "schema": cells[0].record.schema,
         "tables": {name: formats.json_rows(frame) for name, frame in frames(cells).items()},
         "runs": [
@@ -57,15 +39,6 @@ def as_json(cells: Sequence[Cell]) -> str:
             for run in cell.runs
         ],
     }
-    return formats.dump(document)
-
-
-FORMATS: Mapping[str, Callable[[Sequence[Cell]], str]] = {
-    "markdown": as_markdown,
-    "csv": as_csv,
-    "latex": as_latex,
-    "json": as_json,
-}
 
 
 def frames(cells: Sequence[Cell]) -> dict[str, pd.DataFrame]:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO, Any
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from meteor_bench.data.suites import benchmarks
 from meteor_bench.records.schema import TaskRecord
-from meteor_bench.report import formats
 from meteor_bench.report.comparison_tables import breaks, row_names
+from meteor_bench.report.document import Document
 from meteor_bench.report.render import KEYS, named
 from meteor_bench.report.runs import Cell
 from meteor_bench.report.sections import Section, sections
 from meteor_bench.report.table import MISSING, Table, fixed
 
-__all__ = ["FORMATS", "as_terminal", "lay_out", "subscores", "tables"]
+__all__ = ["document", "lay_out", "subscores", "tables"]
 
 
 def subscores(section: Section) -> pd.DataFrame:
@@ -45,33 +45,14 @@ def lay_out(cells: Sequence[Cell]) -> list[Table]:
     return [table for section in sections(cells) for table in tables(section)]
 
 
-def as_terminal(cells: Sequence[Cell], stream: IO[str], width: int | None = None) -> None:
-    """Print the tables.
-
-    Args:
-        width: columns; None for those of the terminal (80 where there is none).
-    """
-    made = lay_out(cells)
-    formats.terminal(made, stream, width)
-    if not made:
-        stream.write("no benchmark of these runs has sub-scores\n")
-
-
-def _frames(cells: Sequence[Cell]) -> dict[str, pd.DataFrame]:
-    made = [named(subscores(section), section) for section in sections(cells)]
-    return {"sub-scores": pd.concat(made, ignore_index=True)}
-
-
-def _as_json(cells: Sequence[Cell]) -> str:
-    return formats.dump({"tables": {name: formats.json_rows(frame) for name, frame in _frames(cells).items()}})
-
-
-FORMATS: Mapping[str, Callable[[Sequence[Cell]], str]] = {
-    "markdown": lambda cells: formats.markdown(lay_out(cells)),
-    "csv": lambda cells: formats.csv(_frames(cells), KEYS),
-    "latex": lambda cells: formats.latex(lay_out(cells)),
-    "json": _as_json,
-}
+def document(cells: Sequence[Cell]) -> Document:
+    """The sub-scores of runs."""
+    return Document(
+        lambda: lay_out(cells),
+        lambda: {"sub-scores": pd.concat([named(subscores(s), s) for s in sections(cells)], ignore_index=True)},
+        KEYS,
+        empty="no benchmark of these runs has sub-scores",
+    )
 
 
 def tables(section: Section) -> Iterator[Table]:

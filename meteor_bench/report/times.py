@@ -155,14 +155,22 @@ def _keys(samples: Sequence[tuple[int, LatencySample]]) -> list[str]:
     return keys
 
 
-def _stage(name: str) -> tuple[str, str, float]:
+class _Stage(NamedTuple):
+    """A stage of a run, its unit, and what a value in that unit is multiplied by."""
+
+    name: str
+    unit: str
+    scale: float
+
+
+def _stage(name: str) -> _Stage:
     """ "flops.encode.clip" -> ("encode clip", "GFLOPs", 1e-9): stage, unit and what brings the value to it."""
     unit, scale = "ms", 1.0
     if name.startswith("flops."):
         name, unit, scale = name.removeprefix("flops."), "GFLOPs", 1e-9
     stage, _, tower = name.partition(".")
     label = stage.removesuffix("_ms").replace("_ms_", " ").replace("_", " ")
-    return f"{label} {tower}".strip(), unit, scale
+    return _Stage(f"{label} {tower}".strip(), unit, scale)
 
 
 def _best(frame: pd.DataFrame, cells: Sequence[Cell]) -> Bools:

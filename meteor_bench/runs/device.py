@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.core.errors import ConfigError
 
 __all__ = ["device_and_dtype", "own_device"]
 
 
-def device_and_dtype(config: RunConfig) -> tuple[str, str]:
+class Placement(NamedTuple):
+    """Where a run computes, and in which numbers."""
+
+    device: str
+    dtype: str
+
+
+def device_and_dtype(config: RunConfig) -> Placement:
     """Both with "auto" resolved."""
     from meteor_bench.engine.load_model import resolve_device, resolve_dtype
 
     device = resolve_device(config.device)
-    return device, resolve_dtype(config.dtype, device)
+    return Placement(device, resolve_dtype(config.dtype, device))
 
 
 def own_device(device: str, local: int) -> str:

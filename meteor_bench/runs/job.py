@@ -22,7 +22,8 @@ from meteor_bench.records.reader import (
     read_samples,
 )
 from meteor_bench.records.run_folder import RunFolder, find_complete
-from meteor_bench.records.schema import SESSIONS, LatencySample, SampleRecord
+from meteor_bench.records.schema import LatencySample, SampleRecord
+from meteor_bench.runs.backend import Backend
 from meteor_bench.runs.device import device_and_dtype
 from meteor_bench.runs.model_cache import (
     ModelCache,
@@ -32,7 +33,7 @@ from meteor_bench.runs.single_run import (
 )
 from meteor_bench.utils.atomic_io import check_writable
 from meteor_bench.utils.environment import quiet_libraries
-from meteor_bench.utils.progress import detail, track
+from meteor_bench.utils.progress import detail
 
 if TYPE_CHECKING:
     from meteor_bench.runs.distributed.process_group import Ranks
@@ -133,8 +134,9 @@ def prepare(config: RunConfig, shared: ModelCache | None = None) -> Job:
     unpruned = None
     if config.method != "none" and config.baseline:
         plainly = config.unpruned()
-        unpruned = SingleRun(plainly, shared.blueprint(plainly))
-    main = SingleRun(config, shared.blueprint(config), unpruned.fingerprint if unpruned else None)
+        unpruned = SingleRun(plainly, shared.blueprint(plainly), backend=shared.backend)
+    baseline = unpruned.fingerprint if unpruned else None
+    main = SingleRun(config, shared.blueprint(config), baseline, backend=shared.backend)
     return Job(main, unpruned, shared)
 
 
@@ -146,6 +148,7 @@ def execute(
     timed: bool = True,
     tables: bool = True,
     ranks: Ranks | None = None,
+    backend: Backend | None = None,
 ) -> Outcome:
     """Do a job and write its folders.
 
@@ -154,6 +157,7 @@ def execute(
         timed: also measure latency.
         tables: also write the report files of its folders.
         ranks: the processes that answer with this one, the first of them; see `help_out` for the others.
+        backend: what builds models, answers and times, where no job is given; None for the real one.
 
     Raises:
         MeteorBenchError: something the user can put right.
@@ -161,16 +165,15 @@ def execute(
     """
     started = perf_counter()
     detail("loading libraries and weights")
-    job = job or prepare(config, ModelCache(local=ranks.local) if ranks else None)
+    job = job or prepare(config, ModelCache(local=ranks.local if ranks else None, backend=backend))
     main, unpruned = job.main, job.unpruned
     if path := job.whole(timed=timed):
         return _kept(job, path, tables=tables, ranks=ranks)
     # Before any progress bar. (In a thread beside the building of the model it takes longer: both hold Python's lock.)
-    from meteor_bench.lmms.harness import load_evaluator
     from meteor_bench.runs.distributed.journals import collect
     from meteor_bench.runs.distributed.worker import answer_with_all, leave_out
 
-    load_evaluator()
+    job.shared.backend.load()
     main.seconds["load"] = perf_counter() - started
     main.get_ready()
     with ExitStack() as stack:
@@ -228,12 +231,12 @@ def _complete(path: Path, timings: Sequence[LatencySample], *, tables: bool) -> 
 
 
 def _write_tables(folder: RunFolder) -> None:
-    from meteor_bench.report.render import FORMATS
+    from meteor_bench.report.render import document
     from meteor_bench.report.runs import load
 
     cells = load(folder.path)
     for suffix, name in _TABLES.items():
-        folder.write_text(f"report.{suffix}", FORMATS[name](cells))
+        folder.write_text(f"report.{suffix}", document(cells).render(name))
 
 
 def help_out(config: RunConfig, ranks: Ranks) -> None:
@@ -244,10 +247,9 @@ def help_out(config: RunConfig, ranks: Ranks) -> None:
         MeteorBenchError: data or method do not work.
     """
     job = prepare(config, ModelCache(local=ranks.local))
-    from meteor_bench.lmms.harness import load_evaluator
     from meteor_bench.runs.distributed.worker import answer_opened
 
-    load_evaluator()
+    job.shared.backend.load()
     job.main.get_ready()
     for run in (job.unpruned, job.main):
         if run is not None:
@@ -255,31 +257,18 @@ def help_out(config: RunConfig, ranks: Ranks) -> None:
 
 
 def _time(job: Job) -> list[LatencySample]:
-    """Both models in turn, request by request, so that a machine's moods hit both."""
+    """The method's session, and the unpruned one beside it."""
     from meteor_bench.lmms.inputs import Inputs
-    from meteor_bench.runs.latency.interleave import measure
 
     main, unpruned = job.main, job.unpruned
     sessions = {"run": main.session} if unpruned is None else {"unpruned": unpruned.session, "run": main.session}
     started = perf_counter()
     tasks = tuple(row.task for row in main.benchmarks)
-    count, inputs = min(LATENCY_REQUESTS, main.questions), Inputs.of(main.config)
-    requests = job.shared.requests(main.session, tasks, count, inputs)
-    done = 0
-    with track("latency", len(requests)) as update:
-
-        def on_step() -> None:
-            nonlocal done
-            done += 1
-            update(done)
-
-        raw = measure(sessions, requests, on_step=on_step)
+    count = min(LATENCY_REQUESTS, main.questions)
+    requests = job.shared.requests(main.session, tasks, count, Inputs.of(main.config))
+    found = job.shared.backend.time(sessions, requests)
     main.seconds["latency"] = perf_counter() - started
-    return [
-        LatencySample(session, times["request"], {k: v for k, v in times.items() if k not in ("request", "tokens")})
-        for session in SESSIONS
-        for times in (raw[session].samples if session in raw else ())
-    ]
+    return found
 
 
 def _alone(timings: Sequence[LatencySample]) -> list[LatencySample]:

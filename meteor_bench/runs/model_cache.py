@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.lmms.inputs import HERE, Inputs
+from meteor_bench.runs.backend import Backend
 from meteor_bench.runs.device import device_and_dtype, own_device
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ __all__ = ["ModelCache"]
 # A model and its variant with the other fusion, which some methods prefer.
 _MODELS = 2
 
+default: Callable[[], Backend] = Backend
+"""Makes the backend of jobs that are given none."""
+
 
 class ModelCache:
     """Models that were loaded, the latest ones kept, and the requests that latency runs were made of.
@@ -27,9 +32,13 @@ class ModelCache:
     Args:
         random_weights: build rows of the model table at their real size without any file.
         local: this process's number on its machine, where several are at one run: each takes a GPU of its own.
+        backend: what builds models, answers and times; None for `default`.
     """
 
-    def __init__(self, *, random_weights: bool = False, local: int | None = None) -> None:
+    def __init__(
+        self, *, random_weights: bool = False, local: int | None = None, backend: Backend | None = None
+    ) -> None:
+        self.backend = backend or default()
         self._random_weights = random_weights
         self._local = local
         self._models: dict[tuple[str | None, ...], VLM] = {}
@@ -41,21 +50,17 @@ class ModelCache:
         Raises:
             MeteorBenchError: the checkpoint is broken, or a name is unknown.
         """
-        from meteor_bench.engine.factory import blueprint
-
         device, _ = device_and_dtype(config)
         if self._local is not None:
             device = own_device(device, self._local)
-        return blueprint(replace(config, device=device), self._model)
+        return self.backend.blueprint(replace(config, device=device), self._model)
 
     def requests(self, session: Session, tasks: tuple[str, ...], count: int, inputs: Inputs = HERE) -> list[Request]:
         """A few requests from each benchmark (`lmms.requests.spread`)."""
-        from meteor_bench.lmms.requests import spread
-
         # How many frames a video has may be up to the model.
         key = (tasks, count, inputs, session.frames)
         if key not in self._requests:
-            self._requests[key] = spread(session, tasks, count, inputs)
+            self._requests[key] = self.backend.requests(session, tasks, count, inputs)
         return self._requests[key]
 
     def _model(self, card: ModelCard, device: str, dtype: str, source: str | None) -> VLM:

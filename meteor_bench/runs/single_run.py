@@ -24,6 +24,7 @@ from meteor_bench.records.provenance import (
 )
 from meteor_bench.records.run_folder import RunFolder
 from meteor_bench.records.schema import LOOKALIKE, SCHEMA, LatencySample, RunRecord, SampleRecord, TaskRecord
+from meteor_bench.runs.backend import Backend
 from meteor_bench.utils.peak_memory import Peak
 from meteor_bench.utils.progress import detail, track
 
@@ -49,6 +50,7 @@ class SingleRun:
         config: its settings.
         blueprint: the model with the method.
         baseline: fingerprint of the unpruned run that it is compared with.
+        backend: what answers.
         fingerprint: hash of everything that can change an answer.
         seconds: wall time of what has been done.
     """
@@ -56,6 +58,7 @@ class SingleRun:
     config: RunConfig
     blueprint: Blueprint
     baseline: str | None = None
+    backend: Backend = field(default_factory=Backend)
     fingerprint: str = field(init=False)
     seconds: dict[str, float] = field(default_factory=dict)
     _scored: RunRecord = field(init=False)
@@ -111,8 +114,6 @@ class SingleRun:
         Raises:
             MeteorBenchError: data or method do not work.
         """
-        from meteor_bench.lmms.evaluate import evaluate
-        from meteor_bench.lmms.inputs import Inputs
         from meteor_bench.records.summary import mean_flops, summarise_tokens
 
         peak = Peak(self.session.device)
@@ -130,16 +131,13 @@ class SingleRun:
 
             if share is not None:
                 share(self, folder.path, update)
-            results = evaluate(
+            results = self.backend.evaluate(
                 self.session,
                 [row.task for row in self.benchmarks],
+                config=self.config,
                 journal=folder.journal,
-                batch_size=self.config.batch_size,
                 fingerprint=self.fingerprint,
-                limit=self.config.limit,
                 on_progress=on_progress,
-                inputs=Inputs.of(self.config),
-                reuse=self.config.reuse,
             )
         self.seconds["answers"] = perf_counter() - started
         samples = [SampleRecord(**{**s, "notes": tuple(s["notes"])}) for result in results for s in result.samples]

@@ -169,7 +169,7 @@ def _cell(folder: Path) -> Path:
         cell_path,
         write_cell,
     )
-    from tests.latency import made
+    from tests.runs.latency import made
 
     path = cell_path(folder, "m", 1, 0.5, 2)
     write_cell(path, made.cell())

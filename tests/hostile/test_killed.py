@@ -26,9 +26,6 @@ from meteor_bench.records.run_folder import (
     RunFolder,
     find_runs,
 )
-from meteor_bench.runs import (
-    job as run_module,
-)
 from meteor_bench.runs.job import (
     execute,
 )
@@ -68,11 +65,11 @@ def test_a_run_killed_before_its_timing_is_completed(
 ) -> None:
     config = replace(FASTV, out=tmp_path)
 
-    def die(job: object) -> None:
+    def die(names: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(run_module, "_time", die)
+        patch.setattr(engine, "_times", die)
         execute(config)
     assert not any(map(read_latency, find_runs(tmp_path)))
     execute(config)

@@ -221,7 +221,7 @@ def test_a_signal_is_passed_on(number: int, kind: type[BaseException], monkeypat
 
 def test_a_failed_cell_does_not_end_the_sweep(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from meteor_bench.runs.model_cache import (
-        Shared,
+        ModelCache,
     )
     from meteor_bench.runs.sweep import (
         task as cell,
@@ -230,11 +230,11 @@ def test_a_failed_cell_does_not_end_the_sweep(monkeypatch: pytest.MonkeyPatch, t
     class Own(Exception):
         pass
 
-    def prepare(run: RunConfig, shared: Shared) -> Any:
+    def prepare(run: RunConfig, shared: ModelCache) -> Any:
         raise Own("of its\nown")
 
     monkeypatch.setattr(cell, "prepare", prepare)
-    result = cell.attempt(RunConfig(out=tmp_path), Shared(), timed=False)
+    result = cell.attempt(RunConfig(out=tmp_path), ModelCache(), timed=False)
     assert result.path is None and result.reason.startswith("Own: of its own (traceback: ")
 
 

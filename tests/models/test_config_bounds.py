@@ -114,7 +114,7 @@ def test_a_file_that_is_no_object_is_one_line(tmp_path: Path, text: str) -> None
 
 def test_a_pipe_in_its_place_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "config.json")
-    with pytest.raises(ModelError, match=r"config\.json: it is no regular file"):
+    with pytest.raises(ModelError, match=r"it is no regular file"):
         read_config(tmp_path)
 
 

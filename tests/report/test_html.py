@@ -98,7 +98,7 @@ def packed(text: str, name: str) -> str:
 
 def test_the_page_says_what_the_other_formats_say(text: str, runs: Path) -> None:
     """Against the JSON report: the same scores and medians, in the same order."""
-    told = json.loads(render.as_json(load(runs)))["tables"]
+    told = json.loads(render.document(load(runs)).render("json"))["tables"]
     accuracy, tokens, latency, _ = Tables(text).tables
     head = [said for said, _ in accuracy[0]]
     wanted = [row["score"] for row in told["accuracy"] if row["name"] == "average"]

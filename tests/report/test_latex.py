@@ -41,7 +41,7 @@ def assert_same(made: list[Table], text: str) -> None:
 def test_reports(runs: Mapping[str, Path]) -> None:
     for path in (runs["meteor0.5"], runs["none"], runs["none"].parent):
         cells = load(path)
-        assert_same(lay_out(cells), render.as_latex(cells))
+        assert_same(lay_out(cells), render.document(cells).render("latex"))
     assert_same(overview(cells), formats.latex(overview(cells)))
 
 

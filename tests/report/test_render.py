@@ -15,6 +15,7 @@ import pytest
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.core.registry import METHODS
 from meteor_bench.report import compare, formats, render
+from meteor_bench.report.document import FORMATS
 from meteor_bench.report.layout import lay_out, overview
 from meteor_bench.report.rows import print_rows
 from meteor_bench.report.runs import Cell, load
@@ -27,7 +28,7 @@ EXPLAINED = Path(__file__).parents[2] / "results" / "README.md"
 
 def terminal(cells: list[Cell], width: int) -> str:
     stream = io.StringIO()
-    render.as_terminal(cells, stream, width)
+    render.document(cells).write(stream, width=width)
     return stream.getvalue()
 
 
@@ -186,13 +187,13 @@ def test_only_the_best_is_bold(runs: Mapping[str, Path]) -> None:
     averages = lay_out(load(runs["none"].parent))[0]
     names = {averages.rows[i][0] for i, _ in averages.bold}
     assert names == {"meteor 0.76"}, "far ahead of random; at 0.5 it is alone"
-    text = render.as_markdown(load(runs["none"].parent))
+    text = render.document(load(runs["none"].parent)).render("markdown")
     assert re.search(r"^\| meteor 0\.76 \| \*\*\d", text, flags=re.M)
 
 
 def test_markdown_has_one_cell_per_column(runs: Mapping[str, Path]) -> None:
     for path in (runs["meteor0.5"], runs["none"].parent):
-        tables = re.split(r"^### ", render.as_markdown(load(path)), flags=re.M)[1:]
+        tables = re.split(r"^### ", render.document(load(path)).render("markdown"), flags=re.M)[1:]
         assert len(tables) >= 3
         for table in tables:
             rows = [line for line in table.splitlines() if line.startswith("|")]
@@ -210,9 +211,9 @@ def test_markdown_takes_text_as_text() -> None:
 
 def test_csv_and_json_agree(runs: Mapping[str, Path]) -> None:
     cells = load(runs["none"].parent)
-    document = json.loads(render.as_json(cells))
+    document = json.loads(render.document(cells).render("json"))
     assert len(document["runs"]) == len(runs)
-    rows = list(csv.DictReader(io.StringIO(render.as_csv(cells))))
+    rows = list(csv.DictReader(io.StringIO(render.document(cells).render("csv"))))
     about = ("table", "model", "method", "ratio", "seeds", "name", "unit")
     lines = {tuple(r[key] for key in about): r for r in rows}
     assert len(lines) == len(rows), "no line is given twice"
@@ -228,8 +229,8 @@ def test_csv_and_json_agree(runs: Mapping[str, Path]) -> None:
 
 def test_no_path_of_this_machine_is_in_a_report(runs: Mapping[str, Path]) -> None:
     cells = load(runs["meteor0.5"])
-    for form, make in render.FORMATS.items():
-        text = make(cells)
+    for form in FORMATS:
+        text = render.document(cells).render(form)
         if form == "json":
             # The folder of runs is what the user gave with --out.
             text = text.replace(json.dumps(str(runs["none"].parent))[1:-1], "")

@@ -56,17 +56,17 @@ def test_a_table_for_each_benchmark_with_more_than_its_score(cells: list[Cell]) 
 
 
 def test_every_format_has_the_numbers(cells: list[Cell]) -> None:
-    table: list[dict[str, Any]] = json.loads(subscores.FORMATS["json"](cells))["tables"]["sub-scores"]
+    table: list[dict[str, Any]] = json.loads(subscores.document(cells).render("json"))["tables"]["sub-scores"]
     (cognition,) = (r for r in table if r["metric"] == "mme_cognition_score" and r["method"] == "unpruned")
     assert (cognition["name"], cognition["kind"], cognition["score"]) == ("mme", "metric", 287.857)
-    lines = list(csv.DictReader(io.StringIO(subscores.FORMATS["csv"](cells))))
+    lines = list(csv.DictReader(io.StringIO(subscores.document(cells).render("csv"))))
     assert len(lines) == len(table) and {line["table"] for line in lines} == {"sub-scores"}
-    assert f"| random 0.5 | 0.6 | 0.6 | {MISSING} |" in subscores.FORMATS["markdown"](cells)
-    assert "random 0.5 & 0.6 & 0.6" in subscores.FORMATS["latex"](cells)
+    assert f"| random 0.5 | 0.6 | 0.6 | {MISSING} |" in subscores.document(cells).render("markdown")
+    assert "random 0.5 & 0.6 & 0.6" in subscores.document(cells).render("latex")
 
 
 def test_a_run_without_any_says_so(tmp_path: Path) -> None:
     write(RunConfig(out=tmp_path), PLAIN)
     stream = io.StringIO()
-    subscores.as_terminal(load(tmp_path), stream, 80)
+    subscores.document(load(tmp_path)).write(stream, width=80)
     assert stream.getvalue() == "no benchmark of these runs has sub-scores\n"

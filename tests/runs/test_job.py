@@ -10,12 +10,11 @@ import pytest
 
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.core.errors import BudgetError
+from meteor_bench.engine.load_model import load_model
 from meteor_bench.records.reader import read_latency, read_run, read_samples
 from meteor_bench.records.run_folder import find_runs
 from meteor_bench.records.schema import LatencySample
-from meteor_bench.runs import job as run_module
-from meteor_bench.runs.job import Job, execute, prepare
-from meteor_bench.runs.model_cache import ModelCache
+from meteor_bench.runs.job import execute, prepare
 from meteor_bench.runs.single_run import SingleRun
 from tests import fake_job
 from tests.fake_job import Engine
@@ -29,7 +28,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
 
 
 def part(config: RunConfig) -> SingleRun:
-    return SingleRun(config, fake_job.blueprint(ModelCache(), config))
+    return SingleRun(config, Engine().blueprint(config, load_model))
 
 
 def test_both_runs_leave_complete_records(engine: Engine, tmp_path: Path) -> None:
@@ -101,12 +100,12 @@ def test_what_was_done_before_an_interruption_is_kept(engine: Engine, tmp_path: 
 def test_a_run_that_was_not_timed_is_not_complete(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(job: Job) -> list[LatencySample]:
+    def stop(names: object) -> list[LatencySample]:
         raise KeyboardInterrupt
 
     config = replace(FASTV, out=tmp_path)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(run_module, "_time", stop)
+        patch.setattr(engine, "_times", stop)
         execute(config)
     assert execute(config).path in find_runs(tmp_path) and len(find_runs(tmp_path)) == 2
 

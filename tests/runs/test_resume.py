@@ -13,13 +13,14 @@ import pytest
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.core.attention_probe import KERNEL
 from meteor_bench.core.request import Answer, Request
-from meteor_bench.lmms import evaluate as evaluate_module
+from meteor_bench.engine.load_model import load_model
 from meteor_bench.lmms.journal import Journal
 from meteor_bench.records import code_digest
 from meteor_bench.records.provenance import PACKAGE
 from meteor_bench.records.reader import read_run
 from meteor_bench.records.run_folder import RunFolder
 from meteor_bench.runs import single_run as part_module
+from meteor_bench.runs.fake_backend import FakeBackend
 from meteor_bench.runs.job import execute
 from meteor_bench.runs.model_cache import ModelCache
 from meteor_bench.runs.single_run import SingleRun
@@ -42,7 +43,7 @@ def about(name: str, value: Any) -> Change:
 
     def change(patch: pytest.MonkeyPatch) -> dict[str, Any]:
         def blueprint(shared: ModelCache, config: RunConfig) -> Any:
-            made = fake_job.blueprint(shared, config)
+            made: Any = fake_job.Engine().blueprint(config, load_model)
             made.provenance[name] = value
             return made
 
@@ -169,7 +170,7 @@ def test_progress_counts_the_known_answers_of_benchmarks_yet_to_come(
         on_progress("pocket_gqa", 2, 6)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluate_module, "evaluate", evaluate)
+    monkeypatch.setattr(FakeBackend, "evaluate", evaluate)
     monkeypatch.setattr(part_module, "track", lambda *shown: nullcontext(done.append))
     again(killed)
     assert done == [1 + 3, 2 + 3]

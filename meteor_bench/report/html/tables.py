@@ -232,7 +232,14 @@ def scroll(table: Html, rows: int) -> Html:
     return tag("div", table, class_="scroll tall" if rows > TALL else "scroll", tabindex="0")
 
 
-def printed(table: text.Table) -> tuple[Html, Html]:
+class Printed(NamedTuple):
+    """A table and the notes below it."""
+
+    table: Html
+    notes: Html
+
+
+def printed(table: text.Table) -> Printed:
     """A table as the other formats print it, and its notes."""
     head = tag("tr", *(tag("th", tag("span", name), scope="col") for name in table.columns))
     rows = (
@@ -246,4 +253,4 @@ def printed(table: text.Table) -> tuple[Html, Html]:
     )
     made = tag("table", tag("thead", head), tag("tbody", *rows), class_="paper")
     notes = tag("ul", *(tag("li", note) for note in table.notes), class_="notes small")
-    return scroll(made, len(table.rows)), notes
+    return Printed(scroll(made, len(table.rows)), notes)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import yaml
 
@@ -219,14 +219,21 @@ def paper(name: str) -> Paper:
     return Paper(content.title, tables, sources, columns, name)
 
 
+class _Shared(NamedTuple):
+    """What several papers refer to: sources and columns by name."""
+
+    sources: Mapping[str, Source]
+    columns: Mapping[str, Column]
+
+
 @cache
-def _common() -> tuple[Mapping[str, Source], Mapping[str, Column]]:
+def _common() -> _Shared:
     common: _Common = _read(COMMON, _Common)
     columns = {}
     for name, values in common.columns.items():
         given = {"is_" if key == "is" else key: value for key, value in values.items()}
         columns[name] = _fit({**given, "name": name}, Column, f"{COMMON}.yaml: columns.{name}")
-    return common.sources, columns
+    return _Shared(common.sources, columns)
 
 
 def _read(name: str, kind: type) -> Any:

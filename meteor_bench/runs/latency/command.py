@@ -71,11 +71,11 @@ def write_tables(out: Path) -> None:
     Raises:
         RecordError: a record is broken, or nothing can be written.
     """
-    from meteor_bench.runs.latency.tables import FORMATS
+    from meteor_bench.runs.latency.tables import document
 
     cells = read_cells(out)
     for name, suffix in (("markdown", "md"), ("csv", "csv"), ("json", "json")):
-        write_whole(out / f"latency.{suffix}", FORMATS[name](cells).encode())
+        write_whole(out / f"latency.{suffix}", document(cells).render(name).encode())
 
 
 @dataclass

@@ -52,7 +52,7 @@ def time_selection(
     check_writable(out)
     from meteor_bench.core.tokens import Grid
     from meteor_bench.models.synthetic import Shape
-    from meteor_bench.runs.latency.selection_tables import FORMATS
+    from meteor_bench.runs.latency.selection_tables import document
 
     shape = Shape(Grid(1, side, side))
     found: list[Selection] = []
@@ -60,7 +60,7 @@ def time_selection(
         found.append(_time(configs, shape, batch, rounds))
         out.mkdir(parents=True, exist_ok=True)
         for name, suffix in (("markdown", "md"), ("csv", "csv"), ("json", "json")):
-            write_whole(out / f"selection.{suffix}", FORMATS[name](found).encode())
+            write_whole(out / f"selection.{suffix}", document(found).render(name).encode())
     return found
 
 

@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from statistics import median
-from typing import IO
+from typing import Any
 
 import pandas as pd
 
-from meteor_bench.report import formats
+from meteor_bench.report.document import Document
 from meteor_bench.report.table import Table, fixed
 from meteor_bench.runs.latency.records import LIMIT, Selection
 from meteor_bench.utils.structuring import plain
 
-__all__ = ["FORMATS", "as_csv", "as_json", "as_latex", "as_markdown", "as_terminal"]
+__all__ = ["document"]
 
 
-def as_terminal(found: Sequence[Selection], stream: IO[str]) -> None:
-    """Print the table."""
-    formats.terminal([_table(found)], stream)
+def document(found: Sequence[Selection]) -> Document:
+    """What choosing costs: a line of CSV for each method, batch size and round; JSON has everything."""
+    return Document(lambda: [_table(found)], lambda: {"selection": _numbers(found)}, (), lambda: _data(found))
 
 
-def as_markdown(found: Sequence[Selection]) -> str:
-    """The table as GitHub Markdown."""
-    return formats.markdown([_table(found)])
-
-
-def as_latex(found: Sequence[Selection]) -> str:
-    """The table as LaTeX (booktabs)."""
-    return formats.latex([_table(found)])
-
-
-def as_csv(found: Sequence[Selection]) -> str:
-    """A line for each method, batch size and round."""
+def _numbers(found: Sequence[Selection]) -> pd.DataFrame:
     rows = [
         {"method": row.name, "tokens": one.tokens, "batch": one.batch, "ratio": one.ratio, "round": i}
         | {"decide_ms": row.decide_ms[i], "decide_cpu_ms": row.decide_cpu_ms[i], "around_ms": row.around_ms[i]}
@@ -42,21 +30,11 @@ def as_csv(found: Sequence[Selection]) -> str:
         for row in one.rows
         for i in range(len(one.vit_ms))
     ]
-    return formats.csv({"selection": pd.DataFrame(rows)}, ())
+    return pd.DataFrame(rows)
 
 
-def as_json(found: Sequence[Selection]) -> str:
-    """Everything, with every round."""
-    document = [plain(one) | {"shares": {row.name: one.share(row) for row in one.rows}} for one in found]
-    return json.dumps({"selection": document}, indent=1, ensure_ascii=False) + "\n"
-
-
-FORMATS: Mapping[str, Callable[[Sequence[Selection]], str]] = {
-    "markdown": as_markdown,
-    "latex": as_latex,
-    "csv": as_csv,
-    "json": as_json,
-}
+def _data(found: Sequence[Selection]) -> dict[str, Any]:
+    return {"selection": [plain(one) | {"shares": {row.name: one.share(row) for row in one.rows}} for one in found]}
 
 
 def _table(found: Sequence[Selection]) -> Table:

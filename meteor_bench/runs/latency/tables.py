@@ -2,78 +2,56 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from statistics import median
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any
 
-from meteor_bench.report import formats
+from meteor_bench.report.document import Document
 from meteor_bench.report.table import MISSING, Table, fixed
 from meteor_bench.runs.latency.records import UNPRUNED, Cell
 from meteor_bench.runs.latency.summary import STEADY, Line, lines
 from meteor_bench.utils.structuring import plain
 
-__all__ = ["FORMATS", "as_csv", "as_json", "as_markdown", "as_terminal", "lay_out"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["document", "lay_out"]
 
 _SHOWN = ("preprocess", "encode", "fuse", "prune", "prefill", "ttft", "decode per token", "end to end")
 _HEADS = ("prep", "encode", "fuse", "prune", "prefill", "first", "token", "end", "faster")
 
 
-def as_terminal(cells: Sequence[Cell], stream: IO[str]) -> None:
-    """Print the tables."""
-    formats.terminal(lay_out(cells), stream)
+def document(cells: Sequence[Cell]) -> Document:
+    """Latency cells: a line of CSV for each quantity of each contender; JSON has the settings, not the raw samples."""
+    return Document(lambda: lay_out(cells), lambda: {"latency": _numbers(cells)}, (), lambda: _data(cells))
 
 
-def as_markdown(cells: Sequence[Cell]) -> str:
-    """The tables as GitHub Markdown."""
-    return formats.markdown(lay_out(cells))
-
-
-def as_latex(cells: Sequence[Cell]) -> str:
-    """The tables as LaTeX (booktabs)."""
-    return formats.latex(lay_out(cells))
-
-
-def as_csv(cells: Sequence[Cell]) -> str:
-    """A line for each quantity of each contender: percentiles of the times, one value for the rest."""
+def _numbers(cells: Sequence[Cell]) -> pd.DataFrame:
+    """Percentiles of the times, one value for the rest."""
     import pandas as pd
 
+    about = ("model", "frames", "ratio", "batch")
     rows = [
-        {
-            "model": cell.model,
-            "frames": cell.frames,
-            "ratio": cell.ratio,
-            "batch": cell.batch,
-            "contender": line.row.name,
-        }
-        | quantity
+        {name: getattr(cell, name) for name in about} | {"contender": line.row.name} | quantity
         for cell in cells
         for line in lines(cell)
         for quantity in _quantities(line)
     ]
-    return formats.csv({"latency": pd.DataFrame(rows)}, ())
+    return pd.DataFrame(rows)
 
 
-def as_json(cells: Sequence[Cell]) -> str:
-    """Every cell with its settings and the summary of its contenders; the raw samples stay in their files."""
-    document = []
+def _data(cells: Sequence[Cell]) -> dict[str, Any]:
+    """Every cell with its settings and the summary of its contenders."""
+    found = []
     for cell in cells:
         told = {line.row.name: _told(line) for line in lines(cell)}
         record: dict[str, Any] = plain(cell)
         for row in record["rows"]:
             del row["samples"]
             row |= told.get(row["name"], {})
-        document.append(record)
-    return json.dumps({"cells": _rounded(document)}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-FORMATS: Mapping[str, Callable[[Sequence[Cell]], str]] = {
-    "markdown": as_markdown,
-    "latex": as_latex,
-    "csv": as_csv,
-    "json": as_json,
-}
+        found.append(record)
+    return {"cells": _rounded(found)}
 
 
 def lay_out(cells: Sequence[Cell]) -> list[Table]:

@@ -87,12 +87,19 @@ def pruning_flops(session: Session, requests: Sequence[Request]) -> int:
         return meter.read_flops().get("prune", 0)
 
 
-def _times(session: Session, request: Request) -> tuple[float, float]:
+class _Times(NamedTuple):
+    """Milliseconds of one request."""
+
+    first: float
+    selection: float
+
+
+def _times(session: Session, request: Request) -> _Times:
     """Milliseconds to the first token, and those of them that selection takes."""
     clock = (Clock if session.device.type == "cuda" else _Processor)(session.device)
     _answer(session, request, clock)
     stages = clock.read_ms()
-    return sum(stages.values()) - stages.get("decode", 0.0), stages.get("prune", 0.0)
+    return _Times(sum(stages.values()) - stages.get("decode", 0.0), stages.get("prune", 0.0))
 
 
 def _answer(session: Session, request: Request, clock: Clock) -> None:

@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from meteor_bench.cli.paper import FORMATS, Request
+from meteor_bench.cli.paper import Request
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.records.reader import read_latency, read_run
+from meteor_bench.report.document import FORMATS
+from meteor_bench.report.paper.document import document as document_of
 from meteor_bench.report.paper.layout import Filled, tables
 from meteor_bench.report.paper.numbers import CONFIDENCE, paper, papers
 from meteor_bench.report.table import Table
@@ -80,11 +82,11 @@ def test_a_baseline_that_does_not_reproduce_is_marked(fill: Fill) -> None:
     (note,) = (note for note in table.notes if note.startswith("†"))
     assert "reported 70.0" in note
     assert filled[0].baseline == "does not reproduce" and filled[1].baseline == "not compared"
-    document = json.loads(FORMATS["json"](filled))
+    document = json.loads(document_of(filled).render("json"))
     assert document["tables"]["main"]["baseline"] == "does not reproduce"
     assert {n["column"] for n in document["tables"]["main"]["numbers"] if "mark" in n} == {"gqa"}
     _, close = fill()
-    assert close[0].baseline == "reproduces" and "†" not in FORMATS["markdown"](close)
+    assert close[0].baseline == "reproduces" and "†" not in document_of(close).render("markdown")
 
 
 def test_apart_on_another_model(fill: Fill, runs: Mapping[str, Path]) -> None:
@@ -104,7 +106,7 @@ def test_apart_on_another_model(fill: Fill, runs: Mapping[str, Path]) -> None:
 @pytest.mark.parametrize("like", ["pocket", "llava-1.5-7b"])
 def test_every_format_has_every_reported_figure(fill: Fill, form: str, like: str) -> None:
     _, filled = fill(like=like)
-    text = FORMATS[form](filled)
+    text = document_of(filled).render(form)
     for figure in ("93.0", "50.5", "4x15") if form in ("markdown", "latex") else ("93", "50.5", "4x15"):
         assert figure in text
     if form == "csv":

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from meteor_bench.runs.latency.tables import FORMATS, as_terminal, lay_out
+from meteor_bench.runs.latency.tables import document as document_of
+from meteor_bench.runs.latency.tables import lay_out
 from tests.runs.latency.made import cell
 
 
@@ -67,16 +68,16 @@ def test_several_cells_end_with_an_overview() -> None:
 def test_every_format() -> None:
     cells = [cell()]
     stream = io.StringIO()
-    as_terminal(cells, stream)
+    document_of(cells).write(stream)
     assert "Latency: m, ratio 0.76" in stream.getvalue()
-    assert "| unpruned | 3.00 | 30.0 |" in FORMATS["markdown"](cells)
-    assert "\\toprule" in FORMATS["latex"](cells)
-    rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](cells))))
+    assert "| unpruned | 3.00 | 30.0 |" in document_of(cells).render("markdown")
+    assert "\\toprule" in document_of(cells).render("latex")
+    rows = list(csv.DictReader(io.StringIO(document_of(cells).render("csv"))))
     ttft = next(r for r in rows if r["contender"] == "adaptive" and r["quantity"] == "ttft")
     values = [s["ttft_ms"] for s in cells[0].rows[2].samples]
     for column, percent in (("p50", 50), ("p90", 90), ("p99", 99)):
         assert abs(float(ttft[column]) - np.percentile(values, percent)) < 1e-3
-    document = json.loads(FORMATS["json"](cells))
+    document = json.loads(document_of(cells).render("json"))
     row = document["cells"][0]["rows"][2]
     assert row["times_ms"]["prefill"]["n"] == 4 and row["kept"]["max"] == 26 and row["unsteady"] is True
     assert "samples" not in row and document["cells"][0]["rows"][3]["failure"] == "needs what is not there"

@@ -74,14 +74,14 @@ def test_what_is_calibrated_costs_more(engine: Engine, config: SweepConfig, monk
     recorded(config, "none", 0.0, 20.0)
     recorded(config, "evoprune", 0.5, 20.0)
     plain = plan(config)
-    job = fake_job.blueprint
+    made_for = engine.blueprint
 
-    def calibrated(shared: Any, run: RunConfig) -> Any:
-        made = job(shared, run)
+    def calibrated(run: RunConfig, load: Any) -> Any:
+        made: Any = made_for(run, load)
         made.pruner.needs_calibration, made.pruner.calibration = True, ("encode", "decode")
         return made
 
-    monkeypatch.setattr("meteor_bench.runs.model_cache.ModelCache.blueprint", calibrated)
+    monkeypatch.setattr(engine, "blueprint", calibrated)
     dearer = plan(config)
     # Two passes over the 237 calibration questions at 0.1 s each.
     assert dearer[-1].seconds - plain[-1].seconds == pytest.approx(2 * 237 * 0.1)

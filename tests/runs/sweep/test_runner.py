@@ -11,6 +11,7 @@ import pytest
 
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.core.errors import BudgetError, RecordError
+from meteor_bench.engine.load_model import load_model
 from meteor_bench.records.reader import read_latency, read_run
 from meteor_bench.records.run_folder import find_runs
 from meteor_bench.runs.model_cache import ModelCache
@@ -152,7 +153,7 @@ def test_models_and_requests_are_loaded_once(engine: Engine, config: SweepConfig
 
     def blueprint(shared: ModelCache, run: RunConfig) -> Any:
         seen.append(shared)
-        return fake_job.blueprint(shared, run)
+        return engine.blueprint(run, load_model)
 
     monkeypatch.setattr(ModelCache, "blueprint", blueprint)
     sweep(config)
