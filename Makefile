@@ -1,24 +1,40 @@
-# Everything is run from .venv, which `setup` makes; every target that needs it asks for it.
+# Everything is run from .venv. `run` installs what running needs, the targets that check the code what they need besides.
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL := $(BIN)/uv pip install --python $(BIN)/python
 STAMP := .venv/.setup-done
-# Two workers: the tests start threads and processes of their own.
-PYTEST := $(BIN)/python -m pytest -n 2
+DEV_STAMP := .venv/.setup-dev-done
+RAY_STAMP := .venv/.setup-ray-done
+# Two workers: the tests start threads and processes of their own. What imports lmms-eval shares one (`xdist_group`).
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --durations 15
 
-.PHONY: setup setup-browser run check test test-all test-browser lint type fmt tables lock
+.PHONY: setup setup-dev setup-browser setup-ray run check test test-all test-browser lint type fmt tables lock
 
 setup: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --python $(BIN)/python --requirement requirements.lock
-	$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable .
+	$(INSTALL) --requirement requirements.lock
+	$(INSTALL) --no-deps --editable .
+	touch $@
+
+setup-dev: $(DEV_STAMP)
+
+$(DEV_STAMP): requirements-dev.lock $(STAMP)
+	$(INSTALL) --requirement requirements-dev.lock
+	touch $@
+
+# What `sweep --engine ray` needs besides, and its tests.
+setup-ray: $(RAY_STAMP)
+
+$(RAY_STAMP): requirements-ray.lock $(DEV_STAMP)
+	$(INSTALL) --requirement requirements-ray.lock
 	touch $@
 
 # Debian's Chromium and a font to measure with; any Chromium or Chrome that is there already will do.
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
-setup-browser: $(STAMP)
+setup-browser: $(DEV_STAMP)
 	for name in chromium chromium-browser google-chrome; do command -v $$name && exit; done; \
 	  $(ROOT) apt-get update --quiet && $(ROOT) env DEBIAN_FRONTEND=noninteractive \
 	  apt-get install --quiet --yes --no-install-recommends chromium fonts-dejavu-core
@@ -26,14 +42,10 @@ setup-browser: $(STAMP)
 run: $(STAMP)
 	$(BIN)/meteor-bench run --method meteor --ratio 0.76
 
-test: $(STAMP)
+test: $(DEV_STAMP)
 	$(PYTEST) -m "not slow and not browser"
 
-# What `sweep --engine ray` needs besides, and its tests.
-setup-ray: $(STAMP)
-	$(BIN)/uv pip install --python $(BIN)/python --editable ".[ray]"
-
-test-all: setup-ray
+test-all: $(RAY_STAMP)
 	$(PYTEST) -m "not browser"
 
 # The HTML report in Chromium.
@@ -44,23 +56,26 @@ test-browser: setup-browser
 check: $(STAMP)
 	$(BIN)/meteor-bench check --baseline results/reference/check.yaml
 
-lint: $(STAMP)
+lint: $(DEV_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-type: $(STAMP)
+type: $(DEV_STAMP)
 	$(BIN)/mypy
 
-fmt: $(STAMP)
+fmt: $(DEV_STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 # The committed tables of the shipped model: results/reference/pocket.
-tables: $(STAMP)
+tables: $(DEV_STAMP)
 	$(BIN)/python scripts/reference_pocket.py
 	$(BIN)/python scripts/readme.py
 
-# Newer versions of everything; the lock holds names and versions, nothing else.
+# Newer versions of everything. The locks hold names and versions, nothing else; each keeps to the one before it.
+COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.11 --no-header --no-annotate pyproject.toml
 lock: $(STAMP)
-	$(BIN)/uv pip compile --quiet --upgrade --no-header --no-annotate --extra dev pyproject.toml -o requirements.lock
+	$(COMPILE) --upgrade --output-file requirements.lock
+	$(COMPILE) --upgrade --extra dev --constraints requirements.lock --output-file requirements-dev.lock
+	$(COMPILE) --upgrade --extra dev --extra ray --constraints requirements-dev.lock --output-file requirements-ray.lock

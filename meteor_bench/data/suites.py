@@ -1,5 +1,8 @@
 """Which benchmarks there are, in which suites, and where their files lie; read from ``tasks/suites.yaml``.
 
+Packages of others add theirs through the entry-point group ``meteor_bench.benchmarks``, each row of which names a
+package whose folder holds such a file and its tasks. Nothing of the package is imported for it.
+
 Light: no lmms-eval, datasets or torch.
 """
 
@@ -8,14 +11,16 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import yaml
 
-from meteor_bench.core.errors import DataError, UnknownNameError
+from meteor_bench.core.errors import DataError, PluginError, UnknownNameError
 from meteor_bench.core.request import Request
 from meteor_bench.utils.structuring import PlainError, fit
 
@@ -38,6 +43,7 @@ __all__ = [
     "tasks_dir",
 ]
 
+GROUP = "meteor_bench.benchmarks"  # of entry points
 Group = Literal["knowledge", "general", "ocr", "video"]
 
 
@@ -66,6 +72,8 @@ class Benchmark:
         reported: papers that give numbers on it.
         note: what to know about its prompt or metric.
         task: its name, as lmms-eval knows it.
+        tasks: the folder of the table that it stands in; for a benchmark that is not lmms-eval's own, ``tasks / task``
+            holds its YAML and its documents.
     """
 
     group: Group
@@ -89,6 +97,12 @@ class Benchmark:
     reported: str = ""
     note: str = ""
     task: str = ""
+    tasks: Path = Path()
+
+    @property
+    def folder(self) -> Path:
+        """Where its YAML and its documents lie, unless it is lmms-eval's own."""
+        return self.tasks / self.task
 
     @property
     def stock(self) -> bool:
@@ -143,7 +157,29 @@ def tasks_dir() -> Path:
 
 @cache
 def _tables() -> _Tables:
-    return read_tables(tasks_dir() / "suites.yaml")
+    """Ours first; somebody else's row cannot take the place of one of ours."""
+    ours = read_tables(tasks_dir() / "suites.yaml")
+    rows, named = dict(ours.benchmarks), dict(ours.suites)
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        theirs = read_tables(_folder_of(point.name, point.value) / "suites.yaml")
+        rows |= {name: row for name, row in theirs.benchmarks.items() if name not in rows}
+        named |= {name: tasks for name, tasks in theirs.suites.items() if name not in named}
+    return _Tables(rows, named)
+
+
+def _folder_of(name: str, package: str) -> Path:
+    """The folder of somebody's package, which is found and not imported.
+
+    Raises:
+        PluginError: there is no such package.
+    """
+    try:
+        found = find_spec(package) if package.isidentifier() else None
+    except ValueError:
+        found = None
+    if found is None or not found.submodule_search_locations:
+        raise PluginError(f"benchmarks '{name}' cannot be used: there is no package '{package}'; name its top folder")
+    return Path(next(iter(found.submodule_search_locations)))
 
 
 def read_tables(file: Path) -> _Tables:
@@ -160,7 +196,7 @@ def read_tables(file: Path) -> _Tables:
         for task in tasks:
             if task not in tables.benchmarks:
                 raise DataError(f"{file}: suite {suite}: {UnknownNameError('benchmark', task, tables.benchmarks)}")
-    named = {name: Benchmark(**{**vars(row), "task": name}) for name, row in tables.benchmarks.items()}
+    named = {name: replace(row, task=name, tasks=file.parent) for name, row in tables.benchmarks.items()}
     return _Tables(named, tables.suites)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from meteor_bench.core.errors import ConfigError, DataError, UnknownNameError
 from meteor_bench.data import lookalike
 from meteor_bench.data.root import check_files
-from meteor_bench.data.suites import Benchmark, check_data, resolve, tasks_dir
+from meteor_bench.data.suites import Benchmark, check_data, resolve
 from meteor_bench.data.videos import check_videos
 from meteor_bench.lmms import root
 from meteor_bench.lmms.harness import Quiet, task_manager
@@ -49,7 +49,7 @@ def check(row: Benchmark, inputs: Inputs) -> None:
         DataError: they are missing, incomplete or of another size.
     """
     if not row.stock:
-        folder = tasks_dir() / row.task / "data"
+        folder = row.folder / "data"
         if folder.is_dir():
             check_data(folder)
     elif inputs.data_root is not None:
@@ -72,7 +72,8 @@ def index(rows: Iterable[Benchmark], folders: Iterable[Path] = ()) -> Any:
     """
     rows = list(rows)
     stock = dict.fromkeys(root.stock_folder(row.task) for row in rows if row.stock)
-    found = task_manager((tasks_dir(), *folders, *stock))
+    own = dict.fromkeys(row.tasks for row in rows if not row.stock)
+    found = task_manager((*own, *folders, *stock))
     for row in rows:
         if row.task not in found.all_tasks:
             raise UnknownNameError("task", row.task, found.all_tasks)

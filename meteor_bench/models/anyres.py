@@ -25,7 +25,7 @@ from meteor_bench.core.model import VLM, Decoder, Fusion, Scene, VisionTower
 from meteor_bench.core.tokens import Block, Grid, Tokens
 from meteor_bench.models.decoders import CausalLM, LlamaDecoder
 from meteor_bench.models.fusions import linear_flops
-from meteor_bench.models.hf import HubProcessor
+from meteor_bench.models.hub_processor import HubProcessor
 
 __all__ = ["Picture", "TileFusion", "Tiling", "assemble", "newline_block"]
 

@@ -11,23 +11,31 @@ large image, below it the small one at the left, zeros beside it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from meteor_bench.core import flops
-from meteor_bench.core.model import VLM, Fusion, ModelCard
-from meteor_bench.core.tokens import Block, Grid, Tokens
+from meteor_bench.core.model import VLM, Fusion
+from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.models.decoders import CausalLM, LlamaDecoder
-from meteor_bench.models.fusions import linear_flops, separated
-from meteor_bench.models.hf import HubProcessor, HubText, NoText, card, hub_config, make, parts, read_eos, seal
+from meteor_bench.models.fusions import linear_flops
+from meteor_bench.models.hub_family import Encoders, HubAdapter, HubFamily, Media
+from meteor_bench.models.hub_processor import HubProcessor, Library
+from meteor_bench.models.llava import apart
 from meteor_bench.models.towers import VitTower, WholeTower
 
-__all__ = ["DEEPSEEK_VL_7B", "AlignerFusion", "HighResTower", "HybridProcessor", "card_for"]
+__all__ = [
+    "DEEPSEEK_VL",
+    "DEEPSEEK_VL_7B",
+    "AlignerFusion",
+    "HighResTower",
+    "HybridAdapter",
+    "HybridProcessor",
+    "card_for",
+]
 
-TEMPLATE = "User: {images}{question}\n\nAssistant:"
 MEANS = {"image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5)}  # of SigLIP
 
 DEEPSEEK_VL_7B_CONFIG: Mapping[str, Any] = {
@@ -156,10 +164,6 @@ class AlignerFusion(Fusion):
 class HybridProcessor(HubProcessor):
     """The library's image processor; both sizes of each image in one row."""
 
-    def __init__(self, images: Any, *more: Any) -> None:
-        super().__init__(*more)
-        self.images = images
-
     def pixels(self, media: Sequence[Any]) -> Tensor:
         made = self.images(images=list(media), return_tensors="pt")
         small, large = made["pixel_values"], made["high_res_pixel_values"]
@@ -167,69 +171,62 @@ class HybridProcessor(HubProcessor):
         return torch.cat([large, beside], 2)
 
 
-def assemble(name: str, model: Any, config: Any, processor: HubProcessor) -> VLM:
-    """The library's modules in the engine's terms."""
-    body, small = model.model, config.vision_config.image_size
-    large = config.high_res_vision_config.image_size
-    decoder = LlamaDecoder(CausalLM(body.language_model, model.lm_head))
-    low = VitTower(
-        "siglip",
-        body.vision_model,
-        has_cls=False,
-        post_norm=True,
-        prepare=lambda pixels: pixels[..., -small:, :small],
-    )
+class HybridAdapter(HubAdapter):
+    """Two encoders on one grid, joined along channels."""
 
-    def block(grid: Grid) -> Block | None:
-        return separated(decoder, [grid.h * grid.w] * grid.t, processor.between(grid.t))
+    template = "User: {images}{question}\n\nAssistant:"
+    fusion = "shared"
 
-    return VLM(
-        name=name,
-        towers={"siglip": low, "sam": HighResTower("sam", body, small)},
-        fusion=AlignerFusion(body.aligner, "siglip", "sam"),
-        decoder=decoder,
-        processor=processor,
-        reference=lambda grid: grid.n,
-        native=(large + small, large),
-        resizable=False,
-        block=block,
-    )
+    def describe(self, config: Mapping[str, Any]) -> Encoders:
+        low, high = config.get("vision_config", {}), config.get("high_res_vision_config", {})
+        side = low.get("image_size", 384) // low.get("patch_size", 16)
+        towers = {
+            "siglip": f"SigLIP ViT, {low.get('image_size', 384)} px, {side}x{side} tokens",
+            "sam": f"SAM ViT, {high.get('image_size', 1024)} px, convolved to {side}x{side} tokens",
+        }
+        return Encoders(towers, side**2)
 
+    def media(self, config: Any) -> Media:
+        from transformers import DeepseekVLHybridImageProcessor
 
-def load(config: Mapping[str, Any], name: str, device: str, dtype: torch.dtype, folder: Path | None) -> VLM:
-    """Build the model of a folder, or of a configuration with random weights.
+        small = dict.fromkeys(("height", "width"), config.vision_config.image_size)
+        large = dict.fromkeys(small, config.high_res_vision_config.image_size)
+        return Media(DeepseekVLHybridImageProcessor(size=small, high_res_size=large, **MEANS))
 
-    Raises:
-        ModelError: the folder does not hold what its configuration says.
-    """
-    from transformers import DeepseekVLHybridConfig, DeepseekVLHybridForConditionalGeneration
-    from transformers import DeepseekVLHybridImageProcessor as Images
-    from transformers import DeepseekVLHybridProcessor as Library
+    def processor(self, config: Any, library: Library) -> HubProcessor:
+        return HybridProcessor(library)
 
-    described = hub_config(DeepseekVLHybridConfig, config, name, folder)
-    token, eos = described.image_token_id, read_eos(described, folder)
-    if folder is None:
-        side = {"height": described.vision_config.image_size, "width": described.vision_config.image_size}
-        large = dict.fromkeys(side, described.high_res_vision_config.image_size)
-        images: Any = Images(size=side, high_res_size=large, **MEANS)
-        processor = HybridProcessor(images, NoText(token, described.text_config.vocab_size), [token], eos)
-    else:
-        own = parts(Library, folder)
-        processor = HybridProcessor(own.image_processor, HubText(own, TEMPLATE, own.image_token), [token], eos)
-    model = make(DeepseekVLHybridForConditionalGeneration, described, device, dtype, folder)
-    return seal(assemble(name, model, described, processor), folder)
+    def assemble(self, name: str, model: Any, config: Any, processor: HubProcessor) -> VLM:
+        body, small = model.model, config.vision_config.image_size
+        large = config.high_res_vision_config.image_size
+        decoder = LlamaDecoder(CausalLM(body.language_model, model.lm_head))
+        low = VitTower(
+            "siglip",
+            body.vision_model,
+            has_cls=False,
+            post_norm=True,
+            prepare=lambda pixels: pixels[..., -small:, :small],
+        )
+        return VLM(
+            name=name,
+            towers={"siglip": low, "sam": HighResTower("sam", body, small)},
+            fusion=AlignerFusion(body.aligner, "siglip", "sam"),
+            decoder=decoder,
+            processor=processor,
+            reference=lambda grid: grid.n,
+            native=(large + small, large),
+            resizable=False,
+            block=apart(decoder, processor),
+        )
 
 
-def card_for(config: Mapping[str, Any], name: str, **more: Any) -> ModelCard:
-    """The card of a folder of this family."""
-    low, high = config.get("vision_config", {}), config.get("high_res_vision_config", {})
-    side = low.get("image_size", 384) // low.get("patch_size", 16)
-    towers = {
-        "siglip": f"SigLIP ViT, {low.get('image_size', 384)} px, {side}x{side} tokens",
-        "sam": f"SAM ViT, {high.get('image_size', 1024)} px, convolved to {side}x{side} tokens",
-    }
-    return card(load, config, name, "shared", towers, side**2, **more)
-
+DEEPSEEK_VL = HubFamily(
+    "DeepseekVLHybridConfig",
+    "DeepseekVLHybridForConditionalGeneration",
+    "DeepseekVLHybridProcessor",
+    HybridAdapter(),
+)
+card_for = DEEPSEEK_VL.card
 
 DEEPSEEK_VL_7B = card_for(
     DEEPSEEK_VL_7B_CONFIG,

@@ -7,25 +7,35 @@ of a clip are images.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from meteor_bench.core.errors import ModelError
-from meteor_bench.core.model import VLM, ModelCard
+from meteor_bench.core.model import VLM, Decoder
 from meteor_bench.core.tokens import Block, Grid
 from meteor_bench.models.decoders import CausalLM, LlamaDecoder
 from meteor_bench.models.fusions import OneProjector, separated
-from meteor_bench.models.hf import HubProcessor, HubText, NoText, card, hub_config, make, parts, read_eos, seal
+from meteor_bench.models.hub_family import Encoders, HubAdapter, HubFamily, Media
+from meteor_bench.models.hub_processor import HubProcessor, Library
 from meteor_bench.models.piece_tokenizer import piece_tokenizer
 from meteor_bench.models.towers import VitTower
 
-__all__ = ["LLAVA_7B", "LlavaProcessor", "card_for", "check_features", "tower_of"]
+if TYPE_CHECKING:
+    from pathlib import Path
 
-TEMPLATE = "USER: {images}{question} ASSISTANT:"  # of llava-1.5; a checkpoint's own chat template comes first
+__all__ = [
+    "LLAVA",
+    "LLAVA_7B",
+    "LlavaAdapter",
+    "LlavaProcessor",
+    "apart",
+    "card_for",
+    "check_features",
+    "clip_rows",
+    "tower_of",
+]
 
 LLAVA_7B_CONFIG: Mapping[str, Any] = {
     "model_type": "llava",
@@ -89,68 +99,65 @@ def tower_of(name: str, model: Any, config: Any) -> VitTower:
 class LlavaProcessor(HubProcessor):
     """The library's image processor; each image is a row."""
 
-    def __init__(self, images: Any, *more: Any) -> None:
-        super().__init__(*more)
-        self.images = images
-
     def pixels(self, media: Sequence[Any]) -> Tensor:
         pixels: Tensor = self.images(images=list(media), return_tensors="pt")["pixel_values"]
         return pixels
 
 
-def assemble(name: str, model: Any, config: Any, processor: HubProcessor) -> VLM:
-    """The library's modules in the engine's terms."""
-    body, side = model.model, config.vision_config.image_size
-    decoder = LlamaDecoder(CausalLM(body.language_model, model.lm_head))
-
-    def block(grid: Grid) -> Block | None:
-        return separated(decoder, [grid.h * grid.w] * grid.t, processor.between(grid.t))
-
-    return VLM(
-        name=name,
-        towers={"clip": tower_of("clip", body.vision_tower, config)},
-        fusion=OneProjector(body.multi_modal_projector),
-        decoder=decoder,
-        processor=processor,
-        reference=lambda grid: grid.n,
-        native=(side, side),
-        block=block,
-    )
-
-
-def load(config: Mapping[str, Any], name: str, device: str, dtype: torch.dtype, folder: Path | None) -> VLM:
-    """Build the model of a folder, or of a configuration with random weights.
-
-    Raises:
-        ModelError: the folder does not hold what its configuration says.
-    """
-    from transformers import CLIPImageProcessor, LlavaConfig, LlavaForConditionalGeneration
-    from transformers import LlavaProcessor as Library
-
-    described = hub_config(LlavaConfig, config, name, folder)
-    check_features(described, name)
-    token = described.image_token_id
-    eos = read_eos(described, folder)
-    if folder is None:
-        side = described.vision_config.image_size
-        images: Any = CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
-        processor = LlavaProcessor(images, NoText(token, described.text_config.vocab_size), [token], eos)
-    else:
-        own = parts(Library, folder)
-        text = HubText(own, TEMPLATE, own.image_token, tokenizer=piece_tokenizer(folder))
-        processor = LlavaProcessor(own.image_processor, text, [token], eos)
-    model = make(LlavaForConditionalGeneration, described, device, dtype, folder)
-    return seal(assemble(name, model, described, processor), folder)
-
-
-def card_for(config: Mapping[str, Any], name: str, **more: Any) -> ModelCard:
-    """The card of a folder of this family."""
+def clip_rows(config: Mapping[str, Any], rows: int) -> Encoders:
+    """What a card says of a CLIP tower that sees that many rows of an image."""
     vision = config.get("vision_config", {})
     side = vision.get("image_size", 336)
     cells = side // vision.get("patch_size", 14)
-    towers = {"clip": f"CLIP ViT, {side} px, {cells}x{cells} tokens and a class token"}
-    return card(load, config, name, "independent", towers, cells**2, **more)
+    each = f" for each of up to {rows} rows" if rows > 1 else ""
+    return Encoders({"clip": f"CLIP ViT, {side} px, {cells}x{cells} tokens and a class token{each}"}, rows * cells**2)
 
+
+def apart(decoder: Decoder, processor: HubProcessor) -> Callable[[Grid], Block | None]:
+    """The visual block of images one after another, with the template's text between them."""
+    return lambda grid: separated(decoder, [grid.h * grid.w] * grid.t, processor.between(grid.t))
+
+
+class LlavaAdapter(HubAdapter):
+    """One CLIP tower and one projector."""
+
+    template = "USER: {images}{question} ASSISTANT:"  # of llava-1.5; a checkpoint's own chat template comes first
+
+    def describe(self, config: Mapping[str, Any]) -> Encoders:
+        return clip_rows(config, 1)
+
+    def check(self, config: Any, name: str) -> None:
+        check_features(config, name)
+
+    def media(self, config: Any) -> Media:
+        from transformers import CLIPImageProcessor
+
+        side = config.vision_config.image_size
+        return Media(CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side}))
+
+    def tokenizer(self, folder: Path) -> Any:
+        return piece_tokenizer(folder)
+
+    def processor(self, config: Any, library: Library) -> HubProcessor:
+        return LlavaProcessor(library)
+
+    def assemble(self, name: str, model: Any, config: Any, processor: HubProcessor) -> VLM:
+        body, side = model.model, config.vision_config.image_size
+        decoder = LlamaDecoder(CausalLM(body.language_model, model.lm_head))
+        return VLM(
+            name=name,
+            towers={"clip": tower_of("clip", body.vision_tower, config)},
+            fusion=OneProjector(body.multi_modal_projector),
+            decoder=decoder,
+            processor=processor,
+            reference=lambda grid: grid.n,
+            native=(side, side),
+            block=apart(decoder, processor),
+        )
+
+
+LLAVA = HubFamily("LlavaConfig", "LlavaForConditionalGeneration", "LlavaProcessor", LlavaAdapter())
+card_for = LLAVA.card
 
 LLAVA_7B = card_for(
     LLAVA_7B_CONFIG, "llava-1.5-7b", licence="LLAMA 2 Community License", weights="llava-hf/llava-1.5-7b-hf"

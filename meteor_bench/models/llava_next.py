@@ -6,19 +6,18 @@ See `models.anyres` for what becomes of the tiles. It has no video, so the frame
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from meteor_bench.core.model import VLM, ModelCard, Scene
+from meteor_bench.core.model import VLM, Scene
 from meteor_bench.models.anyres import Tiling, assemble
-from meteor_bench.models.hf import HubProcessor, HubText, NoText, card, hub_config, make, parts, read_eos, seal
-from meteor_bench.models.llava import LLAVA_7B_CONFIG, TEMPLATE, check_features, tower_of
-from meteor_bench.models.piece_tokenizer import piece_tokenizer
+from meteor_bench.models.hub_family import Encoders, HubFamily, Media
+from meteor_bench.models.hub_processor import HubProcessor, Library
+from meteor_bench.models.llava import LLAVA_7B_CONFIG, LlavaAdapter, clip_rows, tower_of
 
-__all__ = ["LLAVA_NEXT_7B", "TileProcessor", "card_for", "sizes_of"]
+__all__ = ["LLAVA_NEXT", "LLAVA_NEXT_7B", "LlavaNextAdapter", "TileProcessor", "card_for", "sizes_of"]
 
 LLAVA_NEXT_7B_CONFIG: Mapping[str, Any] = {
     **LLAVA_7B_CONFIG,
@@ -36,13 +35,12 @@ class TileProcessor(HubProcessor):
     """The library's image processor; the small copy and the tiles of each image are rows.
 
     Args:
-        images: the library's.
         tiling: how the model cuts images.
     """
 
-    def __init__(self, images: Any, tiling: Tiling, *more: Any) -> None:
-        super().__init__(*more)
-        self.images, self.tiling = images, tiling
+    def __init__(self, library: Library, tiling: Tiling) -> None:
+        super().__init__(library)
+        self.tiling = tiling
 
     def pixels(self, media: Sequence[Any]) -> Tensor:
         made = self.images(images=list(media), return_tensors="pt")["pixel_values"]  # [n, most rows of any, 3, H, W]
@@ -53,47 +51,42 @@ class TileProcessor(HubProcessor):
         return Scene(sizes=sizes_of(media))
 
 
-def load(config: Mapping[str, Any], name: str, device: str, dtype: torch.dtype, folder: Path | None) -> VLM:
-    """Build the model of a folder, or of a configuration with random weights.
+def _tiling(config: Any) -> Tiling:
+    vision = config.vision_config
+    pinpoints = [list(size) for size in config.image_grid_pinpoints]
+    return Tiling(pinpoints, vision.image_size, vision.image_size // vision.patch_size)
 
-    Raises:
-        ModelError: the folder does not hold what its configuration says.
-    """
-    from transformers import LlavaNextConfig, LlavaNextForConditionalGeneration, LlavaNextImageProcessor
-    from transformers import LlavaNextProcessor as Library
 
-    described = hub_config(LlavaNextConfig, config, name, folder)
-    check_features(described, name)
-    token, eos, vision = described.image_token_id, read_eos(described, folder), described.vision_config
-    tiling = Tiling(
-        [list(size) for size in described.image_grid_pinpoints],
-        vision.image_size,
-        vision.image_size // vision.patch_size,
-    )
-    if folder is None:
-        side = dict.fromkeys(("height", "width"), vision.image_size)
-        images: Any = LlavaNextImageProcessor(
-            size={"shortest_edge": vision.image_size}, crop_size=side, image_grid_pinpoints=tiling.pinpoints
+class LlavaNextAdapter(LlavaAdapter):
+    """LLaVA-1.5's parts, behind tiles."""
+
+    fusion = "shared"
+
+    def describe(self, config: Mapping[str, Any]) -> Encoders:
+        side = config.get("vision_config", {}).get("image_size", 336)
+        pinpoints = config.get("image_grid_pinpoints") or [[2 * side, 2 * side]]
+        return clip_rows(config, 1 + max((h // side) * (w // side) for h, w in pinpoints))
+
+    def media(self, config: Any) -> Media:
+        from transformers import LlavaNextImageProcessor
+
+        side = config.vision_config.image_size
+        crop = {"height": side, "width": side}
+        pinpoints = _tiling(config).pinpoints
+        return Media(
+            LlavaNextImageProcessor(size={"shortest_edge": side}, crop_size=crop, image_grid_pinpoints=pinpoints)
         )
-        processor = TileProcessor(images, tiling, NoText(token, described.text_config.vocab_size), [token], eos)
-    else:
-        own = parts(Library, folder)
-        text = HubText(own, TEMPLATE, own.image_token, tokenizer=piece_tokenizer(folder))
-        processor = TileProcessor(own.image_processor, tiling, text, [token], eos)
-    model = make(LlavaNextForConditionalGeneration, described, device, dtype, folder)
-    tower = tower_of("clip", model.model.vision_tower, described)
-    return seal(assemble(name, model, tower, processor, tiling, each=True), folder)
+
+    def processor(self, config: Any, library: Library) -> HubProcessor:
+        return TileProcessor(library, _tiling(config))
+
+    def assemble(self, name: str, model: Any, config: Any, processor: HubProcessor) -> VLM:
+        tower = tower_of("clip", model.model.vision_tower, config)
+        return assemble(name, model, tower, processor, _tiling(config), each=True)
 
 
-def card_for(config: Mapping[str, Any], name: str, **more: Any) -> ModelCard:
-    """The card of a folder of this family."""
-    vision = config.get("vision_config", {})
-    side = vision.get("image_size", 336)
-    cells = side // vision.get("patch_size", 14)
-    rows = 1 + max((h // side) * (w // side) for h, w in config.get("image_grid_pinpoints") or [[2 * side, 2 * side]])
-    towers = {"clip": f"CLIP ViT, {side} px, {cells}x{cells} tokens and a class token for each of up to {rows} rows"}
-    return card(load, config, name, "shared", towers, rows * cells**2, **more)
-
+LLAVA_NEXT = HubFamily("LlavaNextConfig", "LlavaNextForConditionalGeneration", "LlavaNextProcessor", LlavaNextAdapter())
+card_for = LLAVA_NEXT.card
 
 LLAVA_NEXT_7B = card_for(
     LLAVA_NEXT_7B_CONFIG,

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,17 +21,25 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
 from meteor_bench.core.errors import ModelError
-from meteor_bench.core.model import VLM, Clip, Fusion, ModelCard, Scene
+from meteor_bench.core.model import VLM, Clip, Fusion, Scene
 from meteor_bench.core.tokens import Block, Grid, Tokens
 from meteor_bench.models.anyres import Tiling, assemble
 from meteor_bench.models.fusions import linear_flops
-from meteor_bench.models.hf import HubProcessor, HubText, NoText, card, hub_config, make, parts, read_eos, seal
+from meteor_bench.models.hub_family import Encoders, HubAdapter, HubFamily, Media
+from meteor_bench.models.hub_processor import HubProcessor, Library
 from meteor_bench.models.llava import check_features, tower_of
 from meteor_bench.models.llava_next import sizes_of
 
-__all__ = ["LLAVA_ONEVISION_7B", "LLAVA_VIDEO_7B", "FrameProcessor", "PooledFusion", "card_for"]
+__all__ = [
+    "LLAVA_ONEVISION",
+    "LLAVA_ONEVISION_7B",
+    "LLAVA_VIDEO_7B",
+    "FrameProcessor",
+    "OneVisionAdapter",
+    "PooledFusion",
+    "card_for",
+]
 
-TEMPLATE = "<|im_start|>user {images}{question}<|im_end|><|im_start|>assistant\n"
 POOLS = ("bilinear", "average")
 NEWLINES = ("one_token", "grid")
 
@@ -115,13 +122,12 @@ class FrameProcessor(HubProcessor):
     """The library's image and video processors: tiles, images or frames are rows.
 
     Args:
-        images, videos: the library's.
         tiling: how the model cuts a single image.
     """
 
-    def __init__(self, images: Any, videos: Any, tiling: Tiling, *more: Any) -> None:
-        super().__init__(*more)
-        self.images, self.videos, self.tiling = images, videos, tiling
+    def __init__(self, library: Library, tiling: Tiling) -> None:
+        super().__init__(library)
+        self.tiling = tiling
 
     def pixels(self, media: Sequence[Any]) -> Tensor:
         pixels: Tensor
@@ -168,56 +174,61 @@ def _variant(config: Any) -> tuple[str, str]:
     return found[0], found[1]
 
 
-def load(config: Mapping[str, Any], name: str, device: str, dtype: torch.dtype, folder: Path | None) -> VLM:
-    """Build the model of a folder, or of a configuration with random weights.
-
-    Raises:
-        ModelError: the folder does not hold what its configuration says.
-    """
-    from transformers import (
-        LlavaOnevisionConfig,
-        LlavaOnevisionForConditionalGeneration,
-        LlavaOnevisionImageProcessor,
-        LlavaOnevisionVideoProcessor,
-    )
-    from transformers import LlavaOnevisionProcessor as Library
-
-    described = hub_config(LlavaOnevisionConfig, config, name, folder)
-    check_features(described, name)
-    _variant(described)
-    vision, eos = described.vision_config, read_eos(described, folder)
-    tokens = [described.image_token_id, described.video_token_id]
-    most = str(described.vision_aspect_ratio).removeprefix("anyres_max_")
-    if not most.isdecimal() or len(most) > 3 or int(most) < 1:
-        raise ModelError(f"'{name}' has vision_aspect_ratio '{described.vision_aspect_ratio}'; known: 'anyres_max_<n>'")
-    pinpoints = [list(size) for size in described.image_grid_pinpoints]
-    tiling = Tiling(pinpoints, vision.image_size, vision.image_size // vision.patch_size, int(most))
-    if folder is None:
-        size = dict.fromkeys(("height", "width"), vision.image_size)
-        images: Any = LlavaOnevisionImageProcessor(size=size, image_grid_pinpoints=pinpoints)
-        videos: Any = LlavaOnevisionVideoProcessor(size=size)
-        text: Any = NoText(tokens[0], described.text_config.vocab_size)
-    else:
-        own = parts(Library, folder)
-        images, videos = own.image_processor, own.video_processor
-        text = HubText(own, TEMPLATE, own.image_token, own.video_token)
-    processor = FrameProcessor(images, videos, tiling, text, tokens, eos)
-    model = make(LlavaOnevisionForConditionalGeneration, described, device, dtype, folder)
-    tower = tower_of("siglip", model.model.vision_tower, described)
-    clip = partial(clip_of, model, described)
-    return seal(assemble(name, model, tower, processor, tiling, each=False, clip=clip), folder)
+def _most(aspect: Any) -> int | None:
+    """Most tiles of an image, which "anyres_max_<n>" names; None where it does not."""
+    said = str(aspect).removeprefix("anyres_max_")
+    return int(said) if said.isdecimal() and len(said) < 4 and int(said) > 0 else None
 
 
-def card_for(config: Mapping[str, Any], name: str, **more: Any) -> ModelCard:
-    """The card of a folder of this family."""
-    vision = config.get("vision_config", {})
-    side = vision.get("image_size", 384)
-    cells = side // vision.get("patch_size", 14)
-    said = str(config.get("vision_aspect_ratio", "9")).rpartition("_")[2]
-    most = int(said) if said.isdecimal() and len(said) < 4 else 9  # `load` refuses any other
-    towers = {"siglip": f"SigLIP ViT, {side} px, {cells}x{cells} tokens for each tile or frame"}
-    return card(load, config, name, "shared", towers, (most + 1) * cells**2, **more)
+def _tiling(config: Any) -> Tiling:
+    vision = config.vision_config
+    pinpoints = [list(size) for size in config.image_grid_pinpoints]
+    most = _most(config.vision_aspect_ratio)
+    return Tiling(pinpoints, vision.image_size, vision.image_size // vision.patch_size, most)
 
+
+class OneVisionAdapter(HubAdapter):
+    """One SigLIP tower behind tiles or frames."""
+
+    template = "<|im_start|>user {images}{question}<|im_end|><|im_start|>assistant\n"
+    fusion = "shared"
+    videos = True
+
+    def describe(self, config: Mapping[str, Any]) -> Encoders:
+        vision = config.get("vision_config", {})
+        side = vision.get("image_size", 384)
+        cells = side // vision.get("patch_size", 14)
+        most = _most(config.get("vision_aspect_ratio", "9")) or 9  # `check` refuses any other
+        towers = {"siglip": f"SigLIP ViT, {side} px, {cells}x{cells} tokens for each tile or frame"}
+        return Encoders(towers, (most + 1) * cells**2)
+
+    def check(self, config: Any, name: str) -> None:
+        check_features(config, name)
+        _variant(config)
+        aspect = config.vision_aspect_ratio
+        if _most(aspect) is None:
+            raise ModelError(f"'{name}' has vision_aspect_ratio '{aspect}'; known: 'anyres_max_<n>'")
+
+    def media(self, config: Any) -> Media:
+        from transformers import LlavaOnevisionImageProcessor, LlavaOnevisionVideoProcessor
+
+        size = dict.fromkeys(("height", "width"), config.vision_config.image_size)
+        images = LlavaOnevisionImageProcessor(size=size, image_grid_pinpoints=_tiling(config).pinpoints)
+        return Media(images, LlavaOnevisionVideoProcessor(size=size))
+
+    def processor(self, config: Any, library: Library) -> HubProcessor:
+        return FrameProcessor(library, _tiling(config))
+
+    def assemble(self, name: str, model: Any, config: Any, processor: HubProcessor) -> VLM:
+        tower = tower_of("siglip", model.model.vision_tower, config)
+        clip = partial(clip_of, model, config)
+        return assemble(name, model, tower, processor, _tiling(config), each=False, clip=clip)
+
+
+LLAVA_ONEVISION = HubFamily(
+    "LlavaOnevisionConfig", "LlavaOnevisionForConditionalGeneration", "LlavaOnevisionProcessor", OneVisionAdapter()
+)
+card_for = LLAVA_ONEVISION.card
 
 LLAVA_ONEVISION_7B = card_for(
     LLAVA_ONEVISION_7B_CONFIG,

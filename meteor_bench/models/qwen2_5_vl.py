@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,17 +22,16 @@ from meteor_bench.core.model import (
     Clip,
     Decoder,
     Look,
-    ModelCard,
     Scene,
 )
 from meteor_bench.core.tokens import Block, Grid
 from meteor_bench.models.decoders import CausalLM, MropeDecoder
-from meteor_bench.models.hf import HubProcessor, HubText, NoText, card, hub_config, make, parts, read_eos, seal
+from meteor_bench.models.hub_family import Encoders, HubAdapter, HubFamily, Media
+from meteor_bench.models.hub_processor import HubProcessor, Library
 from meteor_bench.models.qwen_vit import CellProjector, QwenTower
 
-__all__ = ["QWEN2_5_VL_7B", "QwenProcessor", "block_of", "card_for"]
+__all__ = ["QWEN2_5_VL", "QWEN2_5_VL_7B", "QwenAdapter", "QwenProcessor", "block_of", "card_for"]
 
-TEMPLATE = "<|im_start|>user\n{images}{question}<|im_end|>\n<|im_start|>assistant\n"
 NATIVE_CELLS = 24  # of the image that methods plan for; real ones come in any size
 
 QWEN2_5_VL_7B_CONFIG: Mapping[str, Any] = {
@@ -83,13 +81,12 @@ class QwenProcessor(HubProcessor):
     """The library's image and video processors, their flat patches put back into frames.
 
     Args:
-        images, videos: the library's.
         vision: configuration of the tower.
     """
 
-    def __init__(self, images: Any, videos: Any, vision: Any, *more: Any) -> None:
-        super().__init__(*more)
-        self.images, self.videos, self.vision = images, videos, vision
+    def __init__(self, library: Library, vision: Any) -> None:
+        super().__init__(library)
+        self.vision = vision
 
     def pixels(self, media: Sequence[Any]) -> Tensor:
         """[F, channels times frames in a pair, H, W]; an image is its own pair."""
@@ -192,77 +189,67 @@ def mixed_block(
     return Block(torch.cat(slots), embedded, torch.cat(special), torch.cat(positions), at)
 
 
-def assemble(name: str, model: Any, config: Any, processor: HubProcessor) -> VLM:
-    """The library's modules in the engine's terms."""
-    body = model.model
-    decoder = MropeDecoder(CausalLM(body.language_model, model.lm_head))
-    tower = QwenTower("vit", body.visual)
-
-    def scenes(scene: Scene) -> Mapping[str, Any]:
-        if scene.sizes:
-            between = processor.between(len(scene.sizes))
-            return {
-                "towers": {"vit": tower.sized(scene.sizes)},
-                "reference": lambda grid: sum(h * w for h, w in scene.sizes),
-                "block": lambda grid: mixed_block(decoder, grid, scene.sizes, between),
-            }
-        interval = config.vision_config.tokens_per_second * scene.seconds if scene.clip else None
-        return {"block": lambda grid: block_of(decoder, grid, _between(processor, grid, interval), interval)}
-
-    side = NATIVE_CELLS * tower.cell
-    return VLM(
-        name=name,
-        towers={"vit": tower},
-        fusion=CellProjector(body.visual.merger),
-        decoder=decoder,
-        processor=processor,
-        reference=lambda grid: grid.n,
-        native=(side, side),
-        scenes=scenes,
-    )
-
-
 def _between(processor: HubProcessor, grid: Grid, interval: float | None) -> list[tuple[int, ...]]:
     return processor.between(grid.t) if interval is None else []
 
 
-def load(config: Mapping[str, Any], name: str, device: str, dtype: torch.dtype, folder: Path | None) -> VLM:
-    """Build the model of a folder, or of a configuration with random weights.
+class QwenAdapter(HubAdapter):
+    """One tower of any size, whose cells are projected each by itself."""
 
-    Raises:
-        ModelError: the folder does not hold what its configuration says.
-    """
-    from transformers import (
-        Qwen2_5_VLConfig,
-        Qwen2_5_VLForConditionalGeneration,
-        Qwen2VLImageProcessor,
-        Qwen2VLVideoProcessor,
-    )
-    from transformers import Qwen2_5_VLProcessor as Library
+    template = "<|im_start|>user\n{images}{question}<|im_end|>\n<|im_start|>assistant\n"
+    videos = True
 
-    described = hub_config(Qwen2_5_VLConfig, config, name, folder)
-    vision, eos = described.vision_config, read_eos(described, folder)
-    tokens = [described.image_token_id, described.video_token_id]
-    if folder is None:
-        images: Any = Qwen2VLImageProcessor(patch_size=vision.patch_size, merge_size=vision.spatial_merge_size)
-        videos: Any = Qwen2VLVideoProcessor(patch_size=vision.patch_size, merge_size=vision.spatial_merge_size)
-        text: Any = NoText(tokens[0], described.text_config.vocab_size)
-    else:
-        own = parts(Library, folder)
-        images, videos = own.image_processor, own.video_processor
-        text = HubText(own, TEMPLATE, own.image_token, own.video_token)
-    processor = QwenProcessor(images, videos, vision, text, tokens, eos)
-    model = make(Qwen2_5_VLForConditionalGeneration, described, device, dtype, folder, qwen_key)
-    return seal(assemble(name, model, described, processor), folder)
+    def describe(self, config: Mapping[str, Any]) -> Encoders:
+        vision = config.get("vision_config", {})
+        cell = vision.get("patch_size", 14) * vision.get("spatial_merge_size", 2)
+        return Encoders({"vit": f"ViT with windows, any size, a token for each {cell}x{cell} pixels"}, NATIVE_CELLS**2)
+
+    def key(self, key: str) -> str | None:
+        return qwen_key(key)
+
+    def media(self, config: Any) -> Media:
+        from transformers import Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+
+        patch, merge = config.vision_config.patch_size, config.vision_config.spatial_merge_size
+        return Media(
+            Qwen2VLImageProcessor(patch_size=patch, merge_size=merge),
+            Qwen2VLVideoProcessor(patch_size=patch, merge_size=merge),
+        )
+
+    def processor(self, config: Any, library: Library) -> HubProcessor:
+        return QwenProcessor(library, config.vision_config)
+
+    def assemble(self, name: str, model: Any, config: Any, processor: HubProcessor) -> VLM:
+        body = model.model
+        decoder = MropeDecoder(CausalLM(body.language_model, model.lm_head))
+        tower = QwenTower("vit", body.visual)
+
+        def scenes(scene: Scene) -> Mapping[str, Any]:
+            if scene.sizes:
+                between = processor.between(len(scene.sizes))
+                return {
+                    "towers": {"vit": tower.sized(scene.sizes)},
+                    "reference": lambda grid: sum(h * w for h, w in scene.sizes),
+                    "block": lambda grid: mixed_block(decoder, grid, scene.sizes, between),
+                }
+            interval = config.vision_config.tokens_per_second * scene.seconds if scene.clip else None
+            return {"block": lambda grid: block_of(decoder, grid, _between(processor, grid, interval), interval)}
+
+        side = NATIVE_CELLS * tower.cell
+        return VLM(
+            name=name,
+            towers={"vit": tower},
+            fusion=CellProjector(body.visual.merger),
+            decoder=decoder,
+            processor=processor,
+            reference=lambda grid: grid.n,
+            native=(side, side),
+            scenes=scenes,
+        )
 
 
-def card_for(config: Mapping[str, Any], name: str, **more: Any) -> ModelCard:
-    """The card of a folder of this family."""
-    vision = config.get("vision_config", {})
-    cell = vision.get("patch_size", 14) * vision.get("spatial_merge_size", 2)
-    towers = {"vit": f"ViT with windows, any size, a token for each {cell}x{cell} pixels"}
-    return card(load, config, name, "independent", towers, NATIVE_CELLS**2, **more)
-
+QWEN2_5_VL = HubFamily("Qwen2_5_VLConfig", "Qwen2_5_VLForConditionalGeneration", "Qwen2_5_VLProcessor", QwenAdapter())
+card_for = QWEN2_5_VL.card
 
 QWEN2_5_VL_7B = card_for(
     QWEN2_5_VL_7B_CONFIG,

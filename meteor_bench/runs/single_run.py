@@ -249,16 +249,15 @@ def _data(row: suites.Benchmark, root: Path | None) -> str:
     Those that ``--online`` fetches are not known beforehand; the journal tells their pictures and questions apart.
     """
     if not row.stock:
-        return _task_digest(row.task)
+        return _task_digest(row.tasks, row.task)
     from meteor_bench.data import root as roots
 
     return "online" if root is None else roots.digest(row, root)
 
 
 @cache
-def _task_digest(task: str) -> str:
-    """Hash of a benchmark's folder (questions, pictures, metric) and of what all of them share."""
-    root = suites.tasks_dir()
+def _task_digest(root: Path, task: str) -> str:
+    """Hash of a benchmark's folder (questions, pictures, metric) and of what all in the same table share."""
     folders = [root / task, *sorted(root.glob("_*"))]
     files = (f for folder in folders for f in folder.rglob("*") if f.is_file() and "__pycache__" not in f.parts)
     return hash_files(files, root)

@@ -21,7 +21,9 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "tasks"
     for name in ("_pocket", "pocket_pope"):
         shutil.copytree(suites.tasks_dir() / name, folder / name)
-    monkeypatch.setattr("meteor_bench.lmms.tasks.tasks_dir", lambda: folder)
+    shutil.copy(suites.tasks_dir() / "suites.yaml", folder)
+    tables = suites.read_tables(folder / "suites.yaml")
+    monkeypatch.setattr(suites, "_tables", lambda: tables)
     return folder
 
 

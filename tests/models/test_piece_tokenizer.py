@@ -21,9 +21,7 @@ from meteor_bench.models.eagle.processor import (
     EagleProcessor,
     template_for,
 )
-from meteor_bench.models.hf import (
-    HubText,
-)
+from meteor_bench.models.hub_processor import HubText
 from meteor_bench.models.piece_tokenizer import PieceTokenizer, piece_tokenizer
 from tests import eagle
 
