@@ -25,7 +25,7 @@ from meteor_bench.engine.load_model import (
     resolve_dtype,
     resolve_model,
 )
-from meteor_bench.engine.make_method import make_pruner
+from meteor_bench.engine.make_method import checked, make_pruner
 from meteor_bench.utils.environment import quiet_libraries
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Session:
         dtype: str = "auto",
     ) -> None:
         quiet_libraries()
-        pruner = make_pruner(method, parameters, stages) if isinstance(method, str) else method
+        pruner = make_pruner(method, parameters, stages) if isinstance(method, str) else checked(method)
         budget = TokenBudget.from_ratio(ratio)
         if isinstance(model, str):
             where = resolve_device(device)
