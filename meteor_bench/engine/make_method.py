@@ -63,7 +63,7 @@ def checked(pruner: Pruner) -> Pruner:
     return replace(pruner, **fitted)
 
 
-def _fitted(method: str, kind: type[Pruner], given: Mapping[str, Any]) -> dict[str, Any]:
+def _fitted(method: str, kind: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters as the annotations of a method's fields want them."""
     try:
         known = hints(kind)

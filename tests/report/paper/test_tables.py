@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from meteor_bench.cli.paper import FORMATS, Request
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.records.reader import read_latency, read_run
 from meteor_bench.report.paper.layout import Filled, tables
 from meteor_bench.report.paper.numbers import CONFIDENCE, paper, papers
 from meteor_bench.report.table import Table
+from meteor_bench.runs.paper import FORMATS, Request
 
 Fill = Callable[..., tuple[Request, list[Filled]]]
 
