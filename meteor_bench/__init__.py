@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         keep_top,
     )
     from meteor_bench.core.request import Answer
+    from meteor_bench.core.settings import Range
     from meteor_bench.methods.shared.scorers import DecodeScorer, FuseChooser, FuseScorer
     from meteor_bench.methods.shared.selection import EncodeScorer
     from meteor_bench.runs.python_api import Session, load_model, load_runs, run, sweep
@@ -51,6 +52,7 @@ __all__ = [
     "FuseView",
     "Points",
     "Pruner",
+    "Range",
     "Session",
     "TokenBudget",
     "__version__",
@@ -77,6 +79,7 @@ _PLACES = {
         "keep_top",
     ),
     "meteor_bench.core.request": ("Answer",),
+    "meteor_bench.core.settings": ("Range",),
     "meteor_bench.methods.shared.scorers": ("DecodeScorer", "FuseChooser", "FuseScorer"),
     "meteor_bench.methods.shared.selection": ("EncodeScorer",),
     "meteor_bench.runs.python_api": ("Session", "load_model", "load_runs", "run", "sweep"),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from meteor_bench.cli.listing import CARDS, card_row
 from meteor_bench.core.registry import MODELS
 from meteor_bench.models.sizes import measure
+from meteor_bench.report.listing import CARDS, card_row
 from meteor_bench.utils.progress import track
 
 

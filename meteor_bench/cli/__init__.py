@@ -1,12 +1,9 @@
-"""The command line. Nothing heavy is imported before a command is known; see ruff's TID253.
+"""The command line: one file a command, thin over the module that does the work.
 
-A module a group of commands, each a thin function over a module elsewhere that does the work.
+Nothing heavy is imported before a command is known (ruff's TID253), and of the commands' files only the one that is
+asked for.
 """
 
-from __future__ import annotations
+from meteor_bench.cli.app import main
 
-# In the order of --help.
-from meteor_bench.cli import run, report, measure, info  # isort: skip
-from meteor_bench.cli.app import app, main
-
-__all__ = ["app", "info", "main", "measure", "report", "run"]
+__all__ = ["main"]

@@ -1,13 +1,15 @@
-"""The application itself: its groups of commands, its errors and exit statuses."""
+"""The application itself: its commands, its errors and exit statuses."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from meteor_bench.core.errors import MeteorBenchError
 from meteor_bench.core.interrupts import Terminated, exit_status, watched
@@ -15,19 +17,54 @@ from meteor_bench.core.version import __version__
 from meteor_bench.utils.plain_text import visible
 from meteor_bench.utils.process import prepare, told
 
-__all__ = ["app", "data", "listing", "main", "resumable"]
+__all__ = ["COMMANDS", "alone", "app", "group", "main", "resumable"]
 
-app = typer.Typer(
-    name="meteor-bench",
-    help="Benchmark visual-token pruning in multi-encoder vision-language models.",
-    invoke_without_command=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-listing = typer.Typer(help="What there is to choose from.", invoke_without_command=True, rich_markup_mode=None)
-app.add_typer(listing, name="list")
-data = typer.Typer(help="Data sets of the hub, in a folder.", invoke_without_command=True, rich_markup_mode=None)
-app.add_typer(data, name="data")
+# In the order of --help, each with the first line of its own; the file of that name in this folder is imported when the
+# command is asked for.
+COMMANDS = {
+    "run": "Run a model with a pruning method on benchmarks, beside the unpruned model.",
+    "sweep": "Run methods x ratios x models x suites x seeds, and print one table of all.",
+    "report": "Print the tables of a run, or of several together.",
+    "compare": "Compare two runs question by question: differences, tests, flips.",
+    "show": "Draw which patches each encoder keeps at each stage for one question, with the answers.",
+    "paper": "A paper's tables and ablations again: our number beside the reported one, its source and how sure it is.",
+    "latency": "Time methods beside the unpruned model, interleaved in one process.",
+    "check": "Compare a small run with a committed baseline: accuracy, tokens, FLOPs, latency. Exit status 1: a "
+    "regression.",
+    "doctor": "Check the environment, and say what would not work and why.",
+    "list": "What there is to choose from.",
+    "data": "Data sets of the hub, in a folder.",
+}
+
+
+class _Lazy(TyperGroup):
+    """Commands by name and help; the one that is asked for becomes itself."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, text in COMMANDS.items():
+            self.add_command(TyperCommand(name, help=text, rich_markup_mode=None))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
+        """As Typer's, with the command's module imported."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command if name is None else typer.main.get_command(_module(name).app), rest
+
+
+def _module(name: str) -> Any:
+    return import_module(f"meteor_bench.cli.{name}")
+
+
+def group(help: str) -> typer.Typer:
+    """A command that has commands."""
+    made = typer.Typer(help=help, invoke_without_command=True, add_completion=False, rich_markup_mode=None)
+    made.callback()(_help)
+    return made
+
+
+def alone() -> typer.Typer:
+    """A command of its own; its function is registered with ``@app.command()``."""
+    return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 def main() -> None:
@@ -61,11 +98,19 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@listing.callback()
-@data.callback()
 def _help(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+
+
+app = typer.Typer(
+    name="meteor-bench",
+    help="Benchmark visual-token pruning in multi-encoder vision-language models.",
+    cls=_Lazy,
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
 
 
 @app.callback()

@@ -1,11 +1,17 @@
-"""The commands `data fetch` and `data check`: names into benchmarks, findings into lines and a table."""
+"""`meteor-bench data`: names into benchmarks, findings into lines and a table."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO
+from typing import IO, Annotated
 
+import typer
+
+from meteor_bench.cli.app import group
+from meteor_bench.cli.completion import complete
+from meteor_bench.cli.options import Json
 from meteor_bench.config.yaml_settings import names
 from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.interrupts import exit_status
@@ -14,10 +20,38 @@ from meteor_bench.models.locate import go_online
 from meteor_bench.records.schema import LOOKALIKES
 from meteor_bench.report.rows import print_rows
 
-__all__ = ["check", "fetch"]
+app = group("Data sets of the hub, in a folder.")
+
+Root = Annotated[Path, typer.Option(metavar="DIR", help="The data root, later given to `run --data-root`.")]
+Suite = Annotated[str | None, typer.Option(autocompletion=complete("suites"), help="Benchmarks by suite.")]
+Tasks = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        "--tasks",
+        autocompletion=complete("tasks", many=True),
+        help="Benchmarks by name, separated by commas.",
+    ),
+]
 
 
-def fetch(root: Path, suite: str | None, tasks: str | None, errors: IO[str]) -> int:
+@app.command()
+def fetch(root: Root, suite: Suite = None, task: Tasks = None) -> None:
+    """Fetch data sets of the hub into a folder, from which `run --data-root` reads offline.
+
+    Goes on where it was interrupted. A token (HF_TOKEN) is used only for data sets whose licence asks for one. Exit
+    status 2: something could not be fetched, or is not what the benchmarks expect.
+    """
+    raise typer.Exit(_fetch(root, suite, task, sys.stderr))
+
+
+@app.command()
+def check(root: Root, suite: Suite = None, task: Tasks = None, json: Json = False) -> None:
+    """Compare a folder of fetched data with its manifest and the benchmarks. Exit status 2: something is wrong."""
+    raise typer.Exit(_check(root, suite, task, sys.stdout, sys.stderr, as_json=json))
+
+
+def _fetch(root: Path, suite: str | None, tasks: str | None, errors: IO[str]) -> int:
     """Fetch; the exit status.
 
     Raises:
@@ -37,7 +71,7 @@ def fetch(root: Path, suite: str | None, tasks: str | None, errors: IO[str]) -> 
     return _told(problems, errors)
 
 
-def check(root: Path, suite: str | None, tasks: str | None, out: IO[str], errors: IO[str], *, as_json: bool) -> int:
+def _check(root: Path, suite: str | None, tasks: str | None, out: IO[str], errors: IO[str], *, as_json: bool) -> int:
     """Compare and print; the exit status.
 
     Raises:

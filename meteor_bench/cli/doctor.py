@@ -1,179 +1,21 @@
-"""What works here and what does not, found by trying the parts that a run needs."""
+"""`meteor-bench doctor`."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
-from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple
+import typer
 
-from meteor_bench.config.run_config import RunConfig
-from meteor_bench.core.errors import (
-    MeteorBenchError,
-    PluginError,
-)
-from meteor_bench.core.registry import METHODS, MODELS
-from meteor_bench.core.version import __version__
-from meteor_bench.data import suites
-from meteor_bench.models.locate import locate
-from meteor_bench.records.provenance import commit, package_version, processor, total_memory
-from meteor_bench.utils.process import cache_folder
+from meteor_bench.cli.app import alone
+from meteor_bench.cli.options import Json, print_rows
 
-__all__ = ["Finding", "examine"]
-
-_PACKAGES = ("torch", "torchvision", "transformers", "lmms-eval", "datasets", "pandas", "pyarrow", "av", "typer")
-_GIB = 2**30
+app = alone()
 
 
-State = Literal["ok", "note", "optional", "fails"]
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Check the environment, and say what would not work and why."""
+    from meteor_bench.runs.doctor import examine
 
-
-class Finding(NamedTuple):
-    """A line of `doctor`.
-
-    Attributes:
-        what: what was looked at.
-        state: "ok", "note" (works, but know this), "optional" (not here, and nothing else needs it), "fails" (a run
-            would not work).
-        said: what was found, and what to do about it.
-    """
-
-    what: str
-    state: State
-    said: str
-
-
-def examine() -> list[Finding]:
-    """All findings; none of the checks stops another."""
-    findings: list[Finding] = []
-    for what, check in _CHECKS.items():
-        try:
-            findings.extend(Finding(what, *rest) for rest in check())
-        except (MeteorBenchError, ImportError, OSError) as error:
-            findings.append(Finding(what, "fails", " ".join(str(error).split())))
-    return findings
-
-
-Said = Iterator[tuple[State, str]]
-
-
-def _python() -> Said:
-    yield "ok", f"{sys.version.split()[0]} on {sys.platform}; meteor-bench {__version__}"
-    if head := commit():
-        yield "ok", f"run from a git tree at {head[:12]}" + (", with changes" if head.endswith("+") else "")
-
-
-def _packages() -> Said:
-    missing = [name for name in _PACKAGES if package_version(name) == "missing"]
-    if missing:
-        yield "fails", f"not installed: {', '.join(missing)}; install meteor-bench again"
-    yield "ok", ", ".join(f"{name} {package_version(name)}" for name in _PACKAGES if name not in missing)
-
-
-def _devices() -> Said:
-    import torch
-
-    memory = total_memory() / _GIB
-    yield ("ok" if memory >= 2 else "fails"), f"{processor()}, {torch.get_num_threads()} threads, {memory:.0f} GiB"
-    if not torch.cuda.is_available():
-        yield "note", "no CUDA device: pocket runs well on the CPU, models of billions of parameters do not"
-    for i in range(torch.cuda.device_count()):
-        about = torch.cuda.get_device_properties(i)
-        yield "ok", f"cuda:{i}: {about.name}, {about.total_memory / _GIB:.0f} GiB"
-
-
-def _models() -> Said:
-    absent = []
-    for name in MODELS.names():
-        try:
-            card = MODELS.load(name)
-        except PluginError as error:
-            yield "note", str(error)
-            continue
-        if not card.published:
-            absent.append(name)
-            continue
-        if card.weights is not None:
-            try:
-                yield "ok", f"{name}: weights in {locate(card.weights, fetch=False)}, not read"
-            except MeteorBenchError:
-                absent.append(name)
-            continue
-        try:
-            card.build("cpu", _float32(), None)
-        except MeteorBenchError as error:
-            yield "fails", f"{name}: {error}"
-        else:
-            yield "ok", f"{name}: weights read"
-    if absent:
-        yield "optional", f"need weights that are not here (--source takes their folder): {', '.join(absent)}"
-
-
-def _float32() -> object:
-    import torch
-
-    return torch.float32
-
-
-def _methods() -> Said:
-    broken = 0
-    for name in METHODS.names():
-        try:
-            METHODS.make(name)
-        except PluginError as error:
-            broken += 1
-            yield "note", str(error)
-    yield "ok", f"{len(METHODS.names()) - broken} load"
-
-
-def _data() -> Said:
-    root = suites.tasks_dir()
-    bad = 0
-    ours = [row for row in suites.benchmarks().values() if not row.stock]
-    for row in ours:
-        try:
-            suites.check_data(root / row.task / "data")
-        except MeteorBenchError as error:
-            bad += 1
-            yield "fails", str(error)
-    suites.calibration_digest()
-    if not bad:
-        yield "ok", f"{len(ours)} benchmarks and the calibration set are whole"
-    yield "note", f"{len(suites.benchmarks()) - len(ours)} more take data from the hub: see `meteor-bench data fetch`"
-
-
-def _caches() -> Said:
-    if folder := cache_folder():
-        yield "ok", f"{folder} can be written"
-    else:
-        yield "note", "the libraries' cache (HF_HOME, else ~/.cache/huggingface) cannot be written: a temporary one"
-
-
-def _engine() -> Said:
-    from meteor_bench.lmms.harness import load_evaluator
-
-    load_evaluator()
-    yield "ok", f"lmms-eval {package_version('lmms-eval')} imports"
-
-
-def _results() -> Said:
-    out = RunConfig().out
-    there = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not os.access(there, os.W_OK):
-        yield "fails", f"{out}: {there} cannot be written; give another folder with --out"
-    free = shutil.disk_usage(there).free / _GIB
-    yield ("ok" if free > 1 else "note"), f"{out}: {free:.0f} GiB free"
-
-
-_CHECKS: dict[str, Callable[[], Said]] = {
-    "python": _python,
-    "packages": _packages,
-    "devices": _devices,
-    "methods": _methods,
-    "models": _models,
-    "data": _data,
-    "caches": _caches,
-    "lmms-eval": _engine,
-    "results": _results,
-}
+    findings = examine()
+    print_rows([finding._asdict() for finding in findings], json)
+    if any(finding.state == "fails" for finding in findings):
+        raise typer.Exit(1)

@@ -1,38 +1,21 @@
-"""Flags that several commands have, what their values complete to, and how things are printed."""
+"""Flags made from the fields of a config, flags that several commands have, and how things are printed."""
 
 from __future__ import annotations
 
+import inspect
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-__all__ = [
-    "BatchSize",
-    "DataRoot",
-    "Device",
-    "Dtype",
-    "Format",
-    "Frames",
-    "How",
-    "Json",
-    "Limit",
-    "Online",
-    "Positions",
-    "Seed",
-    "Source",
-    "Stages",
-    "Tasks",
-    "complete_methods",
-    "complete_models",
-    "complete_papers",
-    "complete_suites",
-    "given",
-    "print_report",
-    "print_rows",
-]
+from meteor_bench.cli.completion import completer
+from meteor_bench.config.spec import Option, options, read_text
+from meteor_bench.config.yaml_settings import parameter
+
+__all__ = ["Format", "How", "Json", "Online", "flags", "print_report", "print_rows"]
 
 
 class Format(StrEnum):
@@ -45,52 +28,68 @@ class Format(StrEnum):
     LATEX = "latex"
 
 
-def complete_models(incomplete: str) -> list[str]:
-    from meteor_bench.core.registry import MODELS
-
-    return [name for name in MODELS.names() if name.startswith(incomplete)]
-
-
-def complete_methods(incomplete: str) -> list[str]:
-    from meteor_bench.core.registry import METHODS
-
-    return [name for name in METHODS.names() if name.startswith(incomplete)]
-
-
-def complete_suites(incomplete: str) -> list[str]:
-    from meteor_bench.data.suites import suite_names
-
-    return [name for name in suite_names() if name.startswith(incomplete)]
-
-
-def complete_papers(incomplete: str) -> list[str]:
-    from meteor_bench.report.paper.numbers import papers
-
-    return [name for name in papers() if name.startswith(incomplete)]
-
-
-Source = Annotated[str | None, typer.Option(help="Folder or hub id of other weights for a row.")]
-Stages = Annotated[str | None, typer.Option(help="Stages to run: encode,fuse,decode. [all]")]
-Positions = Annotated[str | None, typer.Option(help="keep or renumber. [the method's own]")]
-Tasks = Annotated[str | None, typer.Option(help="Benchmarks by name, separated by commas.")]
-Limit = Annotated[int | None, typer.Option(help="Questions per benchmark. [all]")]
-BatchSize = Annotated[int | None, typer.Option(help="Questions answered together. [64]")]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. [auto]")]
-Dtype = Annotated[str | None, typer.Option(help="auto, float32, bfloat16, float16. [auto]")]
-Seed = Annotated[int | None, typer.Option(help="Of everything that a method draws. [0]")]
-Frames = Annotated[int | None, typer.Option(help="Of every video. [the model's own]")]
-DataRoot = Annotated[Path | None, typer.Option(metavar="DIR", help="Data sets of the hub, as DIR/<org>/<repository>.")]
 Online = Annotated[bool, typer.Option("--online", help="Let models and data be fetched from the hub.")]
 How = Annotated[Format, typer.Option(help="How to print.")]
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
+Command = Callable[..., Any]
 
-def given(**flags: Any) -> dict[str, Any]:
-    """The flags that were said."""
-    return {name: value for name, value in flags.items() if value is not None}
+
+def flags(kind: type, *names: str, defaults: bool = True) -> Callable[[Command], Command]:
+    """Gives a command the flags of a config's fields, in the place of its parameter ``said``.
+
+    The command is called with ``said``: the fields that the user gave, by name, as plain data that is still to be
+    checked. Ranges, tables and types are the config's; nothing is repeated here.
+
+    Args:
+        names: of the fields; all that have a flag where none is named.
+        defaults: whether the help names the fields' defaults, which the command may not have.
+    """
+    every = options(kind)
+    shown = {name: every[name] for name in names} if names else every
+
+    def decorate(command: Command) -> Command:
+        parameters: list[inspect.Parameter] = []
+        for one in inspect.signature(command, eval_str=True).parameters.values():
+            if one.name == "said":
+                parameters += [_parameter(option, defaults=defaults) for option in shown.values()]
+            else:
+                parameters.append(one.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+        def call(**given: Any) -> Any:
+            texts = {name: given.pop(name) for name in shown}
+            said = {name: _read(kind, shown[name], text) for name, text in texts.items() if text not in (None, [])}
+            return command(said=said, **given)
+
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {one.name: one.annotation for one in parameters}
+        call.__name__, call.__doc__ = command.__name__, command.__doc__
+        return call
+
+    return decorate
+
+
+def _parameter(option: Option, *, defaults: bool) -> inspect.Parameter:
+    text = f"{option.help} [{option.default}]" if defaults and option.default else option.help
+    if option.kind == "switch":
+        kind: Any = bool | None
+        said = typer.Option(option.names, help=text)
+    else:
+        kind = list[str] | None if option.kind == "many" else str | None
+        said = typer.Option(option.names, help=text, metavar=option.metavar, autocompletion=completer(option))
+    return inspect.Parameter(
+        option.field, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, said]
+    )
+
+
+def _read(kind: type, option: Option, given: Any) -> Any:
+    if option.kind == "switch":
+        return given
+    return dict(map(parameter, given)) if option.kind == "many" else read_text(kind, option.field, given)
 
 
 def print_report(runs: list[Path], format: Format) -> None:
+    """The tables of runs."""
     from meteor_bench.report.render import document
     from meteor_bench.report.runs import load
 
@@ -98,6 +97,7 @@ def print_report(runs: list[Path], format: Format) -> None:
 
 
 def print_rows(rows: list[dict[str, Any]], json: bool, aside: tuple[str, ...] = ()) -> None:
+    """Rows of `list` and `doctor`."""
     from meteor_bench.report.rows import print_rows
 
     print_rows(rows, sys.stdout, as_json=json, aside=aside)

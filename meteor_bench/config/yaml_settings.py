@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import fields
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple
 
 import yaml
 
+from meteor_bench.config.spec import is_list, spelled, verify
 from meteor_bench.core.errors import ConfigError, UnknownNameError
 from meteor_bench.utils.safe_files import UnsafeFile, read_text
 from meteor_bench.utils.safe_yaml import LIMIT, compose, construct, data
-from meteor_bench.utils.structuring import Place, PlainError, fit
+from meteor_bench.utils.structuring import Place, PlainError, fit, hints
 
-__all__ = ["Parameter", "fit_flags", "names", "parameter", "read_file", "scalar"]
+__all__ = ["Parameter", "fit_flags", "names", "parameter", "read_file", "said", "scalar"]
 
 
 def fit_flags(flags: Mapping[str, Any], kind: type) -> dict[str, Any]:
-    """Flags with the types of a dataclass's fields of the same names.
+    """Flags with the types of a dataclass's fields of the same names, checked.
 
     Raises:
         ConfigError: naming the flag.
     """
-    hints = get_type_hints(kind)
-    try:
-        return {name: fit(value, hints[name], (name,)) for name, value in flags.items()}
-    except PlainError as error:
-        raise ConfigError(str(error)) from None
+    known = hints(kind)
+    found = {}
+    for name, value in flags.items():
+        if name not in known:
+            raise UnknownNameError("setting", name, known)
+        try:
+            found[name] = fit(value, known[name])
+            verify(found[name], known[name])
+        except PlainError as error:
+            raise ConfigError(said(kind, name, error)) from None
+    return found
+
+
+def said(kind: type, name: str, error: PlainError) -> str:
+    """An error of a field as a user of the command line reads it: with the flag, unless it names the value itself."""
+    if error.reason.startswith("unknown "):
+        return error.reason
+    where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.place)
+    reason = error.reason.replace(" or nothing, found", ", found")  # which no flag can say
+    return f"{spelled(kind, name)}{where}: {reason}"
 
 
 def names(text: str) -> list[str]:
@@ -75,13 +90,11 @@ def parameter(text: str) -> Parameter:
     return Parameter(name.strip(), scalar(value))
 
 
-def read_file(file: Path, kind: type, check: Callable[[str, Any], None], lists: Collection[str]) -> dict[str, Any]:
+def read_file(file: Path, kind: type) -> dict[str, Any]:
     """The checked values of a YAML file.
 
     Args:
-        kind: a dataclass; its fields are the keys.
-        check: raises ConfigError for a key's value that is out of range, or PlainError to say where in it.
-        lists: keys that may also be one text with commas.
+        kind: a dataclass; its fields are the keys, and those that hold a list may also be one text with commas.
 
     Raises:
         ConfigError: naming file, line and key.
@@ -89,17 +102,16 @@ def read_file(file: Path, kind: type, check: Callable[[str, Any], None], lists: 
     top, data = _parsed(file)
     if top is None:
         return {}
-    hints = get_type_hints(kind)
-    known = {f.name: hints[f.name] for f in fields(kind)}
+    known = hints(kind)
     values = {}
     for key, value in data.items():
         try:
             if key not in known:
                 raise UnknownNameError("key", str(key), known)
-            if key in lists and isinstance(value, str):
+            if isinstance(value, str) and is_list(known[key]):
                 value = [scalar(part) for part in names(value)]
             values[key] = fit(value, known[key])
-            check(key, values[key])
+            verify(values[key], known[key])
         except PlainError as error:
             place = (key, *error.place)
             raise ConfigError(f"{file}:{_line(top, place)}: {PlainError(place, error.reason)}") from None

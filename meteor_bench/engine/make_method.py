@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
-from typing import Any
+from math import inf, isfinite
+from typing import Annotated, Any
 
 from meteor_bench.core.errors import ConfigError, UnknownNameError
 from meteor_bench.core.interrupts import contained
 from meteor_bench.core.method_file import MethodFile, shown
 from meteor_bench.core.pruner import Pruner
 from meteor_bench.core.registry import METHODS, parts_of
+from meteor_bench.core.settings import Range
+from meteor_bench.utils.structuring import PlainError, UnknownTypeError, describe, fit, hints, known_type
 
-__all__ = ["make_pruner", "method_class"]
+__all__ = ["checked", "make_pruner", "method_class"]
 
 STAGES = ("encode", "fuse", "decode")
 
@@ -38,27 +42,66 @@ def make_pruner(
     pruner: Pruner = _made(method)
     given = dict(parameters or {})
     if stages is not None:
-        if not hasattr(pruner, "stages"):
+        if "stages" not in pruner.parameters():
             raise ConfigError(f"method '{method}' has no stages to choose from; leave --stages out")
         for stage in stages:
             if stage not in STAGES:
                 raise UnknownNameError("stage", stage, STAGES)
         given["stages"] = tuple(stage for stage in STAGES if stage in stages)
-    known = [f.name for f in fields(pruner)]
+    with _called(method):
+        return replace(pruner, **_fitted(method, type(pruner), given))
+
+
+def checked(pruner: Pruner) -> Pruner:
+    """A method that somebody made in Python, with each field fitted to its annotation.
+
+    Raises:
+        ConfigError: a value is wrong, or an annotation is none that a setting can have.
+    """
+    name = type(pruner).__name__
+    fitted = _fitted(name, type(pruner), {f.name: getattr(pruner, f.name) for f in fields(pruner)})
+    return replace(pruner, **fitted)
+
+
+def _fitted(method: str, kind: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as the annotations of a method's fields want them."""
+    try:
+        known = hints(kind)
+        for name, annotation in known.items():
+            known_type(annotation, name)
+    except UnknownTypeError as error:
+        raise ConfigError(f"method '{method}' cannot be used: {error}") from None
+    found = {}
     for name, value in given.items():
         if name not in known:
             if not known:
                 raise ConfigError(f"method '{method}' has no parameters; '{name}' was given")
             raise UnknownNameError(f"parameter of method '{method}'", name, known)
-        default = getattr(pruner, name)
-        if not _fits(value, default):
-            raise ConfigError(
-                f"parameter '{name}' of method '{method}' is {value!r}; "
-                f"expected {type(default).__name__}, say {default!r}"
-            )
-        if isinstance(default, tuple) and isinstance(value, list):
-            given[name] = tuple(value)
-    return replace(pruner, **given)
+        try:
+            found[name] = fit(value, known[name])
+            if not _finite(found[name]):
+                raise PlainError((), f"expected {describe(known[name])}, found {value!r}, which is no finite number")
+        except PlainError as error:
+            where = PlainError((name, *error.place), "").args[0].removesuffix(": ")
+            raise ConfigError(f"parameter '{where}' of method '{method}': {error.reason}") from None
+    return found
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or isfinite(value)
+
+
+@contextmanager
+def _called(method: str) -> Iterator[None]:
+    """Errors of a method's own checks, with its name."""
+    try:
+        yield
+    except ConfigError as error:
+        if method in str(error):
+            raise
+        raise ConfigError(f"method '{method}': {error}") from None
 
 
 def method_class(method: str) -> type[Pruner]:
@@ -106,23 +149,9 @@ def _make_composed(
         own[part][key] = value
     made = []
     for name, given in own.items():
-        share = given.pop("share", 1.0)
-        if isinstance(share, bool) or not isinstance(share, (int, float)):
-            raise ConfigError(f"parameter '{name}.share' is {share!r}; expected a positive number")
-        made.append(Part(shown(name), make_pruner(name, given), float(share)))
+        try:
+            share = fit(given.pop("share", 1.0), Annotated[float, Range(above=0, below=inf)])
+        except PlainError as error:
+            raise ConfigError(f"parameter '{name}.share' of '{method}': {error.reason}") from None
+        made.append(Part(shown(name), make_pruner(name, given), share))
     return compose(made)
-
-
-def _fits(value: Any, default: Any) -> bool:
-    """Whether a value has the type of the default; an int serves as a float, and a default of None says nothing."""
-    if default is None:
-        return True
-    if value is None:
-        return False
-    if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(default, bool) and isinstance(value, bool)
-    if isinstance(default, float):
-        return isinstance(value, (int, float))
-    if isinstance(default, tuple):
-        return isinstance(value, (tuple, list))
-    return isinstance(value, type(default))

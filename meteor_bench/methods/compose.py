@@ -216,11 +216,8 @@ def compose(parts: Sequence[Part]) -> Composed:
     """A composition; what its parts say of their stages is checked before any model is built.
 
     Raises:
-        ConfigError: a share that is not positive, two parts in one stage, or parts in the wrong order.
+        ConfigError: two parts in one stage, or parts in the wrong order.
     """
-    for part in parts:
-        if not part.share > 0:
-            raise ConfigError(f"parameter '{part.name}.share' is {part.share}; a share must be positive")
     declared = [(part.name, list(getattr(part.pruner, "stages", part.pruner.fact.stages))) for part in parts]
     _check_order(declared)
     return Composed(parts=tuple(parts))

@@ -17,14 +17,15 @@ Deviations:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.errors import ConfigError, UnsupportedError
+from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.pruner import Decision, DecodePoint, DecodeView, Fact, Points, Pruner, keep_top
+from meteor_bench.core.settings import Layer, Range
 from meteor_bench.methods.shared.helpers import unit
 
 if TYPE_CHECKING:
@@ -45,18 +46,12 @@ class Dart(Pruner):
         official_quirks: visit the pivots in the authors' order.
     """
 
-    layer: int = 2
-    image_pivots: int = 4
-    text_pivots: int = 4
+    layer: Layer = 2
+    image_pivots: Annotated[int, Range(least=1)] = 4
+    text_pivots: Annotated[int, Range(least=0)] = 4
     official_quirks: bool = False
 
     fact: ClassVar[Fact] = Fact(year=2025, paper="arXiv 2502.11494", stages=("decode",), needs=("keys",))
-
-    def __post_init__(self) -> None:
-        if self.layer < 1:
-            raise ConfigError(f"dart: layer={self.layer} has no layer before it to read keys from; take 1 or more")
-        if self.image_pivots < 1 or self.text_pivots < 0:
-            raise ConfigError("dart: image_pivots must be at least 1 and text_pivots at least 0")
 
     def points(self, vlm: VLM, budget: TokenBudget) -> Points:
         """Before layer `layer`."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ from meteor_bench.core.pruner import Decision, EncodeView, Fact, Points, View
 from meteor_bench.methods.comp_token import CompToken
 from meteor_bench.methods.fastervlm import FasterVLM
 from meteor_bench.methods.shared.adaptive import AdaptiveScorer
-from meteor_bench.methods.shared.helpers import check_choice, round_half_up
+from meteor_bench.methods.shared.helpers import round_half_up
 from meteor_bench.methods.shared.selection import EncodeScorer
 from meteor_bench.methods.svdprune import SVDPrune
 from meteor_bench.methods.visionzip import VisionZip
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EAdaPrune", "log_tail"]
 
-BASES: Mapping[str, type[EncodeScorer]] = {
+Base = Literal["fastervlm", "visionzip", "vispruner", "svdprune", "comp-token"]
+BASES: Mapping[Base, type[EncodeScorer]] = {
     "fastervlm": FasterVLM,
     "visionzip": VisionZip,
     "vispruner": VisPruner,
@@ -73,14 +74,10 @@ def budget_of(rank: Tensor, most: Tensor, tokens: Tensor) -> Tensor:
 class EAdaPrune(AdaptiveScorer):
     """Attributes: base: the selector that keeps K(x) tokens; `average` and `block` are handed on to it."""
 
-    base: str = "fastervlm"
+    base: Base = "fastervlm"
 
     fact: ClassVar[Fact] = Fact(year=2026, paper="arXiv 2603.05950", stages=("encode",), needs=("attention",))
     title: ClassVar[str] = "e-adaprune"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice(self.title, "base", self.base, BASES)
 
     @property
     def ordered(self) -> bool:  # type: ignore[override]

@@ -30,14 +30,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import take_rows
-from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import EncodePoint, EncodeView, Fact, keep_top
+from meteor_bench.core.settings import Range, Share
 from meteor_bench.methods.shared.helpers import unit
 from meteor_bench.methods.shared.merging import InsideMerger, Paired
 
@@ -60,20 +60,13 @@ class EvoPrune(InsideMerger):
     schedule: Literal["skip", "mean", "first", "last", "increasing", "decreasing"] = "skip"
     attention: bool = True
     diversity: bool = True
-    protect: float = 0.25
-    neighbours: int = 5
+    protect: Share = 0.25
+    neighbours: Annotated[int, Range(least=1)] = 5
     strength: float = 1.0
-    temperature: float = 0.0
+    temperature: Annotated[float, Range(least=0)] = 0.0
 
     fact: ClassVar[Fact] = Fact(year=2026, paper="arXiv 2603.03681", stages=("encode",), needs=("attention",))
     title: ClassVar[str] = "evoprune"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.protect <= 1:
-            raise ConfigError(f"evoprune: protect={self.protect} is outside [0, 1]")
-        if self.neighbours < 1 or self.temperature < 0:
-            raise ConfigError("evoprune: neighbours must be at least 1 and temperature at least 0")
 
     def layer_point(self, after: Mapping[str, int]) -> EncodePoint:
         """Attention received in the block."""

@@ -17,14 +17,14 @@ and the block that the attention is read from: see `shared.selection`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import take_rows
-from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import Decision, Fact, View, keep_top
+from meteor_bench.core.settings import Range
 from meteor_bench.methods.shared.helpers import rank_of, unit
 from meteor_bench.methods.shared.selection import AttentionScorer
 
@@ -107,19 +107,14 @@ class HoloV(AttentionScorer):
         official_quirks: what the authors' code does with crops that cannot hold their share, or hold one token.
     """
 
-    crops: int = 16
-    variance: float = 0.09
+    crops: Annotated[int, Range(least=1)] = 16
+    variance: Annotated[float, Range(least=0)] = 0.09
     official_quirks: bool = False
 
     fact: ClassVar[Fact] = Fact(year=2025, paper="arXiv 2510.02912", stages=("encode", "fuse"), needs=("attention",))
     title: ClassVar[str] = "holov"
     projected: ClassVar[bool] = True
     scaling: ClassVar[Literal["range", "sum"]] = "sum"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.crops < 1 or self.variance < 0:
-            raise ConfigError("holov: crops must be at least 1 and variance at least 0")
 
     @property
     def ordered(self) -> bool:  # type: ignore[override]

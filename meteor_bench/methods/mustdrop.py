@@ -32,7 +32,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -52,6 +52,7 @@ from meteor_bench.core.pruner import (
     Stage,
     keep_top,
 )
+from meteor_bench.core.settings import Range, Share
 from meteor_bench.core.tokens import Grid
 from meteor_bench.methods.shared.helpers import unit
 
@@ -83,20 +84,14 @@ class MustDrop(Pruner):
         total, single: g and t before they are scaled.
     """
 
-    window: int = 3
+    window: Annotated[int, Range(least=2)] = 3
     similar: float = 0.8
-    key_share: float = 0.08
-    total: float = 0.001
-    single: float = 0.001
+    key_share: Share = 0.08
+    total: Annotated[float, Range(above=0)] = 0.001
+    single: Annotated[float, Range(above=0)] = 0.001
 
     fact: ClassVar[Fact] = Fact(year=2024, paper="arXiv 2411.10803", stages=("encode", "decode"), needs=("attention",))
     stepwise: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        if self.window < 2 or not 0 <= self.key_share <= 1:
-            raise ConfigError("mustdrop: window must be at least 2 and key_share lie in [0, 1]")
-        if not (self.total > 0 and self.single > 0):
-            raise ConfigError("mustdrop: total and single must be positive")
 
     @property
     def exact(self) -> bool:

@@ -29,16 +29,15 @@ Deviations:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import Decision, Fact, Stage, View, keep_top
+from meteor_bench.core.settings import Range
 from meteor_bench.methods.shared.adaptive import AdaptiveScorer
 from meteor_bench.methods.shared.helpers import (
-    check_choice,
     rank_of,
     strided,
     unit,
@@ -70,8 +69,8 @@ class PruMerge(AdaptiveScorer):
         order: authors, or spatial.
     """
 
-    whisker: float = 0.0
-    neighbours: int = 32
+    whisker: Annotated[float, Range(least=0)] = 0.0
+    neighbours: Annotated[int, Range(least=0)] = 32
     order: Literal["authors", "spatial"] = "authors"
 
     fact: ClassVar[Fact] = Fact(year=2024, paper="arXiv 2403.15388", stages=("encode",), needs=("attention", "keys"))
@@ -79,12 +78,6 @@ class PruMerge(AdaptiveScorer):
     keys: ClassVar[bool] = True
     single_head: ClassVar[bool] = True
     scaling: ClassVar[Literal["range", "sum"]] = "sum"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice(self.title, "order", self.order, ("authors", "spatial"))
-        if self.whisker < 0 or self.neighbours < 0:
-            raise ConfigError(f"{self.title}: whisker and neighbours must not be negative")
 
     @property
     def ordered(self) -> bool:  # type: ignore[override]

@@ -18,13 +18,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, ClassVar, Literal
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import Decision, DecodePoint, DecodeView, Fact, Points, Pruner, keep_top
+from meteor_bench.core.settings import Range
 from meteor_bench.methods.shared.helpers import depth_points
 
 if TYPE_CHECKING:
@@ -37,15 +39,14 @@ __all__ = ["PyramidDrop"]
 class PyramidDrop(Pruner):
     """Attributes: stages_at: ends of the stages as shares of the language model's depth."""
 
-    stages_at: tuple[float, ...] = (0.25, 0.5, 0.75)
+    stages_at: Annotated[tuple[Annotated[float, Range(above=0, below=1)], ...], Range(least=1)] = (0.25, 0.5, 0.75)
 
     fact: ClassVar[Fact] = Fact(year=2024, paper="arXiv 2410.17247", stages=("decode",), needs=("attention",))
     positions: ClassVar[Literal["keep", "renumber"]] = "renumber"
 
     def __post_init__(self) -> None:
-        rising = all(a < b for a, b in zip((0.0, *self.stages_at), (*self.stages_at, 1.0), strict=True))
-        if not self.stages_at or not rising:
-            raise ConfigError(f"pyramiddrop: stages_at={self.stages_at} must rise within (0, 1)")
+        if any(a >= b for a, b in pairwise(self.stages_at)):
+            raise ConfigError(f"pyramiddrop: stages_at={self.stages_at} must rise")
 
     def points(self, vlm: VLM, budget: TokenBudget) -> Points:
         """At the ends of the stages."""

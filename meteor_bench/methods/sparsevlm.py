@@ -38,7 +38,7 @@ from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.pruner import Decision, DecodePoint, DecodeView, Fact, Points, Pruner, keep_top
-from meteor_bench.methods.shared.helpers import check_choice, depth_points
+from meteor_bench.methods.shared.helpers import depth_points
 
 if TYPE_CHECKING:
     from meteor_bench.core.model import VLM
@@ -141,9 +141,6 @@ class SparseVLM(Pruner):
 
     fact: ClassVar[Fact] = Fact(year=2024, paper="arXiv 2410.04417", stages=("decode",), needs=("attention", "text"))
     ordered: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        check_choice("sparsevlm", "version", self.version, tuple(PUBLISHED))
 
     @property
     def positions(self) -> Literal["keep", "renumber"]:  # type: ignore[override]

@@ -11,13 +11,13 @@ and frames: see `methods.shared.selection`; each encoder's leverage is its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
-from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import EncodeView, Fact
+from meteor_bench.core.settings import Range
 from meteor_bench.methods.shared.selection import EncodeScorer
 
 __all__ = ["SVDPrune", "leverage"]
@@ -53,15 +53,10 @@ def leverage(x: Tensor, visual: Tensor, energy: float) -> Tensor:
 class SVDPrune(EncodeScorer):
     """Attributes: energy: share of the squared singular values that the k leading ones hold; and see `EncodeScorer`."""
 
-    energy: float = 0.9
+    energy: Annotated[float, Range(above=0, most=1)] = 0.9
 
     fact: ClassVar[Fact] = Fact(year=2026, paper="arXiv 2604.11530", stages=("encode",))
     title: ClassVar[str] = "svdprune"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.energy <= 1:
-            raise ConfigError(f"svdprune: energy={self.energy} is outside (0, 1]")
 
     def score(self, view: EncodeView) -> Tensor:
         """Leverage of the tower's features."""

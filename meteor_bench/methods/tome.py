@@ -31,7 +31,7 @@ from torch import Tensor
 
 from meteor_bench.core.apply import take_rows
 from meteor_bench.core.pruner import EncodePoint, EncodeView, Fact, keep_top
-from meteor_bench.methods.shared.helpers import check_choice, unit
+from meteor_bench.methods.shared.helpers import unit
 from meteor_bench.methods.shared.merging import InsideMerger, Paired
 
 __all__ = ["ToMe"]
@@ -50,10 +50,6 @@ class ToMe(InsideMerger):
     fact: ClassVar[Fact] = Fact(year=2023, paper="arXiv 2210.09461", stages=("encode",), needs=("keys",))
     title: ClassVar[str] = "tome"
     proportional: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("tome", "order", self.order, ("authors", "spatial"))
 
     @property
     def ordered(self) -> bool:  # type: ignore[override]

@@ -26,10 +26,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import Decision, Fact, View, keep_top
+from meteor_bench.core.settings import Share
 from meteor_bench.methods.shared.helpers import (
-    check_choice,
     rank_of,
     round_half_up,
     unit,
@@ -53,18 +52,12 @@ class VisionZip(AttentionScorer):
         order: authors, or spatial.
     """
 
-    contextual: float = 10 / 64
+    contextual: Share = 10 / 64
     order: Literal["authors", "spatial"] = "authors"
 
     fact: ClassVar[Fact] = Fact(year=2025, paper="arXiv 2412.04467", stages=("encode",), needs=("attention", "keys"))
     title: ClassVar[str] = "visionzip"
     keys: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("visionzip", "order", self.order, ("authors", "spatial"))
-        if not 0 <= self.contextual <= 1:
-            raise ConfigError(f"visionzip: contextual={self.contextual} is outside [0, 1]")
 
     @property
     def ordered(self) -> bool:  # type: ignore[override]

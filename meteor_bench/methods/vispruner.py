@@ -13,14 +13,14 @@ the attention is read from: see `methods.shared.selection`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import take_rows
-from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import Decision, Fact, View, keep_top
+from meteor_bench.core.settings import Range, Share
 from meteor_bench.methods.shared.helpers import unit
 from meteor_bench.methods.shared.selection import AttentionScorer
 
@@ -74,16 +74,11 @@ class VisPruner(AttentionScorer):
         step: tokens dropped in a round.
     """
 
-    important: float = 0.5
-    step: int = 8
+    important: Share = 0.5
+    step: Annotated[int, Range(least=1)] = 8
 
     fact: ClassVar[Fact] = Fact(year=2025, paper="arXiv 2412.01818", stages=("encode",), needs=("attention",))
     title: ClassVar[str] = "vispruner"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.important <= 1 or self.step < 1:
-            raise ConfigError("vispruner: important must lie in [0, 1] and step be at least 1")
 
     def choose(self, view: View, score: Tensor, share: Tensor) -> Decision:
         """Important tokens, then diverse ones among the rest."""

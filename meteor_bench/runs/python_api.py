@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from meteor_bench.config import run_config
+from meteor_bench.config import run_config, sweep_config
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.model import VLM
 from meteor_bench.core.pruner import Pruner
@@ -25,7 +25,7 @@ from meteor_bench.engine.load_model import (
     resolve_dtype,
     resolve_model,
 )
-from meteor_bench.engine.make_method import make_pruner
+from meteor_bench.engine.make_method import checked, make_pruner
 from meteor_bench.utils.environment import quiet_libraries
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Session:
         dtype: str = "auto",
     ) -> None:
         quiet_libraries()
-        pruner = make_pruner(method, parameters, stages) if isinstance(method, str) else method
+        pruner = make_pruner(method, parameters, stages) if isinstance(method, str) else checked(method)
         budget = TokenBudget.from_ratio(ratio)
         if isinstance(model, str):
             where = resolve_device(device)
@@ -183,14 +183,15 @@ def sweep(**settings: Any) -> list[Path]:
     """Methods x ratios x models x suites x seeds, as `meteor-bench sweep` does them; the folders of those that ended.
 
     Args:
-        settings: fields of `meteor_bench.runs.sweep.grid.SweepConfig`, say ``methods=["fastv"], ratios=[0.5, 0.76]``.
+        settings: fields of `meteor_bench.config.sweep_config.SweepConfig`:
+            ``sweep(methods=["fastv"], ratios=[0.5, 0.76])``.
 
     Raises:
         MeteorBenchError: what is wrong and what would be right.
     """
-    from meteor_bench.runs.sweep import grid, runner
+    from meteor_bench.runs.sweep import runner
 
-    return [result.path for result in runner.sweep(grid.load(None, settings)) if result.path is not None]
+    return [result.path for result in runner.sweep(sweep_config.load(None, settings)) if result.path is not None]
 
 
 def load_runs(*folders: str | Path) -> pd.DataFrame:

@@ -1,7 +1,8 @@
-"""Plain data (what YAML and JSON give) into typed values and back, with errors that name the place.
+"""Plain data (what YAML, JSON and flags give) into typed values and back, with errors that name the place.
 
-Understands bool, int, float, str, None, Path, Any, Literal, unions, ``tuple[X, ...]``, ``list[X]``,
-``dict[str, X]`` / ``Mapping[str, X]`` and dataclasses of these. Anything beyond that is a programming error.
+The one validator of settings: of methods, of YAML files, of flags, of records. Understands bool, int, float, str, None,
+Path, Any, Literal, unions, ``tuple[X, ...]``, ``tuple[X, Y]``, ``list[X]``, ``dict[str, X]`` / ``Mapping[str, X]``,
+dataclasses of these, and ``Annotated[X, Range(...)]`` of any of them. A type beyond that is an `UnknownTypeError`.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from collections.abc import Mapping as AbstractMapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from meteor_bench.core.errors import UnknownNameError
+from meteor_bench.core.settings import Range
 
-__all__ = ["PlainError", "describe", "fit", "plain"]
+__all__ = ["PlainError", "UnknownTypeError", "describe", "fit", "hints", "known_type", "plain"]
 
 Place = tuple[str | int, ...]
 Reader = Callable[[Any], Any]
@@ -40,6 +42,10 @@ class PlainError(ValueError):
         return PlainError((*place, *self.place), self.reason)
 
 
+class UnknownTypeError(TypeError):
+    """An annotation that no value from YAML, JSON or a flag can be checked against."""
+
+
 _SIMPLE: dict[Any, tuple[str, tuple[type, ...]]] = {
     bool: ("true or false", (bool,)),
     int: ("a whole number", (int,)),
@@ -59,6 +65,10 @@ def describe(annotation: Any) -> str:
         return "one of " + ", ".join(map(str, args))
     if origin in (Union, types.UnionType):
         return " or ".join(describe(a) for a in args)
+    if origin is Annotated:
+        return ", ".join([describe(args[0]), *(str(one) for one in args[1:] if isinstance(one, Range))])
+    if origin is tuple and Ellipsis not in args:
+        return f"a list of {len(args)} ({', '.join(map(describe, args))})"
     if origin in (tuple, list):
         return f"a list ({describe(args[0])} each)"
     return "a table of keys and values"
@@ -73,12 +83,25 @@ def fit(value: Any, annotation: Any, place: Place = ()) -> Any:
         place: where the value stands, for the message.
 
     Raises:
-        PlainError: it does not fit, lacks a required key or has an unknown one.
+        PlainError: it does not fit, is out of range, lacks a required key or has an unknown one.
+        UnknownTypeError: no value can be checked against the annotation.
     """
     try:
         return _reader(annotation)(value)
     except PlainError as error:
         raise error.below(*place) from None
+
+
+def known_type(annotation: Any, name: str) -> None:
+    """Whether values can be checked against a field's annotation.
+
+    Raises:
+        UnknownTypeError: naming the field.
+    """
+    try:
+        _reader(annotation)
+    except UnknownTypeError as error:
+        raise UnknownTypeError(f"field '{name}': {error}") from None
 
 
 def plain(value: Any) -> Any:
@@ -93,6 +116,20 @@ def plain(value: Any) -> Any:
 
 
 @cache
+def hints(kind: type) -> dict[str, Any]:
+    """The annotations of a dataclass's fields, with their ranges.
+
+    Raises:
+        UnknownTypeError: one names what its module does not have.
+    """
+    try:
+        found = get_type_hints(kind, include_extras=True)
+    except (NameError, AttributeError, TypeError, SyntaxError) as error:
+        raise UnknownTypeError(f"an annotation of {kind.__name__} cannot be read: {error}") from None
+    return {f.name: found[f.name] for f in fields(kind)}
+
+
+@cache
 def _reader(annotation: Any) -> Reader:
     """What turns a value into one type; made once, for records are read by the ten thousand."""
     origin, args = get_origin(annotation), get_args(annotation)
@@ -104,13 +141,18 @@ def _reader(annotation: Any) -> Reader:
         return _literal(annotation, args)
     if origin in (Union, types.UnionType):
         return _union(annotation, args)
-    if origin in (tuple, list):
+    if origin is Annotated:
+        return _ranged(annotation, _reader(args[0]), [one for one in args[1:] if isinstance(one, Range)])
+    if origin is tuple and args and Ellipsis not in args:
+        return _row(annotation, [_reader(arg) for arg in args])
+    if origin in (tuple, list) and args:
         return _sequence(annotation, origin, _reader(args[0]))
     if origin in (dict, AbstractMapping):
         return _table(annotation, _reader(args[1]))
     if is_dataclass(annotation) and isinstance(annotation, type):
         return _dataclass(annotation)
-    raise TypeError(f"fit() does not know {annotation}")
+    named = annotation.__qualname__ if isinstance(annotation, type) else str(annotation)
+    raise UnknownTypeError(f"{named} is no type of a setting; take bool, int, float, str, Literal, or a tuple of these")
 
 
 def _simple(annotation: Any) -> Reader:
@@ -173,6 +215,41 @@ def _sequence(annotation: Any, kind: type, inner: Reader) -> Reader:
     return read
 
 
+def _row(annotation: Any, readers: list[Reader]) -> Reader:
+    """A tuple of a fixed length."""
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, list | tuple) or len(value) != len(readers):
+            raise _misfit(value, annotation)
+        items: list[Any] = []
+        try:
+            for reader, item in zip(readers, value, strict=True):
+                items.append(reader(item))
+        except PlainError as error:
+            raise error.below(len(items)) from None
+        return tuple(items)
+
+    return read
+
+
+def _ranged(annotation: Any, inner: Reader, ranges: list[Range]) -> Reader:
+    if not ranges:
+        return inner
+
+    def read(value: Any) -> Any:
+        try:
+            found = inner(value)
+        except PlainError as error:
+            if error.place:
+                raise
+            raise _misfit(value, annotation) from None
+        if found is not None and not all(found in one for one in ranges):
+            raise _misfit(value, annotation)
+        return found
+
+    return read
+
+
 def _table(annotation: Any, inner: Reader) -> Reader:
     def read(value: Any) -> Any:
         if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
@@ -189,8 +266,7 @@ def _table(annotation: Any, inner: Reader) -> Reader:
 
 
 def _dataclass(kind: type) -> Reader:
-    hints = get_type_hints(kind)
-    readers = {f.name: _reader(hints[f.name]) for f in fields(kind)}
+    readers = {name: _reader(hint) for name, hint in hints(kind).items()}
     required = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
 
     def read(value: Any) -> Any:
@@ -222,6 +298,7 @@ def _show(value: Any) -> str:
     if isinstance(value, Mapping):
         return "a table"
     if isinstance(value, list | tuple):
-        return "a list"
+        few = 0 < len(value) <= 8 and all(isinstance(item, int | float) for item in value)
+        return str([*value]) if few else "a list"
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."

@@ -11,7 +11,6 @@ from time import perf_counter
 import pytest
 
 from meteor_bench import __version__
-from meteor_bench.cli import options
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.runs import job as run_module
 from meteor_bench.runs.job import Outcome
@@ -28,18 +27,18 @@ from tests import synthetic
         ("run --methd meteor", "No such option: --methd (Possible options: --method"),
         ("rnu", "No such command 'rnu'. Did you mean 'run'?"),
         ("list method", "No such command 'method'. Did you mean 'methods'?"),
-        ("run --method meteor --ratio 1", "ratio 1.0 is outside [0, 1)"),
-        ("run --method meteor --ratio -0.2", "ratio -0.2 is outside [0, 1)"),
-        ("run --method meteor --ratio nan", "ratio nan is outside [0, 1)"),
-        ("run --method meteor --ratio much", "Invalid value for '--ratio'"),
+        ("run --method meteor --ratio 1", "--ratio: expected a number, in [0, 1), found 1.0"),
+        ("run --method meteor --ratio -0.2", "--ratio: expected a number, in [0, 1), found -0.2"),
+        ("run --method meteor --ratio nan", "--ratio: expected a number, in [0, 1), found nan"),
+        ("run --method meteor --ratio much", "--ratio: expected a number, in [0, 1), found 'much'"),
         ("run --method meteor", "method 'meteor' needs --ratio"),
-        ("run --limit 0", "limit must be 1 or more, not 0"),
-        ("run --dtype float8", "dtype: expected one of auto, float32, bfloat16, float16"),
+        ("run --limit 0", "--limit: expected a whole number, 1 or more, found 0"),
+        ("run --dtype float8", "--dtype: expected one of auto, float32, bfloat16, float16"),
         ("run --param layer --method fastv --ratio 0.5", "--param takes name=value, not 'layer'"),
         ("run --config no.yaml", "cannot read no.yaml: No such file or directory"),
         ("sweep --ratios 0.5", "a sweep needs methods; say --methods"),
         ("sweep --methods fastv,metor --ratios 0.5", "unknown method 'metor'; did you mean 'meteor'?"),
-        ("sweep --methods all --ratios 0.5,half", "ratios[1]: expected a number, found 'half'"),
+        ("sweep --methods all --ratios 0.5,half", "--ratios[1]: expected a number, in [0, 1), found 'half'"),
         ("sweep no.yaml", "cannot read no.yaml: No such file or directory"),
         ("report no-such-folder", "no-such-folder is not there; expected a folder of runs"),
         ("report . --format pdf", "Invalid value for '--format'"),
@@ -93,80 +92,6 @@ def test_run_prints_three_tables_and_the_folder_last(call, executed: list[RunCon
     assert all(f"{what}: pocket-independent, meteor at ratio 0.76" in result.out for what in ("Accuracy", "Tokens"))
     last = Path(result.out.splitlines()[-1])
     assert (last / "run.json").is_file() and last.parent == Path("results/runs")
-
-
-def test_every_flag_reaches_the_run(call, executed: list[RunConfig]) -> None:
-    flags = {
-        "--model": "pocket",
-        "--source": "weights",
-        "--method": "fastv",
-        "--param": "layer=3",
-        "--ratio": "0.5",
-        "--stages": "decode",
-        "--positions": "keep",
-        "--suite": "ci",
-        "--limit": "2",
-        "--batch-size": "8",
-        "--device": "cpu",
-        "--dtype": "float32",
-        "--seed": "7",
-        "--out": "there",
-    }
-    call("run", *(part for flag in flags.items() for part in flag), "--no-baseline", "--no-reuse")
-    assert executed == [
-        RunConfig(
-            model="pocket",
-            source="weights",
-            method="fastv",
-            parameters={"layer": 3},
-            ratio=0.5,
-            stages=("decode",),
-            positions="keep",
-            suite="ci",
-            limit=2,
-            batch_size=8,
-            device="cpu",
-            dtype="float32",
-            seed=7,
-            out=Path("there"),
-            baseline=False,
-            reuse=False,
-        )
-    ]
-
-
-def test_every_flag_reaches_the_sweep(call, monkeypatch: pytest.MonkeyPatch) -> None:
-    from meteor_bench.runs.sweep.grid import SweepConfig
-
-    configs: list[SweepConfig] = []
-    from meteor_bench.runs.sweep import runner
-
-    monkeypatch.setattr(runner, "sweep", lambda config: configs.append(config) or [])
-    result = call(
-        *"sweep --methods fastv,evoprune+fastv --ratios 0.5,0.76 --models pocket,pocket-independent --suite ci,pocket "
-        "--seeds 3,4 --limit 2 --batch-size 8 --device cpu --dtype float32 --out there --no-latency --engine ray "
-        "--address there:1 --gpu-share 0.5 --source weights".split()
-    )
-    assert result.code == 0 and result.out == "there\n"
-    assert configs == [
-        SweepConfig(
-            methods=("fastv", "evoprune+fastv"),
-            ratios=(0.5, 0.76),
-            models=("pocket", "pocket-independent"),
-            suites=("ci", "pocket"),
-            seeds=(3, 4),
-            source="weights",
-            limit=2,
-            batch_size=8,
-            device="cpu",
-            dtype="float32",
-            out=Path("there"),
-            latency=False,
-            engine="ray",
-            address="there:1",
-            gpu_share=0.5,
-        )
-    ]
 
 
 def test_a_sweep_that_is_interrupted_is_exit_130(call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,14 +202,15 @@ def test_dry_run_builds_and_writes_nothing(call, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ("--method fastv --ratio 0.5 --param layr=3", "did you mean 'layer'?"),
-        ("--method fastv --ratio 0.5 --param layer=two", "expected int"),
+        ("--method fastv --ratio 0.5 --param layer=two", "expected a whole number, 1 or more"),
         ("--method fastv --ratio 0.5 --stages decode", "has no stages to choose from"),
         ("--device cuda:99", "CUDA devices; use --device cpu"),
     ],
 )
 def test_what_a_dry_run_finds(call, arguments: str, message: str) -> None:
     result = call("run", "--dry-run", *arguments.split())
-    assert result.code == 2 and message in result.err and result.err.count("\n") == 1
+    *before, last = result.err.splitlines()
+    assert result.code == 2 and message in last and last.startswith("error: ") and before == ["loading libraries"]
 
 
 def test_help_is_as_quick_as_typer_itself() -> None:
@@ -310,12 +236,6 @@ def test_what_is_not_imported(command: str) -> None:
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
-
-
-def test_completion_knows_the_tables() -> None:
-    assert options.complete_methods("meteo") == ["meteor"]
-    assert options.complete_models("pocket-") == ["pocket-independent"]
-    assert "ci" in options.complete_suites("")
 
 
 def test_report_as_html(call, tmp_path: Path) -> None:

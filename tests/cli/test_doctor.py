@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from meteor_bench.cli import doctor
-from meteor_bench.cli.doctor import Finding, examine
 from meteor_bench.core.errors import DataError, ModelError
+from meteor_bench.runs import doctor
+from meteor_bench.runs.doctor import Finding, examine
 
 
 def only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:

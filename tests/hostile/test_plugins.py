@@ -19,9 +19,6 @@ import torch
 from meteor_bench.cli import (
     listing as catalogue,
 )
-from meteor_bench.cli.doctor import (
-    _methods,
-)
 from meteor_bench.config.run_config import (
     RunConfig,
 )
@@ -39,6 +36,9 @@ from meteor_bench.core.registry import (
 )
 from meteor_bench.engine.session import (
     Session,
+)
+from meteor_bench.runs.doctor import (
+    _methods,
 )
 from meteor_bench.runs.sweep import (
     grid,

@@ -94,10 +94,10 @@ def test_parameters() -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"layer": 3}, "'layer' of 'evoprune\\+fastv' names no part; say 'evoprune.layer' or 'fastv.layer'"),
         ({"fastv.depth": 3}, "unknown parameter of method 'fastv' 'depth'"),
-        ({"fastv.layer": "x"}, "parameter 'layer' of method 'fastv' is 'x'"),
+        ({"fastv.layer": "x"}, "parameter 'layer' of method 'fastv': expected a whole number, 1 or more, found 'x'"),
         ({"fastv": 3}, "'fastv' of 'evoprune\\+fastv' is 3; expected a table"),
-        ({"fastv.share": 0}, "'fastv.share' is 0.0; a share must be positive"),
-        ({"fastv.share": "all"}, "'fastv.share' is 'all'"),
+        ({"fastv.share": 0}, "'fastv.share' of .*: expected a number, in \\(0, inf\\), found 0"),
+        ({"fastv.share": "all"}, "'fastv.share' of .*: expected a number, in .*, found 'all'"),
     ]
     for parameters, said in wrong:
         with pytest.raises(ConfigError, match=said) as caught:

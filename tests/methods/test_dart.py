@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.errors import ConfigError, UnsupportedError
+from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.pruner import View
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.methods.dart import Dart
@@ -138,7 +138,3 @@ def test_what_does_not_fit_is_said() -> None:
     model = SimpleNamespace(name="m", decoder=SimpleNamespace(depth=2))
     with pytest.raises(UnsupportedError, match="'m' \\(2 layers\\); take at most 1"):
         Dart().points(model, TokenBudget(0.5))  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="layer=0"):
-        Dart(layer=0)
-    with pytest.raises(ConfigError, match="image_pivots"):
-        Dart(image_pivots=0)

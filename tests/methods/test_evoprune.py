@@ -12,7 +12,7 @@ from torch import Tensor
 
 from meteor_bench.core.apply import apply, rows_of
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.errors import BudgetError, ConfigError, UnsupportedError
+from meteor_bench.core.errors import BudgetError, UnsupportedError
 from meteor_bench.core.pruner import Layout, View
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.methods.evoprune import EvoPrune
@@ -307,7 +307,3 @@ def test_what_does_not_fit_is_said() -> None:
         EvoPrune().points(model("shared", {"b": 0}), TokenBudget(0.5))  # type: ignore[arg-type]
     with pytest.raises(UnsupportedError, match="lead='b'"):
         EvoPrune(lead="b").points(model("shared", {"a": 4, "b": 0}), TokenBudget(0.5))  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="schedule='every'"):
-        EvoPrune(schedule="every")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="protect"):
-        EvoPrune(protect=1.5)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import apply, rows_of
-from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import Layout, View
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.methods.fastervlm import FasterVLM
@@ -118,10 +117,3 @@ def test_a_row_does_not_depend_on_its_batch() -> None:
         one = view(alone, 5, attention=seen.attention[b : b + 1])
         assert torch.equal(FasterVLM().encode({"t": one})["t"].keep[0], keep[b])
     assert apply(tokens, FasterVLM().encode({"t": seen})["t"]).counts().tolist() == [5, 5, 5]
-
-
-def test_wrong_hyperparameters_are_said() -> None:
-    with pytest.raises(ConfigError, match="average='some'"):
-        FasterVLM(average="some")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="block=0"):
-        FasterVLM(block=0)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import apply
-from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.tokens import Grid
 from meteor_bench.methods.holov import HoloV
 from tests.methods.views import ragged, view, visual_indices
@@ -113,8 +112,3 @@ def test_the_encode_point_only_scores() -> None:
     tokens = ragged([16, 9], Grid(1, 4, 4), cls=True)
     decision = HoloV().encode({"t": view(tokens, 3)})["t"]
     assert torch.equal(decision.keep, tokens.visual) and decision.score is not None
-
-
-def test_wrong_hyperparameters() -> None:
-    with pytest.raises(ConfigError, match="crops"):
-        HoloV(crops=0)

@@ -215,5 +215,3 @@ def test_points() -> None:
     assert [p.before for p in shallow.decode] == [1, 2]
     with pytest.raises(UnsupportedError, match="mustdrop.*'m' has none"):
         MustDrop().points(model(5, b=0), TokenBudget(0.5))  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="window"):
-        MustDrop(window=1)

@@ -181,8 +181,6 @@ def test_a_frame_without_a_share_is_dropped_and_facts_are_asked_for() -> None:
     assert apply(tokens, decision).counts()[0] == 0
     with pytest.raises(ConfigError, match="prumerge:.*calibrate"):
         PruMerge().encode({"t": view(tokens, 4)})
-    with pytest.raises(ConfigError, match=r"prumerge\+"):
-        PruMergePlus(whisker=-1.0)
     assert PruMerge(whisker=1.5).calibration == () and PruMerge().calibration
 
 

@@ -63,7 +63,7 @@ def test_points() -> None:
     assert layers(5) == [1, 3, 4] and layers(4) == [1, 2, 3]
     with pytest.raises(UnsupportedError, match="pyramiddrop.*'m' has 3 layers"):
         layers(3)
-    with pytest.raises(ConfigError, match="rise within"):
+    with pytest.raises(ConfigError, match="must rise"):
         PyramidDrop(stages_at=(0.5, 0.25))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.methods.svdprune import SVDPrune, leverage
 from tests.methods.views import ragged, view, visual_indices
@@ -44,8 +43,3 @@ def test_a_direction_of_its_own_is_kept() -> None:
 def test_leverages_sum_to_one() -> None:
     tokens = ragged([16, 9], Grid(1, 4, 4), cls=True)
     assert torch.allclose(leverage(tokens.x, tokens.visual, 0.8).sum(1), torch.ones(2), atol=1e-5)
-
-
-def test_wrong_energy() -> None:
-    with pytest.raises(ConfigError, match="energy=0"):
-        SVDPrune(energy=0)

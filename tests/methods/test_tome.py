@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import apply
-from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.pruner import Layout, View
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.engine.encode import _tower_mask
@@ -163,10 +162,3 @@ def inside_small(tokens: Tokens) -> View:
     return replace(
         view(tokens, 4, layout=layout, attention=None, keys=tokens.x), inside=True, layer=4, layers=(1, 2, 3, 4, 4)
     )
-
-
-def test_wrong_hyperparameters() -> None:
-    with pytest.raises(ConfigError, match="tome: merge='sum'"):
-        ToMe(merge="sum")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="tome: order='random' is not one of authors, spatial"):
-        ToMe(order="random")  # type: ignore[arg-type]

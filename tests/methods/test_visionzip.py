@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import apply
-from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.tokens import Grid
 from meteor_bench.methods.visionzip import VisionZip
 from tests.methods.views import ragged, view, visual_indices
@@ -119,10 +118,3 @@ def test_the_same_tokens_in_spatial_order(cls: bool) -> None:
     place = authors.origin[:, int(cls) :].argsort(dim=1)
     for b in range(2):
         assert torch.equal(spatial.x[b, int(cls) :], authors.x[b, int(cls) :][place[b]])
-
-
-def test_wrong_share() -> None:
-    with pytest.raises(ConfigError, match="visionzip: order='x' is not one of authors, spatial"):
-        VisionZip(order="x")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="contextual=2"):
-        VisionZip(contextual=2.0)

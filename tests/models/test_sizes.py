@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from meteor_bench.cli.listing import CARDS, models
 from meteor_bench.core.model import VLM, VisionTower
 from meteor_bench.core.registry import MODELS
 from meteor_bench.core.tokens import Tokens
 from meteor_bench.engine.kv_cache import LayerCache
 from meteor_bench.models.eagle.model import EAGLE_X5_7B
 from meteor_bench.models.sizes import tower_flops
+from meteor_bench.report.listing import CARDS, models
 from scripts.model_cards import row
 
 TERA = 1e12

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from pylatexenc.latexwalker import LatexWalkerParseError
 
-from meteor_bench.cli.paper import Request
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.report import formats, render
 from meteor_bench.report.compare import comparison, pair
@@ -19,6 +18,7 @@ from meteor_bench.report.paper.layout import tables
 from meteor_bench.report.paper.numbers import papers
 from meteor_bench.report.runs import load
 from meteor_bench.report.table import Table
+from meteor_bench.runs.paper import Request
 from meteor_bench.runs.patches.flips import flips
 from meteor_bench.runs.patches.flips import table as sample_table
 from tests.latex import plain, read

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from meteor_bench import cli
-from meteor_bench.cli.paper import Request
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.records.reader import read_run
 from meteor_bench.records.run_folder import find_runs
 from meteor_bench.report.paper.layout import Filled
+from meteor_bench.runs.paper import Request
 from meteor_bench.runs.sweep import estimate
 from tests import synthetic
 

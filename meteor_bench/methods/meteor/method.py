@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from meteor_bench.core.pruner import (
     View,
     keep_top,
 )
+from meteor_bench.core.settings import Layer, Range, Share
 from meteor_bench.methods.meteor.calibration import adaptive_count, fit_lambda, limits, mean_ranks
 from meteor_bench.methods.meteor.stages import (
     Attended,
@@ -35,7 +36,7 @@ from meteor_bench.methods.meteor.stages import (
     segment_ends,
     stage1_total,
 )
-from meteor_bench.methods.shared.helpers import check_choice, round_half_up, similarity_to_mean, split_total
+from meteor_bench.methods.shared.helpers import round_half_up, similarity_to_mean, split_total
 
 if TYPE_CHECKING:
     from meteor_bench.core.model import VLM
@@ -43,17 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["Meteor"]
 
 STAGES: tuple[Stage, ...] = ("encode", "fuse", "decode")
-CHOICES = {
-    "projection": ("post", "pre"),
-    "budgets": ("rank", "uniform"),
-    "rank": ("energy", "entropy"),
-    "middle": ("shallow", "deep"),
-    "fusion": ("cooperative", "independent", "random"),
-    "allocation": ("global", "tower"),
-    "stage3": ("adaptive", "fixed"),
-    "heads": ("topk", "all"),
-    "rows": ("text", "last"),
-}
+Part = Annotated[float, Range(above=0, most=1)]
 
 
 @dataclass(frozen=True)
@@ -78,22 +69,22 @@ class Meteor(Pruner):
         clamp: least and most of stage 3's K, as multiples of the budget.
     """
 
-    stages: tuple[str, ...] = STAGES
+    stages: Annotated[tuple[Stage, ...], Range(least=1)] = STAGES
     projection: Literal["post", "pre"] = "post"
     budgets: Literal["rank", "uniform"] = "rank"
     rank: Literal["energy", "entropy"] = "energy"
-    energy: float = 0.99
+    energy: Part = 0.99
     middle: Literal["shallow", "deep"] = "shallow"
     fusion: Literal["cooperative", "independent", "random"] = "cooperative"
     allocation: Literal["global", "tower"] = "global"
-    fuse_power: float = 0.4
+    fuse_power: Part = 0.4
     stage3: Literal["adaptive", "fixed"] = "adaptive"
-    depth: float = 0.6
-    layer: int | None = None
+    depth: Annotated[float, Range(above=0, below=1)] = 0.6
+    layer: Layer | None = None
     heads: Literal["topk", "all"] = "topk"
-    head_share: float = 0.5
+    head_share: Part = 0.5
     rows: Literal["text", "last"] = "text"
-    clamp: tuple[float, float] = (0.25, 4.0)
+    clamp: tuple[Share, Annotated[float, Range(least=1)]] = (0.25, 4.0)
 
     fact: ClassVar[Fact] = Fact(
         year=2025,
@@ -104,25 +95,8 @@ class Meteor(Pruner):
     )
 
     def __post_init__(self) -> None:
-        for stage in self.stages:
-            check_choice("meteor", "stages", stage, STAGES)
-        # From YAML both may come as lists, the stages in any order.
+        # In the order in which they act, however they were named.
         object.__setattr__(self, "stages", tuple(stage for stage in STAGES if stage in self.stages))
-        object.__setattr__(self, "clamp", tuple(self.clamp))
-        if not self.stages:
-            raise ConfigError("meteor: stages is empty; take any of encode, fuse, decode")
-        for name, allowed in CHOICES.items():
-            check_choice("meteor", name, getattr(self, name), allowed)
-        if not 0 < self.head_share <= 1 or not 0 < self.energy <= 1:
-            raise ConfigError("meteor: head_share and energy must lie in (0, 1]")
-        if not 0 < self.fuse_power <= 1:
-            raise ConfigError(f"meteor: fuse_power={self.fuse_power} is outside (0, 1]")
-        if len(self.clamp) != 2 or not 0 <= self.clamp[0] <= 1 <= self.clamp[1]:
-            raise ConfigError(f"meteor: clamp={self.clamp} must be two numbers that enclose 1, the budget itself")
-        if not 0 < self.depth < 1:
-            raise ConfigError(f"meteor: depth={self.depth} must lie in (0, 1)")
-        if self.layer is not None and self.layer < 1:
-            raise ConfigError(f"meteor: layer={self.layer} has no layer before it to read attention from")
 
     @property
     def prefers(self) -> Literal["independent", "shared"]:  # type: ignore[override]

@@ -5,7 +5,7 @@ Everything works row by row (a result never depends on the other rows of a batch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from math import floor
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from meteor_bench.core.apply import scatter_rows, take_rows
-from meteor_bench.core.errors import ConfigError, UnsupportedError
+from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.pruner import Decision, FuseView, Layout, View, keep_top
 from meteor_bench.core.tokens import Grid
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = [
     "NO_CLIP_TEXT",
     "absorb",
-    "check_choice",
     "frame_shares",
     "leaders",
     "depth_points",
@@ -45,13 +44,6 @@ __all__ = [
 
 
 NO_CLIP_TEXT = "the mean of the question's embeddings in the language model takes the place of CLIP's text tower"
-
-
-def check_choice(method: str, name: str, value: object, allowed: Iterable[object]) -> None:
-    """Raise ConfigError unless a hyperparameter has one of the allowed values."""
-    options = list(allowed)
-    if value not in options:
-        raise ConfigError(f"{method}: {name}={value!r} is not one of {', '.join(map(str, options))}")
 
 
 def unit(x: Tensor) -> Tensor:

@@ -42,14 +42,13 @@ from meteor_bench.core.pruner import (
 )
 from meteor_bench.methods.shared.helpers import (
     absorb,
-    check_choice,
     frame_shares,
     leaders,
     on_grid,
     round_half_up,
     split_groups,
 )
-from meteor_bench.methods.shared.schedules import SCHEDULES, plan, smallest
+from meteor_bench.methods.shared.schedules import plan, smallest
 
 if TYPE_CHECKING:
     from meteor_bench.core.model import VLM
@@ -91,7 +90,7 @@ class InsideMerger(Pruner):
     """
 
     schedule: Literal["skip", "mean", "first", "last", "increasing", "decreasing"] = "mean"
-    start: int = 0
+    start: Literal[0, 1] = 0
     relax: bool = True
     merge: Literal["size", "mean"] = "size"
     lead: str = ""
@@ -99,11 +98,6 @@ class InsideMerger(Pruner):
     title: ClassVar[str] = ""
     proportional: ClassVar[bool] = False
     positions: ClassVar[Literal["keep", "renumber"]] = "renumber"
-
-    def __post_init__(self) -> None:
-        check_choice(self.title, "schedule", self.schedule, SCHEDULES)
-        check_choice(self.title, "start", self.start, (0, 1))
-        check_choice(self.title, "merge", self.merge, ("size", "mean"))
 
     def layer_point(self, after: Mapping[str, int]) -> EncodePoint:
         """What a merge layer wants to know."""

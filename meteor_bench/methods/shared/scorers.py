@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.errors import ConfigError, UnsupportedError
+from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.points import TextRows
 from meteor_bench.core.pruner import (
     Decision,
@@ -27,6 +27,7 @@ from meteor_bench.core.pruner import (
     Stage,
     keep_top,
 )
+from meteor_bench.core.settings import Layer
 from meteor_bench.methods.shared.helpers import per_tower
 
 if TYPE_CHECKING:
@@ -101,17 +102,11 @@ class DecodeScorer(Scorer):
         keys: also show the keys of the layer before.
     """
 
-    layer: int = 2
+    layer: Layer = 2
 
     stage: ClassVar[Stage] = "decode"
     rows: ClassVar[TextRows] = "last"
     keys: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        if self.layer < 1:
-            raise ConfigError(
-                f"{self.title}: layer={self.layer} has no layer before it to read attention from; take 1 or more"
-            )
 
     @abstractmethod
     def score(self, view: DecodeView) -> Tensor:

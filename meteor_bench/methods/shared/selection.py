@@ -21,14 +21,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.errors import ConfigError, UnsupportedError
+from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.pruner import (
     Decision,
     EncodePoint,
@@ -42,9 +42,10 @@ from meteor_bench.core.pruner import (
     View,
     keep_top,
 )
+from meteor_bench.core.settings import Range
 from meteor_bench.core.tokens import Grid
 from meteor_bench.methods.shared.frames import Frames, frames_of, join_decision
-from meteor_bench.methods.shared.helpers import check_choice, frame_shares, shares, similarity_to_mean
+from meteor_bench.methods.shared.helpers import frame_shares, shares, similarity_to_mean
 from meteor_bench.methods.shared.scorers import Scorer
 
 if TYPE_CHECKING:
@@ -94,9 +95,6 @@ class EncodeScorer(Scorer):
     projected: ClassVar[bool] = False  # choose among projected tokens
     scaling: ClassVar[Literal["range", "sum"]] = "range"  # how scores of several encoders are made comparable
     positions: ClassVar[Literal["keep", "renumber"]] = "renumber"
-
-    def __post_init__(self) -> None:
-        check_choice(self.title, "average", self.average, ("all", "sequence", "lead"))
 
     def score(self, view: EncodeView) -> Tensor:
         """[R, N] float32 score of an encoder's tokens, higher is kept; what special tokens get does not matter."""
@@ -186,14 +184,9 @@ class AttentionScorer(EncodeScorer):
         block: the block it is read from, -1 for the last one that the model runs, -2 for the one before it.
     """
 
-    block: int = -1
+    block: Annotated[int, Range(most=-1)] = -1
 
     statistic: ClassVar[TowerAttention | None] = "cls"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.block >= 0:
-            raise ConfigError(f"{self.title}: block={self.block} is counted from the end; take -1 for the last one")
 
     def read_at(self, depth: int) -> int | None:
         """Counted from the end."""

@@ -64,11 +64,12 @@ def flips(compared: Pair) -> list[Flip]:
     return [flip for flip in both if abs(flip.a.score - flip.b.score) > SLACK / 100]
 
 
-def rows(found: Sequence[Flip], pictures: Path | None = None) -> list[dict[str, Any]]:
+def rows(found: Sequence[Flip], pictures: Path | None = None, most: int | None = None) -> list[dict[str, Any]]:
     """Flips as plain rows: sample, family, question, reference, both answers and scores.
 
     Args:
         pictures: folder of their pictures, each row then names its own.
+        most: how many have a picture, the first ones; None for all.
     """
     return [
         {
@@ -80,13 +81,21 @@ def rows(found: Sequence[Flip], pictures: Path | None = None) -> list[dict[str, 
             "b_answer": _text(flip.b.answer),
             "a_score": flip.a.score,
             "b_score": flip.b.score,
-            **({} if pictures is None else {"picture": str(flip.picture(pictures))}),
+            **(
+                {}
+                if pictures is None
+                else {"picture": str(flip.picture(pictures)) if most is None or at < most else ""}
+            ),
         }
-        for flip in found
+        for at, flip in enumerate(found)
     ]
 
 
-def table(found: Sequence[Flip], pictures: Path | None = None) -> Table:
+def _picture(flip: Flip, pictures: Path) -> str:
+    return str(flip.picture(pictures))
+
+
+def table(found: Sequence[Flip], pictures: Path | None = None, most: int | None = None) -> Table:
     """Flips for Markdown and LaTeX."""
     heads = ["sample", "question", "reference", "A", "B", "score A", "score B", *["picture"] * (pictures is not None)]
     body = [
@@ -96,25 +105,31 @@ def table(found: Sequence[Flip], pictures: Path | None = None) -> Table:
             *(f"{r[key]:g}" for key in ("a_score", "b_score")),
             *([r["picture"]] if "picture" in r else []),
         ]
-        for r in rows(found, pictures)
+        for r in rows(found, pictures, most)
     ]
     return Table(f"{len(found)} questions answered differently well", heads, body)
 
 
-def print_flips(found: Sequence[Flip], stream: IO[str], width: int | None = None, pictures: Path | None = None) -> None:
+def print_flips(
+    found: Sequence[Flip],
+    stream: IO[str],
+    width: int | None = None,
+    pictures: Path | None = None,
+    most: int | None = None,
+) -> None:
     """Flips for a terminal, three or four lines each, as long as they are."""
     from rich.console import Console
     from rich.padding import Padding
     from rich.text import Text
 
     console = Console(file=stream, width=width, highlight=False, markup=False)
-    for flip, r in zip(found, rows(found, pictures), strict=True):
+    for flip, r in zip(found, rows(found, pictures, most), strict=True):
         change = f"{'up' if flip.gained else 'down'}, {r['a_score']:g} to {r['b_score']:g}"
         console.print(Text.assemble((r["sample"], "bold"), f"  {change}", f"  {r['family']}"))
         console.print(Padding(" ".join(r["question"].split()), (0, 0, 0, 2)))
         answers = "  |  ".join(f"{k}: {' '.join(r[n].split()) or '(nothing)'}" for k, n in _ANSWERS.items())
         console.print(Padding(answers, (0, 0, 0, 2)))
-        if "picture" in r:
+        if r.get("picture"):
             console.print(Padding(f"kept patches: {r['picture']}", (0, 0, 0, 2)))
     if found and pictures is None:
         console.print("--pictures DIR draws the patches that both kept for each of them.")

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
+from meteor_bench.config import run_config as of_run
 from meteor_bench.config.run_config import RunConfig, Setting
 from meteor_bench.core.errors import RecordError
 from meteor_bench.utils.atomic_io import write_whole
@@ -37,15 +38,15 @@ class CheckConfig:
     """What is run: the unpruned model, then each of ``methods``; the other fields are those of `RunConfig`."""
 
     methods: tuple[Setting, ...]
-    model: str = "pocket"
-    source: str | None = None
-    suite: str = "ci"
-    tasks: tuple[str, ...] = ()
-    limit: int = 12
-    batch_size: int = 64
-    device: str = "cpu"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
-    seed: int = 0
+    model: of_run.Model = "pocket"
+    source: of_run.Source = None
+    suite: of_run.Suite = "ci"
+    tasks: of_run.Tasks = ()
+    limit: of_run.Limit = 12
+    batch_size: of_run.BatchSize = 64
+    device: of_run.Device = "cpu"
+    dtype: of_run.Dtype = "float32"
+    seed: of_run.Seed = 0
 
     @property
     def settings(self) -> tuple[Setting, ...]:

@@ -85,7 +85,7 @@ def _configured(file: Path, old: CheckConfig | None, given: Mapping[str, Any], *
     methods, ratio = named.pop("methods", None), named.pop("ratio", None)
     if methods is not None or ratio is not None or old is None:
         default = METHODS if old is None else tuple(s.method for s in old.methods)
-        named["methods"] = tuple(Setting(name, RATIO if ratio is None else ratio) for name in methods or default)
+        named["methods"] = tuple(Setting(name, ratio=RATIO if ratio is None else ratio) for name in methods or default)
     if "suite" in named and "tasks" not in named and old and old.tasks:
         named["tasks"] = ()  # tasks win over a suite
     if old is None:

@@ -134,7 +134,8 @@ class Subject:
     @property
     def _each(self) -> int:
         """How many of each benchmark."""
-        return min(_LOSSES, self._config.limit)
+        limit = self._config.limit
+        return _LOSSES if limit is None else min(_LOSSES, limit)
 
     def _losses(self, requests: Sequence[Request]) -> dict[str, float]:
         """Benchmark -> mean loss of the unpruned model's answers: whatever a method does to a sequence moves it."""

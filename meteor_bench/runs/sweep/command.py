@@ -1,31 +1,20 @@
-"""The body of `meteor-bench sweep`: flags into a `SweepConfig`, then the course or the plan, then the table."""
+"""The body of `meteor-bench sweep`: the course or the plan, then the table."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-from meteor_bench.config.yaml_settings import names, scalar
+from meteor_bench.config.sweep_config import SweepConfig
 from meteor_bench.runs.sweep.estimate import FINISHED, Planned
-from meteor_bench.runs.sweep.grid import SweepConfig, load, title
+from meteor_bench.runs.sweep.grid import title
 from meteor_bench.utils.progress import duration, say
 
 __all__ = ["sweep", "told"]
 
-_NUMBERS = ("ratios", "seeds")
 
-
-def sweep(
-    file: Path | None, lists: Mapping[str, str | None], single: Mapping[str, Any], *, dry_run: bool = False
-) -> int:
+def sweep(config: SweepConfig, *, dry_run: bool = False) -> int:
     """Run a sweep, or say what it would be.
-
-    Args:
-        file: a YAML file, None for flags alone.
-        lists: flags that hold a list separated by commas, as the user wrote them; None where not given.
-        single: the other flags; None where not given.
 
     Returns:
         Exit status: 1 when a cell failed.
@@ -34,14 +23,7 @@ def sweep(
         MeteorBenchError: a wrong setting, or nothing can be done.
         KeyboardInterrupt: passed on.
     """
-    given = {name: _list(name, text) for name, text in lists.items() if text is not None}
-    config = load(file, {**given, **{name: value for name, value in single.items() if value is not None}})
     return _plan(config) if dry_run else _run(config)
-
-
-def _list(name: str, text: str) -> list[Any]:
-    parts = names(text)
-    return [scalar(part) for part in parts] if name in _NUMBERS else parts
 
 
 def _run(config: SweepConfig) -> int:

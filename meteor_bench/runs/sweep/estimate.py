@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from meteor_bench.config.run_config import RunConfig
+from meteor_bench.config.sweep_config import SweepConfig
 from meteor_bench.core.errors import MeteorBenchError
 from meteor_bench.core.registry import MODELS
 from meteor_bench.data import suites
@@ -21,7 +22,7 @@ from meteor_bench.records.run_folder import find_runs
 from meteor_bench.records.schema import RunRecord
 from meteor_bench.runs.job import Job, execute, prepare
 from meteor_bench.runs.model_cache import ModelCache
-from meteor_bench.runs.sweep.grid import SweepConfig, cells
+from meteor_bench.runs.sweep.grid import cells
 
 __all__ = ["FINISHED", "TO_DO", "Planned", "plan", "plan_runs"]
 

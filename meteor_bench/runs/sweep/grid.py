@@ -1,130 +1,21 @@
-"""What a sweep is: a `SweepConfig` from flags and YAML, and the runs that it means.
-
-Light as `meteor_bench.config.run_config`, whose checks it uses; only `cells` imports the methods.
-"""
+"""The runs that a sweep means, each once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, replace
 
-from meteor_bench.config.run_config import RunConfig, Stage, check
-from meteor_bench.config.yaml_settings import fit_flags, read_file
-from meteor_bench.core.errors import (
-    ConfigError,
-    PluginError,
-)
+from meteor_bench.config.run_config import Entry, RunConfig
+from meteor_bench.config.sweep_config import ALL, SweepConfig
+from meteor_bench.core.errors import PluginError
 from meteor_bench.core.registry import METHODS
 from meteor_bench.records.provenance import fingerprint
-from meteor_bench.utils.structuring import PlainError, plain
+from meteor_bench.utils.structuring import plain
 
-__all__ = ["Entry", "SweepConfig", "cells", "load", "title"]
+__all__ = ["cells", "title"]
 
-ALL = "all"
-# Keys of which a sweep has several, and the setting of a run that each value of them is.
-_MANY = {"methods": "method", "ratios": "ratio", "models": "model", "suites": "suite", "seeds": "seed"}
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A method of a sweep with what differs from its defaults; fields as in `RunConfig`."""
-
-    method: str
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    stages: tuple[Stage, ...] | None = None
-    positions: Literal["keep", "renumber"] | None = None
-
-
-@dataclass(frozen=True)
-class SweepConfig:
-    """A sweep, as the user asked for it. The unpruned model is run once per model and suite in any case.
-
-    Attributes:
-        methods: names, compositions, entries with settings of their own, or "all" for the whole table.
-        ratios: fractions of the visual tokens to remove.
-        models, suites: by name.
-        tasks: benchmarks by name, in place of the suites.
-        seeds: of methods that draw, all of them; of the others, the first.
-        latency: whether the runs are timed.
-        engine: "sequential" in this process, or "ray".
-        address: of a running Ray cluster; None starts a local one.
-        gpu_share: GPUs (or the part of one) that a cell on CUDA holds under Ray.
-        source, limit, data_root, frames, batch_size, device, dtype, out: as in `RunConfig`.
-    """
-
-    methods: tuple[str | Entry, ...] = ()
-    ratios: tuple[float, ...] = ()
-    models: tuple[str, ...] = ("pocket",)
-    suites: tuple[str, ...] = ("pocket",)
-    tasks: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = (0, 1, 2)
-    source: str | None = None
-    limit: int | None = None
-    data_root: Path | None = None
-    frames: int | None = None
-    batch_size: int = 64
-    device: str = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    out: Path = Path("results/runs")
-    latency: bool = True
-    engine: Literal["sequential", "ray"] = "sequential"
-    address: str | None = None
-    gpu_share: float = 1.0
-
-    def validate(self) -> None:
-        """Check what no single key shows.
-
-        Raises:
-            ConfigError: what is wrong and what would be right.
-        """
-        for name in _MANY:
-            if not getattr(self, name):
-                example = {"methods": "fastv,meteor (or all)", "ratios": "0.5,0.76"}.get(name, "...")
-                raise ConfigError(f"a sweep needs {name}; say --{name} {example}")
-
-
-def _check(name: str, value: Any) -> None:
-    """Check one key's value; of a list, each element, so that the message names its place.
-
-    Raises:
-        ConfigError, PlainError: what is wrong and what would be right.
-    """
-    if name == "gpu_share" and not 0 < value <= 64:
-        raise ConfigError(f"gpu_share must be above 0, not {value:g}")
-    if name not in _MANY:
-        check(name, value)
-        return
-    for at, element in enumerate(value):
-        if element == ALL and name == "methods":
-            continue
-        try:
-            check(_MANY[name], element.method if isinstance(element, Entry) else element)
-        except ConfigError as error:
-            raise PlainError((at,), str(error)) from None
-
-
-def load(file: Path | None, flags: Mapping[str, Any]) -> SweepConfig:
-    """A sweep from a YAML file and flags; flags win.
-
-    Args:
-        file: a YAML file, None for flags alone.
-        flags: values of the flags that the user gave, by the names of `SweepConfig`.
-
-    Raises:
-        ConfigError: naming the flag, or the file with line and key.
-    """
-    values = {} if file is None else read_file(file, SweepConfig, _check, (*_MANY, "tasks"))
-    given = fit_flags(flags, SweepConfig)
-    for name, value in given.items():
-        try:
-            _check(name, value)
-        except PlainError as error:
-            raise ConfigError(error.reason) from None
-    config = SweepConfig(**{**values, **given})
-    config.validate()
-    return config
+# What a sweep and its runs have alike.
+_SHARED = tuple({f.name for f in fields(SweepConfig)} & {f.name for f in fields(RunConfig)})
 
 
 def cells(config: SweepConfig) -> list[RunConfig]:
@@ -151,19 +42,7 @@ def _unpruned(config: SweepConfig) -> Iterator[RunConfig]:
     # Named tasks stand for one suite.
     for model in config.models:
         for suite in config.suites[:1] if config.tasks else config.suites:
-            yield RunConfig(
-                model=model,
-                source=config.source,
-                suite=suite,
-                tasks=config.tasks,
-                limit=config.limit,
-                batch_size=config.batch_size,
-                device=config.device,
-                dtype=config.dtype,
-                data_root=config.data_root,
-                frames=config.frames,
-                out=config.out,
-            )
+            yield RunConfig(model=model, suite=suite, **{name: getattr(config, name) for name in _SHARED})
 
 
 def _pruned(config: SweepConfig, unpruned: RunConfig) -> Iterator[RunConfig]:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from meteor_bench.config.run_config import RunConfig
+from meteor_bench.config.sweep_config import SweepConfig
 from meteor_bench.core.errors import ConfigError
 from meteor_bench.runs.model_cache import ModelCache
-from meteor_bench.runs.sweep.grid import SweepConfig
 from meteor_bench.runs.sweep.task import Result, attempt
 from meteor_bench.utils.progress import say
 

@@ -8,9 +8,10 @@ from statistics import median
 from time import perf_counter
 
 from meteor_bench.config.run_config import RunConfig
+from meteor_bench.config.sweep_config import SweepConfig
 from meteor_bench.records.reader import read_run
 from meteor_bench.runs.model_cache import ModelCache
-from meteor_bench.runs.sweep.grid import SweepConfig, cells, title
+from meteor_bench.runs.sweep.grid import cells, title
 from meteor_bench.runs.sweep.task import Result, attempt
 from meteor_bench.utils.atomic_io import check_writable
 from meteor_bench.utils.progress import duration, overall, say

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from meteor_bench.cli.paper import Request
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.report.paper import numbers
 from meteor_bench.report.paper.layout import Filled
+from meteor_bench.runs.paper import Request
 from tests import fake_job, synthetic
 
 PAPER = """

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from meteor_bench.cli.paper import Request
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.records.reader import read_latency, read_run
 from meteor_bench.report.document import FORMATS
@@ -19,6 +18,7 @@ from meteor_bench.report.paper.document import document as document_of
 from meteor_bench.report.paper.layout import Filled, tables
 from meteor_bench.report.paper.numbers import CONFIDENCE, paper, papers
 from meteor_bench.report.table import Table
+from meteor_bench.runs.paper import Request
 
 Fill = Callable[..., tuple[Request, list[Filled]]]
 

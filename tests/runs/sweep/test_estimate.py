@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from meteor_bench.config.run_config import RunConfig
+from meteor_bench.config.sweep_config import SweepConfig
 from meteor_bench.core.errors import BudgetError
 from meteor_bench.records.run_folder import find_runs
 from meteor_bench.runs.job import Job
@@ -16,7 +17,7 @@ from meteor_bench.runs.single_run import SingleRun
 from meteor_bench.runs.sweep import estimate
 from meteor_bench.runs.sweep.command import told
 from meteor_bench.runs.sweep.estimate import plan
-from meteor_bench.runs.sweep.grid import SweepConfig, title
+from meteor_bench.runs.sweep.grid import title
 from meteor_bench.runs.sweep.runner import sweep
 from tests import fake_job, synthetic
 from tests.fake_job import Engine

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from meteor_bench.config.run_config import RunConfig
+from meteor_bench.config.run_config import Entry, RunConfig
+from meteor_bench.config.sweep_config import SweepConfig, load
 from meteor_bench.core.errors import ConfigError, UnknownNameError
 from meteor_bench.core.registry import METHODS
-from meteor_bench.runs.sweep.grid import Entry, SweepConfig, cells, load, title
+from meteor_bench.runs.sweep.grid import cells, title
 
 
 def write(folder: Path, text: str) -> Path:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from meteor_bench.config.sweep_config import SweepConfig
 from meteor_bench.core.errors import ConfigError
-from meteor_bench.runs.sweep.grid import SweepConfig
 from meteor_bench.runs.sweep.ray_backend import on_ray
 
 RUNS = SweepConfig(methods=("fastv",), ratios=(0.5,), engine="ray")

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from meteor_bench.config.run_config import RunConfig
+from meteor_bench.config.sweep_config import SweepConfig
 from meteor_bench.core.errors import BudgetError, RecordError
 from meteor_bench.engine.load_model import load_model
 from meteor_bench.records.reader import read_latency, read_run
 from meteor_bench.records.run_folder import find_runs
 from meteor_bench.runs.model_cache import ModelCache
 from meteor_bench.runs.sweep.command import sweep as command
-from meteor_bench.runs.sweep.grid import SweepConfig
 from meteor_bench.runs.sweep.runner import sweep
 from meteor_bench.runs.sweep.summary import failures
 from tests import fake_job

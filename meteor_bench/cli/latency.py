@@ -1,0 +1,47 @@
+"""`meteor-bench latency`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from meteor_bench.cli.app import alone
+from meteor_bench.cli.options import Format, How, flags
+from meteor_bench.config.latency_config import LatencyConfig, load
+
+app = alone()
+
+
+@app.command()
+@flags(LatencyConfig)
+def latency(
+    said: dict[str, Any],
+    param: Annotated[
+        list[str] | None, typer.Option(metavar="METHOD:NAME=VALUE", help="method:name=value; may be repeated.")
+    ] = None,
+    format: How = Format.TERMINAL,
+) -> None:
+    """Time methods beside the unpruned model, interleaved in one process.
+
+    Stage by stage, with percentiles, memory and FLOPs, for each ratio and batch size; ends with tables and the folder
+    of the records. The unpruned model is timed twice, with fast and with eager attention.
+    """
+    config = load(said)
+    from meteor_bench.runs.latency.options import settings
+
+    asked = settings(config, param or [])
+    if config.selection:
+        from meteor_bench.runs.latency import selection_tables
+        from meteor_bench.runs.latency.selection import time_selection
+
+        timed = time_selection(asked.configs, config.tokens, config.batches, config.passes, asked.out)
+        selection_tables.document(timed).write(sys.stdout, format.value)
+    else:
+        from meteor_bench.runs.latency import tables
+        from meteor_bench.runs.latency.command import time_cells
+
+        tables.document(time_cells(asked)).write(sys.stdout, format.value)
+    if format is Format.TERMINAL:
+        typer.echo(str(asked.out))

@@ -1,0 +1,72 @@
+"""What `meteor-bench latency` times: a `LatencyConfig` from flags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from meteor_bench.config import run_config as of_run
+from meteor_bench.config.spec import Flag
+from meteor_bench.config.yaml_settings import fit_flags
+from meteor_bench.core.settings import Range
+
+__all__ = ["LatencyConfig", "load"]
+
+
+@dataclass(frozen=True)
+class LatencyConfig:
+    """Methods to be timed at ratios and batch sizes, in one process.
+
+    Attributes:
+        methods: names, or "all" for the whole table.
+        ratios: fractions of the visual tokens to remove.
+        batches: batch sizes.
+        frames: pictures of a sample, 1 for an image.
+        new_tokens: tokens generated, at least 2.
+        passes: timed passes of each contender.
+        warmup: passes before them that are thrown away.
+        seconds: no new round is begun after that time; None for no limit.
+        random_weights: time the model at its real size without its weights.
+        selection: time only what choosing costs, on ``tokens`` visual tokens.
+        out: folder of the records; what is finished there is not timed again. None for a new one.
+        model, source, device, dtype, seed: as in `RunConfig`.
+    """
+
+    model: of_run.Model = "pocket"
+    source: of_run.Source = None
+    methods: Annotated[
+        tuple[str, ...], Flag("Rows of `list methods`, separated by commas, or all.", completes="methods,all")
+    ] = ("all",)
+    ratios: Annotated[
+        tuple[of_run.Ratio, ...],
+        Flag("Fractions of the visual tokens to remove, separated by commas.", name="--ratio"),
+    ] = (0.76,)
+    batches: Annotated[tuple[of_run.Positive, ...], Flag("Batch sizes, separated by commas.", name="--batch")] = (1,)
+    frames: Annotated[of_run.Positive, Flag("Pictures of a sample; above 1 a clip.")] = 1
+    new_tokens: Annotated[int, Flag("Tokens generated, end tokens ignored."), Range(least=2)] = 8
+    passes: Annotated[of_run.Positive, Flag("Timed passes of each method.")] = 20
+    warmup: Annotated[of_run.Positive, Flag("Passes before them that are thrown away.")] = 3
+    seconds: Annotated[float | None, Flag("Begin no new round after that time, per cell."), Range(above=0)] = None
+    device: of_run.Device = "auto"
+    dtype: of_run.Dtype = "auto"
+    seed: of_run.Seed = 0
+    random_weights: Annotated[bool, Flag("The model at its real size, without its weights.")] = False
+    selection: Annotated[bool, Flag("Only what choosing costs, beside a ViT-L that encodes as many tokens.")] = False
+    tokens: Annotated[of_run.Positive, Flag("For --selection: visual tokens of a picture.")] = 1024
+    out: Annotated[
+        Path | None,
+        Flag("Folder; what is finished there is kept.", default="results/runs/latency/<time>-<model>"),
+    ] = None
+
+
+def load(flags: Mapping[str, Any]) -> LatencyConfig:
+    """What to time, from the flags that the user gave; lists hold each value once.
+
+    Raises:
+        ConfigError: naming the flag.
+    """
+    given = fit_flags(flags, LatencyConfig)
+    once: dict[str, Any] = {k: tuple(dict.fromkeys(v)) if isinstance(v, tuple) else v for k, v in given.items()}
+    return LatencyConfig(**once)

@@ -1,0 +1,309 @@
+"""Every flag of every command reaches what the command does; a new one cannot be forgotten here or there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from meteor_bench.cli import app as application
+from meteor_bench.config.latency_config import LatencyConfig
+from meteor_bench.config.run_config import RunConfig
+from meteor_bench.config.spec import options
+from meteor_bench.config.sweep_config import SweepConfig
+
+GROUPS = {"list": ("methods", "models", "tasks"), "data": ("fetch", "check")}
+ALONE = [name for name in application.COMMANDS if name not in GROUPS]
+
+# Field of a config -> what is said, and what that is; never the default.
+OF_RUN: dict[str, tuple[list[str], Any]] = {
+    "model": (["--model", "pocket-independent"], "pocket-independent"),
+    "source": (["--source", "weights"], "weights"),
+    "method": (["--method", "fastv"], "fastv"),
+    "parameters": (["--param", "layer=3", "--param", "depth=[1, 2]"], {"layer": 3, "depth": [1, 2]}),
+    "ratio": (["--ratio", "0.5"], 0.5),
+    "stages": (["--stages", "decode,encode"], ("decode", "encode")),
+    "positions": (["--positions", "renumber"], "renumber"),
+    "suite": (["--suite", "ci"], "ci"),
+    "tasks": (["--tasks", "pocket_gqa,pocket_pope"], ("pocket_gqa", "pocket_pope")),
+    "limit": (["--limit", "2"], 2),
+    "batch_size": (["--batch-size", "8"], 8),
+    "reuse": (["--no-reuse"], False),
+    "deterministic": (["--deterministic"], True),
+    "device": (["--device", "cpu"], "cpu"),
+    "dtype": (["--dtype", "float32"], "float32"),
+    "seed": (["--seed", "7"], 7),
+    "data_root": (["--data-root", "."], Path()),
+    "frames": (["--frames", "4"], 4),
+    "skip_broken": (["--skip-broken"], True),
+    "out": (["--out", "there"], Path("there")),
+    "baseline": (["--no-baseline"], False),
+}
+OF_SWEEP = {
+    **OF_RUN,
+    "methods": (["--methods", "fastv,evoprune+fastv"], ("fastv", "evoprune+fastv")),
+    "ratios": (["--ratios", "0.5,0.76"], (0.5, 0.76)),
+    "models": (["--models", "pocket,pocket-independent"], ("pocket", "pocket-independent")),
+    "suites": (["--suite", "ci,pocket"], ("ci", "pocket")),
+    "seeds": (["--seeds", "3,4"], (3, 4)),
+    "latency": (["--no-latency"], False),
+    "engine": (["--engine", "ray"], "ray"),
+    "address": (["--address", "there:1"], "there:1"),
+    "gpu_share": (["--gpu-share", "0.5"], 0.5),
+}
+OF_LATENCY = {
+    **OF_RUN,
+    "methods": (["--methods", "fastv,random"], ("fastv", "random")),
+    "ratios": (["--ratio", "0.5,0.25"], (0.5, 0.25)),
+    "batches": (["--batch", "2,4"], (2, 4)),
+    "new_tokens": (["--new-tokens", "3"], 3),
+    "passes": (["--passes", "5"], 5),
+    "warmup": (["--warmup", "1"], 1),
+    "seconds": (["--seconds", "9.5"], 9.5),
+    "random_weights": (["--random-weights"], True),
+    "selection": (["--selection"], True),
+    "tokens": (["--tokens", "64"], 64),
+}
+
+Said = Callable[..., Any]
+STOP = object()  # what a stand-in gives that ends the command
+
+
+def commands() -> dict[str, Any]:
+    """Every command as Typer makes it, by what a user types."""
+    made = {name: typer.main.get_command(application._module(name).app) for name in application.COMMANDS}
+    groups = {f"{name} {one}": made[name].commands[one] for name, ones in GROUPS.items() for one in ones}
+    return {name: made[name] for name in ALONE} | groups
+
+
+@pytest.fixture
+def caught(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Any], list[Any]]:
+    """Stands in for what a command calls; keeps what it was called with."""
+
+    def stand_in(target: str, gives: Any = None) -> list[Any]:
+        calls: list[Any] = []
+
+        def body(*args: Any, **named: Any) -> Any:
+            calls.append((args, named))
+            if gives is STOP:
+                raise typer.Exit
+            return gives
+
+        monkeypatch.setattr(target, body)
+        return calls
+
+    return stand_in
+
+
+def _all(kind: type, table: dict[str, tuple[list[str], Any]]) -> tuple[list[str], dict[str, Any]]:
+    """What is said and what it means, for each field of a config that has a flag."""
+    named = list(options(kind))
+    return [part for name in named for part in table[name][0]], {name: table[name][1] for name in named}
+
+
+@pytest.mark.parametrize(
+    ("command", "kind", "table", "target"),
+    [
+        ("run", RunConfig, OF_RUN, "meteor_bench.cli.run._run"),
+        ("sweep", SweepConfig, OF_SWEEP, "meteor_bench.runs.sweep.command.sweep"),
+        ("latency", LatencyConfig, OF_LATENCY, "meteor_bench.runs.latency.options.settings"),
+    ],
+)
+def test_every_field_has_a_flag_that_reaches_it(
+    call: Said, caught: Any, command: str, kind: type, table: dict[str, Any], target: str
+) -> None:
+    assert {f.name for f in fields(kind)} == set(options(kind))  # a new field has a flag
+    calls = caught(target, STOP)
+    said, meant = _all(kind, table)
+    call(command, *said)
+    ((config, *_), _), *_ = calls
+    assert {name: getattr(config, name) for name in meant} == meant
+    assert all(value != getattr(kind(), name) for name, value in meant.items())  # each was said
+
+
+RUN_OF_CHECK = ("suite", "model", "ratio", "limit", "device", "data_root")
+RUN_OF_SHOW = ("model", "source", "stages", "positions", "device", "dtype", "seed", "data_root", "frames")
+RUN_OF_PAPER = ("out", "limit", "batch_size", "device")
+
+
+def _said(names: tuple[str, ...]) -> list[str]:
+    return [part for name in names for part in OF_RUN[name][0]]
+
+
+# What is left besides the flags of configs: command -> its own flags, as tests below say them.
+OWN = {
+    "run": {"config", "dry_run", "online"},
+    "sweep": {"file", "dry_run", "online"},
+    "latency": {"param", "format"},
+    "report": {"runs", "format", "html", "pictures", "sub_scores"},
+    "compare": {"a", "b", "samples", "pictures", "most", "format"},
+    "show": {"sample", "method", "ratio", "param", "out"},
+    "paper": {"name", "table", "model", "format", "plan", "run"},
+    "check": {"baseline", "methods", "update", "junit"},
+    "doctor": {"json"},
+    "list methods": {"json"},
+    "list models": {"json"},
+    "list tasks": {"json", "suite"},
+    "data fetch": {"root", "suite", "task"},
+    "data check": {"root", "suite", "task", "json"},
+}
+SHARED = {
+    "run": set(options(RunConfig)),
+    "sweep": set(options(SweepConfig)),
+    "latency": set(options(LatencyConfig)),
+    "show": set(RUN_OF_SHOW),
+    "paper": set(RUN_OF_PAPER),
+    "check": set(RUN_OF_CHECK),
+    "compare": {"data_root"},
+}
+
+
+def test_no_flag_is_left_out_here() -> None:
+    found = {name: {p.name for p in made.params} for name, made in commands().items()}
+    assert found == {name: own | SHARED.get(name, set()) for name, own in OWN.items()}
+
+
+def test_the_help_of_a_command_begins_as_the_list_of_commands_says() -> None:
+    for name in application.COMMANDS:
+        made = typer.main.get_command(application._module(name).app)
+        first = (made.help or "").partition("\n\n")[0]
+        assert " ".join(first.split()) == application.COMMANDS[name]
+
+
+def test_own_flags_of_run_and_sweep(call: Said, caught: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.setenv(name, "1")
+    Path("run.yaml").write_text("limit: 3\n", encoding="utf-8")
+    Path("sweep.yaml").write_text("limit: 3\nmethods: fastv\nratios: [0.5]\n", encoding="utf-8")
+    planned, online = caught("meteor_bench.cli.run._plan"), caught("meteor_bench.cli.run.go_online")
+    call("run", "--config", "run.yaml", "--dry-run", "--online")
+    assert planned == [((RunConfig(limit=3),), {})] and online
+    swept, online = caught("meteor_bench.runs.sweep.command.sweep", 0), caught("meteor_bench.cli.sweep.go_online")
+    call("sweep", "sweep.yaml", "--dry-run", "--online")
+    ((config,), named) = swept[0]
+    assert (config.limit, config.methods, config.ratios) == (3, ("fastv",), (0.5,)) and named == {"dry_run": True}
+    assert online
+
+
+def test_latency(call: Said, caught: Any) -> None:
+    timed = caught("meteor_bench.runs.latency.command.time_cells", [])
+    printed = caught("meteor_bench.cli.latency.print_tables")
+    call("latency", "--methods", "fastv", "--param", "fastv:layer=3", "--format", "json", "--out", "there")
+    assert timed[0][0][0].configs[0].parameters == {"layer": 3} and timed[0][0][0].out == Path("there")
+    assert printed[0][0][2].value == "json"
+
+
+def test_report(call: Said, caught: Any) -> None:
+    printed = caught("meteor_bench.cli.report.print_report")
+    call("report", "a", "b", "--format", "csv")
+    assert printed[0][0][0] == [Path("a"), Path("b")] and printed[0][0][1].value == "csv"
+    written = caught("meteor_bench.cli.report._write_html")
+    call("report", "a", "--html", "x.html", "--pictures", "3")
+    assert written == [(([Path("a")], Path("x.html"), 3), {})]
+    caught("meteor_bench.report.runs.load", [])
+    printed = caught("meteor_bench.cli.report.print_tables")
+    call("report", "a", "--sub-scores")
+    assert printed[0][0][0].__name__ == "meteor_bench.report.subscores"
+
+
+def test_compare(call: Said, caught: Any) -> None:
+    compared = caught("meteor_bench.cli.compare.run")
+    call("compare", "a", "b", "--samples", "--pictures", "p", "--most", "5", "--data-root", ".", "--format", "json")
+    ((a, b, _), named), *_ = compared
+    assert (a, b) == (Path("a"), Path("b"))
+    assert named == {"format": "json", "samples": True, "pictures": Path("p"), "data_root": Path(), "most": 5}
+
+
+def test_show(call: Said, caught: Any) -> None:
+    shown = caught("meteor_bench.runs.patches.command.show", STOP)
+    own = ["--method", "fastv", "--method", "random", "--ratio", "0.5", "--ratio", "0.25", "--param", "fastv:layer=3"]
+    call("show", "pocket_gqa/1", *own, "--out", "x.png", *_said(RUN_OF_SHOW))
+    sample, configs, out = shown[0][0]
+    assert (sample, out) == ("pocket_gqa/1", Path("x.png"))
+    assert [(c.method, c.ratio, c.parameters) for c in configs] == [
+        ("fastv", 0.5, {"layer": 3}),
+        ("fastv", 0.25, {"layer": 3}),
+        ("random", 0.5, {}),
+        ("random", 0.25, {}),
+    ]
+    assert all(getattr(c, name) == OF_RUN[name][1] for c in configs for name in RUN_OF_SHOW)
+
+
+def test_paper(call: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    from meteor_bench.runs.paper import Request
+
+    done: list[Any] = []
+    monkeypatch.setattr(Request, "print_plan", lambda self, out: done.append(self) or 0)
+    monkeypatch.setattr(Request, "run_missing", lambda self: done.append("run") or 0)
+    monkeypatch.setattr(Request, "print_tables", lambda self, out, form: done.append(form))
+    named = ["paper", "meteor", "--table", "t", "--model", "pocket"]
+    call(*named, "--plan", *_said(RUN_OF_PAPER))
+    call(*named, "--run", "--format", "latex")
+    request, *rest = done
+    assert (request.name, request.table, request.model) == ("meteor", "t", "pocket") and rest == ["run", "latex"]
+    assert all(getattr(request.base, name) == OF_RUN[name][1] for name in RUN_OF_PAPER)
+
+
+def test_check(call: Said, caught: Any) -> None:
+    checked = caught("meteor_bench.runs.regression.command.check", False)
+    own = ["--baseline", "b.yaml", "--methods", "fastv,random", "--update", "--junit", "j.xml"]
+    call("check", *own, *_said(RUN_OF_CHECK))
+    (file, named, _), kept = checked[0]
+    assert file == Path("b.yaml") and kept == {"update": True, "junit": Path("j.xml"), "data_root": Path()}
+    run = {name: OF_RUN[name][1] for name in RUN_OF_CHECK if name != "data_root"}
+    assert named == {**run, "methods": ["fastv", "random"]}
+
+
+def test_doctor_and_list(call: Said, caught: Any) -> None:
+    caught("meteor_bench.runs.doctor.examine", [])
+    printed = caught("meteor_bench.cli.doctor.print_rows")
+    call("doctor", "--json")
+    assert printed[0][0] == ([], True)
+    for what in GROUPS["list"]:
+        printed = caught("meteor_bench.cli.list.print_rows")
+        call("list", what, "--json")
+        assert printed[0][0][1] is True
+    tasks = caught("meteor_bench.report.listing.tasks", [])
+    call("list", "tasks", "--suite", "ci")
+    assert tasks == [(("ci",), {})]
+
+
+def test_data(call: Said, caught: Any) -> None:
+    for what, more in (("fetch", {}), ("check", {"as_json": True})):
+        done = caught(f"meteor_bench.cli.data._{what}", 0)
+        call("data", what, "--root", "r", "--suite", "ci", "--tasks", "pope,gqa", *["--json"] * bool(more))
+        (root, suite, tasks, *_), named = done[0]
+        assert (root, suite, tasks) == (Path("r"), "ci", "pope,gqa") and named == more
+
+
+@pytest.mark.parametrize(
+    ("command", "flag", "typed", "expected"),
+    [
+        ("run", "tasks", "pocket_gqa,pocket_po", ["pocket_gqa,pocket_pope"]),
+        ("run", "stages", "encode,f", ["encode,fuse"]),
+        ("run", "device", "cu", ["cuda"]),
+        ("run", "method", "meteo", ["meteor"]),
+        ("run", "model", "pocket-", ["pocket-independent"]),
+        ("run", "suite", "poc", ["pocket11", "pocket"]),
+        ("run", "dtype", "bf", ["bfloat16"]),
+        ("run", "positions", "k", ["keep"]),
+        ("sweep", "methods", "fastv,meteo", ["fastv,meteor"]),
+        ("sweep", "methods", "al", ["all"]),
+        ("sweep", "engine", "r", ["ray"]),
+        ("latency", "methods", "fastv,al", ["fastv,all"]),
+        ("check", "methods", "fastv,meteo", ["fastv,meteor"]),
+        ("show", "method", "meteo", ["meteor"]),
+        ("paper", "name", "met", ["meteor"]),
+        ("data fetch", "task", "pope,gq", ["pope,gqa"]),
+    ],
+)
+def test_completion(command: str, flag: str, typed: str, expected: list[str]) -> None:
+    made = commands()[command]
+    (parameter,) = (p for p in made.params if p.name == flag)
+    with made.make_context(command, [], resilient_parsing=True) as context:
+        found = [item.value for item in parameter.shell_complete(context, typed)]
+    assert found[: len(expected)] == expected
