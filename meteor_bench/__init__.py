@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "Decision",
     "DecodePoint",
     "DecodeScorer",
     "DecodeView",
-    "Decision",
     "EncodePoint",
     "EncodeScorer",
     "EncodeView",

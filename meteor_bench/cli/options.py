@@ -46,24 +46,28 @@ class Format(StrEnum):
 
 
 def complete_models(incomplete: str) -> list[str]:
+    """Rows of the model table that begin so."""
     from meteor_bench.core.registry import MODELS
 
     return [name for name in MODELS.names() if name.startswith(incomplete)]
 
 
 def complete_methods(incomplete: str) -> list[str]:
+    """Methods whose names begin so."""
     from meteor_bench.core.registry import METHODS
 
     return [name for name in METHODS.names() if name.startswith(incomplete)]
 
 
 def complete_suites(incomplete: str) -> list[str]:
+    """Suites whose names begin so."""
     from meteor_bench.data.suites import suite_names
 
     return [name for name in suite_names() if name.startswith(incomplete)]
 
 
 def complete_papers(incomplete: str) -> list[str]:
+    """Papers whose names begin so."""
     from meteor_bench.report.paper.numbers import papers
 
     return [name for name in papers() if name.startswith(incomplete)]
@@ -91,6 +95,7 @@ def given(**flags: Any) -> dict[str, Any]:
 
 
 def print_report(runs: list[Path], format: Format) -> None:
+    """Print the tables of these runs."""
     from meteor_bench.report.render import document
     from meteor_bench.report.runs import load
 
@@ -98,6 +103,7 @@ def print_report(runs: list[Path], format: Format) -> None:
 
 
 def print_rows(rows: list[dict[str, Any]], json: bool, aside: tuple[str, ...] = ()) -> None:
+    """Print a list, as a table or as JSON; what is long (``aside``) stands below the table, row by row."""
     from meteor_bench.report.rows import print_rows
 
     print_rows(rows, sys.stdout, as_json=json, aside=aside)

@@ -21,7 +21,7 @@ LAUNCHED = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "MASTER_ADDR": "h
 
 @pytest.fixture
 def store() -> Iterator[TCPStore]:
-    yield TCPStore("127.0.0.1", 0, 1, True)
+    return TCPStore("127.0.0.1", 0, 1, True)
 
 
 def together(store: TCPStore, *parts: Callable[[Ranks], Any], limits: Limits = QUICK) -> list[Any]:

@@ -57,7 +57,7 @@ def watch(sessions: dict[str, Session], monkeypatch: pytest.MonkeyPatch) -> Iter
     made = Watch(sessions)
     monkeypatch.setattr(interleave, "encode", made.encode)
     monkeypatch.setattr(interleave, "answer", made.answer)
-    yield made
+    return made
 
 
 def test_sessions_take_turns_after_their_warm_ups(sessions: dict[str, Session], watch: Watch) -> None:
