@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "Decision",
     "DecodePoint",
     "DecodeScorer",
     "DecodeView",
-    "Decision",
     "EncodePoint",
     "EncodeScorer",
     "EncodeView",

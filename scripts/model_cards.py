@@ -1,4 +1,4 @@
-"""Write what `list models` shows (meteor_bench/models/cards.json) anew: python scripts/model_cards.py"""
+"""Write what `list models` shows (meteor_bench/models/cards.json) anew: `python scripts/model_cards.py`."""
 
 from __future__ import annotations
 

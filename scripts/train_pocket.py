@@ -11,7 +11,7 @@ python scripts/train_pocket.py all --smoke --folder some/where --weights some/wh
 import argparse
 import logging
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -40,7 +40,7 @@ class Recipe:
     encoder_images: int = 14
     encoder_clips: int = 2
     questions: int = 10
-    joint: JointRecipe = JointRecipe()
+    joint: JointRecipe = field(default_factory=JointRecipe)
     card_per_kind: int = 40
 
 

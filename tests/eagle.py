@@ -282,7 +282,7 @@ def llama_sizes(vocabulary: int) -> dict[str, Any]:
 def plain(tags: tuple[str, ...] = X5, vocabulary: int = 340) -> Plain:
     """Random weights large enough that tokens, heads and answers differ."""
     torch.manual_seed(0)
-    model = cast(Plain, enliven(Plain(tags, llama_sizes(vocabulary)), 5))
+    model = cast("Plain", enliven(Plain(tags, llama_sizes(vocabulary)), 5))
     for name, p in model.named_parameters():
         if name.endswith("gamma"):  # 1e-6 would hide the convolutions
             p.fill_(0.5)

@@ -288,7 +288,8 @@ def library(family: str) -> Library:
 
 def build(family: str) -> VLM:
     """A fresh model from the folder, as `--model` takes it."""
-    return cast(VLM, quiet(resolve_model(str(folder(family)), NoPruning()).build, "cpu", torch.float32, folder(family)))
+    card = resolve_model(str(folder(family)), NoPruning())
+    return cast("VLM", quiet(card.build, "cpu", torch.float32, folder(family)))
 
 
 class Reference:

@@ -89,7 +89,7 @@ def _read(kind: type, option: Option, given: Any) -> Any:
 
 
 def print_report(runs: list[Path], format: Format) -> None:
-    """The tables of runs."""
+    """Print the tables of these runs."""
     from meteor_bench.report.render import document
     from meteor_bench.report.runs import load
 
@@ -97,7 +97,7 @@ def print_report(runs: list[Path], format: Format) -> None:
 
 
 def print_rows(rows: list[dict[str, Any]], json: bool, aside: tuple[str, ...] = ()) -> None:
-    """Rows of `list` and `doctor`."""
+    """Print a list, as a table or as JSON; what is long (``aside``) stands below the table, row by row."""
     from meteor_bench.report.rows import print_rows
 
     print_rows(rows, sys.stdout, as_json=json, aside=aside)

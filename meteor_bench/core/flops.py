@@ -7,6 +7,7 @@ attention count; norms, activations, RoPE and softmax count as zero, and causal 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 __all__ = ["attention", "conv2d", "convnext", "linear", "mlp"]
 
@@ -23,7 +24,7 @@ def attention(queries: int, keys: int, width: int) -> int:
 
 def mlp(tokens: int, widths: Sequence[int]) -> int:
     """Matrices one after another: widths[0] -> widths[1] -> ..."""
-    return sum(linear(tokens, a, b) for a, b in zip(widths, widths[1:], strict=False))
+    return sum(linear(tokens, a, b) for a, b in pairwise(widths))
 
 
 def conv2d(out_height: int, out_width: int, inputs: int, outputs: int, kernel: int, groups: int = 1) -> int:

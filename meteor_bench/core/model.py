@@ -71,8 +71,10 @@ class VisionTower(nn.Module, ABC):
         """[R, 3, H, W] -> tokens before the first block (the whole encoder when ``depth`` is 0)."""
 
     def where(self, tokens: Tokens) -> Any:
-        """What the blocks must know about where the tokens stand (rotations, windows), for `attend`; asked for once
-        between two points. By default nothing."""
+        """What the blocks must know about where the tokens stand (rotations, windows), for `attend`.
+
+        It is asked for once between two points. By default nothing.
+        """
         return None
 
     @abstractmethod
@@ -102,8 +104,10 @@ class VisionTower(nn.Module, ABC):
         return None
 
     def pairs(self, block: int, where: Any) -> Tensor | None:
-        """[R] query-key pairs that a block's attention computes, or whatever else `flops_block` can tell its FLOPs
-        from; None: every token with every token."""
+        """[R] query-key pairs that a block's attention computes; None: every token with every token.
+
+        Or whatever else `flops_block` can tell the block's FLOPs from.
+        """
         return None
 
     @abstractmethod
@@ -190,7 +194,7 @@ class Decoder(nn.Module, ABC):
 
     @abstractmethod
     def rotary(self, h: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """cos and sin of position ids [B, T], or [B, T, A] where a token stands on A axes, in the dtype of ``h``."""
+        """Cosines and sines of ids [B, T], or [B, T, A] where a token stands on A axes, in the dtype of ``h``."""
 
     @abstractmethod
     def layer(

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from meteor_bench.core.model import VLM
 
 __all__ = [
+    "Decision",
     "DecodePoint",
     "DecodeView",
-    "Decision",
     "EncodePoint",
     "EncodeView",
     "Fact",
@@ -112,8 +112,10 @@ class Pruner:
         return self.fact.substitutes
 
     def bind(self, vlm: VLM, budget: TokenBudget) -> Pruner:
-        """The method that the engine asks on this model at this budget: itself, unless it must know them (plain data
-        only) when it decides."""
+        """The method that the engine asks on this model at this budget.
+
+        Itself, unless it must know them (plain data only) when it decides.
+        """
         return self
 
     def points(self, vlm: VLM, budget: TokenBudget) -> Points:

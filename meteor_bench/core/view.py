@@ -17,7 +17,7 @@ from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.points import Stage
 from meteor_bench.core.tokens import Grid, Tokens
 
-__all__ = ["DecodeView", "Decision", "EncodeView", "FuseView", "Layout", "View"]
+__all__ = ["Decision", "DecodeView", "EncodeView", "FuseView", "Layout", "View"]
 
 T = TypeVar("T")
 

@@ -53,7 +53,7 @@ class _Watch:
         return hooks[view.stage](view)
 
     def gathered(self) -> dict[str, Tensor]:
-        """name -> all rows of all batches; "requests", how many share each row's image."""
+        """Name -> all rows of all batches; "requests", how many share each row's image."""
         found = {name: _stacked(parts) for name, parts in self.seen.items()}
         if found:
             found["requests"] = torch.cat(next(iter(self.weight.values())))

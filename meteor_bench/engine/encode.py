@@ -202,7 +202,7 @@ def _encode_point(
 
 
 def _scores(engine: Engine, runs: Mapping[str, _TowerRun], batch: int) -> dict[str, Tensor]:
-    """tower -> [B, G] `FuseView.scores`, where there is a fuse point to see them."""
+    """Tower -> [B, G] `FuseView.scores`, where there is a fuse point to see them."""
     if engine.points.fuse is None:
         return {}
     with engine.clock.stage("prune"):

@@ -55,7 +55,7 @@ class Ahead(Generic[T]):
             self._taken = number
             self._changed.notify_all()
         made, self._made[number] = self._made[number], Future()  # the list holds it no longer
-        return cast(T, made.result())  # None comes of a closed one only
+        return cast("T", made.result())  # None comes of a closed one only
 
     def release(self) -> None:
         """The large result that was taken last is not held any more."""

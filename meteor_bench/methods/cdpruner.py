@@ -21,7 +21,7 @@ Deviations:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,9 +29,6 @@ from torch import Tensor
 from meteor_bench.core.pruner import Decision, Fact, FusePoint, FuseView
 from meteor_bench.methods.shared.helpers import NO_CLIP_TEXT, mean_text
 from meteor_bench.methods.shared.scorers import FuseChooser
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["CDPruner", "Chosen", "greedy_map", "relevance"]
 

@@ -1,5 +1,6 @@
-"""comp-token: the token score of CoMP (arXiv 2604.02956), after the encoder. Not CoMP, which also prunes weights and
-text and retrains.
+"""comp-token: the token score of CoMP (arXiv 2604.02956), after the encoder.
+
+It is not CoMP, which also prunes weights and text and retrains.
 
 ``S_i = Norm(sum over queries n of the maximum over heads h of A[h,n,i])``; the T highest stay.
 

@@ -13,7 +13,7 @@ is pruned on its own, the budget split in proportion to the token counts.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -21,9 +21,6 @@ from torch import Tensor
 from meteor_bench.core.pruner import Decision, Fact, FuseView
 from meteor_bench.methods.shared.helpers import unit
 from meteor_bench.methods.shared.scorers import FuseChooser
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["DivPrune", "farthest"]
 

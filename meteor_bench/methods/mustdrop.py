@@ -259,6 +259,6 @@ def _between(ranked: Tensor, count: int) -> float:
     top = ranked.new_tensor([2 * float(ranked[0]) + 1e-300]) if len(ranked) else ranked
     edges = torch.cat([top, ranked])
     places = torch.arange(len(ranked), device=ranked.device)  # a cut before each value
-    cuts = places[edges[:-1] > ranked].tolist() + [len(ranked)]
+    cuts = [*places[edges[:-1] > ranked].tolist(), len(ranked)]
     best = min(cuts, key=lambda cut: abs(cut - count))
     return 0.0 if best == len(ranked) else float(edges[best] + ranked[best]) / 2

@@ -43,7 +43,7 @@ from meteor_bench.models.checkpoint import digest
 if TYPE_CHECKING:
     from meteor_bench.core.model import VLM
 
-__all__ = ["FOLDER", "RANDOM", "BoundOCVTP", "OCVTP", "taken"]
+__all__ = ["FOLDER", "OCVTP", "RANDOM", "BoundOCVTP", "taken"]
 
 FOLDER = "oc-vtp"  # beside a model's own weights
 RANDOM = "random"

@@ -13,7 +13,7 @@ pooled instead of cells. The mean carries the position of its first member into 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -22,9 +22,6 @@ from meteor_bench.core.pruner import Decision, Fact, FuseView
 from meteor_bench.core.tokens import Grid
 from meteor_bench.methods.shared.helpers import rank_of, round_half_up
 from meteor_bench.methods.shared.scorers import FuseChooser
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Pool", "cells"]
 

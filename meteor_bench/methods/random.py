@@ -1,7 +1,7 @@
-"""random: a uniformly random subset of the tokens that enter the language model. A control: methods that lose to it
-add nothing.
+"""random: a uniformly random subset of the tokens that enter the language model.
 
-Each sample's subset depends on the run's seed and the sample alone. Report it as mean ± sd over seeds.
+A control: methods that lose to it add nothing. Each sample's subset depends on the run's seed and the sample alone.
+Report it as mean ± sd over seeds.
 
 Deviations: on an independent fusion the budget is split between the encoders in proportion to their token counts.
 """
@@ -9,16 +9,13 @@ Deviations: on an independent fusion the budget is split between the encoders in
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from meteor_bench.core.pruner import Fact, FuseView
 from meteor_bench.methods.shared.helpers import noise
 from meteor_bench.methods.shared.scorers import FuseScorer
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Random"]
 

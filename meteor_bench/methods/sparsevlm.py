@@ -1,5 +1,6 @@
-"""SparseVLM: Visual token sparsification for efficient vision-language model inference (ICML 2025, arXiv 2410.04417),
-section 3, and the authors' later version of the code.
+"""SparseVLM: Visual token sparsification for efficient vision-language model inference (ICML 2025).
+
+arXiv 2410.04417, section 3, and the authors' later version of the code.
 
 Training-free, inside the language model, at the outputs of layers 2, 6 and 15 (0-based) of 32. The text tokens that
 the image speaks to are raters, chosen once on the input embeddings: those whose share of a softmax over the text of
@@ -30,6 +31,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from math import exp, floor, log
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -62,7 +64,7 @@ def schedule(version: str, n: int, target: int, point: int) -> int:
     rows = sorted((log(row[-1] / 576), log(row[point] / 576) / log(row[-1] / 576)) for row in PUBLISHED[version])
     at = log(target / n)
     power = rows[0][1] if at <= rows[0][0] else rows[-1][1]
-    for (left, low), (right, high) in zip(rows, rows[1:], strict=False):
+    for (left, low), (right, high) in pairwise(rows):
         if left <= at <= right:
             power = low + (high - low) * (at - left) / (right - left)
     return max(target, floor(n * exp(at * power) + 0.5))

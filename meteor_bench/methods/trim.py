@@ -18,7 +18,7 @@ Deviations:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -26,9 +26,6 @@ from torch import Tensor
 from meteor_bench.core.pruner import Decision, Fact, FusePoint, FuseView, keep_top
 from meteor_bench.methods.shared.helpers import NO_CLIP_TEXT, mean_text
 from meteor_bench.methods.shared.scorers import FuseChooser
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Trim"]
 

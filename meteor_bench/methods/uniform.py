@@ -8,16 +8,13 @@ Deviations: on an independent fusion the budget is split between the encoders in
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from meteor_bench.core.pruner import Decision, Fact, FuseView
 from meteor_bench.methods.shared.helpers import strided
 from meteor_bench.methods.shared.scorers import FuseChooser
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Uniform"]
 

@@ -43,7 +43,8 @@ class Scoreboard:
     """
 
     def __init__(self, section: Section) -> None:
-        """
+        """Align the cells.
+
         Raises:
             RecordError: two cells answered different documents.
         """

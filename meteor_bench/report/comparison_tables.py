@@ -209,7 +209,7 @@ def _headings(section: Section, names: Sequence[str]) -> list[str]:
 
 
 def _by_row(frame: pd.DataFrame) -> dict[int, dict[str, Any]]:
-    """row -> name -> the frame's row."""
+    """Row -> name -> the frame's row."""
     rows: dict[int, dict[str, Any]] = {}
     for r in frame.to_dict("records"):
         rows.setdefault(r["row"], {})[r["name"]] = r

@@ -36,7 +36,7 @@ def mcnemar(gained: int, lost: int) -> float:
 
 
 def exchange(totals: ArrayLike, *, draws: int = 20_000, seed: int = 0) -> float:
-    """p of the sum of the images' total differences when each could have either sign.
+    """The p-value of the sum of the images' total differences when each could have either sign.
 
     Exact for whole numbers (the distribution of the signed sum, built up image by image); else from ``draws`` random
     choices of signs, the observed one counted among them.
@@ -77,7 +77,7 @@ def _exchange_exact(sizes: NDArray[np.int_], observed: int) -> float:
 def bootstrap(
     design: Design, differences: ArrayLike, shares: ArrayLike, *, draws: int = 10_000, seed: int = 0
 ) -> float:
-    """p of a weighted sum of mean differences being 0, from resampling whole images.
+    """The p-value of a weighted sum of mean differences being 0, from resampling whole images.
 
     The share of resamples on the other side of 0, doubled; the observed one is counted on both sides, so that p is
     never 0.

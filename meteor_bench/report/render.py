@@ -42,7 +42,7 @@ def _data(cells: Sequence[Cell]) -> dict[str, Any]:
 
 
 def frames(cells: Sequence[Cell]) -> dict[str, pd.DataFrame]:
-    """ "accuracy", "tokens" and "latency", a row per number with what it is about (`KEYS`); nothing is rounded."""
+    """Frames "accuracy", "tokens", "latency", a row per number with what it is about (`KEYS`); nothing is rounded."""
     parts = sections(cells)
     made: dict[str, pd.DataFrame] = {}
     for name, make in {"accuracy": accuracy, "tokens": tokens, "latency": latency}.items():

@@ -90,7 +90,8 @@ class Design:
     """
 
     def __init__(self, strata: Sequence[Sequence[Hashable]]) -> None:
-        """
+        """Count the clusters.
+
         Args:
             strata: the clusters' labels, one per sample; equal labels in different strata are one cluster.
 

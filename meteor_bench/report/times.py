@@ -22,8 +22,9 @@ _QUANTILES = (25, 50, 75, 90, 99)
 
 
 def latency(section: Section) -> pd.DataFrame:
-    """Times and FLOPs per request at batch 1, nothing reused, beside the unpruned model timed in the same process;
-    peak memory of the run that answered all questions.
+    """Times and FLOPs per request at batch 1, nothing reused, beside the unpruned model timed in the same process.
+
+    Peak memory is that of the run that answered all questions.
 
     Columns: row (number of the cell in the section); name (a stage; encoders as "encode <name>"), unit ("ms",
     "GFLOPs" or "MiB"), source ("measured", or "inferred" from closed forms); p50 with its 95 % interval
@@ -164,7 +165,7 @@ class _Stage(NamedTuple):
 
 
 def _stage(name: str) -> _Stage:
-    """ "flops.encode.clip" -> ("encode clip", "GFLOPs", 1e-9): stage, unit and what brings the value to it."""
+    """Of "flops.encode.clip": ("encode clip", "GFLOPs", 1e-9): stage, unit and what brings the value to it."""
     unit, scale = "ms", 1.0
     if name.startswith("flops."):
         name, unit, scale = name.removeprefix("flops."), "GFLOPs", 1e-9

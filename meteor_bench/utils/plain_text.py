@@ -22,7 +22,7 @@ _PLAIN = {
 
 
 def visible(text: str) -> str:
-    """The text with what a terminal would obey written as an escape: ``\\x1b[31m`` is six letters."""
+    r"""The text with what a terminal would obey written as an escape: ``\x1b[31m`` is six letters."""
     return _HIDDEN.sub(lambda match: _escaped(match[0]), text)
 
 

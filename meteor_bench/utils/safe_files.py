@@ -68,7 +68,7 @@ def open_regular(path: Path) -> BinaryIO:
     except (OSError, UnsafeFile):
         os.close(handle)
         raise
-    return cast(BinaryIO, os.fdopen(handle, "rb"))
+    return cast("BinaryIO", os.fdopen(handle, "rb"))
 
 
 def open_lock(path: Path, flags: int = 0) -> BinaryIO:
@@ -91,7 +91,7 @@ def open_lock(path: Path, flags: int = 0) -> BinaryIO:
     except (OSError, UnsafeFile):
         os.close(handle)
         raise
-    return cast(BinaryIO, os.fdopen(handle, "ab+"))
+    return cast("BinaryIO", os.fdopen(handle, "ab+"))
 
 
 def _check_regular(handle: int) -> None:

@@ -49,7 +49,7 @@ def folder_pictures(folder: Path, seed: int) -> Draw:
 def features(
     vlm: VLM, samples: Sequence[Sequence[Image.Image]], after: dict[str, int]
 ) -> dict[str, tuple[Tensor, Grid]]:
-    """tower -> [R, N, D] features after that many blocks, and their grid; a frame or tile is a row of its own."""
+    """Tower -> [R, N, D] features after that many blocks, and their grid; a frame or tile is a row of its own."""
     rows = torch.cat([vlm.processor.pixels(media) for media in samples]).to(vlm.device, vlm.dtype)
     return {name: _features(vlm.towers[name], rows, block) for name, block in after.items()}
 

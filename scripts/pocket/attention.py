@@ -18,7 +18,6 @@ def lean_attention(
     **_: object,
 ) -> tuple[Tensor, Tensor]:
     """[batch, heads, n, d] each; the mask is additive."""
-    batch, heads, n, _ = query.shape
     scores = (query * scaling) @ key.transpose(2, 3)
     if attention_mask is not None:
         scores += attention_mask

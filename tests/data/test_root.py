@@ -36,7 +36,7 @@ def test_missing_data_are_one_line(pope: suites.Benchmark, root: Path) -> None:
         check_files(pope, root)
     file.write_bytes(whole)
     file.rename(file.with_name("test-00001-of-00002.parquet"))
-    with pytest.raises(DataError, match="is not whole, test-00000-of-00002.parquet is missing; fetch it: "):
+    with pytest.raises(DataError, match=r"is not whole, test-00000-of-00002.parquet is missing; fetch it: "):
         check_files(pope, root)
     shutil.rmtree(root / POPE)
     with pytest.raises(

@@ -13,6 +13,7 @@ from meteor_bench.data import suites
 from tests.commands import Call
 from tests.docs.guides import blocks, commands, installed, written
 
+pytestmark = pytest.mark.xdist_group("lmms_eval")
 PAGE = "adding-a-benchmark.md"
 TABLE, TASK = blocks(PAGE, "yaml")
 FUNCTIONS, DOCUMENTS = blocks(PAGE, "python")

@@ -13,6 +13,7 @@ from tests import tiny
 from tests.commands import Call
 from tests.docs.guides import blocks, commands
 
+pytestmark = pytest.mark.xdist_group("lmms_eval")
 METHOD, PYTHON = blocks("adding-a-method.md", "python")
 COMMANDS = [given for given in commands("adding-a-method.md") if "./loudest.py" in " ".join(given)]
 

@@ -14,6 +14,7 @@ from tests import tiny
 from tests.commands import Call
 from tests.docs.guides import blocks, commands, installed, written
 
+pytestmark = pytest.mark.xdist_group("lmms_eval")
 PAGE = "adding-a-model.md"
 ADAPTER, CHECKPOINT, COMPARISON = blocks(PAGE, "python")
 COMMANDS = commands(PAGE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import pytest
@@ -84,17 +84,20 @@ def test_what_fails_is_raised_at_its_turn() -> None:
 
     found = []
     with pytest.raises(ValueError, match="number 5"), Ahead(Kitchen(broken).calls(9), 4, never) as ahead:
-        for result in ahead:
-            found.append(result)
+        found.extend(ahead)
     assert found == [0, 1, 2, 3, 4]
     assert no_thread_is_left()
 
 
 def test_leaving_early_stops_the_thread() -> None:
     kitchen = Kitchen()
-    with pytest.raises(KeyboardInterrupt), Ahead(kitchen.calls(40), 4, never) as ahead:
-        for _ in ahead:
+
+    def leave(results: Iterable[int]) -> None:
+        for _ in results:
             raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Ahead(kitchen.calls(40), 4, never) as ahead:
+        leave(ahead)
     assert no_thread_is_left() and len(kitchen.made) < 40
 
 

@@ -15,6 +15,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,7 +43,7 @@ class Case(NamedTuple):
 
 
 def outcome(case: Case, folder: Path) -> str:
-    """ "clean", or what is not."""
+    """What came of it: "clean", or what is not."""
     try:
         case.act(folder)
     except MeteorBenchError as error:
@@ -57,7 +58,7 @@ def outcome(case: Case, folder: Path) -> str:
 def _bomb(first: str, more: str) -> str:
     names = [f"n{i}" for i in range(12)]
     lines = [f"{names[0]}: &{names[0]} {first}"]
-    for before, name in zip(names, names[1:], strict=False):
+    for before, name in pairwise(names):
         lines.append(f"{name}: &{name} {more.format(','.join([f'*{before}'] * 9))}")
     return "\n".join(lines)
 

@@ -68,9 +68,10 @@ def test_a_run_killed_before_its_timing_is_completed(
     def die(names: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(engine, "_times", die)
-        execute(config)
+        with pytest.raises(KeyboardInterrupt):
+            execute(config)
     assert not any(map(read_latency, find_runs(tmp_path)))
     execute(config)
     assert all(map(read_latency, find_runs(tmp_path))) and reports(tmp_path) == [3, 3]

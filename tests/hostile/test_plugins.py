@@ -208,13 +208,18 @@ def test_a_method_that_exits_has_failed(kind: str) -> None:
         ask(Mine(kind, ends(KeyboardInterrupt())))
 
 
+def hit(number: int) -> None:
+    """Send this process a signal and wait for it."""
+    os.kill(os.getpid(), number)
+    threading.Event().wait(5)
+
+
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
 def test_a_signal_is_passed_on(number: int, kind: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(kind), watched(), contained("it"):
-            os.kill(os.getpid(), number)
-            threading.Event().wait(5)
+            hit(number)
     finally:
         signal.signal(signal.SIGINT, before)
 

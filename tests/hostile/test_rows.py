@@ -18,6 +18,7 @@ from meteor_bench.core.errors import (
 from scripts.make_lookalikes import make
 from tests.lmms.lookalikes import count_as, counts, saying, score
 
+pytestmark = pytest.mark.xdist_group("lmms_eval")
 Row = dict[str, Any]
 
 

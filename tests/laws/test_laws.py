@@ -286,10 +286,12 @@ def test_9_what_does_not_fit_is_said_in_one_line(case: Case) -> None:
 @pytest.mark.parametrize("keep", [0.5, 0.01])
 @cases
 def test_9_what_fits_is_answered_or_its_budget_named(case: Case, keep: float) -> None:
+    said = ""
     try:
         assert answered(case, keep) == 1
     except BudgetError as error:
-        assert keep < 0.5 and "\n" not in str(error) and case.method in str(error).lower()
+        said = str(error).lower()
+    assert not said or (keep < 0.5 and "\n" not in said and case.method in said)
 
 
 def test_9_there_is_something_that_does_not_fit() -> None:
@@ -317,7 +319,7 @@ def test_answers_do_depend_on_the_image_and_on_pruning() -> None:
 
 def test_padded_batches_really_occur() -> None:
     """Law 2 sees ragged towers and ragged visual sequences."""
-    ragged = [c for c in ALL if c.method == "evoprune" and c.model == "independent"][0]
+    ragged = next(c for c in ALL if c.method == "evoprune" and c.model == "independent")
     seen: list[bool] = []
     pruning = engine(ragged, 0.24, frames=3, observer=lambda view: bool(seen.append(view.tokens.padded)))
     visual = visual_of(pruning, tiny.requests(2, 3))

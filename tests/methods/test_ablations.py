@@ -88,7 +88,7 @@ def test_fusion_before_or_after_the_projection_is_a_choice_of_model() -> None:
         assert taken == ["pocket-independent", "pocket"]
     pre = Meteor(projection="pre", stage3="fixed")
     Engine(shared_model("shared"), pre, TokenBudget(0.3))
-    with pytest.raises(UnsupportedError, match="projection=pre needs .* 'independent' has a projector for each"):
+    with pytest.raises(UnsupportedError, match=r"projection=pre needs .* 'independent' has a projector for each"):
         Engine(shared_model("independent"), pre, TokenBudget(0.3))
 
 

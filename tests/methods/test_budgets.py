@@ -39,7 +39,7 @@ def counts(pruner: Pruner, model: str, ratio: float, samples: int) -> list[tuple
 @pytest.mark.parametrize("method", EXACT)
 @torch.inference_mode()
 def test_fixed_budgets_are_met_on_every_sample(method: str, model: str, ratio: float) -> None:
-    wanted = int(round((1 - ratio) * 64 + 1e-9))
+    wanted = round((1 - ratio) * 64 + 1e-9)
     assert counts(METHODS_[method], model, ratio, 3) == [(wanted, wanted)] * 3
 
 
@@ -50,7 +50,9 @@ def test_adaptive_budgets_are_met_on_average(method: str, model: str, ratio: flo
     try:
         found = counts(METHODS_[method], model, ratio, 16)
     except BudgetError as error:
-        assert method in str(error) and "take" in str(error)
+        found, said = [], str(error)
+    if not found:
+        assert method in said and "take" in said
         return
     kept, target = [n for n, _ in found], found[0][1]
     mean = sum(kept) / len(kept)

@@ -103,7 +103,7 @@ def test_parameters() -> None:
         with pytest.raises(ConfigError, match=said) as caught:
             make_pruner("evoprune+fastv", parameters)
         assert "\n" not in str(caught.value)
-    with pytest.raises(ConfigError, match="<part>.stages"):
+    with pytest.raises(ConfigError, match=r"<part>.stages"):
         make_pruner("evoprune+fastv", stages=["encode"])
 
 

@@ -78,5 +78,5 @@ def test_simple_images_get_fewer_tokens() -> None:
 
 
 def test_what_is_wrong_is_said() -> None:
-    with pytest.raises(ConfigError, match="e-adaprune.*calibrate"):
+    with pytest.raises(ConfigError, match=r"e-adaprune.*calibrate"):
         EAdaPrune().encode({"t": view(ragged([16], Grid(1, 4, 4)), 4)})

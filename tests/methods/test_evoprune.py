@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from types import SimpleNamespace
@@ -175,7 +176,7 @@ def test_plans_reach_every_target_they_can(schedule: str, n: int) -> None:
     for target in range(1, n + 1):
         found = plan(schedule, blocks, blocks, n, target)
         counts = [n, *found.counts]
-        assert all(b <= a <= 2 * b for a, b in zip(counts, counts[1:], strict=False))
+        assert all(b <= a <= 2 * b for a, b in itertools.pairwise(counts))
         assert (found.reached == target) == (target >= least)
 
 

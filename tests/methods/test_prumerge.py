@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -179,7 +180,7 @@ def test_a_frame_without_a_share_is_dropped_and_facts_are_asked_for() -> None:
     tokens = ragged([16, 16], Grid(1, 4, 4))
     decision = PruMerge(whisker=1.5).encode({"t": view(tokens, [0, 4])})["t"]
     assert apply(tokens, decision).counts()[0] == 0
-    with pytest.raises(ConfigError, match="prumerge:.*calibrate"):
+    with pytest.raises(ConfigError, match=r"prumerge:.*calibrate"):
         PruMerge().encode({"t": view(tokens, 4)})
     assert PruMerge(whisker=1.5).calibration == () and PruMerge().calibration
 
@@ -197,7 +198,7 @@ def test_fit_threshold_is_the_best_there_is() -> None:
         assert kept.tolist() == [int(counts[i, m[i]]) for i in range(4)]
         errors = []
         pool = sorted(v for v in values.flatten().tolist() if not math.isnan(v))
-        for bar in [pool[0] - 1, *[(a + b) / 2 for a, b in zip(pool, pool[1:], strict=False)], pool[-1] + 1]:
+        for bar in [pool[0] - 1, *[(a + b) / 2 for a, b in itertools.pairwise(pool)], pool[-1] + 1]:
             total = sum(int(weight[i]) * int(counts[i, int((values[i] > bar).sum())]) for i in range(4))
             errors.append(abs(total - int((weight * shares).sum())))
         assert abs(int((weight * kept).sum()) - int((weight * shares).sum())) == min(errors)

@@ -61,7 +61,7 @@ def test_points() -> None:
 
     assert layers(32) == [8, 16, 24] and layers(28) == [7, 14, 21]
     assert layers(5) == [1, 3, 4] and layers(4) == [1, 2, 3]
-    with pytest.raises(UnsupportedError, match="pyramiddrop.*'m' has 3 layers"):
+    with pytest.raises(UnsupportedError, match=r"pyramiddrop.*'m' has 3 layers"):
         layers(3)
     with pytest.raises(ConfigError, match="must rise"):
         PyramidDrop(stages_at=(0.5, 0.25))

@@ -208,7 +208,7 @@ def test_points_and_positions() -> None:
 
     assert layers(32) == [0, 3, 7, 16] and layers(32, "v2") == [0, 3, 7, 16]
     assert layers(5) == [0, 1, 2, 3] and layers(4) == [0, 1, 2, 3]
-    with pytest.raises(UnsupportedError, match="sparsevlm.*'m' has 3 layers"):
+    with pytest.raises(UnsupportedError, match=r"sparsevlm.*'m' has 3 layers"):
         layers(3)
     assert (SparseVLM().positions, SparseVLM(version="v2").positions) == ("renumber", "keep")
 

@@ -76,7 +76,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         load_weights(module(), tmp_path)
     write(tmp_path, module().state_dict())
     (tmp_path / "model-00001-of-00002.safetensors").unlink()
-    with pytest.raises(ModelError, match="lacks model-00001-of-00002.safetensors"):
+    with pytest.raises(ModelError, match=r"lacks model-00001-of-00002.safetensors"):
         load_weights(module(), tmp_path)
 
 
@@ -122,7 +122,7 @@ def test_a_truncated_pickle_is_one_clear_error(tmp_path: Path, size: int) -> Non
 
 def test_an_index_may_not_leave_its_folder(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../secret"}}))
-    with pytest.raises(ModelError, match="names '../secret', which is no file of that folder"):
+    with pytest.raises(ModelError, match=r"names '../secret', which is no file of that folder"):
         load_weights(module(), tmp_path)
 
 

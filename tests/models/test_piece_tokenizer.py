@@ -34,14 +34,38 @@ LLAMA: list[tuple[str, list[int]]] = [
     ("is there a red thing?  yes", [296, 266, 272, 259, 363, 359, 299, 354, 66, 276, 386, 262]),
     (
         "count: 12 blue ones\n\nA. left\nB. right",
-        [275, 334, 265, 388, 363, 52, 53, 291, 357, 292, 358, 13, 13, 379, 383, 363, 267, 322, 13, 69, 383, 343, 288]
-        + [325],
+        [
+            275,
+            334,
+            265,
+            388,
+            363,
+            52,
+            53,
+            291,
+            357,
+            292,
+            358,
+            13,
+            13,
+            379,
+            383,
+            363,
+            267,
+            322,
+            13,
+            69,
+            383,
+            343,
+            288,
+            325,
+        ],
     ),
     ("</s>please", [2, 293, 267, 348]),
     ("naïve 日本", [363, 369, 368, 198, 178, 399, 364, 363, 233, 154, 168, 233, 159, 175]),
     (
         "the user's  questions </s> USER: why",
-        [266, 282, 391, 365, 276, 289, 294, 301, 363, 2, 276, 310, 307, 388, 300] + [386],
+        [266, 282, 391, 365, 276, 289, 294, 301, 363, 2, 276, 310, 307, 388, 300, 386],
     ),
 ]
 # Of the words in "<|im_start|>system\nAnswer the questions.<|im_end|><|im_start|>user\n{}<|im_end|><|im_start|>assi..."
@@ -55,8 +79,32 @@ YI: list[tuple[str, list[int]]] = [
     ("is there a red thing?  yes", [367, 365, 268, 274, 261, 363, 361, 301, 356, 68, 277, 386, 264]),
     (
         "count: 12 blue ones\n\nA. left\nB. right",
-        [376, 336, 267, 388, 363, 54, 55, 293, 359, 294, 360, 15, 15, 379, 383, 363, 269, 324, 15, 71, 383, 345, 289]
-        + [327],
+        [
+            376,
+            336,
+            267,
+            388,
+            363,
+            54,
+            55,
+            293,
+            359,
+            294,
+            360,
+            15,
+            15,
+            379,
+            383,
+            363,
+            269,
+            324,
+            15,
+            71,
+            383,
+            345,
+            289,
+            327,
+        ],
     ),
     ("<|endoftext|>please", [2, 382, 269, 350]),
     ("naïve 日本", [369, 368, 200, 180, 399, 364, 363, 235, 156, 170, 235, 161, 177]),
@@ -119,7 +167,7 @@ def test_without_legacy_a_mark_is_followed_by_no_space(tmp_path: Path) -> None:
     for text, ids in LLAMA[:6]:  # no marks in them: the one "▁" before the text is the same
         assert tokenizer(text).input_ids == [1, *ids]
     after = tokenizer("</s>please").input_ids
-    assert after[:2] == [1, 2] and [tokenizer.decode([i]) for i in after[2:]][0][0] == "p"
+    assert after[:2] == [1, 2] and tokenizer.decode([after[2]])[0] == "p"
     assert after[2:] != LLAMA[6][1][1:]
     # Words behind a mark in the middle of a text: a space of their own stays the only one.
     words = tokenizer("why</s> USER: why", add_special_tokens=False).input_ids

@@ -103,7 +103,7 @@ def test_eagle_x4_takes_26_2_and_x5_29_2_tflops(x5: VLM) -> None:
 
 @pytest.mark.parametrize("name", [n if n == "pocket" else pytest.param(n, marks=pytest.mark.slow) for n in MODELS.rows])
 def test_the_list_shows_what_the_models_say(name: str) -> None:
-    """After a change: python scripts/model_cards.py"""
+    """After a change: `python scripts/model_cards.py`."""
     assert json.loads(CARDS.read_text(encoding="utf-8"))[name] == json.loads(json.dumps(row(name)))
 
 

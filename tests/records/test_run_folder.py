@@ -161,7 +161,7 @@ def test_broken_samples_are_one_line(tmp_path: Path) -> None:
         (gzip.compress(lines[0] + b'{"task": "x"}\n'), "samples.jsonl.gz:2: doc_id: the key is missing"),
     ]:
         file.write_bytes(content)
-        with pytest.raises(RecordError, match="samples.jsonl.gz") as caught:
+        with pytest.raises(RecordError, match=r"samples.jsonl.gz") as caught:
             read_samples(path)
         assert message in str(caught.value)
     file.unlink()
@@ -197,7 +197,7 @@ def test_a_summary_that_is_missing_damaged_or_of_other_samples_is_made_again(tmp
     file.unlink()
     assert read_scores(path) == good
     (path / "samples.jsonl.gz").unlink()
-    with pytest.raises(RecordError, match="samples.jsonl.gz is missing"):
+    with pytest.raises(RecordError, match=r"samples.jsonl.gz is missing"):
         read_scores(path)
 
 

@@ -128,7 +128,7 @@ def compared(out: Path, wrong: dict[str, dict[str, list[int]]]) -> tuple[Section
 
 
 def test_no_difference_is_not_certainty(tmp_path: Path) -> None:
-    section, frame = compared(tmp_path, {"fastv": {}})
+    _, frame = compared(tmp_path, {"fastv": {}})
     gqa = frame[(frame["row"] == 1) & (frame["name"] == "pocket_gqa")].iloc[0]
     # 40 questions on 10 images.
     bound = 100 * (1 - 0.025 ** ((1 + 3 * 0.15) / 40))

@@ -126,7 +126,7 @@ def test_seeds_are_compared_by_their_mean(tmp_path: Path) -> None:
     got = comparison(made).to_dict("records")[0]
     headlines = [t.score for r in made.a.runs for t in r.record.tasks if t.task == got["name"]]
     assert got["a"] == pytest.approx(np.mean(headlines)) and got["test"] == "bootstrap"
-    with pytest.raises(ConfigError, match="random 0.5 is 2 seeds with answers of their own"):
+    with pytest.raises(ConfigError, match=r"random 0.5 is 2 seeds with answers of their own"):
         flips(made)
 
 

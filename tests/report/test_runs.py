@@ -155,7 +155,7 @@ def test_samples_that_are_not_the_records(tmp_path: Path) -> None:
         _ = load(tmp_path / "a")[0].scores
     extra = [*rows, replace(rows[0], task="pocket_new")]
     path = synthetic.write(replace(config, out=tmp_path / "b"), rows=extra)
-    with pytest.raises(RecordError, match="samples of pocket_new, which run.json does not list"):
+    with pytest.raises(RecordError, match=r"samples of pocket_new, which run.json does not list"):
         _ = load(path)[0].scores
 
 

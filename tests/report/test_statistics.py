@@ -181,8 +181,10 @@ def flipping(rng: np.random.Generator, shape: tuple[int, int, int], share: float
 @pytest.mark.parametrize(("clusters", "size"), [(15, 20), (50, 6), (300, 1)])
 @pytest.mark.parametrize("share", [0.003, 0.01, 0.03, 0.1])
 def test_coverage_where_images_flip(clusters: int, size: int, share: float) -> None:
-    """Up to the assumed correlation nine of ten intervals and more hold the truth, also on 15 images. Beyond it they do
-    only where there are more than `FEW` images, which is why tables mark the others."""
+    """Up to the assumed correlation nine of ten intervals and more hold the truth, also on 15 images.
+
+    Beyond it they do only where there are more than `FEW` images, which is why tables mark the others.
+    """
     rng = np.random.default_rng(13)
     design = Design([np.repeat(np.arange(clusters), size).tolist()])
 

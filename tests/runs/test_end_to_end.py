@@ -17,6 +17,7 @@ import pytest
 from meteor_bench.data.suites import suite_tasks
 from meteor_bench.records.reader import read_latency, read_run, read_samples
 from meteor_bench.records.run_folder import find_runs
+from tests.commands import Call
 
 COMMAND = [sys.executable, "-m", "meteor_bench"]
 # The tests of several workers share the cores.
@@ -141,13 +142,13 @@ def weights(tmp_path: Path) -> Path:
     return Path(shutil.copytree(shipped, tmp_path / "weights"))
 
 
-def test_a_corrupted_weight_file_is_one_line(tmp_path: Path, weights: Path) -> None:
+def test_a_corrupted_weight_file_is_one_line(weights: Path, call: Call) -> None:
     file = next(iter(sorted(weights.glob("*.safetensors"))))
     file.write_bytes(file.read_bytes()[:1000])
-    done = run(tmp_path, "run", "--source", str(weights), "--limit", "1")
-    assert done.returncode == 2 and done.stdout == ""
-    error = done.stderr.splitlines()[-1]
-    assert error.startswith("error: ") and file.name in error and "Traceback" not in done.stderr
+    done = call("run", "--source", str(weights), "--limit", "1")
+    assert done.code == 2 and done.out == ""
+    error = done.err.splitlines()[-1]
+    assert error.startswith("error: ") and file.name in error and "Traceback" not in done.err
 
 
 def test_an_unwritable_folder_is_one_line(tmp_path: Path) -> None:

@@ -104,9 +104,10 @@ def test_a_run_that_was_not_timed_is_not_complete(
         raise KeyboardInterrupt
 
     config = replace(FASTV, out=tmp_path)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(engine, "_times", stop)
-        execute(config)
+        with pytest.raises(KeyboardInterrupt):
+            execute(config)
     assert execute(config).path in find_runs(tmp_path) and len(find_runs(tmp_path)) == 2
 
 

@@ -97,7 +97,7 @@ OTHER: dict[str, Change] = {
     "attention kernel": source("core/attention_probe.py", f'"{KERNEL}"'),
     "prompt template": source("models/pocket/model.py", "def prompt("),
     "version of a library": attribute("package_version", lambda name: "0"),
-    "data digest": attribute("_task_digest", lambda task: "0" * 64),
+    "data digest": attribute("_task_digest", lambda root, task: "0" * 64),
 }
 SAME: dict[str, Change] = {
     "batch size": setting(batch_size=3),

@@ -131,7 +131,6 @@ def fit_threshold(
     Returns:
         c, and [S] the tokens that each row then keeps.
     """
-    rows, width = values.shape
     values = values.nan_to_num(nan=-torch.inf)
     ranked = values.sort(dim=1, descending=True).values
     gain = (weight[:, None] * (counts[:, 1:] - counts[:, :-1])).double()  # what the m-th value adds

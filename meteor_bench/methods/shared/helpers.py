@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 __all__ = [
     "NO_CLIP_TEXT",
     "absorb",
+    "depth_points",
     "frame_shares",
     "leaders",
-    "depth_points",
     "mean_text",
     "noise",
     "on_grid",

@@ -52,12 +52,12 @@ class EagleFusion(Fusion):
         return tokens.with_x(self.projector(tokens.x))
 
     def partials(self, aligned: Tensor) -> dict[str, Tensor]:
-        weight = cast(nn.Linear, self.projector[0]).weight
+        weight = cast("nn.Linear", self.projector[0]).weight
         widths = list(self.widths.values())
         pairs = zip(torch.split(aligned, widths, -1), torch.split(weight, widths, 1), strict=True)
         return {name: x @ part.T for name, (x, part) in zip(self.widths, pairs, strict=True)}
 
     def flops(self, counts: Mapping[str, int]) -> int:
-        first, last = cast(nn.Linear, self.projector[0]), cast(nn.Linear, self.projector[2])
+        first, last = cast("nn.Linear", self.projector[0]), cast("nn.Linear", self.projector[2])
         widths = (first.in_features, first.out_features, last.out_features)
         return sum(flops.mlp(n, widths) for n in counts.values())

@@ -28,7 +28,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def clip(sizes: dict[str, Any]) -> CLIPVisionModel:
-    """CLIP ViT-L/14 at 336 pixels, or of other ``sizes``. (EAGLE's name for it, clip-448, promises 448.)"""
+    """CLIP ViT-L/14 at 336 pixels, or of other ``sizes``; EAGLE's name for it, clip-448, promises 448."""
     large = {
         "hidden_size": 1024,
         "intermediate_size": 4096,
@@ -124,8 +124,10 @@ class Pix2StructTower(VisionTower):
         return Tokens.dense(x, Grid(1, self.side, self.side))
 
     def patches(self, pixels: Tensor) -> Tensor:
-        """[R, 3, H, W] with CLIP's mean and deviation -> [R, side², 2 + patch²·3] float32: row and column (from 1),
-        then the patch's pixels by row, column, channel."""
+        """[R, 3, H, W] with CLIP's mean and deviation -> [R, side², 2 + patch²·3] float32.
+
+        Row and column (from 1), then the patch's pixels by row, column, channel.
+        """
         mean = pixels.new_tensor(CLIP_MEAN, dtype=torch.float32)[:, None, None]
         std = pixels.new_tensor(CLIP_STD, dtype=torch.float32)[:, None, None]
         x = (pixels.float() * std + mean) * 255

@@ -88,7 +88,7 @@ class PocketShared(Fusion):
         return add_positions(tokens, resize_table(table, native, tokens.grid))
 
     def partials(self, aligned: Tensor) -> dict[str, Tensor]:
-        first, width = cast(nn.Linear, self.modules_.mlp[0]), self.config.tower_dim
+        first, width = cast("nn.Linear", self.modules_.mlp[0]), self.config.tower_dim
         return {
             name: aligned[..., i * width : (i + 1) * width] @ first.weight[:, i * width : (i + 1) * width].T
             for i, name in enumerate(TOWERS)
@@ -173,7 +173,7 @@ def assemble(name: str, model: PocketVLM, tokenizer: PocketTokenizer, dtype: tor
     kernel = register()
     cast_model(model.eval().requires_grad_(False), device, dtype)
     for part in (model.towers["a"], model.towers["c"], model.decoder):  # b has no attention
-        cast(Any, part).set_attn_implementation(kernel)
+        cast("Any", part).set_attn_implementation(kernel)
     towers: dict[str, VisionTower] = {
         "a": VitTower("a", model.towers["a"], has_cls=True, post_norm=False, prepare=_half),
         "b": _convnext(model.towers["b"]),

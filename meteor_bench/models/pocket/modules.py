@@ -29,6 +29,8 @@ LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class PocketConfig:
+    """Sizes of the model, as its config.json holds them."""
+
     fusion: Literal["shared", "independent"] = "shared"
     vocab_size: int = 166
     hidden_size: int = 192
@@ -62,6 +64,7 @@ class PocketConfig:
 
 
 def build_towers(config: PocketConfig) -> nn.ModuleDict:
+    """The three encoders, of a small ViT with a class token, a ConvNet and a ViT without one."""
     vit = {"hidden_size": config.tower_dim, "intermediate_size": config.tower_intermediate, "num_attention_heads": 2}
     a = CLIPVisionConfig(**vit, num_hidden_layers=4, image_size=64, patch_size=4)
     b = ConvNextConfig(
@@ -78,6 +81,7 @@ def build_towers(config: PocketConfig) -> nn.ModuleDict:
 
 
 def build_decoder(config: PocketConfig) -> LlamaForCausalLM:
+    """The language model."""
     llama = LlamaConfig(
         vocab_size=config.vocab_size,
         hidden_size=config.hidden_size,

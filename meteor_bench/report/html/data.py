@@ -107,8 +107,10 @@ def known_costs(settings: Sequence[Setting]) -> list[str]:
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> set[int]:
-    """Indices of the (cost, score) that no other one beats: none costs at most as much and scores at least as much,
-    better in one of the two."""
+    """Indices of the (cost, score) that no other one beats.
+
+    One beats another that costs at most as much and scores at least as much, and is better in one of the two.
+    """
     best, front = -math.inf, set()
     by_cost = sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1]))
     for i in by_cost:

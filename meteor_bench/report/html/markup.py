@@ -35,5 +35,5 @@ def tag(name: str, /, *children: str | None, **attributes: str | float | bool | 
 
 
 def counted(n: int, one: str, many: str | None = None) -> str:
-    """ "1 benchmark", "12 benchmarks"."""
+    """A number of things in words: "1 benchmark", "12 benchmarks"."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"

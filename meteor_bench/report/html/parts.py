@@ -224,7 +224,7 @@ def _how(s: Chapter, index: int) -> Html:
 def shortened(tasks: Mapping[str, str]) -> dict[str, str]:
     """Benchmarks without the prefix that all of them have, "pocket_"."""
     names = list(tasks)
-    prefix = commonprefix(names)
+    prefix = commonprefix(names)  # noqa: RUF071 - letter by letter is what is wanted of names
     prefix = prefix[: prefix.rfind("_") + 1] if len(names) > 1 else ""
     return {name: name.removeprefix(prefix) for name in names}
 

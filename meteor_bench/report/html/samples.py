@@ -92,8 +92,10 @@ def _final(tokens: Mapping[str, Any]) -> int | None:
 
 
 def choose(questions: Questions, count: int) -> list[int]:
-    """Rows of the questions that say most, from each benchmark in turn: next comes the one whose score changed under
-    the settings that have fewest such questions so far."""
+    """Rows of the questions that say most, from each benchmark in turn.
+
+    Next comes the one whose score changed under the settings that have fewest such questions so far.
+    """
     before, settings = questions.score[0], questions.score[1:]
     changed = [
         [at for at, column in enumerate(settings) if column[i] is not None and column[i] != before[i]]

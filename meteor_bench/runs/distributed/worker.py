@@ -117,7 +117,7 @@ def _answer(part: SingleRun, known: _Known, ranks: Ranks, attempt: str, on_answe
     quiet, config = Quiet(), part.config
     model = MeteorBench(
         part.session,
-        journal=cast(Journal, known),
+        journal=cast("Journal", known),
         on_progress=on_progress,
         outside=quiet.lifted,
         batch_size=config.batch_size,

@@ -103,7 +103,7 @@ def _time(configs: Sequence[RunConfig], shape: Shape, batch: int, rounds: int) -
 def _contenders(
     configs: Sequence[RunConfig], shape: Shape, batch: int, device: str, dtype: torch.dtype
 ) -> dict[str, tuple[int, Contender]]:
-    """name -> how many encoders its model has, and the method on it: one encoder, or two where it compares them."""
+    """Name -> how many encoders its model has, and the method on it: one encoder, or two where it compares them."""
     from meteor_bench.core.budget import TokenBudget
     from meteor_bench.core.request import Request
     from meteor_bench.engine.make_method import make_pruner

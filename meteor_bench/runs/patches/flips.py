@@ -33,7 +33,7 @@ class Flip:
 
     @property
     def name(self) -> str:
-        """ "pocket_gqa/12", as `meteor-bench show` takes it."""
+        """The sample's name, "pocket_gqa/12", as `meteor-bench show` takes it."""
         return f"{self.a.task}/{self.a.doc_id}"
 
     @property

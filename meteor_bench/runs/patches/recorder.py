@@ -79,6 +79,7 @@ class Film:
         self._seen: dict[tuple[str, int, str], Tokens] = {}
 
     def __call__(self, kind: str, point: int, tower: str, tokens: Tokens) -> None:
+        """Note the tokens after a point; encoders' frames become one row."""
         if kind == "encode":
             tokens = join_frames(tokens, tokens.x.shape[0])
         if tokens.x.shape[0] != 1:

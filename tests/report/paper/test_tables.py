@@ -76,7 +76,7 @@ def test_numbers_worked_out_by_hand(fill: Fill, runs: Mapping[str, Path]) -> Non
 
 def test_a_baseline_that_does_not_reproduce_is_marked(fill: Fill) -> None:
     """The reported figure lies outside the interval of the unpruned model's score."""
-    request, filled = fill(gqa=70.0)
+    _, filled = fill(gqa=70.0)
     table = tables(filled)[0]
     assert "baseline does not reproduce" in table.title and table.columns[2] == "gqa†" and table.columns[3] == "pope"
     (note,) = (note for note in table.notes if note.startswith("†"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -20,8 +20,8 @@ LAUNCHED = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "MASTER_ADDR": "h
 
 
 @pytest.fixture
-def store() -> Iterator[TCPStore]:
-    yield TCPStore("127.0.0.1", 0, 1, True)
+def store() -> TCPStore:
+    return TCPStore("127.0.0.1", 0, 1, True)
 
 
 def together(store: TCPStore, *parts: Callable[[Ranks], Any], limits: Limits = QUICK) -> list[Any]:

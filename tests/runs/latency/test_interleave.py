@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -53,11 +53,11 @@ def sessions() -> dict[str, Session]:
 
 
 @pytest.fixture
-def watch(sessions: dict[str, Session], monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
+def watch(sessions: dict[str, Session], monkeypatch: pytest.MonkeyPatch) -> Watch:
     made = Watch(sessions)
     monkeypatch.setattr(interleave, "encode", made.encode)
     monkeypatch.setattr(interleave, "answer", made.answer)
-    yield made
+    return made
 
 
 def test_sessions_take_turns_after_their_warm_ups(sessions: dict[str, Session], watch: Watch) -> None:
