@@ -165,7 +165,7 @@ def test_the_missing_runs_are_done_by_the_command(tmp_path: Path) -> None:
         ("paper metor", "unknown paper 'metor'; did you mean 'meteor'?"),
         ("paper meteor --table mian", "unknown table of meteor 'mian'; did you mean 'main'?"),
         ("paper meteor --model pokcet", "unknown model 'pokcet'; did you mean 'pocket'?"),
-        ("paper meteor --limit 0", "limit must be 1 or more, not 0"),
+        ("paper meteor --limit 0", "--limit: expected a whole number, 1 or more, found 0"),
         ("paper meteor --format pdf", "Invalid value for '--format'"),
         ("paper", "Missing argument 'PAPER'"),
     ],
