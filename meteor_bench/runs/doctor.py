@@ -251,8 +251,8 @@ def _whole(file: Path) -> bool:
         if length > file.stat().st_size:
             return False
         header = json.loads(stream.read(length))
-    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    return file.stat().st_size == 8 + length + max(ends, default=0)
+    ends: list[int] = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    return bool(file.stat().st_size == 8 + length + max(ends, default=0))
 
 
 def _engine_at_a_glance() -> Said:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Request"]
 
 POCKET = "pocket"
-REFERENCE = Path("results/reference")  # the runs that the repository ships
+REFERENCE = Path("results/reference/pocket")  # the runs that the repository ships
 
 
 @dataclass(frozen=True)

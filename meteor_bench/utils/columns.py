@@ -24,7 +24,7 @@ def folded(text: str, width: int, indent: int = 2) -> list[str]:
 
 def columns(rows: Sequence[Sequence[str]], width: int) -> list[str]:
     """Rows of equal length as aligned lines of at most ``width``; the widest column gives way first."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(1, *map(len, column)) for column in zip(*rows, strict=True)]
     while sum(widths) + _GAP * (len(widths) - 1) > width and max(widths) > _NARROWEST:
         widths[widths.index(max(widths))] -= 1
     lines = []

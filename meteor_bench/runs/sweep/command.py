@@ -52,7 +52,7 @@ def _plan(config: SweepConfig) -> int:
 
 
 def told(planned: Sequence[Planned], width: int) -> list[str]:
-    """A row for each cell, then those that cannot be done with the reason, then the whole; lines of at most ``width``."""
+    """A row for each cell, then those that cannot be done with the reason, then the whole; no line above ``width``."""
     rows = [
         (
             title(cell.run),
