@@ -45,7 +45,10 @@ class SweepConfig:
         tuple[Annotated[str, Known(_method)] | Entry, ...],
         Flag("Rows of `list methods` separated by commas; all for the whole table.", completes="methods,all"),
     ] = ()
-    ratios: Annotated[tuple[of_run.Ratio, ...], Flag("Fractions of the visual tokens to remove: 0.5,0.76.")] = ()
+    ratios: Annotated[
+        tuple[of_run.Ratio, ...],
+        Flag("Fractions of the visual tokens to remove: 0.5,0.76; on pocket-independent of pocket's 256."),
+    ] = ()
     models: Annotated[
         tuple[of_run.Model, ...], Flag("Rows of `list models`, folders or hub ids.", completes="models")
     ] = ("pocket",)

@@ -17,6 +17,8 @@ def test_where_nothing_was_run_the_shipped_runs_are_shown_and_said(call: Callabl
     synthetic.write(RunConfig(suite="pocket11", out=REFERENCE))
     shown = call("paper", "meteor", "--table", "claims")
     assert shown.code == 0
-    assert f"results/runs holds no runs; these are of {REFERENCE} (another folder: --out)" in " ".join(shown.err.split())
+    assert f"results/runs holds no runs; these are of {REFERENCE} (another folder: --out)" in " ".join(
+        shown.err.split()
+    )
     shutil.rmtree(REFERENCE)
     assert "these are of" not in call("paper", "meteor", "--table", "claims").err
