@@ -105,6 +105,9 @@ Device = Annotated[str, Flag("auto, cpu, cuda, cuda:1, mps.", completes="devices
 Dtype = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"], Flag("auto, float32, bfloat16, float16.", completes="dtypes")
 ]
+Deterministic = Annotated[
+    bool, Flag("Answer each question alone: in bfloat16 and float16 too, answers depend on it only; slower.")
+]
 Seed = Annotated[int, Flag("Of everything that a method draws."), Range(least=0, below=2**63)]
 DataRoot = Annotated[
     Path | None, Flag("Data sets of the hub, as DIR/<org>/<repository>.", metavar="DIR"), Known(_data_root)
@@ -132,7 +135,9 @@ class RunConfig:
         tasks: benchmarks by name.
         limit: documents per benchmark, None for all.
         batch_size: requests answered together.
-        reuse: let questions share what depends on their picture alone; without, the answers are the same.
+        reuse: let questions share what depends on their picture alone; without, the answers are the same in float32.
+        deterministic: answer each question alone, in a batch of one row, nothing shared. In float32 a batch equals its
+            rows run alone; below, the order of sums follows the shape of the batch and answers may flip with it.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         dtype: "auto" is float32 on a CPU, bfloat16 elsewhere.
         seed: of everything that a method draws.
@@ -155,6 +160,7 @@ class RunConfig:
     limit: Limit = None
     batch_size: BatchSize = 64
     reuse: Annotated[bool, Flag("Share what depends on the picture alone.")] = True
+    deterministic: Deterministic = False
     device: Device = "auto"
     dtype: Dtype = "auto"
     seed: Seed = 0

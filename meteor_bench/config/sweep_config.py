@@ -61,6 +61,7 @@ class SweepConfig:
     seeds: Annotated[tuple[of_run.Seed, ...], Flag("Of methods that draw; the others take the first.")] = (0, 1, 2)
     limit: of_run.Limit = None
     batch_size: of_run.BatchSize = 64
+    deterministic: of_run.Deterministic = False
     device: of_run.Device = "auto"
     dtype: of_run.Dtype = "auto"
     data_root: of_run.DataRoot = None

@@ -75,6 +75,7 @@ class MeteorBench(lmms):  # type: ignore[misc]
         outside: entered while our own code runs (to lift the silence around lmms-eval).
         batch_size: requests answered together.
         reuse: let questions share what depends on the picture alone.
+        deterministic: answer each question by itself, whatever the other two say.
         inputs: how videos are read, and what becomes of broken pictures.
         arguments: fields of `RunConfig` and parameters of the method, as lmms-eval's ``--model_args`` gives them.
     """
@@ -90,16 +91,18 @@ class MeteorBench(lmms):  # type: ignore[misc]
         outside: Callable[[], AbstractContextManager[None]] = nullcontext,
         batch_size: int | str = 1,
         reuse: bool = True,
+        deterministic: bool = False,
         inputs: Inputs = HERE,
         **arguments: Any,
     ) -> None:
         super().__init__()
-        self._session = session or _session(arguments)
+        self._session = session or _session({**arguments, "deterministic": deterministic})
         self._journal = journal
         self._on_progress = on_progress
         self._outside = outside
         self._batch_size = _whole(batch_size)
         self._reuse = reuse
+        self._alone = deterministic
         self._inputs = inputs
 
     @property
@@ -136,7 +139,10 @@ class MeteorBench(lmms):  # type: ignore[misc]
             report()
             while pending := [r for key, r in wanted.items() if key not in answers and r.media_key not in broken]:
                 try:
-                    self._session.answer(pending, on_answer, self._batch_size, self._reuse)
+                    if self._alone:
+                        self._session.answer(pending[:1], on_answer, 1, False)
+                    else:
+                        self._session.answer(pending, on_answer, self._batch_size, self._reuse)
                 except MediaError as error:
                     if isinstance(error, Broken) and not self._inputs.skip_broken:
                         raise
