@@ -12,8 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from meteor_bench.cli import listing  # noqa: E402
 from meteor_bench.core.registry import METHODS  # noqa: E402
+from meteor_bench.report import listing  # noqa: E402
 from meteor_bench.report.accuracy import accuracy  # noqa: E402
 from meteor_bench.report.runs import Cell, load  # noqa: E402
 from meteor_bench.report.sections import sections  # noqa: E402

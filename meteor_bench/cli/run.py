@@ -41,13 +41,15 @@ def run(
 
 
 def _plan(settings: RunConfig) -> None:
+    from meteor_bench.utils.columns import folded, terminal_width
     from meteor_bench.utils.progress import detail
 
     detail("loading libraries")
     from meteor_bench.runs.job import plan
 
     for line in plan(settings):
-        typer.echo(line)
+        for part in folded(line, terminal_width(), indent=11):
+            typer.echo(part)
 
 
 def _run(settings: RunConfig) -> None:

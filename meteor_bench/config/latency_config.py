@@ -67,6 +67,6 @@ def load(flags: Mapping[str, Any]) -> LatencyConfig:
     Raises:
         ConfigError: naming the flag.
     """
-    given = fit_flags(flags, LatencyConfig)
+    given: dict[str, Any] = fit_flags(flags, LatencyConfig)
     once: dict[str, Any] = {k: tuple(dict.fromkeys(v)) if isinstance(v, tuple) else v for k, v in given.items()}
     return LatencyConfig(**once)

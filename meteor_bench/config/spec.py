@@ -165,9 +165,8 @@ def verify(value: Any, annotation: Any) -> None:
                 verify(item, args[0])
             except PlainError as error:
                 raise error.below(at) from None
-    elif is_dataclass(value):
-        kind: Any = type(value)
-        for name, hint in hints(kind).items():
+    elif is_dataclass(value) and not isinstance(value, type):
+        for name, hint in hints(type(value)).items():
             verify(getattr(value, name), hint)
     elif origin is not Literal and not (isinstance(value, Mapping) or origin is None):
         for member in args:  # a union: the member that the value is of

@@ -45,7 +45,10 @@ class SweepConfig:
         tuple[Annotated[str, Known(_method)] | Entry, ...],
         Flag("Rows of `list methods` separated by commas; all for the whole table.", completes="methods,all"),
     ] = ()
-    ratios: Annotated[tuple[of_run.Ratio, ...], Flag("Fractions of the visual tokens to remove: 0.5,0.76.")] = ()
+    ratios: Annotated[
+        tuple[of_run.Ratio, ...],
+        Flag("Fractions of the visual tokens to remove: 0.5,0.76; on pocket-independent of pocket's 256."),
+    ] = ()
     models: Annotated[
         tuple[of_run.Model, ...], Flag("Rows of `list models`, folders or hub ids.", completes="models")
     ] = ("pocket",)
@@ -58,6 +61,7 @@ class SweepConfig:
     seeds: Annotated[tuple[of_run.Seed, ...], Flag("Of methods that draw; the others take the first.")] = (0, 1, 2)
     limit: of_run.Limit = None
     batch_size: of_run.BatchSize = 64
+    deterministic: of_run.Deterministic = False
     device: of_run.Device = "auto"
     dtype: of_run.Dtype = "auto"
     data_root: of_run.DataRoot = None

@@ -66,6 +66,7 @@ def evaluate(
     inputs: Inputs = HERE,
     on_progress: Progress | None = None,
     reuse: bool = True,
+    deterministic: bool = False,
 ) -> list[TaskResult]:
     """Run benchmarks one after another.
 
@@ -80,6 +81,7 @@ def evaluate(
         inputs: where the data are, and how videos are read.
         on_progress: called with task, number of answers known, number wanted; stdout and stderr work inside it.
         reuse: let questions share what depends on the picture alone.
+        deterministic: answer each question by itself.
 
     Raises:
         UnknownNameError: no such task.
@@ -101,6 +103,7 @@ def evaluate(
             outside=quiet.lifted,
             batch_size=batch_size,
             reuse=reuse,
+            deterministic=deterministic,
             inputs=inputs,
         )
         results = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
@@ -18,7 +18,6 @@ from lmms_eval.api.model import lmms
 from meteor_bench.core.errors import (
     ConfigError,
     MediaError,
-    UnknownNameError,
     UnsupportedError,
 )
 from meteor_bench.core.request import FAILED
@@ -76,8 +75,9 @@ class MeteorBench(lmms):  # type: ignore[misc]
         outside: entered while our own code runs (to lift the silence around lmms-eval).
         batch_size: requests answered together.
         reuse: let questions share what depends on the picture alone.
+        deterministic: answer each question by itself, whatever the other two say.
         inputs: how videos are read, and what becomes of broken pictures.
-        arguments: fields of `RunConfig`, as lmms-eval's ``--model_args`` gives them.
+        arguments: fields of `RunConfig` and parameters of the method, as lmms-eval's ``--model_args`` gives them.
     """
 
     is_simple = True
@@ -91,16 +91,18 @@ class MeteorBench(lmms):  # type: ignore[misc]
         outside: Callable[[], AbstractContextManager[None]] = nullcontext,
         batch_size: int | str = 1,
         reuse: bool = True,
+        deterministic: bool = False,
         inputs: Inputs = HERE,
         **arguments: Any,
     ) -> None:
         super().__init__()
-        self._session = session or _session(arguments)
+        self._session = session or _session({**arguments, "deterministic": deterministic})
         self._journal = journal
         self._on_progress = on_progress
         self._outside = outside
         self._batch_size = _whole(batch_size)
         self._reuse = reuse
+        self._alone = deterministic
         self._inputs = inputs
 
     @property
@@ -137,7 +139,10 @@ class MeteorBench(lmms):  # type: ignore[misc]
             report()
             while pending := [r for key, r in wanted.items() if key not in answers and r.media_key not in broken]:
                 try:
-                    self._session.answer(pending, on_answer, self._batch_size, self._reuse)
+                    if self._alone:
+                        self._session.answer(pending[:1], on_answer, 1, False)
+                    else:
+                        self._session.answer(pending, on_answer, self._batch_size, self._reuse)
                 except MediaError as error:
                     if isinstance(error, Broken) and not self._inputs.skip_broken:
                         raise
@@ -259,17 +264,11 @@ def _whole(batch_size: int | str) -> int:
 
 
 def _session(arguments: Mapping[str, Any]) -> Session:
-    """Build a session from lmms-eval's model arguments; lists are joined by "+" ("stages=encode+decode")."""
-    from meteor_bench.config.run_config import RunConfig, load
+    """Build a session from lmms-eval's model arguments."""
+    from meteor_bench.config.run_config import load
+    from meteor_bench.lmms.model_args import settings
 
-    known = {f.name for f in fields(RunConfig)}
-    flags = {name: value for name, value in arguments.items() if name != "max_batch_size"}
-    for name in flags:
-        if name not in known:
-            raise UnknownNameError("model argument", name, known)
-    if isinstance(flags.get("stages"), str):
-        flags["stages"] = tuple(flags["stages"].split("+"))
-    return _build(load(None, flags))
+    return _build(load(None, settings(arguments)))
 
 
 def _build(config: RunConfig) -> Session:

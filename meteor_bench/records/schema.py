@@ -98,7 +98,8 @@ class TokenRecord:
         reference: what the unpruned reference model feeds its language model.
         target: what the budget allows after the last pruning point.
         requested_ratio: fraction to remove.
-        realised_ratio: 1 - sum of final / sum of reference.
+        realised_ratio: 1 - sum of final / sum of reference. The reference of a model with a projector for each encoder
+            is its kin with one: of pocket-independent both ratios are of pocket's 256 tokens, not of its own 576.
         missed: samples whose final count is not the target.
     """
 

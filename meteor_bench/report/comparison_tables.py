@@ -139,6 +139,8 @@ def tokens_table(section: Section, frame: pd.DataFrame) -> Table:
         "Mean visual tokens per question: each encoder's output, after fusion, LLM input, after the last prune, mean "
         "over LLM layers and over KV caches. Realised ratio: over all questions; range and sd where questions differ."
     ]
+    of = dict.fromkeys(fixed(_get(rows[i], "reference", "mean")).removesuffix(".0") for i in rows)
+    notes.append(f"Ratios are of {' or '.join(of)} tokens, those of the unpruned model.")
     return Table("Tokens", heads, body, breaks([section.cells[i] for i in rows]), notes)
 
 

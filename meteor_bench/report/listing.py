@@ -16,27 +16,32 @@ if TYPE_CHECKING:
     from meteor_bench.core.model import ModelCard
     from meteor_bench.core.pruner import Pruner
 
-__all__ = ["CARDS", "card_row", "methods", "models", "tasks", "unsupported"]
+__all__ = ["CARDS", "FACTS", "card_row", "fact_row", "methods", "models", "tasks", "unsupported"]
 
+FACTS = Path(__file__).parents[1] / "methods" / "facts.json"  # written by scripts/method_facts.py
 CARDS = Path(__file__).parents[1] / "models" / "cards.json"  # written by scripts/model_cards.py
 
 
 def methods() -> list[dict[str, Any]]:
-    """A row per method, in the order of the table."""
+    """A row per method, in the order of the table.
+
+    What is ours is read from facts.json: importing the methods takes seconds, for they import torch.
+    """
+    ours = json.loads(FACTS.read_text(encoding="utf-8"))
     rows = []
     for name in METHODS.names():
         try:
             with METHODS.borrowed(name):
-                rows.append(_method(name, METHODS.make(name)))
+                rows.append({"name": name, **(ours[name] if name in ours else fact_row(METHODS.make(name)))})
         except PluginError as error:  # one that somebody installed is no reason to list none
             rows.append({**dict.fromkeys(rows[0], ""), "name": name, "stages": ["broken"], "paper": str(error)})
     return rows
 
 
-def _method(name: str, pruner: Pruner) -> dict[str, Any]:
+def fact_row(pruner: Pruner) -> dict[str, Any]:
+    """What a method says of itself, as plain data."""
     fact = pruner.fact
     return {
-        "name": name,
         "year": fact.year or "",
         "stages": list(fact.stages),
         "needs": list(fact.needs),

@@ -98,7 +98,8 @@ def tokens_table(cell: Cell, frame: pd.DataFrame) -> Table:
 def _ratio_notes(cell: Cell, by_name: Mapping[str, Mapping[str, float]]) -> list[str]:
     realised, requested = by_name["realised ratio"], by_name["requested ratio"]["mean"]
     missed = f"{int(by_name['missed']['mean'])} samples missed the budget."
-    text = f"Ratio requested {requested:.4f}, realised {realised['mean']:.4f}"
+    of = fixed(by_name["reference"]["mean"]).removesuffix(".0")
+    text = f"Ratio requested {requested:.4f} of {of} tokens, realised {realised['mean']:.4f}"
     if not math.isnan(realised["sd"]):
         text += f" ({realised['min']:.4f} to {realised['max']:.4f}, sd {realised['sd']:.4f})"
     notes = [f"{text}; {missed if cell.record.exact else 'adaptive: met on average.'}"]

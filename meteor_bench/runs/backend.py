@@ -77,6 +77,7 @@ class Backend:
             on_progress=on_progress,
             inputs=Inputs.of(config),
             reuse=config.reuse,
+            deterministic=config.deterministic,
         )
 
     def requests(self, session: Session, tasks: tuple[str, ...], count: int, inputs: Inputs) -> list[Request]:

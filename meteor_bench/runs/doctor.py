@@ -1,11 +1,15 @@
-"""What works here and what does not, found by trying the parts that a run needs."""
+"""What works here and what does not: at a glance, without a library that takes seconds, or by trying every part."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from meteor_bench.config.run_config import RunConfig
@@ -13,17 +17,20 @@ from meteor_bench.core.errors import (
     MeteorBenchError,
     PluginError,
 )
-from meteor_bench.core.registry import METHODS, MODELS
+from meteor_bench.core.registry import METHODS, MODELS, Registry
 from meteor_bench.core.version import __version__
 from meteor_bench.data import suites
 from meteor_bench.models.locate import locate
 from meteor_bench.records.provenance import commit, package_version, processor, total_memory
+from meteor_bench.report.listing import CARDS
 from meteor_bench.utils.process import cache_folder
 
 __all__ = ["Finding", "examine"]
 
 _PACKAGES = ("torch", "torchvision", "transformers", "lmms-eval", "datasets", "pandas", "pyarrow", "av", "typer")
 _GIB = 2**30
+_NVIDIA = Path("/proc/driver/nvidia/gpus")  # a folder a card, where the driver is loaded
+_SHIPPED = Path(__file__).parents[1] / "models" / "weights"
 
 
 State = Literal["ok", "note", "optional", "fails"]
@@ -44,10 +51,14 @@ class Finding(NamedTuple):
     said: str
 
 
-def examine() -> list[Finding]:
-    """All findings; none of the checks stops another."""
+def examine(*, full: bool = True) -> list[Finding]:
+    """All findings; none of the checks stops another.
+
+    Args:
+        full: import the libraries, make every method, read every weight. Else files are looked at only.
+    """
     findings: list[Finding] = []
-    for what, check in _CHECKS.items():
+    for what, check in (_CHECKS if full else _CHECKS | _GLANCES).items():
         try:
             findings.extend(Finding(what, *rest) for rest in check())
         except (MeteorBenchError, ImportError, OSError) as error:
@@ -176,4 +187,86 @@ _CHECKS: dict[str, Callable[[], Said]] = {
     "caches": _caches,
     "lmms-eval": _engine,
     "results": _results,
+}
+
+
+# ------------------------------------------------------------ the same at a glance
+
+
+def _devices_at_a_glance() -> Said:
+    memory = total_memory() / _GIB
+    yield ("ok" if memory >= 2 else "fails"), f"{processor()}, {os.cpu_count()} threads, {memory:.0f} GiB"
+    cards = [file.parent.name for file in sorted(_NVIDIA.glob("*/information"))]
+    if cards:
+        yield "ok", f"{len(cards)} NVIDIA GPUs; whether torch can use them: doctor --full"
+    else:
+        yield "note", "no NVIDIA GPU: pocket runs well on the CPU, models of billions of parameters do not"
+
+
+def _methods_at_a_glance() -> Said:
+    missing = [name for name, target in METHODS.rows.items() if find_spec(target.partition(":")[0]) is None]
+    if missing:
+        yield "fails", f"not installed: {', '.join(missing)}; install meteor-bench again"
+    others = sorted(set(METHODS.names()) - set(METHODS.rows))
+    yield from _broken(METHODS, others, METHODS.make)
+    yield "ok", f"{len(METHODS.rows) - len(missing)} there" + (f", and {', '.join(others)}" if others else "")
+
+
+def _models_at_a_glance() -> Said:
+    cards = json.loads(CARDS.read_text(encoding="utf-8"))
+    absent = []
+    for name, card in cards.items():
+        if not card["published"]:
+            absent.append(name)
+        elif card["weights"] is not None:
+            try:
+                yield "ok", f"{name}: weights in {locate(card['weights'], fetch=False)}, not read"
+            except MeteorBenchError:
+                absent.append(name)
+        else:
+            cut = [file.name for file in sorted((_SHIPPED / name).glob("*.safetensors")) if not _whole(file)]
+            there = (_SHIPPED / name / "config.json").is_file()
+            if cut or not there:
+                yield "fails", f"{name}: {', '.join(cut) or 'config.json'} cut or missing; install meteor-bench again"
+            else:
+                yield "ok", f"{name}: weights whole; doctor --full reads them"
+    yield from _broken(MODELS, sorted(set(MODELS.names()) - set(MODELS.rows)), MODELS.load)
+    if absent:
+        yield "optional", f"need weights that are not here (--source takes their folder): {', '.join(absent)}"
+
+
+def _broken(table: Registry, names: Sequence[str], load: Callable[[str], object]) -> Said:
+    """Rows of other packages that cannot be used."""
+    for name in names:
+        try:
+            load(name)
+        except PluginError as error:
+            yield "note", str(error)
+
+
+def _whole(file: Path) -> bool:
+    """Whether a safetensors file has the length that its header promises."""
+    with file.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8).ljust(8, b"\xff"))
+        if length > file.stat().st_size:
+            return False
+        header = json.loads(stream.read(length))
+    ends: list[int] = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    return bool(file.stat().st_size == 8 + length + max(ends, default=0))
+
+
+def _engine_at_a_glance() -> Said:
+    there = find_spec("lmms_eval") is not None
+    yield (
+        ("ok" if there else "fails"),
+        f"lmms-eval {package_version('lmms-eval')}"
+        + ("; doctor --full imports it" if there else ": not installed; install meteor-bench again"),
+    )
+
+
+_GLANCES: dict[str, Callable[[], Said]] = {
+    "devices": _devices_at_a_glance,
+    "methods": _methods_at_a_glance,
+    "models": _models_at_a_glance,
+    "lmms-eval": _engine_at_a_glance,
 }

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.report.paper.numbers import Paper, paper
-from meteor_bench.utils.progress import say
+from meteor_bench.utils.columns import terminal_width
+from meteor_bench.utils.progress import detail, say
 
 if TYPE_CHECKING:
     from meteor_bench.report.paper.layout import Filled
+    from meteor_bench.report.paper.run_index import Shelf
     from meteor_bench.runs.paper_runs import Need
 
 __all__ = ["Request"]
 
 POCKET = "pocket"
+REFERENCE = Path("results/reference/pocket")  # the runs that the repository ships
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class Request:
 
     def print_plan(self, stream: IO[str]) -> int:
         """Print the missing runs with the time that they will take; the exit status: 1 when one cannot be done."""
+        detail("looking which runs are missing")
         from meteor_bench.runs.sweep.command import told
         from meteor_bench.runs.sweep.estimate import plan_runs
 
@@ -67,7 +72,7 @@ class Request:
             stream.write(f"nothing is missing: {self.base.out} holds every run that {self._named} needs here\n")
             return 0
         planned = plan_runs([need.run for need in needs], self.base.out, timed=True)
-        for line in told(planned):
+        for line in told(planned, terminal_width()):
             stream.write(line + "\n")
         return int(any(cell.impossible for cell in planned))
 
@@ -99,15 +104,24 @@ class Request:
     def filled(self) -> list[Filled]:
         """The tables with what is there."""
         from meteor_bench.report.paper.layout import Filled
-        from meteor_bench.report.paper.run_index import Shelf
 
         named = self.paper  # an unknown name is said before anything is read
         if self.model:
             replace(self.base, model=self.model).validate()
         tables = [named.table(self.table)] if self.table else list(named.tables)
-        shelf = Shelf.of(self.base.out, self.base.limit)
+        shelf = self._shelf()
         model = self.model or self._model(shelf.models)
         return [Filled(named, table, model, shelf) for table in tables]
+
+    def _shelf(self) -> Shelf:
+        """The runs of the folder; on a fresh clone, which has none there, the shipped ones."""
+        from meteor_bench.report.paper.run_index import Shelf
+
+        out = self.base.out
+        if out == RunConfig().out and not out.exists() and REFERENCE.is_dir():
+            say(f"{out} holds no runs; these are of {REFERENCE} (another folder: --out)")
+            out = REFERENCE
+        return Shelf.of(out, self.base.limit)
 
     def _model(self, there: set[str]) -> str:
         """The paper's own model where there are runs of it."""

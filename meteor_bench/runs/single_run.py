@@ -208,7 +208,9 @@ class SingleRun:
     def _identity(self) -> dict[str, Any]:
         """Everything that can change an answer.
 
-        Batch size and threads are left out: a batch equals its rows run alone, so a run may go on with a smaller one.
+        In float32 batch size and threads are left out: a batch equals its rows run alone, so a run may go on with a
+        smaller one. Below float32 answers may flip with the shape of a batch, and how questions are batched is part of
+        what a run is.
         """
         about = self.blueprint.provenance
         calibrated = self.blueprint.pruner.needs_calibration
@@ -223,8 +225,16 @@ class SingleRun:
             else None,
             "limit": self.config.limit,
             "tasks": {row.task: _data(row, self.config.data_root) for row in self.benchmarks},
+            **self._batching(about["dtype"]),
             **({"frames": self.config.frames} if self.config.frames else {}),
         }
+
+    def _batching(self, dtype: str) -> dict[str, Any]:
+        """How questions are batched, where that can change an answer."""
+        if dtype == "float32":
+            return {}
+        config = self.config
+        return {"batching": "alone" if config.deterministic else [config.batch_size, config.reuse]}
 
 
 def _task(row: suites.Benchmark, result: TaskResult, root: Path | None) -> TaskRecord:

@@ -115,13 +115,17 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-@cache
 def hints(kind: type) -> dict[str, Any]:
     """The annotations of a dataclass's fields, with their ranges.
 
     Raises:
         UnknownTypeError: one names what its module does not have.
     """
+    return _hints(kind)
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
     try:
         found = get_type_hints(kind, include_extras=True)
     except (NameError, AttributeError, TypeError, SyntaxError) as error:

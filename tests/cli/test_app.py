@@ -227,7 +227,11 @@ def test_help_is_as_quick_as_typer_itself() -> None:
     assert best("-m", "meteor_bench", "--help") <= 2 * best("-c", "import typer")
 
 
-@pytest.mark.parametrize("command", ["--help", "run --method metor", "sweep --methods metor", "list tasks"])
+@pytest.mark.parametrize(
+    "command",
+    ["--help", "run --help", "run --method metor", "sweep --methods metor", "doctor"]
+    + [f"list {what}" for what in ("methods", "models", "tasks")],
+)
 def test_what_is_not_imported(command: str) -> None:
     script = (
         "import sys; from meteor_bench import cli; sys.argv[1:] = " + repr(command.split()) + "\n"

@@ -62,3 +62,18 @@ def test_models_whose_weights_are_not_shipped_are_optional(monkeypatch: pytest.M
         ("fails", "own: shard 2 is corrupted"),
         ("optional", "need weights that are not here (--source takes their folder): far, none"),
     ]
+
+
+def test_a_glance_finds_what_is_missing_without_torch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert not [f for f in examine(full=False) if f.state == "fails"]
+    for name in ("pocket", "pocket-independent"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    header = b'{"a": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}'
+    whole = len(header).to_bytes(8, "little") + header + b"1234"
+    (tmp_path / "pocket" / "model.safetensors").write_bytes(whole)
+    (tmp_path / "pocket-independent" / "model.safetensors").write_bytes(whole[:-1])
+    monkeypatch.setattr(doctor, "_SHIPPED", tmp_path)
+    failed = [f.said for f in examine(full=False) if f.state == "fails"]
+    assert failed == ["pocket-independent: model.safetensors cut or missing; install meteor-bench again"]

@@ -144,7 +144,7 @@ OWN = {
     "show": {"sample", "method", "ratio", "param", "out"},
     "paper": {"name", "table", "model", "format", "plan", "run"},
     "check": {"baseline", "methods", "update", "junit"},
-    "doctor": {"json"},
+    "doctor": {"full", "json"},
     "list methods": {"json"},
     "list models": {"json"},
     "list tasks": {"json", "suite"},
@@ -259,10 +259,10 @@ def test_check(call: Said, caught: Any) -> None:
 
 
 def test_doctor_and_list(call: Said, caught: Any) -> None:
-    caught("meteor_bench.runs.doctor.examine", [])
+    examined = caught("meteor_bench.runs.doctor.examine", [])
     printed = caught("meteor_bench.cli.doctor.print_rows")
-    call("doctor", "--json")
-    assert printed[0][0] == ([], True)
+    call("doctor", "--json", "--full")
+    assert printed[0][0] == ([], True) and examined == [((), {"full": True})]
     for what in GROUPS["list"]:
         printed = caught("meteor_bench.cli.list.print_rows")
         call("list", what, "--json")

@@ -16,9 +16,6 @@ from typing import Any
 import pytest
 import torch
 
-from meteor_bench.cli import (
-    listing as catalogue,
-)
 from meteor_bench.config.run_config import (
     RunConfig,
 )
@@ -36,6 +33,9 @@ from meteor_bench.core.registry import (
 )
 from meteor_bench.engine.session import (
     Session,
+)
+from meteor_bench.report import (
+    listing as catalogue,
 )
 from meteor_bench.runs.doctor import (
     _methods,

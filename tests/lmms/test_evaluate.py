@@ -258,3 +258,11 @@ def test_the_digest_of_the_data_changes_with_any_of_it(perfect: dict[str, TaskRe
         changed = [dict(sample) for sample in samples]
         changed[7][column] = "another"
         assert _digest(changed) != perfect["pocket_pope"].data_digest == _digest(samples)
+
+
+def test_deterministic_asks_each_question_by_itself(tmp_path: Path) -> None:
+    together, alone = FakeSession(lambda request: "yes"), FakeSession(lambda request: "yes")
+    run(together, ["pocket_pope"], tmp_path / "a", limit=6)
+    run(alone, ["pocket_pope"], tmp_path / "b", limit=6, deterministic=True)
+    assert [len(call) for call in together.calls] == [6]
+    assert [len(call) for call in alone.calls] == [1] * 6

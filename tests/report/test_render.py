@@ -105,7 +105,7 @@ def test_one_setting_is_shown_beside_the_unpruned_run(runs: Mapping[str, Path]) 
         "95 % interval",
         "METEOR average",
         "relative, %",
-        "Ratio requested 0.7600",
+        "Ratio requested 0.7600 of 256 tokens, realised",
     ):
         assert said in said_in
     assert "adaptive: met on average" in said_in

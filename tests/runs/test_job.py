@@ -129,6 +129,16 @@ def test_the_fingerprint_knows_what_can_change_an_answer(engine: Engine) -> None
     assert len(prints) == len(other) and base not in prints
 
 
+def test_below_float32_the_fingerprint_knows_how_questions_are_batched(engine: Engine) -> None:
+    """In float32 a batch equals its rows run alone; below, answers flip with its shape (docs/LOG.md)."""
+    changes = [{}, {"batch_size": 1}, {"reuse": False}, {"deterministic": True}]
+    assert len({part(replace(FASTV, **change)).fingerprint for change in changes}) == 1
+    below = [part(replace(FASTV, dtype="bfloat16", **change)).fingerprint for change in changes]
+    assert len(set(below)) == len(changes)
+    alone = replace(FASTV, dtype="bfloat16", deterministic=True)
+    assert part(replace(alone, batch_size=1, reuse=False)).fingerprint == part(alone).fingerprint
+
+
 def test_a_finished_job_is_known(engine: Engine, tmp_path: Path) -> None:
     config = replace(FASTV, out=tmp_path)
     assert prepare(config).finished() is None

@@ -110,10 +110,10 @@ def stage1_total(entering: int, reference: Tensor, keep: float, end: Tensor) -> 
 
 
 def keep_in_windows(score: Tensor, k: Tensor, window: Tensor, allowed: Tensor) -> Tensor:
-    """The highest scores of each window, equally many in all so that windows stay dense (D8), ties to the lower
-    index.
+    """The highest scores of each window, equally many in all so that windows stay dense (D8).
 
-    As many as keep at most ``k`` of the row, one at least; a window with fewer tokens keeps them all.
+    Ties go to the lower index. As many as keep at most ``k`` of the row, one at least; a window with fewer tokens keeps
+    them all.
 
     Args:
         score: [B, N].

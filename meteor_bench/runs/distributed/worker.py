@@ -122,6 +122,7 @@ def _answer(part: SingleRun, known: _Known, ranks: Ranks, attempt: str, on_answe
         outside=quiet.lifted,
         batch_size=config.batch_size,
         reuse=config.reuse,
+        deterministic=config.deterministic,
         inputs=Inputs.of(config),
     )
     index = tasks.index(part.benchmarks)

@@ -42,7 +42,7 @@ class CheckConfig:
     source: of_run.Source = None
     suite: of_run.Suite = "ci"
     tasks: of_run.Tasks = ()
-    limit: of_run.Limit = 12
+    limit: of_run.Positive = 12
     batch_size: of_run.BatchSize = 64
     device: of_run.Device = "cpu"
     dtype: of_run.Dtype = "float32"

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from meteor_bench.config.sweep_config import SweepConfig
 from meteor_bench.runs.sweep.estimate import FINISHED, Planned
 from meteor_bench.runs.sweep.grid import title
-from meteor_bench.utils.progress import duration, say
+from meteor_bench.utils.columns import columns, folded, terminal_width
+from meteor_bench.utils.progress import detail, duration, say
 
 __all__ = ["sweep", "told"]
 
@@ -41,18 +42,17 @@ def _run(config: SweepConfig) -> int:
 
 
 def _plan(config: SweepConfig) -> int:
+    detail("loading libraries and weights; what no record tells is tried on a few questions")
     from meteor_bench.runs.sweep.estimate import plan
-    from meteor_bench.utils.progress import detail
 
-    detail("loading libraries and weights")
     planned = plan(config)
-    for line in told(planned):
+    for line in told(planned, terminal_width()):
         sys.stdout.write(line + "\n")
     return 1 if any(cell.impossible for cell in planned) else 0
 
 
-def told(planned: Sequence[Planned]) -> list[str]:
-    """A line for each cell, then those that cannot be done with the reason, then the whole."""
+def told(planned: Sequence[Planned], width: int) -> list[str]:
+    """A row for each cell, then those that cannot be done with the reason, then the whole; no line above ``width``."""
     rows = [
         (
             title(cell.run),
@@ -66,18 +66,17 @@ def told(planned: Sequence[Planned]) -> list[str]:
         if not cell.impossible
     ]
     heads = ("cell", "model", "on", "time", "memory", "from")
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    lines = [
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in (heads, *rows)
-    ]
+    lines = columns([heads, *rows], width)
     impossible = [cell for cell in planned if cell.impossible]
-    lines += [f"impossible: {title(cell.run)} ({cell.run.model}): {cell.state}" for cell in impossible]
+    for cell in impossible:
+        lines += folded(f"impossible: {title(cell.run)} ({cell.run.model}): {cell.state}", width)
     finished = sum(cell.state == FINISHED for cell in planned)
     memory = max((cell.memory for cell in planned if cell.memory), default=0)
-    lines.append(
+    lines += folded(
         f"{len(planned)} cells, {finished} finished, {len(impossible)} impossible; "
         f"about {duration(sum(cell.seconds for cell in planned))} one after another"
-        + (f", about {_gib(memory)}" if memory else "")
+        + (f", about {_gib(memory)}" if memory else ""),
+        width,
     )
     return lines
 

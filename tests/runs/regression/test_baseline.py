@@ -23,11 +23,11 @@ SHIPPED = Path(__file__).parents[3] / "results" / "reference" / "check.yaml"
 def test_it_reads_back_as_written(tmp_path: Path) -> None:
     """Floats, digits that look like numbers, parameters and stages included."""
     baseline = read(SHIPPED)
-    odd = Setting("meteor", 0.5, {"layer": 3, "heads": "all"}, ("encode", "fuse"), "keep")
+    odd = Setting("meteor", {"layer": 3, "heads": "all"}, ("encode", "fuse"), "keep", 0.5)
     assert odd.label == "meteor[encode,fuse](layer=3, heads=all, positions=keep) 0.5"
     measured = replace(baseline.cells["meteor 0.76"], right={t: "1" * 12 for t in baseline.data})
     partial = replace(measured, right={t: (0.25,) * 12 for t in baseline.data})
-    config = replace(baseline.config, methods=(odd, Setting("random", 0.1)))
+    config = replace(baseline.config, methods=(odd, Setting("random", ratio=0.1)))
     cells = {"unpruned": baseline.cells["unpruned"], odd.label: measured, "random 0.1": partial}
     changed = replace(baseline, config=config, cells=cells)
     write(tmp_path / "b.yaml", changed)
@@ -137,8 +137,8 @@ def test_other_settings_need_an_update(given: dict[str, Any], message: str) -> N
         ({"methods": ["fastvv"]}, "unknown method 'fastvv'; did you mean 'fastv'"),
         ({"methods": ["none"]}, "the unpruned model is always measured"),
         ({"suite": "cii"}, "unknown suite 'cii'; did you mean 'ci'"),
-        ({"ratio": 1.0}, "ratio 1.0 is outside"),
-        ({"limit": 0}, "limit must be 1 or more"),
+        ({"ratio": 1.0}, "--ratio: expected a number, in .0, 1., found 1.0"),
+        ({"limit": 0}, "--limit: expected a whole number, 1 or more"),
     ],
 )
 def test_a_new_baseline_is_checked_before_anything_runs(tmp_path: Path, given: dict[str, Any], message: str) -> None:

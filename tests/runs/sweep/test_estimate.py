@@ -120,7 +120,7 @@ def test_finished_and_impossible_cells_cost_nothing(engine: Engine, config: Swee
         ("61 tokens cannot be reached", False),
         ("61 tokens cannot be reached", False),
     ]
-    lines = told(planned)
+    lines = told(planned, 120)
     assert lines[0].split() == ["cell", "model", "on", "time", "memory", "from"]
     assert lines[1].split()[0] == "unpruned" and lines[1].endswith("finished")
     assert lines[3].split()[:3] == ["fastv", "at", "0.889"] and lines[3].endswith("record at 0.76")
