@@ -53,7 +53,7 @@ def test_a_name_that_is_taken_is_refused_and_can_be_said_as_json(tmp_path: Path)
         "@dataclass(frozen=True)\nclass Mine(Pruner):\n    seed: int = 0\n    other: int = 1\n",
         encoding="utf-8",
     )
-    with pytest.raises(ConfigError, match=r"'seed' is a setting of the run and a parameter of method .*; for the param"):
+    with pytest.raises(ConfigError, match=r"'seed' is a setting of the run and a parameter of method .*; for the"):
         settings({"method": str(file), "ratio": 0.5, "seed": 3})
     found = settings({"method": str(file), "ratio": 0.5, "seed": 3, "parameters": '{"seed": 4}', "other": 2})
     assert (found["seed"], found["parameters"]) == (3, {"seed": 4, "other": 2})
