@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from functools import cache
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -54,18 +56,32 @@ def _inference() -> Iterator[None]:
 # ---------------------------------------------------------------- 1
 
 
+class Forward(NamedTuple):
+    """What the library makes of a model's requests: visual tokens [B, N, D]; each answer's ids and summed loss."""
+
+    visual: torch.Tensor
+    answers: list[tuple[list[int], float]]
+
+
+@cache
+def librarys_own(model: str, frames: int) -> Forward:
+    """No method changes it, so it is asked once for each model."""
+    asked, library = tiny.requests(2, frames), tiny.plain(model)
+    answers = []
+    for request in asked:
+        ids, logits = library.answer(request, 3)
+        answers.append((ids, float(F.cross_entropy(logits, torch.tensor(ids), reduction="sum"))))
+    return Forward(library.visual(asked), answers)
+
+
 @on_clips_too(4)
 def test_1_keep_all_equals_the_librarys_own_forward(case: Case, frames: int) -> None:
     asked = tiny.requests(2, frames)
     dense = engine(case, 1.0, count=2, frames=frames, native=True)
-    library = tiny.plain(case.model)
-    assert torch.allclose(visual_of(dense, asked).tokens.x, library.visual(asked), atol=1e-4)
-    want = []
-    for request in asked:
-        ids, logits = library.answer(request, 3)
-        want.append((ids, float(F.cross_entropy(logits, torch.tensor(ids), reduction="sum"))))
-    got = likelihoods(dense, asked, [ids for ids, _ in want])
-    for (_, loss), likelihood in zip(want, got, strict=True):
+    library = librarys_own(case.model, frames)
+    assert torch.allclose(visual_of(dense, asked).tokens.x, library.visual, atol=1e-4)
+    got = likelihoods(dense, asked, [ids for ids, _ in library.answers])
+    for (_, loss), likelihood in zip(library.answers, got, strict=True):
         assert likelihood.greedy
         assert likelihood.loss == pytest.approx(loss, abs=1e-3)
 
