@@ -34,7 +34,7 @@ def blueprint(shared: ModelCache, config: RunConfig) -> Any:
         "ratio": config.ratio,
         "exact": True,
         "device": "cpu",
-        "dtype": "float32",
+        "dtype": "float32" if config.dtype == "auto" else config.dtype,
         "seed": config.seed,
     }
     cpu = torch.device("cpu")
