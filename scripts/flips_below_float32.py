@@ -53,7 +53,7 @@ def main() -> None:
         )
         try:
             print(_row(config, shared), flush=True)
-        except MeteorBenchError as error:
+        except (MeteorBenchError, NotImplementedError) as error:  # the latter: an operation that a dtype lacks
             print(f"| {method} | {error} |", flush=True)
 
 

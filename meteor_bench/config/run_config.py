@@ -234,7 +234,7 @@ def check(name: str, value: Any) -> None:
         annotation = hints(RunConfig)[name]
         verify(fit(value, annotation), annotation)
     except PlainError as error:
-        raise ConfigError(said(RunConfig, name, error)) from None
+        raise said(RunConfig, name, error) from None
 
 
 def load(file: Path | None, flags: Mapping[str, Any]) -> RunConfig:

@@ -157,7 +157,7 @@ def verify(value: Any, annotation: Any) -> None:
                 try:
                     one.check(value)
                 except ConfigError as error:
-                    raise PlainError((), str(error)) from None
+                    raise PlainError((), str(error)) from error
         verify(value, args[0])
     elif origin is tuple:
         for at, item in enumerate(value):

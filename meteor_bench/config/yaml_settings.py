@@ -32,17 +32,19 @@ def fit_flags(flags: Mapping[str, Any], kind: type) -> dict[str, Any]:
             found[name] = fit(value, known[name])
             verify(found[name], known[name])
         except PlainError as error:
-            raise ConfigError(said(kind, name, error)) from None
+            raise said(kind, name, error) from None
     return found
 
 
-def said(kind: type, name: str, error: PlainError) -> str:
+def said(kind: type, name: str, error: PlainError) -> ConfigError:
     """An error of a field as a user of the command line reads it: with the flag, unless it names the value itself."""
+    if isinstance(error.__cause__, UnknownNameError):
+        return error.__cause__
     if error.reason.startswith("unknown "):
-        return error.reason
+        return ConfigError(error.reason)
     where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.place)
     reason = error.reason.replace(" or nothing, found", ", found")  # which no flag can say
-    return f"{spelled(kind, name)}{where}: {reason}"
+    return ConfigError(f"{spelled(kind, name)}{where}: {reason}")
 
 
 def names(text: str) -> list[str]:

@@ -69,7 +69,7 @@ class FakeBackend(Backend):
             "ratio": config.ratio,
             "exact": True,
             "device": "cpu",
-            "dtype": "float32",
+            "dtype": "float32" if config.dtype == "auto" else config.dtype,
             "seed": config.seed,
         }
         session = SimpleNamespace(

@@ -194,7 +194,7 @@ def test_lmms_eval_finds_the_class_and_builds_it_from_model_arguments(monkeypatc
     [
         ({"ration": 0.5}, UnknownNameError, "unknown model argument 'ration'; did you mean 'ratio'"),
         ({"method": "metor", "ratio": 0.5}, UnknownNameError, "did you mean 'meteor'"),
-        ({"method": "meteor", "ratio": 1.5}, ConfigError, "outside"),
+        ({"method": "meteor", "ratio": 1.5}, ConfigError, "in \\[0, 1\\), found 1.5"),
         ({"batch_size": "auto"}, ConfigError, "batch_size must be 1 or more, not auto"),
     ],
 )

@@ -148,8 +148,6 @@ def test_the_same_tokens_in_spatial_order(method: type[PruMerge]) -> None:
         at, left = spatial.origin[b, spatial.visual[b]], authors.origin[b, authors.visual[b]]
         assert (at.diff() > 0).all() and not (left.diff() > 0).all()
         assert torch.equal(spatial.x[b, : len(at)], authors.x[b, : len(at)][left.argsort()])
-    with pytest.raises(ConfigError, match="order='x' is not one of authors, spatial"):
-        method(order="x")  # type: ignore[arg-type]
 
 
 def test_of_equally_near_tokens_the_first_are_taken_in() -> None:
