@@ -79,10 +79,10 @@ class View:
         stage: "encode", "fuse" or "decode".
         tokens: the sequence; only `tokens.visual` may be dropped. At a decode point it holds just the visual
             tokens of the language model's sequence, in order.
-        target: [B] long, the number of visual tokens the engine's budget suggests keeping here; a method with a
+        target: [B] long on the CPU, whatever device the tokens are on, the number of visual tokens the engine's budget suggests keeping here; a method with a
             schedule of its own may ignore it at all points but the last. Encode points: the row's (frame's) share of
             the sample's budget, all towers together. Fuse points: the sample's budget, all towers together.
-        reference: [B] long, what the unpruned reference model feeds its LLM for this row (at encode points the
+        reference: [B] long on the CPU, what the unpruned reference model feeds its LLM for this row (at encode points the
             frame's share): ``target`` is the kept share of it.
         keep: `TokenBudget.keep`.
         layout: the model's towers, also those that are not asked here.
@@ -219,6 +219,8 @@ class Decision:
         order: [B, N] non-negative sort keys: kept tokens stand in their ascending order (ties: sequence order),
             special tokens first. None: sequence order.
         memo: encode and decode points: name -> [B, ...], handed to the method's later encode and decode points.
+        count: [B] long on the CPU, how many visual tokens each row keeps (more than it has: all of them), where the
+            method knows without asking the device; None: the device is asked, which a GPU makes the host wait for.
     """
 
     keep: Tensor
@@ -229,3 +231,4 @@ class Decision:
     score: Tensor | None = None
     order: Tensor | None = None
     memo: Mapping[str, Tensor] = field(default_factory=dict)
+    count: Tensor | None = None
