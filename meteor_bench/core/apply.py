@@ -45,7 +45,8 @@ def apply(tokens: Tokens, decision: Decision) -> Tokens:
         x = _mixed(tokens, keep, decision.mix)
     group = Later(partial(_regrouped, tokens.raw("origin"), tokens.raw("group"), keep, into))
     merged = tokens.merged or into is not None
-    return pick(tokens.changed(x=x, size=size, group=group, merged=merged), keep, order, left)
+    out = pick(tokens.changed(x=x, size=size, group=group, merged=merged), keep, order, left)
+    return out.changed(in_windows=decision.in_windows)
 
 
 def _left(tokens: Tokens, decision: Decision, keep: Tensor) -> tuple[Length, ...]:
@@ -156,6 +157,7 @@ def pick(
         **{name: _picked(tokens.raw(name), index) for name in ("origin", "special", "size", "slot")},
         lengths=lengths,
         raster=tokens.raster and order is None,
+        in_windows=None,
     )
     if not any(row.special for row in lengths):
         out = out.changed(special=Later(lambda: torch.zeros_like(index, dtype=torch.bool)))

@@ -10,7 +10,7 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar, overload
 import torch
 from torch import Tensor
 
-__all__ = ["Block", "Grid", "Later", "Length", "Tokens"]
+__all__ = ["Block", "Grid", "Later", "Lazy", "Length", "Tokens"]
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ class Later(Generic[T]):
         return self._value
 
 
-class _Lazy(Generic[T]):
+class Lazy(Generic[T]):
     """A field of a dataclass that may be given as a `Later`; whoever reads it gets the value.
 
     Args:
@@ -109,20 +109,22 @@ class Tokens:
         lengths: B, how many tokens each row has, where that is known without asking the device; None: it is asked
             when somebody wants to know. Whoever changes ``valid`` or ``special`` must change it too.
         merged: whether any token may stand for several.
+        in_windows: [B, W] long on the CPU, tokens in each window of an encoder that has some, where the host knows.
         raster: whether the host knows that visual tokens stand in ascending order of their origins.
     """
 
     x: Tensor
-    valid: _Lazy[Tensor] = _Lazy()
-    origin: _Lazy[Tensor] = _Lazy()
-    special: _Lazy[Tensor] = _Lazy()
-    size: _Lazy[Tensor] = _Lazy()
-    group: _Lazy[Tensor] = _Lazy()
+    valid: Lazy[Tensor] = Lazy()
+    origin: Lazy[Tensor] = Lazy()
+    special: Lazy[Tensor] = Lazy()
+    size: Lazy[Tensor] = Lazy()
+    group: Lazy[Tensor] = Lazy()
     grid: Grid
-    slot: _Lazy[Tensor | None] = _Lazy(optional=True)
+    slot: Lazy[Tensor | None] = Lazy(optional=True)
     lengths: tuple[Length, ...] | None = None
     merged: bool = True
     raster: bool = False
+    in_windows: Tensor | None = None
 
     @classmethod
     def dense(cls, x: Tensor, grid: Grid, specials: int = 0) -> Tokens:

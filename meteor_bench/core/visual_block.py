@@ -63,6 +63,8 @@ def split(tokens: Tokens) -> tuple[Tensor, Tokens, Tokens]:
     """Slots taken apart again: [B, N] index of the visual tokens in the sequence, the visual and the special ones."""
     width = max((row.visual for row in tokens.host), default=0)
     index = (~tokens.visual).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
-    return index, pick(tokens, tokens.visual), pick(
-        tokens, tokens.special & tokens.valid, lengths=tuple(Length(0, row.special) for row in tokens.host)
+    return (
+        index,
+        pick(tokens, tokens.visual),
+        pick(tokens, tokens.special & tokens.valid, lengths=tuple(Length(0, row.special) for row in tokens.host)),
     )

@@ -14,7 +14,7 @@ from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.model import PLAIN, Scene, VisionTower
 from meteor_bench.core.pruner import EncodePoint, EncodeView
-from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.core.tokens import Grid, Later, Tokens
 from meteor_bench.engine.engine import Engine, Generators
 
 __all__ = ["Towered", "encode"]
@@ -181,6 +181,7 @@ def _encode_point(
             layout=engine.layout({other: r.tokens.grid for other, r in runs.items()}),
             inside=point.inside,
             windows=run.tower.windows(run.tokens),
+            in_windows=_in_windows(run),
             layers=tuple(step.after[name] for step in engine.points.encode if name in step.after),
             memo=dict(memo),
         )
@@ -254,6 +255,12 @@ def _close_block(run: _TowerRun) -> None:
     """The MLP half of an interrupted block, on what survived."""
     run.tokens = run.tokens.with_x(run.tower.feed(run.done - 1, run.tokens.x))
     run.blocks[-1] = run.blocks[-1]._replace(mlp=_lengths(run.tokens))
+
+
+def _in_windows(run: _TowerRun) -> Later[Tensor | None]:
+    """For whoever asks; a GPU may have to be waited for."""
+    tower, tokens = run.tower, run.tokens
+    return Later(lambda: tower.in_windows(tokens))
 
 
 def _lengths(tokens: Tokens) -> list[int]:

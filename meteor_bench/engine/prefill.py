@@ -127,7 +127,9 @@ def _begin(
     stream = Stream(head, visual.tokens, text, text_valid, visual.layout, engine.positions, visual.table, lengths)
     segments, last = _prefill(engine, stream, shares, cache, visual)
     logits = vlm.decoder.head(last)
-    _count_prefill(engine, visual.traces, segments, cache, head.shape[1] + visual.specials, text_valid.shape[1], lengths)
+    _count_prefill(
+        engine, visual.traces, segments, cache, head.shape[1] + visual.specials, text_valid.shape[1], lengths
+    )
     return Start(logits, segments, cache, visual.traces)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 
 import torch
 
@@ -72,8 +72,9 @@ def count_launches(
         for done, config in enumerate(wanted, start=1):
             name = UNPRUNED if config.method == "none" else config.label
             try:
-                session = blueprint(config, load).session(lambda: requests[:CALIBRATION])
-                requests = requests or noise(session, max(CALIBRATION, *batches), 1)
+                session = blueprint(config, load).session(partial(requests.__getitem__, slice(CALIBRATION)))
+                if not requests:
+                    requests += noise(session, max(CALIBRATION, *batches), 1)
                 engines[name] = session.engine
             except (BudgetError, UnsupportedError) as error:
                 found += [Launches(name, batch, failure=str(error)) for batch in batches]

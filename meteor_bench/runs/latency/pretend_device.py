@@ -301,4 +301,3 @@ class PretendGpu:
             yield
         finally:
             self._mode.ledger = None
-
