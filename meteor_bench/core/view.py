@@ -80,8 +80,9 @@ class View:
         tokens: the sequence; only `tokens.visual` may be dropped. At a decode point it holds just the visual
             tokens of the language model's sequence, in order.
         target: [B] long on the CPU, whatever device the tokens are on, the number of visual tokens the engine's budget
-            suggests keeping here; a method with a schedule of its own may ignore it at all points but the last. Encode points: the row's (frame's) share of
-            the sample's budget, all towers together. Fuse points: the sample's budget, all towers together.
+            suggests keeping here; a method with a schedule of its own may ignore it at all points but the last. Encode
+            points: the row's (frame's) share of the sample's budget, all towers together. Fuse points: the sample's
+            budget, all towers together.
         reference: [B] long on the CPU, what the unpruned reference model feeds its LLM for this row (at encode points
             the frame's share): ``target`` is the kept share of it.
         keep: `TokenBudget.keep`.

@@ -190,7 +190,8 @@ class _Mode(TorchDispatchMode):
             return args[0]
         if self.ledger is not None and (ours or here):
             self._note(self.ledger, func, base, args, kwargs, flat, here)
-        result = func(*tree_map(_real, args), **_on_cpu(kwargs, here))
+        given, named = tree_map(_real, args), _on_cpu(kwargs, here)
+        result = _gru_cell(*given) if base == "_thnn_fused_gru_cell" else func(*given, **named)
         return self._wrapped(func, args, kwargs, result, here)
 
     @staticmethod
@@ -217,6 +218,17 @@ class _Mode(TorchDispatchMode):
         if not here:
             return result
         return tree_map(lambda v: _OnGpu(v) if isinstance(v, Tensor) and not isinstance(v, _OnGpu) else v, result)
+
+
+def _gru_cell(inward: Tensor, hidden: Tensor, h: Tensor, *biases: Tensor) -> tuple[Tensor, Tensor]:
+    """CUDA's fused kernel of a GRU cell, which the CPU does not have: ``inward`` and ``hidden`` are [N, 3·S] products."""
+    if biases:
+        inward, hidden = inward + biases[0], hidden + biases[1]
+    reset, update, new = inward.chunk(3, 1)
+    reset_h, update_h, new_h = hidden.chunk(3, 1)
+    reset, update = torch.sigmoid(reset + reset_h), torch.sigmoid(update + update_h)
+    fresh = torch.tanh(new + reset * new_h)
+    return (h - fresh) * update + fresh, inward.new_zeros(0)
 
 
 def _on_cpu(kwargs: dict[str, Any], here: bool) -> dict[str, Any]:
@@ -257,16 +269,18 @@ class PretendGpu:
 
     def __init__(self) -> None:
         self._mode = _Mode()
-        self._before: tuple[Any, bool] | None = None
+        self._before: tuple[Any, bool, bool] | None = None
 
     def __enter__(self) -> PretendGpu:
         if torch.cuda.is_available():
             raise RuntimeError("there is a real GPU here; hide it (CUDA_VISIBLE_DEVICES=) to pretend one")
         torch._C._ensureCUDADeviceGuardSet()
         # What torch asks of a driver before it makes a tensor on "cuda"; put back afterwards.
-        self._before = torch.cuda._lazy_init, torch._C._only_lift_cpu_tensors()
+        flags = torch._C._only_lift_cpu_tensors(), torch.__future__.get_swap_module_params_on_conversion()
+        self._before = torch.cuda._lazy_init, *flags
         torch.cuda._lazy_init = lambda: None  # type: ignore[assignment]
         torch._C._set_only_lift_cpu_tensors(True)
+        torch.__future__.set_swap_module_params_on_conversion(True)  # else Module.to() cannot move to it
         _Mode.active = self._mode
         self._mode.__enter__()
         return self
@@ -277,6 +291,7 @@ class PretendGpu:
         _Mode.active = None
         torch.cuda._lazy_init = self._before[0]
         torch._C._set_only_lift_cpu_tensors(self._before[1])
+        torch.__future__.set_swap_module_params_on_conversion(self._before[2])
 
     @staticmethod
     def move(module: nn.Module) -> nn.Module:
