@@ -47,6 +47,10 @@ def latency(
     selection: Annotated[
         bool, typer.Option("--selection", help="Only what choosing costs, beside a ViT-L that encodes as many tokens.")
     ] = False,
+    count: Annotated[
+        bool,
+        typer.Option("--count-launches", help="Only count what a GPU would be sent, without one; eagle-x5-7b narrow."),
+    ] = False,
     tokens: Annotated[int, typer.Option(help="For --selection: visual tokens of a picture.")] = 1024,
     out: Annotated[
         Path | None, typer.Option(help="Folder; what is finished there is kept. [results/runs/latency/<time>-<model>]")
@@ -61,10 +65,16 @@ def latency(
     from meteor_bench.runs.latency import options as bench
 
     shared = {"model": model, "source": source, "device": device, "dtype": dtype, "seed": seed}
-    ratios, untrained = bench.numbers("--ratio", ratio, float), random_weights or selection
+    ratios, untrained = bench.numbers("--ratio", ratio, float), random_weights or selection or count
     chosen = bench.configs(methods, ratios, param or [], shared, untrained=untrained)
-    folder = out or bench.new_folder("selection" if selection else model)
     sizes = bench.numbers("--batch", batch, int)
+    if count:
+        from meteor_bench.runs.latency import launch_tables
+        from meteor_bench.runs.latency.launches import count_launches
+
+        print_tables(launch_tables, count_launches(chosen, sizes, random_weights=random_weights), format)
+        return
+    folder = out or bench.new_folder("selection" if selection else model)
     if selection:
         from meteor_bench.runs.latency import selection_tables
         from meteor_bench.runs.latency.selection import time_selection

@@ -27,10 +27,11 @@ from meteor_bench.runs.latency.requests import noise
 from meteor_bench.utils.environment import quiet_libraries
 from meteor_bench.utils.progress import track
 
-__all__ = ["NARROWED", "UNPRUNED", "Launches", "count_launches", "counted"]
+__all__ = ["CHOOSING", "NARROWED", "UNPRUNED", "Launches", "count_launches", "counted"]
 
 NARROWED = "eagle-x5-7b"
 UNPRUNED = "unpruned"
+CHOOSING = "prune"  # the stage of choosing and applying
 CALIBRATION = 4  # samples, for methods that measure constants
 
 
@@ -87,7 +88,7 @@ def count_launches(
             for batch in batches:
                 found.append(_row(name, batch, counted(gpu, engine, requests[:batch])))
                 update(len(found))
-    return sorted(found, key=lambda row: (row.batch, row.name != UNPRUNED, row.kernels.get("prune", 0)))
+    return sorted(found, key=lambda row: (row.batch, row.name != UNPRUNED, row.kernels.get(CHOOSING, 0)))
 
 
 def _loader(random_weights: bool) -> Loader:
