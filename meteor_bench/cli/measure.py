@@ -75,6 +75,7 @@ def latency(
         print_tables(launch_tables, count_launches(chosen, sizes, random_weights=random_weights), format)
         return
     folder = out or bench.new_folder("selection" if selection else model)
+    broken = False
     if selection:
         from meteor_bench.runs.latency import selection_tables
         from meteor_bench.runs.latency.selection import time_selection
@@ -96,9 +97,13 @@ def latency(
             seconds=seconds,
             random_weights=random_weights,
         )
-        print_tables(tables, time_cells(settings), format)
+        cells = time_cells(settings)
+        print_tables(tables, cells, format)
+        broken = any(row.broken for cell in cells for row in cell.rows)
     if format is Format.TERMINAL:
         typer.echo(str(folder))
+    if broken:
+        raise typer.Exit(1)
 
 
 @app.command()

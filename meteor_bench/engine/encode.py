@@ -99,7 +99,9 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str], scene: Scene = P
     rows = pixels.flatten(0, 1)  # [R = B·F, 3, H, W]
     if smaller is not None and smaller != grid:
         size = (height * smaller.h // grid.h, width * smaller.w // grid.w)
-        rows = torch.nn.functional.interpolate(rows, size=size, mode="bilinear", antialias=True)
+        # In float32: 16-bit has no antialiased kernel everywhere.
+        small = torch.nn.functional.interpolate(rows.float(), size=size, mode="bilinear", antialias=True)
+        rows = small.to(rows.dtype)
     runs: dict[str, _TowerRun] = {}
     for name, tower in engine.vlm.at(scene).towers.items():
         with engine.clock.stage(f"encode.{name}"):

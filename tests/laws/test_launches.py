@@ -1,4 +1,4 @@
-"""Law 10: on a GPU (a pretended one) no operation mixes devices, and choosing costs no more kernels and waits than today.
+"""Law 10: on a GPU (a pretended one) nothing mixes devices, and choosing costs no more kernels and waits than today.
 
 The ceilings count kernels, and waits between the pixels and the first logits, of one picture on the tiny model of
 pocket's kind; a change that needs more says so by raising one.

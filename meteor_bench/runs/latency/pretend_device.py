@@ -221,7 +221,7 @@ class _Mode(TorchDispatchMode):
 
 
 def _gru_cell(inward: Tensor, hidden: Tensor, h: Tensor, *biases: Tensor) -> tuple[Tensor, Tensor]:
-    """CUDA's fused kernel of a GRU cell, which the CPU does not have: ``inward`` and ``hidden`` are [N, 3·S] products."""
+    """CUDA's fused kernel of a GRU cell, which the CPU has not: ``inward`` and ``hidden`` are [N, 3·S] products."""
     if biases:
         inward, hidden = inward + biases[0], hidden + biases[1]
     reset, update, new = inward.chunk(3, 1)
