@@ -32,6 +32,14 @@ def latency(
     from meteor_bench.runs.latency.options import settings
 
     asked = settings(config, param or [])
+    broken = False
+    if config.count_launches:
+        from meteor_bench.runs.latency import launch_tables
+        from meteor_bench.runs.latency.launches import count_launches
+
+        counted = count_launches(asked.configs, config.batches, random_weights=config.random_weights)
+        launch_tables.document(counted).write(sys.stdout, format.value)
+        return
     if config.selection:
         from meteor_bench.runs.latency import selection_tables
         from meteor_bench.runs.latency.selection import time_selection
@@ -42,6 +50,10 @@ def latency(
         from meteor_bench.runs.latency import tables
         from meteor_bench.runs.latency.command import time_cells
 
-        tables.document(time_cells(asked)).write(sys.stdout, format.value)
+        cells = time_cells(asked)
+        tables.document(cells).write(sys.stdout, format.value)
+        broken = any(row.broken for cell in cells for row in cell.rows)
     if format is Format.TERMINAL:
         typer.echo(str(asked.out))
+    if broken:
+        raise typer.Exit(1)

@@ -28,6 +28,7 @@ class LatencyConfig:
         passes: timed passes of each contender.
         warmup: passes before them that are thrown away.
         seconds: no new round is begun after that time; None for no limit.
+        count_launches: only count the kernels and waits of a pass on a pretended GPU.
         random_weights: time the model at its real size without its weights.
         selection: time only what choosing costs, on ``tokens`` visual tokens.
         out: folder of the records; what is finished there is not timed again. None for a new one.
@@ -54,6 +55,7 @@ class LatencyConfig:
     seed: of_run.Seed = 0
     random_weights: Annotated[bool, Flag("The model at its real size, without its weights.")] = False
     selection: Annotated[bool, Flag("Only what choosing costs, beside a ViT-L that encodes as many tokens.")] = False
+    count_launches: Annotated[bool, Flag("Only count what a GPU would be sent, without one.")] = False
     tokens: Annotated[of_run.Positive, Flag("For --selection: visual tokens of a picture.")] = 1024
     out: Annotated[
         Path | None,

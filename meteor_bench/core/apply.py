@@ -2,37 +2,63 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from meteor_bench.core.pruner import Decision
-from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.core.host import on_device, upload
+from meteor_bench.core.tokens import Grid, Later, Length, Tokens
+from meteor_bench.core.view import Decision
 
 __all__ = ["apply", "concat", "densify", "join_frames", "on_cells", "pick", "rows_of", "scatter_rows", "take_rows"]
 
 
 def apply(tokens: Tokens, decision: Decision) -> Tokens:
     """Tokens after a decision: kept tokens in order, padded on the right, merges carried out."""
-    keep = (decision.keep & tokens.visual) | (tokens.special & tokens.valid)
-    if decision.mix is None and decision.order is None and bool(torch.equal(keep, tokens.valid)):
+    idle = decision.mix is None and decision.order is None
+    if idle and decision.keep is tokens.visual:
         return tokens
-    order = None if decision.order is None else decision.order.masked_fill(tokens.special, -1)
-    x, size = tokens.x, tokens.size
-    if decision.merge_into is None:
-        moved = tokens.origin.masked_fill(~keep, -1)
-    else:
+    keep = decision.keep
+    if not tokens.plain:
+        keep = keep & tokens.visual
+    left = _left(tokens, decision, keep)
+    if idle and left == tokens.host:
+        return tokens
+    if any(row.special for row in left):
+        keep = keep | (tokens.special & tokens.valid)
+    order = decision.order
+    if order is not None and not tokens.plain:
+        order = order.masked_fill(tokens.special, -1)
+    x, size = tokens.x, tokens.raw("size")
+    into: Tensor | None = None
+    if decision.merge_into is not None:
         into = _destinations(tokens, keep, decision.merge_into)
         gone = into < 0
         slot = into.clamp(min=0)
-        moved = tokens.origin.gather(1, slot).masked_fill(gone, -1)
-        size = torch.zeros_like(size).scatter_add_(1, slot, size.masked_fill(gone, 0))
+        size = torch.zeros_like(tokens.size).scatter_add_(1, slot, tokens.size.masked_fill(gone, 0))
         if decision.mix is None:
             x = _merged(tokens, keep, slot, gone, decision)
     if decision.mix is not None:
         x = _mixed(tokens, keep, decision.mix)
-    return pick(replace(tokens, x=x, size=size, group=_regroup(tokens, moved)), keep, order)
+    group = Later(partial(_regrouped, tokens.raw("origin"), tokens.raw("group"), keep, into))
+    merged = tokens.merged or into is not None
+    out = pick(tokens.changed(x=x, size=size, group=group, merged=merged), keep, order, left)
+    return out.changed(in_windows=decision.in_windows)
+
+
+def _left(tokens: Tokens, decision: Decision, keep: Tensor) -> tuple[Length, ...]:
+    """Tokens of each row after a decision; the device is asked where the decision does not say.
+
+    Args:
+        keep: [B, N] bool, the visual tokens kept.
+    """
+    if decision.keep is tokens.visual:
+        return tokens.host
+    found = (keep.sum(1) if decision.count is None else decision.count).tolist()
+    return tuple(Length(min(n, row.visual), row.special) for n, row in zip(found, tokens.host, strict=True))
 
 
 def _destinations(tokens: Tokens, keep: Tensor, merge_into: Tensor) -> Tensor:
@@ -69,6 +95,8 @@ def scatter_rows(x: Tensor, slot: Tensor) -> Tensor:
 
 def take_rows(x: Tensor, index: Tensor) -> Tensor:
     """[B, K, D]: the rows x[b, index[b, k]] of [B, N, D]."""
+    if len(x) == 1:
+        return x[0].index_select(0, index[0])[None]
     return x[torch.arange(len(x), device=x.device)[:, None], index]
 
 
@@ -82,85 +110,147 @@ def _mixed(tokens: Tokens, keep: Tensor, mix: Tensor) -> Tensor:
     return torch.where(kept[..., None], take_rows(rows, order), tokens.x)
 
 
-def _regroup(tokens: Tokens, moved: Tensor) -> Tensor:
-    """[B, G] group map after each token has become (part of) the token of origin ``moved`` [B, N], -1 for none."""
-    b, cells = tokens.group.shape
+def _value(field: Any) -> Any:
+    return field.get() if isinstance(field, Later) else field
+
+
+def _regrouped(origin: Any, group: Any, keep: Tensor, into: Tensor | None) -> Tensor:
+    """[B, G] group map after each token [B, N] has stayed, gone, or ended in the token ``into`` [B, N], -1 for none."""
+    origin, group = _value(origin), _value(group)
+    b, cells = group.shape
+    if into is None:
+        moved = origin.masked_fill(~keep, -1)
+    else:
+        moved = origin.gather(1, into.clamp(min=0)).masked_fill(into < 0, -1)
     # One extra column, to which -1 leads, takes the writes of special tokens and padding; it keeps its -1.
     table = torch.full((b, cells + 1), -1, dtype=torch.long, device=moved.device)
-    table.scatter_(1, tokens.origin % (cells + 1), moved.masked_fill(tokens.origin < 0, -1))
-    return table.gather(1, tokens.group % (cells + 1))
+    table.scatter_(1, origin % (cells + 1), moved.masked_fill(origin < 0, -1))
+    return table.gather(1, group % (cells + 1))
 
 
-def pick(tokens: Tokens, keep: Tensor, order: Tensor | None = None) -> Tokens:
+def pick(
+    tokens: Tokens, keep: Tensor, order: Tensor | None = None, lengths: tuple[Length, ...] | None = None
+) -> Tokens:
     """The chosen tokens of each row, compacted to the left; rows that are shorter are padded on the right.
 
     Args:
         order: [B, N] sort keys of the chosen ones; None: sequence order.
+        lengths: how many they are, where that is known; None: the device is asked.
     """
-    counts = keep.sum(1)
-    least, most = torch.stack(torch.aminmax(counts)).tolist() if len(counts) else (0, 0)
-    ragged = least < most
+    if lengths is None and keep is tokens.visual:
+        lengths = tuple(Length(row.visual, 0) for row in tokens.host)
+    if lengths is None and keep is tokens.valid:
+        lengths = tokens.host
+    if lengths is None:
+        special = (keep & tokens.special).sum(1)
+        lengths = tuple(Length(*row) for row in torch.stack([keep.sum(1) - special, special], 1).tolist())
+    counts = [row.all for row in lengths]
+    least, most = (min(counts), max(counts)) if counts else (0, 0)
     if order is not None:
         index = order.double().masked_fill(~keep, torch.inf).argsort(dim=1, stable=True)[:, :most]
-    elif ragged:
-        index = (~keep).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
     else:
-        index = keep.nonzero()[:, 1].view(len(keep), most)
-    out = replace(
-        tokens,
+        index = _places(keep, most, ragged=least < most)
+    valid = partial(torch.ones, index.shape, dtype=torch.bool, device=index.device)
+    out = tokens.changed(
         x=take_rows(tokens.x, index),
-        valid=torch.ones_like(index, dtype=torch.bool),
-        origin=tokens.origin.gather(1, index),
-        special=tokens.special.gather(1, index),
-        size=tokens.size.gather(1, index),
-        slot=None if tokens.slot is None else tokens.slot.gather(1, index),
+        valid=Later(valid),
+        **{name: _picked(tokens.raw(name), index) for name in ("origin", "special", "size", "slot")},
+        lengths=lengths,
+        raster=tokens.raster and order is None,
+        in_windows=None,
     )
-    return _masked(out, torch.arange(most, device=keep.device) < counts[:, None]) if ragged else out
+    if not any(row.special for row in lengths):
+        out = out.changed(special=Later(lambda: torch.zeros_like(index, dtype=torch.bool)))
+    if least == most:
+        return out
+    return _masked(out, torch.arange(most, device=keep.device) < upload(counts, keep.device)[:, None])
+
+
+def _places(keep: Tensor, most: int, *, ragged: bool) -> Tensor:
+    """[B, most] indices of the kept ones, ascending; what stands behind them in shorter rows is of no use."""
+    if ragged:
+        return (~keep).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
+    return torch.nonzero_static(keep, size=len(keep) * most)[:, 1].view(len(keep), most)
+
+
+def _picked(field: Any, index: Tensor) -> Later[Tensor] | None:
+    return None if field is None else Later(lambda: _value(field).gather(1, index))
 
 
 def _masked(tokens: Tokens, valid: Tensor) -> Tokens:
     """The tokens with everything else made padding."""
-    return replace(
-        tokens,
+
+    def blanked(name: str, by: int) -> Later[Tensor] | None:
+        field = tokens.raw(name)
+        return None if field is None else Later(lambda: _value(field).masked_fill(~valid, by))
+
+    return tokens.changed(
         x=tokens.x.masked_fill(~valid[..., None], 0),
         valid=valid,
-        origin=tokens.origin.masked_fill(~valid, -1),
-        special=tokens.special & valid,
-        size=tokens.size.masked_fill(~valid, 0),
-        slot=None if tokens.slot is None else tokens.slot.masked_fill(~valid, -1),
+        origin=blanked("origin", -1),
+        special=blanked("special", 0),
+        size=blanked("size", 0),
+        slot=blanked("slot", -1),
     )
 
 
 def rows_of(tokens: Tokens, rows: Tensor) -> Tokens:
-    """The given rows of a batch (repeats allowed)."""
-    return replace(
-        tokens,
-        x=tokens.x[rows],
-        valid=tokens.valid[rows],
-        origin=tokens.origin[rows],
-        special=tokens.special[rows],
-        size=tokens.size[rows],
-        group=tokens.group[rows],
-        slot=None if tokens.slot is None else tokens.slot[rows],
+    """The given rows of a batch (repeats allowed).
+
+    Args:
+        rows: [Q] long; on the CPU where lengths are to stay known to the host.
+    """
+    known = tokens.lengths if rows.device.type == "cpu" else None
+    rows_there = on_device(rows, tokens.x.device)
+
+    def taken(name: str) -> Later[Tensor] | None:
+        field = tokens.raw(name)
+        return None if field is None else Later(lambda: _value(field)[rows_there])
+
+    return tokens.changed(
+        x=tokens.x[rows_there],
+        **{name: taken(name) for name in ("valid", "origin", "special", "size", "group", "slot")},
+        lengths=None if known is None else tuple(known[row] for row in rows.tolist()),
     )
 
 
 def join_frames(tokens: Tokens, frames: int) -> Tokens:
     """[B·F] rows of single frames -> [B] rows of whole samples, frame after frame, without inner padding."""
+    if frames == 1:
+        return tokens.changed(grid=Grid(tokens.grid.t, tokens.grid.h, tokens.grid.w))
     r, n, d = tokens.x.shape
-    b, cells = r // frames, tokens.grid.n
-    shift = torch.arange(frames, device=tokens.x.device).repeat(b)[:, None] * cells
-    joined = replace(
-        tokens,
+    b, cells, device = r // frames, tokens.grid.n, tokens.x.device
+    host = tokens.host
+
+    def joint(name: str) -> Later[Tensor]:
+        field = tokens.raw(name)
+        return Later(lambda: _value(field).reshape(b, -1))
+
+    def shifted(name: str) -> Later[Tensor]:
+        field = tokens.raw(name)
+
+        def made() -> Tensor:
+            shift = torch.arange(frames, device=device).repeat(b)[:, None] * cells
+            value: Tensor = _value(field)
+            return torch.where(value >= 0, value + shift, value).reshape(b, -1)
+
+        return Later(made)
+
+    joined = tokens.changed(
         x=tokens.x.reshape(b, frames * n, d),
-        valid=tokens.valid.reshape(b, -1),
-        origin=torch.where(tokens.origin >= 0, tokens.origin + shift, tokens.origin).reshape(b, -1),
-        special=tokens.special.reshape(b, -1),
-        size=tokens.size.reshape(b, -1),
-        group=torch.where(tokens.group >= 0, tokens.group + shift, tokens.group).reshape(b, -1),
+        valid=joint("valid"),
+        origin=shifted("origin"),
+        special=joint("special"),
+        size=joint("size"),
+        group=shifted("group"),
         grid=Grid(frames * tokens.grid.t, tokens.grid.h, tokens.grid.w),
+        lengths=tuple(_sum(host[i * frames : (i + 1) * frames]) for i in range(b)),
     )
-    return pick(joined, joined.valid) if joined.padded else joined
+    return pick(joined, joined.valid, lengths=joined.lengths) if joined.padded else joined
+
+
+def _sum(rows: Sequence[Length]) -> Length:
+    return Length(sum(row.visual for row in rows), sum(row.special for row in rows))
 
 
 def concat(parts: list[Tokens]) -> Tokens:
@@ -168,26 +258,38 @@ def concat(parts: list[Tokens]) -> Tokens:
     if len(parts) == 1:
         return parts[0]
     shifts = [sum(p.grid.n for p in parts[:i]) for i in range(len(parts))]
+
+    def joint(name: str) -> Later[Tensor]:
+        each = [p.raw(name) for p in parts]
+        return Later(lambda: torch.cat([_value(field) for field in each], 1))
+
+    def shifted(name: str) -> Later[Tensor]:
+        each = [(p.raw(name), shift) for p, shift in zip(parts, shifts, strict=True)]
+        values = ((_value(field), shift) for field, shift in each)
+        return Later(lambda: torch.cat([torch.where(v >= 0, v + shift, v) for v, shift in values], 1))
+
     joined = Tokens(
         x=torch.cat([p.x for p in parts], 1),
-        valid=torch.cat([p.valid for p in parts], 1),
-        origin=torch.cat(
-            [torch.where(p.origin >= 0, p.origin + s, p.origin) for p, s in zip(parts, shifts, strict=True)], 1
-        ),
-        special=torch.cat([p.special for p in parts], 1),
-        size=torch.cat([p.size for p in parts], 1),
-        group=torch.cat(
-            [torch.where(p.group >= 0, p.group + s, p.group) for p, s in zip(parts, shifts, strict=True)], 1
-        ),
+        valid=joint("valid"),
+        origin=shifted("origin"),
+        special=joint("special"),
+        size=joint("size"),
+        group=shifted("group"),
         grid=Grid(1, 1, sum(p.grid.n for p in parts)),
+        lengths=tuple(_sum(rows) for rows in zip(*(p.host for p in parts), strict=True)),
+        merged=any(p.merged for p in parts),
+        raster=all(p.raster for p in parts),
     )
-    return pick(joined, joined.valid) if joined.padded else joined
+    return pick(joined, joined.valid, lengths=joined.lengths) if joined.padded else joined
 
 
 def on_cells(tokens: Tokens, values: Tensor) -> Tensor:
     """[B, grid.n] the value [B, N] of the token that stands for each cell, -inf where the cell was dropped."""
+    values = values.float()
+    if tokens.plain and tokens.whole:
+        return values
     b, cells = tokens.group.shape
-    values = values.float().masked_fill(~tokens.visual, -torch.inf)
+    values = values.masked_fill(~tokens.visual, -torch.inf)
     table = torch.full((b, cells + 1), -torch.inf, device=values.device)  # the extra column takes what is no cell's
     table.scatter_(1, tokens.origin % (cells + 1), values)
     return table.gather(1, tokens.group % (cells + 1))
@@ -199,23 +301,27 @@ def densify(tokens: Tokens) -> Tensor:
     A merged cell takes its group's features; a dropped one those of the nearest surviving cell of the same frame
     (Euclidean distance between cells, ties to the lower index).
     """
+    if tokens.whole:
+        return tokens.x
     b, cells = tokens.group.shape
     frame, t = tokens.grid.h * tokens.grid.w, tokens.grid.t
-    if tokens.x.shape[1] == cells and bool((tokens.group >= 0).all()) and not tokens.padded:
-        return tokens.x
     slots = torch.full((b, cells + 1), -1, dtype=torch.long, device=tokens.x.device)
     own = torch.arange(tokens.x.shape[1], device=tokens.x.device).expand_as(tokens.origin)
     slots.scatter_(1, torch.where(tokens.visual, tokens.origin, cells), own)
     alive = tokens.group >= 0
     slot = slots.gather(1, tokens.group.clamp(min=0))
-    if not bool(alive.all()):
-        y, x = torch.meshgrid(torch.arange(tokens.grid.h), torch.arange(tokens.grid.w), indexing="ij")
-        place = torch.stack([y.flatten(), x.flatten()], -1).to(tokens.x.device, torch.float32)
-        distance = torch.cdist(place, place)  # [frame, frame]
-        for f in range(t):
-            part = slice(f * frame, (f + 1) * frame)
-            far = distance[None].masked_fill(~alive[:, None, part], torch.inf)
-            nearest = far.argmin(-1)  # [B, frame]
-            filled = slot[:, part].gather(1, nearest)
-            slot[:, part] = torch.where(alive[:, part], slot[:, part], filled)
-    return tokens.x.gather(1, slot[..., None].expand(-1, -1, tokens.x.shape[-1]))
+    # Whether any cell was dropped at all would cost a wait to know.
+    distance = _distances(tokens.grid.h, tokens.grid.w, tokens.x.device)  # [frame, frame]
+    for f in range(t):
+        part = slice(f * frame, (f + 1) * frame)
+        nearest = distance.masked_fill(~alive[:, None, part], torch.inf).argmin(-1)  # [B, frame]
+        slot[:, part] = torch.where(alive[:, part], slot[:, part], slot[:, part].gather(1, nearest))
+    return take_rows(tokens.x, slot)
+
+
+@lru_cache(maxsize=16)
+def _distances(height: int, width: int, device: torch.device) -> Tensor:
+    """[h·w, h·w] Euclidean distances between cells."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    place = torch.stack([y.flatten(), x.flatten()], -1).float()
+    return on_device(torch.cdist(place, place), device)

@@ -36,7 +36,7 @@ class Probe:
         mode: "rows" reads the softmax rows of chosen queries; "received" the mean over queries and heads of the
             attention each key gets.
         rows: [B, R] long, query indices for "rows".
-        queries: [B, N] bool, the queries that count for "received".
+        queries: [B, N] bool, the queries that count for "received"; None: all.
         peak: for "received", the maximum over heads instead of their mean.
         single_head: take all heads as one of the full width D: scale D^-1/2, keys concatenated. Where each head has
             a bias of its own (SAM's positions), once with each, averaged.
@@ -74,9 +74,8 @@ class Probe:
             assert self.rows is not None
             self.attention = _softmax_rows(query, key, mask, scaling, causal, self.rows)
             return
-        assert self.queries is not None
         b, h, q, _ = query.shape
-        total = query.new_zeros(b, key.shape[2], dtype=torch.float32)
+        total: Tensor | None = None
         step = max(1, (_CHUNK if query.is_cuda else _CHUNK_CPU) // max(1, b * h * key.shape[2]))
         for start in range(0, q, step):
             rows = slice(start, start + step)
@@ -86,8 +85,11 @@ class Probe:
                 seen = torch.arange(key.shape[2], device=query.device) <= at[:, None]
             part = _softmax(query[:, :, rows], key, seen, scaling)  # [B, H, r, K]
             over_heads = part.amax(1) if self.peak else part.mean(1)
-            total += (over_heads * self.queries[:, rows, None]).sum(1)
-        self.attention = total / self.queries.sum(1, keepdim=True).clamp(min=1)
+            counted = over_heads if self.queries is None else over_heads * self.queries[:, rows, None]
+            total = counted.sum(1) if total is None else total + counted.sum(1)
+        assert total is not None, "no queries"
+        queries = q if self.queries is None else self.queries.sum(1, keepdim=True).clamp(min=1)
+        self.attention = total / queries
 
 
 def _one_head(x: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class Clock(threading.local):
         if self.device.type != "cuda":
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        event.record()
+        event.record(torch.cuda.current_stream(self.device))  # whichever device is the current one
         return event
 
     def _switch(self) -> None:

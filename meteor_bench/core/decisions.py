@@ -70,6 +70,13 @@ def _check(where: str, decision: Any, tokens: Tokens) -> None:
     for name, value in decision.memo.items():
         if not isinstance(value, Tensor) or value.ndim < 1 or len(value) != rows:
             raise PluginError(f"{where}: Decision.memo['{name}'] is {_kind(value)}; expected a tensor [{rows}, ...]")
+    for name in ("count", "in_windows"):
+        value = getattr(decision, name)
+        if value is not None:
+            shape = (rows,) if name == "count" else (rows, None)
+            _tensor(where, name, value, "whole", shape, torch.device("cpu"))
+    if decision.count is not None and device.type == "cpu":
+        _check_count(where, decision.keep & tokens.visual, decision.count, tokens)
     if decision.merge_into is not None and device.type == "cpu":
         _check_merges(where, decision.keep, decision.merge_into, tokens)
 
@@ -91,6 +98,14 @@ def _tensor(
         if all(size in (None, found) for size, found in zip(shape, value.shape, strict=True)):
             return
     raise PluginError(f"{where}: Decision.{name} is {_kind(value)}; expected {wanted}")
+
+
+def _check_count(where: str, keep: Tensor, count: Tensor, tokens: Tokens) -> None:
+    """What a decision says of its count is what it keeps."""
+    said = torch.minimum(count, tokens.counts()).tolist()
+    for row, (said_of_row, found) in enumerate(zip(said, keep.sum(1).tolist(), strict=True)):
+        if said_of_row != found:
+            raise PluginError(f"{where}: Decision.count says {said_of_row} of row {row}; Decision.keep has {found}")
 
 
 def _check_merges(where: str, keep: Tensor, merge_into: Tensor, tokens: Tokens) -> None:

@@ -103,6 +103,10 @@ class VisionTower(nn.Module, ABC):
         """[R, N] index of the window in which most blocks see a token, -1 for padding; None: all see everything."""
         return None
 
+    def in_windows(self, tokens: Tokens) -> Tensor | None:
+        """[R, W] long on the CPU, tokens in each window, where there are `windows`."""
+        return None
+
     def pairs(self, block: int, where: Any) -> Tensor | None:
         """[R] query-key pairs that a block's attention computes; None: every token with every token.
 

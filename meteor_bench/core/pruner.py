@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.host import on_device
 from meteor_bench.core.points import DecodePoint, EncodePoint, FusePoint, Points, Stage, TextRows, TowerAttention
 from meteor_bench.core.tokens import Grid
 from meteor_bench.core.view import Decision, DecodeView, EncodeView, FuseView, Layout, View
@@ -166,18 +167,25 @@ class Pruner:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
-def keep_top(score: Tensor, k: Tensor, allowed: Tensor) -> Tensor:
+def keep_top(score: Tensor, k: Tensor, allowed: Tensor | None) -> Tensor:
     """Keep the k highest scores of each row, ties broken by the lower index.
 
     Args:
         score: [B, N].
-        k: [B] long, how many to keep; clipped to the number of allowed tokens.
-        allowed: [B, N] bool, tokens that may be chosen.
+        k: [B] long, how many to keep; clipped to the number of allowed tokens. On the CPU, as budgets are, the host
+            knows it, which spares a GPU the most work.
+        allowed: [B, N] bool, tokens that may be chosen; None: all.
 
     Returns:
         [B, N] bool.
     """
-    score = score.float().masked_fill(~allowed, -torch.inf)
+    score = score.float() if allowed is None else score.float().masked_fill(~allowed, -torch.inf)
     order = score.argsort(dim=1, descending=True, stable=True)
-    first = torch.arange(score.shape[1], device=k.device) < k[:, None]
-    return torch.zeros_like(allowed).scatter_(1, order, first) & allowed
+    kept = torch.zeros(score.shape, dtype=torch.bool, device=score.device)
+    wanted = set(k.tolist()) if k.device.type == "cpu" else set()
+    if len(wanted) == 1:
+        kept.scatter_(1, order[:, : max(0, wanted.pop())], True)
+    else:
+        first = torch.arange(score.shape[1], device=score.device) < on_device(k, score.device)[:, None]
+        kept.scatter_(1, order, first)
+    return kept if allowed is None else kept.logical_and_(allowed)

@@ -2,14 +2,63 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, Self, TypeVar, overload
 
 import torch
 from torch import Tensor
 
-__all__ = ["Block", "Grid", "Tokens"]
+__all__ = ["Block", "Grid", "Later", "Lazy", "Length", "Tokens"]
+
+T = TypeVar("T")
+
+
+class Later(Generic[T]):
+    """A value that is worked out when it is first asked for, and never where nobody asks."""
+
+    __slots__ = ("_made", "_value")
+
+    def __init__(self, made: Callable[[], T]) -> None:
+        self._made: Callable[[], T] | None = made
+
+    def get(self) -> T:
+        """The value."""
+        if self._made is not None:
+            self._value, self._made = self._made(), None
+        return self._value
+
+
+class Lazy(Generic[T]):
+    """A field of a dataclass that may be given as a `Later`; whoever reads it gets the value.
+
+    Args:
+        optional: the field is None where it is not given.
+    """
+
+    def __init__(self, *, optional: bool = False) -> None:
+        self._optional, self._name = optional, ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, owner: None, kind: type) -> T: ...
+
+    @overload
+    def __get__(self, owner: object, kind: type | None = None) -> T: ...
+
+    def __get__(self, owner: object | None, kind: type | None = None) -> T:
+        if owner is None and self._optional:
+            return None  # type: ignore[return-value]
+        if owner is None:
+            raise AttributeError(self._name)  # the field has no default
+        value: T | Later[T] = vars(owner)[self._name]
+        return value.get() if isinstance(value, Later) else value
+
+    def __set__(self, owner: object, value: T | Later[T]) -> None:
+        vars(owner)[self._name] = value
 
 
 class Grid(NamedTuple):
@@ -25,9 +74,24 @@ class Grid(NamedTuple):
         return self.t * self.h * self.w
 
 
+class Length(NamedTuple):
+    """Tokens of a row, as the host knows them."""
+
+    visual: int
+    special: int
+
+    @property
+    def all(self) -> int:
+        """Both kinds."""
+        return self.visual + self.special
+
+
 @dataclass(frozen=True)
 class Tokens:
     """A padded batch of token sequences.
+
+    What is bookkeeping (all but the features) may be given as a `Later`: on a GPU each field costs kernels, and many
+    are never looked at.
 
     Attributes:
         x: [B, N, D] features.
@@ -42,16 +106,25 @@ class Tokens:
         grid: extent of the unpruned grid.
         slot: [B, N] long, place in the unpruned visual block of the language model (newlines and separators have one
             too), -1 for padding; None before the tokens stand in that block, or where it is nothing but the grid.
+        lengths: B, how many tokens each row has, where that is known without asking the device; None: it is asked
+            when somebody wants to know. Whoever changes ``valid`` or ``special`` must change it too.
+        merged: whether any token may stand for several.
+        in_windows: [B, W] long on the CPU, tokens in each window of an encoder that has some, where the host knows.
+        raster: whether the host knows that visual tokens stand in ascending order of their origins.
     """
 
     x: Tensor
-    valid: Tensor
-    origin: Tensor
-    special: Tensor
-    size: Tensor
-    group: Tensor
-    grid: Grid
-    slot: Tensor | None = None
+    valid: Lazy[Tensor] = Lazy()
+    origin: Lazy[Tensor] = Lazy()
+    special: Lazy[Tensor] = Lazy()
+    size: Lazy[Tensor] = Lazy()
+    group: Lazy[Tensor] = Lazy()
+    grid: Grid  # type: ignore[misc]  # a Lazy is no default: reading it of the class raises
+    slot: Lazy[Tensor | None] = Lazy(optional=True)
+    lengths: tuple[Length, ...] | None = None
+    merged: bool = True
+    raster: bool = False
+    in_windows: Tensor | None = None
 
     @classmethod
     def dense(cls, x: Tensor, grid: Grid, specials: int = 0) -> Tokens:
@@ -61,41 +134,78 @@ class Tokens:
             x: [B, specials + grid.n, D].
         """
         b, n, _ = x.shape
-        cells = torch.arange(grid.n, device=x.device)
-        origin = torch.cat([cells.new_full((specials,), -1), cells]).expand(b, n)
-        special = origin < 0
+        device = x.device
+        place = Later(lambda: torch.arange(-specials, grid.n, device=device))
         return cls(
             x=x,
-            valid=torch.ones_like(special),
-            origin=origin,
-            special=special,
-            size=torch.ones(b, n, device=x.device),
-            group=cells.expand(b, grid.n),
+            valid=Later(lambda: torch.ones(b, n, dtype=torch.bool, device=device)),
+            origin=Later(lambda: (place.get().clamp(min=-1) if specials else place.get()).expand(b, n)),
+            special=Later(lambda: (place.get() < 0).expand(b, n)),
+            size=Later(lambda: torch.ones(b, n, device=device)),
+            group=Later(lambda: place.get()[specials:].expand(b, grid.n)),
             grid=grid,
+            lengths=(Length(n - specials, specials),) * b,
+            merged=False,
+            raster=True,
         )
 
     # Asked for again and again at every pruning point; each is worked out once.
     @cached_property
     def visual(self) -> Tensor:
         """[B, N] bool, True for the tokens that a method may keep or drop."""
+        if self.plain:
+            return self.valid
         return self.valid & ~self.special
 
     @cached_property
-    def _counts(self) -> Tensor:
-        return self.visual.sum(1)
-
-    def counts(self) -> Tensor:
-        """[B] number of visual tokens in each row."""
-        return self._counts
+    def host(self) -> tuple[Length, ...]:
+        """How many tokens each row has; waits for the device where ``lengths`` does not say."""
+        if self.lengths is not None:
+            return self.lengths
+        both = torch.stack([(self.valid & ~self.special).sum(1), (self.valid & self.special).sum(1)], 1)
+        return tuple(Length(*row) for row in both.tolist())
 
     @cached_property
+    def _counts(self) -> Tensor:
+        return torch.tensor([row.visual for row in self.host], dtype=torch.long)
+
+    def counts(self) -> Tensor:
+        """[B] long on the CPU, number of visual tokens in each row."""
+        return self._counts
+
+    @property
     def padded(self) -> bool:
         """Whether any row holds padding (then every attention needs a mask)."""
-        return not bool(self.valid.all())
+        return any(row.all != self.x.shape[1] for row in self.host)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the host knows that every token is a visual one."""
+        return self.lengths is not None and all(row == (self.x.shape[1], 0) for row in self.lengths)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the host knows that every cell of the grid has its token, in raster order."""
+        return self.raster and self.plain and self.x.shape[1] == self.grid.n
+
+    def raw(self, name: str) -> Any:
+        """A field as it was given: a value, a `Later`, or None."""
+        return vars(self)[name]
+
+    def changed(self, **changes: Any) -> Self:
+        """The same tokens with other fields; what is not worked out yet stays so."""
+        return type(self)(**{name: value for name, value in vars(self).items() if name in _FIELDS} | changes)
 
     def with_x(self, x: Tensor) -> Tokens:
         """The same tokens with other features [B, N, D']."""
-        return replace(self, x=x)
+        other = self.changed(x=x)
+        for name in ("visual", "host", "_counts"):  # what was worked out holds for them too
+            if name in vars(self):
+                vars(other)[name] = vars(self)[name]
+        return other
+
+
+_FIELDS = frozenset(field.name for field in fields(Tokens))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.points import Stage
-from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.core.tokens import Grid, Lazy, Tokens
 
 __all__ = ["Decision", "DecodeView", "EncodeView", "FuseView", "Layout", "View"]
 
@@ -79,11 +79,12 @@ class View:
         stage: "encode", "fuse" or "decode".
         tokens: the sequence; only `tokens.visual` may be dropped. At a decode point it holds just the visual
             tokens of the language model's sequence, in order.
-        target: [B] long, the number of visual tokens the engine's budget suggests keeping here; a method with a
-            schedule of its own may ignore it at all points but the last. Encode points: the row's (frame's) share of
-            the sample's budget, all towers together. Fuse points: the sample's budget, all towers together.
-        reference: [B] long, what the unpruned reference model feeds its LLM for this row (at encode points the
-            frame's share): ``target`` is the kept share of it.
+        target: [B] long on the CPU, whatever device the tokens are on, the number of visual tokens the engine's budget
+            suggests keeping here; a method with a schedule of its own may ignore it at all points but the last. Encode
+            points: the row's (frame's) share of the sample's budget, all towers together. Fuse points: the sample's
+            budget, all towers together.
+        reference: [B] long on the CPU, what the unpruned reference model feeds its LLM for this row (at encode points
+            the frame's share): ``target`` is the kept share of it.
         keep: `TokenBudget.keep`.
         layout: the model's towers, also those that are not asked here.
         generators: one seeded torch.Generator per row, the same for a sample in whatever batch it comes.
@@ -107,6 +108,11 @@ class View:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def candidates(self) -> Tensor | None:
+        """`tokens.visual`, or None where the host knows that all tokens are (for `keep_top`)."""
+        return None if self.tokens.plain else self.tokens.visual
+
+    @property
     def compared(self) -> Tensor:
         """[B, N, D] what tokens are compared by: their features, or an encoder's keys where it gave some."""
         return self.tokens.x
@@ -126,6 +132,7 @@ class EncodeView(View):
         keys: [B, N, Dk] as asked for; None where the tower has no blocks, or none were asked for.
         windows: [B, N] long, index of the window in which most blocks of the tower see a token, -1 for padding; None
             where all see everything. A tower is fastest with equally many tokens in every window.
+        in_windows: [B, W] on the CPU, tokens in each window, where there are windows; a GPU may have to be waited for.
         layer: how many blocks have run.
         layers: the tower's `layer` at each of the method's points that name it.
         inside: whether the point lies between the attention and the MLP of a block.
@@ -137,6 +144,7 @@ class EncodeView(View):
     attention: Tensor | None = None
     keys: Tensor | None = None
     windows: Tensor | None = None
+    in_windows: Lazy[Tensor | None] = Lazy(optional=True)
     layer: int = 0
     layers: tuple[int, ...] = ()
     inside: bool = False
@@ -219,6 +227,10 @@ class Decision:
         order: [B, N] non-negative sort keys: kept tokens stand in their ascending order (ties: sequence order),
             special tokens first. None: sequence order.
         memo: encode and decode points: name -> [B, ...], handed to the method's later encode and decode points.
+        in_windows: [B, W] long on the CPU, how many of the kept tokens stand in each window of a windowed encoder,
+            where the method knows that too.
+        count: [B] long on the CPU, how many visual tokens each row keeps (more than it has: all of them), where the
+            method knows without asking the device; None: the device is asked, which a GPU makes the host wait for.
     """
 
     keep: Tensor
@@ -229,3 +241,5 @@ class Decision:
     score: Tensor | None = None
     order: Tensor | None = None
     memo: Mapping[str, Tensor] = field(default_factory=dict)
+    count: Tensor | None = None
+    in_windows: Tensor | None = None

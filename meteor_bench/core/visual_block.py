@@ -7,13 +7,11 @@ is gone, so that the language model always finds the same frame around what is l
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import pick
-from meteor_bench.core.tokens import Block, Tokens
+from meteor_bench.core.tokens import Block, Length, Tokens
 
 __all__ = ["arrange", "split", "weave"]
 
@@ -21,20 +19,20 @@ __all__ = ["arrange", "split", "weave"]
 def arrange(tokens: Tokens, block: Block) -> Tokens:
     """Visual tokens [B, N] in their slots, with the special tokens between them."""
     slot = block.slots[tokens.origin.clamp(min=0)].masked_fill(~tokens.valid, -1)
-    tokens = replace(tokens, slot=slot)
+    tokens = tokens.changed(slot=slot)
     count = len(block.special_slots)
     if count == 0:
         return tokens
     rows = tokens.x.shape[0]
     yes = torch.ones(rows, count, dtype=torch.bool, device=tokens.x.device)
-    special = replace(
-        tokens,
+    special = tokens.changed(
         x=block.special.to(tokens.x.dtype).expand(rows, -1, -1),
         valid=yes,
         special=yes,
         origin=torch.full_like(yes, -1, dtype=torch.long),
         size=torch.ones_like(yes, dtype=tokens.size.dtype),
         slot=block.special_slots.expand(rows, -1),
+        lengths=(Length(0, count),) * rows,
     )
     return weave(tokens, special)
 
@@ -48,20 +46,25 @@ def weave(visual: Tokens, special: Tokens) -> Tokens:
     if visual.x.shape[1] == 0:
         return special
     order = torch.cat([visual.slot.cummax(1).values, special.slot], 1)
-    both = replace(
-        visual,
+    lengths = tuple(Length(v.visual, s.special) for v, s in zip(visual.host, special.host, strict=True))
+    both = visual.changed(
         x=torch.cat([visual.x, special.x], 1),
         valid=torch.cat([visual.valid, special.valid], 1),
         origin=torch.cat([visual.origin, special.origin], 1),
         special=torch.cat([visual.special, special.special], 1),
         size=torch.cat([visual.size, special.size], 1),
         slot=torch.cat([visual.slot, special.slot], 1),
+        lengths=lengths,
     )
-    return pick(both, both.valid, order)
+    return pick(both, both.valid, order, lengths)
 
 
 def split(tokens: Tokens) -> tuple[Tensor, Tokens, Tokens]:
     """Slots taken apart again: [B, N] index of the visual tokens in the sequence, the visual and the special ones."""
-    width = int(tokens.counts().max())
+    width = max((row.visual for row in tokens.host), default=0)
     index = (~tokens.visual).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
-    return index, pick(tokens, tokens.visual), pick(tokens, tokens.special & tokens.valid)
+    return (
+        index,
+        pick(tokens, tokens.visual),
+        pick(tokens, tokens.special & tokens.valid, lengths=tuple(Length(0, row.special) for row in tokens.host)),
+    )

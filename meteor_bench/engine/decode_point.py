@@ -12,6 +12,7 @@ from meteor_bench.core.apply import apply
 from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.clock import Clock
 from meteor_bench.core.decisions import asked_one
+from meteor_bench.core.host import upload
 from meteor_bench.core.pruner import DecodePoint, DecodeView
 from meteor_bench.core.tokens import Tokens
 from meteor_bench.core.visual_block import split, weave
@@ -44,7 +45,7 @@ def _reading(stream: Stream, point: DecodePoint, clock: Clock | None, *, extendi
     if point.attention is None:
         return Probe(mode="keys", want_keys=True, heads="concat", clock=clock)
     if point.attention == "last":
-        rows = offset + stream.text_valid.sum(1, keepdim=True) - 1  # [Q, 1]
+        rows = upload([[offset + n - 1] for n in stream.texts()], stream.text.device)  # [Q, 1]
     else:
         width = stream.text.shape[1]
         rows = offset + torch.arange(width, device=stream.text.device).expand(len(stream.text), -1)
@@ -58,7 +59,7 @@ def peek(engine: Engine, stream: Stream, point: DecodePoint) -> Probe | None:
     with engine.clock.stage("prune"):
         h = torch.cat([stream.before, stream.visual.x, stream.text], 1)
         rotary = decoder.rotary(h, stream.positions())
-        mask = causal_mask(stream.valid(), None)
+        mask = causal_mask(stream.valid(), None, padded=stream.padded())
         decoder.peek(point.before, h, rotary, mask, probe, LayerCache(decoder.depth))
     return probe
 
@@ -92,12 +93,14 @@ def _seen(stream: Stream, point: DecodePoint, probe: Probe | None) -> _Seen:
     """The stream and what the probe read, cut to what a method may look at."""
     p, n = stream.before.shape[1], stream.visual.x.shape[1]
     attention = keys = text_keys = None
+    padded = stream.text_padded()
     if probe is not None and probe.attention is not None:
         attention = probe.attention[..., p : p + n]
-        if point.attention == "text":
+        if point.attention == "text" and padded:
             attention = attention * stream.text_valid[:, None, :, None]
     if probe is not None and probe.keys is not None:
-        keys, text_keys = probe.keys[:, p : p + n], probe.keys[:, p + n :] * stream.text_valid[..., None]
+        keys, text_keys = probe.keys[:, p : p + n], probe.keys[:, p + n :]
+        text_keys = text_keys * stream.text_valid[..., None] if padded else text_keys
     if stream.visual.slot is None:
         return _Seen(stream.visual, None, attention, keys, text_keys)
     index, visual, special = split(stream.visual)
@@ -129,7 +132,7 @@ def decide(
             target=visual.target,
             attention=seen.attention,
             keys=seen.keys,
-            text=text * stream.text_valid[..., None],
+            text=text * stream.text_valid[..., None] if stream.text_padded() else text,
             text_valid=stream.text_valid,
             text_keys=seen.text_keys,
             rope=_rope_bias(engine, stream) if point.rope else None,
@@ -139,7 +142,7 @@ def decide(
             layer=point.before,
             point=index,
             facts=engine.facts,
-            reference=torch.tensor([t.reference for t in visual.traces], device=visual.target.device),
+            reference=torch.tensor([t.reference for t in visual.traces]),
             keep=engine.budget.keep,
             layout=visual.shape,
             layers=tuple(p.before for p in engine.points.decode),

@@ -14,7 +14,7 @@ from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.model import PLAIN, Scene, VisionTower
 from meteor_bench.core.pruner import EncodePoint, EncodeView
-from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.core.tokens import Grid, Later, Tokens
 from meteor_bench.engine.engine import Engine, Generators
 
 __all__ = ["Towered", "encode"]
@@ -26,7 +26,7 @@ class Towered:
 
     Attributes:
         tokens: tower -> [B] rows, frames joined, not yet projected.
-        counts: tower -> [B] tokens that left it.
+        counts: tower -> [B] tokens that left it, on the CPU.
         grid: the lead tower's grid of a sample as it came, before any `input_grid`.
         keys: one per sample, what its random numbers are seeded with.
         flops: per sample, stage -> FLOPs.
@@ -51,13 +51,13 @@ class _Ran(NamedTuple):
 
     Attributes:
         times: how many.
-        attention, mlp: [R] sequence lengths in their two halves.
+        attention, mlp: R sequence lengths in their two halves.
         pairs: [R] see `VisionTower.pairs`.
     """
 
     times: int
-    attention: Tensor
-    mlp: Tensor
+    attention: Sequence[int]
+    mlp: Sequence[int]
     pairs: Tensor | None
 
 
@@ -78,7 +78,7 @@ class _TowerRun:
         total = [embed + self.tower.flops_finish(n) for n in visual]
         for ran in self.blocks:
             pairs = [None] * len(total) if ran.pairs is None else ran.pairs.tolist()
-            lengths = zip(ran.attention.tolist(), ran.mlp.tolist(), pairs, strict=True)
+            lengths = zip(ran.attention, ran.mlp, pairs, strict=True)
             for row, (attention, mlp, own) in enumerate(lengths):
                 total[row] += ran.times * self.tower.flops_block(attention, mlp, own)
         return total
@@ -99,7 +99,9 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str], scene: Scene = P
     rows = pixels.flatten(0, 1)  # [R = B·F, 3, H, W]
     if smaller is not None and smaller != grid:
         size = (height * smaller.h // grid.h, width * smaller.w // grid.w)
-        rows = torch.nn.functional.interpolate(rows, size=size, mode="bilinear", antialias=True)
+        # In float32: 16-bit has no antialiased kernel everywhere.
+        small = torch.nn.functional.interpolate(rows.float(), size=size, mode="bilinear", antialias=True)
+        rows = small.to(rows.dtype)
     runs: dict[str, _TowerRun] = {}
     for name, tower in engine.vlm.at(scene).towers.items():
         with engine.clock.stage(f"encode.{name}"):
@@ -181,6 +183,7 @@ def _encode_point(
             layout=engine.layout({other: r.tokens.grid for other, r in runs.items()}),
             inside=point.inside,
             windows=run.tower.windows(run.tokens),
+            in_windows=_in_windows(run),
             layers=tuple(step.after[name] for step in engine.points.encode if name in step.after),
             memo=dict(memo),
         )
@@ -228,7 +231,7 @@ def _advance(
     if wanted and read_at < run.done:
         raise UnsupportedError(f"attention of block {read_at} of '{run.tower.name}' was asked for too late")
     mask = _tower_mask(run.tokens, engine.points.proportional and run.tower.weighable)
-    lengths = run.tokens.valid.sum(1)
+    lengths = _lengths(run.tokens)
     where = run.tower.where(run.tokens) if stop > run.done else None
     probe: Probe | None = None
     x = run.tokens.x
@@ -253,7 +256,17 @@ def _advance(
 def _close_block(run: _TowerRun) -> None:
     """The MLP half of an interrupted block, on what survived."""
     run.tokens = run.tokens.with_x(run.tower.feed(run.done - 1, run.tokens.x))
-    run.blocks[-1] = run.blocks[-1]._replace(mlp=run.tokens.valid.sum(1))
+    run.blocks[-1] = run.blocks[-1]._replace(mlp=_lengths(run.tokens))
+
+
+def _in_windows(run: _TowerRun) -> Later[Tensor | None]:
+    """For whoever asks; a GPU may have to be waited for."""
+    tower, tokens = run.tower, run.tokens
+    return Later(lambda: tower.in_windows(tokens))
+
+
+def _lengths(tokens: Tokens) -> list[int]:
+    return [row.all for row in tokens.host]
 
 
 def _tower_probe(engine: Engine, run: _TowerRun, point: EncodePoint, notes: set[str]) -> Probe:
@@ -266,7 +279,7 @@ def _tower_probe(engine: Engine, run: _TowerRun, point: EncodePoint, notes: set[
         notes.add(f"tower '{run.tower.name}' has no class token: mean attention received takes its attention's place")
     return Probe(
         mode="received",
-        queries=run.tokens.valid,
+        queries=run.tokens.valid if run.tokens.padded else None,
         want_keys=point.keys,
         single_head=point.single_head,
         peak=point.attention == "peak",
@@ -291,7 +304,7 @@ def _tower_mask(tokens: Tokens, proportional: bool) -> Tensor | None:
     if tokens.padded:
         itself = torch.eye(n, dtype=torch.bool, device=tokens.valid.device)
         seen = (tokens.valid[:, None, :] | itself)[:, None]
-    if not proportional or not bool((tokens.size > 1).any()):
+    if not proportional or not tokens.merged:
         return seen
     bias = tokens.size.clamp(min=1).log().to(tokens.x.dtype)[:, None, None, :].expand(-1, -1, n, -1)
     return bias if seen is None else bias.masked_fill(~seen, -torch.inf)

@@ -187,7 +187,7 @@ class Engine:
         return Layout(self.vlm.fusion.kind, grids, depths, cells or {})
 
     def frame_share(self, total: int, frames: int, batch: int, sizes: Sequence[int] | None = None) -> Tensor:
-        """[B·F] the frames' shares of a sample's tokens; the first frames take the remainder.
+        """[B·F] on the CPU, the frames' shares of a sample's tokens; the first frames take the remainder.
 
         Args:
             sizes: tokens of each frame where they differ; the shares are in proportion, the largest parts rounded up.
@@ -197,9 +197,9 @@ class Engine:
             shares = [int(share) for share in exact]
             for f in sorted(range(frames), key=lambda f: shares[f] - exact[f])[: total - sum(shares)]:
                 shares[f] += 1
-            return torch.tensor(shares * batch, device=self.vlm.device)
+            return torch.tensor(shares * batch)
         base, rest = divmod(total, frames)
-        return torch.tensor([base + (f < rest) for f in range(frames)] * batch, device=self.vlm.device)
+        return torch.tensor([base + (f < rest) for f in range(frames)] * batch)
 
     def ask(
         self,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import apply, concat, densify, rows_of
+from meteor_bench.core.host import on_device
 from meteor_bench.core.model import VLM, Prompt
 from meteor_bench.core.pruner import FuseView, Layout
 from meteor_bench.core.tokens import Grid, Tokens
@@ -32,7 +33,7 @@ class Visual:
         table: [L] or [L, A] position ids of its slots, see `Block`; None: the slot's own index.
         specials: newlines and separators in it.
         shape: the towers' grids, for views.
-        target: [B] the budget after the last pruning point.
+        target: [B] on the CPU, the budget after the last pruning point.
         traces: counts so far, one per sample.
         memo: what the method left at its encode points, [B, frames, ...] each.
     """
@@ -64,11 +65,12 @@ def fuse(engine: Engine, towered: Towered, rows: Sequence[int] | None = None, te
         text: `embed_questions` of as many questions, for a method whose fuse point needs them.
     """
     if rows is not None:
-        index = torch.tensor(rows, device=engine.vlm.device)
+        chosen = torch.tensor(rows, dtype=torch.long)
+        index = on_device(chosen, engine.vlm.device)
         towered = replace(
             towered,
-            tokens={name: rows_of(t, index) for name, t in towered.tokens.items()},
-            counts={name: c[index] for name, c in towered.counts.items()},
+            tokens={name: rows_of(t, chosen) for name, t in towered.tokens.items()},
+            counts={name: c[chosen] for name, c in towered.counts.items()},
             scores={name: s[index] for name, s in towered.scores.items()},
             keys=tuple(towered.keys[i] for i in rows),
             flops=[dict(towered.flops[i]) for i in rows],
@@ -104,7 +106,7 @@ def fuse(engine: Engine, towered: Towered, rows: Sequence[int] | None = None, te
         tokens=tokens if block is None else arrange(tokens, block),
         layout=tokens.grid.n if block is None else block.span or block.length,
         shape=engine.layout(grids, _cells(vlm, grids)),
-        target=torch.full((len(towered.keys),), total, device=engine.vlm.device),
+        target=torch.full((len(towered.keys),), total),
         keys=towered.keys,
         traces=traces,
         memo=towered.memo,
@@ -124,8 +126,8 @@ def _fuse_view(
     rows = (len(towered.keys),)
     return FuseView(
         tokens=tokens,
-        target=torch.full(rows, engine.budget.tokens(reference), device=engine.vlm.device),
-        reference=torch.full(rows, reference, device=engine.vlm.device),
+        target=torch.full(rows, engine.budget.tokens(reference)),
+        reference=torch.full(rows, reference),
         keep=engine.budget.keep,
         layout=engine.layout(grids, _cells(vlm, grids)),
         text=text,

@@ -129,7 +129,7 @@ def _greedy(
     """
     chosen = [logits.argmax(-1)]  # of [Q]
     finite = [_finite(logits, chosen[0])]
-    holes = [not bool(s.valid.all()) for s in segments]
+    holes = [s.holes for s in segments]
     for _ in range(max_new_tokens - 1):
         if stops is not None and stops.add(chosen[-1].tolist()):
             break
@@ -156,7 +156,7 @@ def _forced(
 ) -> list[Likelihood]:
     """Teacher forcing: the loss of each continuation, token by token."""
     ids, valid = pad(continuations, logits.device)
-    holes = [not bool(s.valid.all()) for s in segments]
+    holes = [s.holes for s in segments]
     loss = torch.zeros(len(ids), device=logits.device)
     greedy = torch.ones(len(ids), dtype=torch.bool, device=logits.device)
     for at in range(ids.shape[1]):

@@ -12,8 +12,9 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import rows_of
+from meteor_bench.core.apply import rows_of, take_rows
 from meteor_bench.core.attention_probe import Probe
+from meteor_bench.core.host import on_device, upload
 from meteor_bench.core.model import Prompt
 from meteor_bench.core.trace import SampleTrace
 from meteor_bench.engine.decode_point import decide, decode_probe, peek
@@ -66,18 +67,18 @@ def prefix(engine: Engine, visual: Visual, before: tuple[int, ...]) -> Prefix:
     first = engine.points.text_layer
     start = vlm.decoder.depth if first is None else first
     batch = len(visual.keys)
-    ids = torch.tensor(before, device=vlm.device).expand(batch, -1)
+    ids = upload(before, vlm.device, torch.long).expand(batch, -1)
     head = vlm.decoder.embed(ids)
     cache = LayerCache(vlm.decoder.depth)
     if start == 0:
         return Prefix(visual, head, cache, 0)
     none = head[:, :0]
     empty = visual.tokens.valid[:, :0]
-    stream = Stream(head, visual.tokens, none, empty, visual.layout, engine.positions, visual.table)
+    stream = Stream(head, visual.tokens, none, empty, visual.layout, engine.positions, visual.table, [0] * batch)
     h = torch.cat([head, visual.tokens.x], 1)
     whole = start == vlm.decoder.depth
     with engine.clock.stage("prefill"):
-        positions, mask = stream.positions(), causal_mask(stream.valid(), None)
+        positions, mask = stream.positions(), causal_mask(stream.valid(), None, padded=stream.padded())
         h = _run(engine, h, positions, mask, 0, start - whole, cache, None)
         if whole:  # nobody reads what comes out of the last layer here
             vlm.decoder.fill(start - 1, h, vlm.decoder.rotary(h, positions), cache)
@@ -109,8 +110,9 @@ def _begin(
     engine: Engine, shared: Visual | Prefix, rows: Sequence[int], prompts: Sequence[Prompt], room: int, share: int
 ) -> Start:
     vlm = engine.vlm
-    index = torch.tensor(rows, device=vlm.device)
-    visual = _rows(shared.visual if isinstance(shared, Prefix) else shared, rows, index)
+    chosen = torch.tensor(rows, dtype=torch.long)
+    index = on_device(chosen, vlm.device)
+    visual = _rows(shared.visual if isinstance(shared, Prefix) else shared, rows, chosen, index)
     ids, text_valid = pad([p.after for p in prompts], vlm.device)
     text = vlm.decoder.embed(ids)
     if isinstance(shared, Prefix):
@@ -118,24 +120,31 @@ def _begin(
         needed = text.shape[1] + room
         cache = shared.cache.select([index[::s] for s in shares], [s * needed for s in shares], room)
     else:
-        before = torch.tensor(prompts[0].before, dtype=torch.long, device=vlm.device)
+        before = upload(prompts[0].before, vlm.device, torch.long)
         head = vlm.decoder.embed(before.expand(len(rows), -1))
         shares, cache = [], LayerCache(vlm.decoder.depth, slack=room)
-    stream = Stream(head, visual.tokens, text, text_valid, visual.layout, engine.positions, visual.table)
+    lengths = [len(p.after) for p in prompts]
+    stream = Stream(head, visual.tokens, text, text_valid, visual.layout, engine.positions, visual.table, lengths)
     segments, last = _prefill(engine, stream, shares, cache, visual)
     logits = vlm.decoder.head(last)
-    _count_prefill(engine, visual.traces, segments, cache, head.shape[1] + visual.specials, text_valid)
+    _count_prefill(
+        engine, visual.traces, segments, cache, head.shape[1] + visual.specials, text_valid.shape[1], lengths
+    )
     return Start(logits, segments, cache, visual.traces)
 
 
-def _rows(visual: Visual, rows: Sequence[int], index: Tensor) -> Visual:
-    """The image of each question; nothing is copied where each has its own."""
+def _rows(visual: Visual, rows: Sequence[int], chosen: Tensor, index: Tensor) -> Visual:
+    """The image of each question; nothing is copied where each has its own.
+
+    Args:
+        chosen, index: the rows on the CPU and on the model's device.
+    """
     if list(rows) == list(range(len(visual.keys))):
         return replace(visual, traces=[trace.copy() for trace in visual.traces])
     return replace(
         visual,
-        tokens=rows_of(visual.tokens, index),
-        target=visual.target[index],
+        tokens=rows_of(visual.tokens, chosen),
+        target=visual.target[chosen],
         keys=tuple(visual.keys[i] for i in rows),
         traces=[visual.traces[i].copy() for i in rows],
         memo={name: value[index] for name, value in visual.memo.items()},
@@ -174,15 +183,17 @@ def _prefill(
             at = run[-1] + 1
             stream = _extend(engine, stream, run, share, cache, probe if at == stop else None, segments)
         if stop > at:
-            segments.append(Segment(at, stop, stream.valid(), stream.following()))
+            segments.append(Segment(at, stop, stream.valid(), stream.following(), lengths=stream.lengths()))
             stream = _run_stream(engine, stream, at, stop, cache, probe)
         at = stop
         if i < len(points):
             if points[i].peek:
                 probe = peek(engine, stream, points[i])
             stream = decide(engine, stream, points[i], i, probe, visual, memo)
-    index = (stream.text_valid.sum(1) - 1)[:, None, None].expand(-1, 1, stream.text.shape[-1])
-    return segments, stream.text.gather(1, index)[:, 0]
+    if not stream.text_padded():
+        return segments, stream.text[:, -1]
+    last = upload([[n - 1] for n in stream.texts()], stream.text.device)
+    return segments, take_rows(stream.text, last)[:, 0]
 
 
 def _extend(
@@ -200,7 +211,7 @@ def _extend(
     cached, own = valid[:, :k], valid[:, k:]
     start, stop = layers[0], layers[-1] + 1
     seen = torch.cat([cached, spread(own, share)], 1)
-    segments.append(Segment(start, stop, seen, stream.following(), share))
+    segments.append(Segment(start, stop, seen, stream.following(), share, stream.lengths()))
     at = stream.positions()[:, k:]
     positions = at.reshape(q // share, share * t, *at.shape[2:])  # as many axes as they have
     mask = causal_mask(own, cached, share)
@@ -214,7 +225,7 @@ def _run_stream(
     """Run layers on the whole stream."""
     p, n = stream.before.shape[1], stream.visual.x.shape[1]
     h = torch.cat([stream.before, stream.visual.x, stream.text], 1)
-    mask = causal_mask(stream.valid(), None)
+    mask = causal_mask(stream.valid(), None, padded=stream.padded())
     h = _run(engine, h, stream.positions(), mask, start, stop, cache, probe)
     return replace(stream, before=h[:, :p], visual=stream.visual.with_x(h[:, p : p + n]), text=h[:, p + n :])
 
@@ -247,21 +258,21 @@ def _count_prefill(
     segments: Sequence[Segment],
     cache: LayerCache,
     head: int,
-    text_valid: Tensor,
+    width: int,
+    texts: Sequence[int],
 ) -> None:
     """Counts per layer from the cache's own slots, and the FLOPs that a sample alone would take."""
     decoder = engine.vlm.decoder
-    texts = text_valid.sum(1).tolist()
-    held = [(s, (s.valid.sum(1)).tolist()) for s in segments]
     for i, trace in enumerate(traces):
         trace.text = head + texts[i]
         trace.llm, trace.cache, trace.padded, total = [], [], [], 0
-        for segment, lengths in held:
+        for segment in segments:
+            lengths = segment.lengths
             visual = lengths[i] - trace.text
             for layer in range(segment.start, segment.stop):
                 empty = segment.valid.shape[1] - lengths[i]
                 trace.llm.append(visual)
                 trace.cache.append(cache.width(layer) - empty - trace.text)
-                trace.padded.append(cache.width(layer) - head - segment.share * text_valid.shape[1])
+                trace.padded.append(cache.width(layer) - head - segment.share * width)
             total += (segment.stop - segment.start) * decoder.flops_layer(lengths[i], lengths[i])
         trace.flops["prefill"] = total + decoder.flops_head(1)

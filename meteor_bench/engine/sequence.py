@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from meteor_bench.core.host import upload
 from meteor_bench.core.tokens import Tokens
 
 __all__ = ["Segment", "Stream", "causal_mask", "pad", "spread"]
@@ -25,6 +26,7 @@ class Segment:
         valid: [Q, K] bool, which cache slots of these layers hold a token of this question.
         next: [Q] position id of the next token.
         share: questions that follow one another and share a row of these layers' cache.
+        lengths: Q tokens of each question.
     """
 
     start: int
@@ -32,6 +34,12 @@ class Segment:
     valid: Tensor
     next: Tensor
     share: int = 1
+    lengths: Sequence[int] = ()
+
+    @property
+    def holes(self) -> bool:
+        """Whether there is a slot that holds none."""
+        return any(n != self.valid.shape[1] for n in self.lengths)
 
     def append(self) -> tuple[Tensor, Tensor]:
         """A token more of each question: its position ids [Q / share, share], and what it sees, [.., 1, share, K]."""
@@ -53,11 +61,32 @@ class Stream:
     layout: int
     policy: str
     table: Tensor | None = None  # [L] or [L, A], see `Block.positions`
+    text_lengths: Sequence[int] | None = None  # Q; None: read from ``text_valid``, which a GPU is waited for
+
+    def texts(self) -> Sequence[int]:
+        """Q tokens of each question."""
+        if self.text_lengths is None:
+            self.text_lengths = self.text_valid.sum(1).tolist()
+        return self.text_lengths
 
     def valid(self) -> Tensor:
         """[Q, P + N + T] bool."""
         head = torch.ones(self.before.shape[:2], dtype=torch.bool, device=self.before.device)
         return torch.cat([head, self.visual.valid, self.text_valid], 1)
+
+    def lengths(self) -> list[int]:
+        """Q tokens of each row."""
+        visual = [row.all for row in self.visual.host]
+        return [self.before.shape[1] + n + t for n, t in zip(visual, self.texts(), strict=True)]
+
+    def text_padded(self) -> bool:
+        """Whether any question is padded."""
+        return any(n != self.text.shape[1] for n in self.texts())
+
+    def padded(self) -> bool:
+        """Whether any row holds padding."""
+        whole = self.before.shape[1] + self.visual.x.shape[1] + self.text.shape[1]
+        return any(n != whole for n in self.lengths())
 
     def positions(self) -> Tensor:
         """[Q, P + N + T] position ids under the policy, [Q, P + N + T, A] on several axes; padding gets 0.
@@ -72,6 +101,9 @@ class Stream:
             visual = self.visual.origin if self.visual.slot is None else self.visual.slot
             visual = visual if self.table is None else self.table[visual.clamp(min=0)]
             start = torch.full((q, 1), p + self.layout, device=device)
+        elif not self.visual.padded:
+            n = valid.shape[1]
+            visual, start = torch.arange(n, device=device).expand(q, n), torch.full((q, 1), p + n, device=device)
         else:
             visual = valid.long().cumsum(1) - 1
             start = p + valid.sum(1, keepdim=True)
@@ -81,34 +113,35 @@ class Stream:
             head, text = head[..., None].expand(-1, -1, axes), text[..., None].expand(-1, -1, axes)
             visual = visual if visual.ndim > 2 else visual[..., None].expand(-1, -1, axes)
             valid = valid[..., None]
-        return torch.cat([head, (p + visual).masked_fill(~valid, 0), text], 1)
+        visual = p + visual
+        return torch.cat([head, visual.masked_fill(~valid, 0) if self.visual.padded else visual, text], 1)
 
     def following(self) -> Tensor:
         """[Q] position id of the first generated token."""
         p = self.before.shape[1]
-        used = self.text_valid.sum(1)
-        spaced = self.visual.valid.sum(1) if self.policy != "keep" else torch.full_like(used, self.layout)
-        return p + spaced + used
+        kept = [row.all for row in self.visual.host] if self.policy != "keep" else [self.layout] * len(self.text)
+        return upload([p + n + t for n, t in zip(kept, self.texts(), strict=True)], self.before.device)
 
 
 def pad(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
     """Ids [Q, T] padded on the right with 0, and their validity."""
     width = max(len(s) for s in sequences)
-    ids = torch.tensor([[*s, *[0] * (width - len(s))] for s in sequences], device=device)
-    lengths = torch.tensor([len(s) for s in sequences], device=device)
-    return ids, torch.arange(width, device=device) < lengths[:, None]
+    ids = upload([[*s, *[0] * (width - len(s))] for s in sequences], device, torch.long)
+    valid = upload([[i < len(s) for i in range(width)] for s in sequences], device, torch.bool)
+    return ids, valid
 
 
-def causal_mask(valid: Tensor, cached: Tensor | None, share: int = 1) -> Tensor | None:
+def causal_mask(valid: Tensor, cached: Tensor | None, share: int = 1, *, padded: bool = True) -> Tensor | None:
     """[Q / share, 1, share·T, K + share·T] bool; None where plain causal attention without padding says the same.
 
     Questions that share a row of the cache stand in it one after another, and none sees another.
 
     Args:
         valid: [Q, T]; cached: [Q, K], the same for all questions of a row.
+        padded: whether anything is not valid.
     """
     if cached is None or cached.shape[1] == 0:
-        if bool(valid.all()):
+        if not padded:
             return None
         cached = valid[:, :0]
     width = share * valid.shape[1]

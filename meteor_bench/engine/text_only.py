@@ -35,7 +35,7 @@ def blank(engine: Engine, keys: Sequence[str]) -> Visual:
         tokens=Tokens.dense(x, Grid(0, 0, 0)),
         layout=0,
         shape=engine.layout({}),
-        target=torch.zeros(rows, dtype=torch.long, device=vlm.device),
+        target=torch.zeros(rows, dtype=torch.long),
         keys=tuple(keys),
         traces=[SampleTrace(towers=dict(none), flops=dict(stages), notes=(NOTE,)) for _ in keys],
         table=None if axes == 1 else torch.zeros(0, axes, dtype=torch.long, device=vlm.device),

@@ -26,6 +26,8 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from meteor_bench.core.apply import take_rows
+from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, Fact, FusePoint, FuseView
 from meteor_bench.methods.shared.helpers import NO_CLIP_TEXT, mean_text
 from meteor_bench.methods.shared.scorers import FuseChooser
@@ -68,14 +70,15 @@ class Chosen(NamedTuple):
     gains: Tensor
 
 
-def greedy_map(x: Tensor, quality: Tensor, k: Tensor, allowed: Tensor) -> Chosen:
+def greedy_map(x: Tensor, quality: Tensor, k: Tensor, allowed: Tensor, count: Tensor | None = None) -> Chosen:
     """Greedy maximum a posteriori of a determinantal point process (Chen et al. 2018): T steps.
 
     Args:
         x: [B, N, D]; S is the cosine of its rows.
         quality: [B, N] float64.
-        k: [B] long, tokens to choose; clipped to those allowed.
+        k: [B] long on the CPU, tokens to choose; clipped to those allowed.
         allowed: [B, N] bool.
+        count: [B] on the CPU, how many are allowed; None: the device is asked.
     """
     x = x.double()
     weight = (quality / x.norm(dim=-1).clamp(min=1e-12)).masked_fill(~allowed, 0.0)  # [B, N]
@@ -85,29 +88,54 @@ def greedy_map(x: Tensor, quality: Tensor, k: Tensor, allowed: Tensor) -> Chosen
     gain = torch.where(weight > 0, quality.square(), 0.0)  # [B, N]
     kernel.diagonal(dim1=1, dim2=2).copy_(gain)
     floor = EXHAUSTED * gain.amax(1)
-    k = torch.minimum(k, allowed.sum(1))
-    partial = k < allowed.sum(1)
-    steps = int((k * partial).max())
-    rows = torch.arange(len(x), device=x.device)
-    chosen, free = allowed & ~partial[:, None], allowed.clone()
+    count = allowed.sum(1).cpu() if count is None else count
+    k = torch.minimum(k, count)
+    whole = k == count
+    k = k.masked_fill(whole, 0)  # rows that keep everything need no search
+    steps = int(k.max())
+    floor = floor[:, None]
+    left = gain.masked_fill(~allowed, -torch.inf)  # of those that are free
+    rank = quality.masked_fill(~allowed, -torch.inf)
+    taken = x.new_full((len(x), 1), -torch.inf)
     basis = x.new_zeros(len(x), steps, x.shape[1])  # rows of the kernel's Cholesky factor
-    gains = x.new_full((len(x), steps), torch.nan)
+    picks, gains = [], []
     for step in range(steps):
-        left = gain.masked_fill(~free, -torch.inf)
-        best = left.argmax(1)  # [B]
-        most = left[rows, best]
+        most, best = left.max(1, keepdim=True)  # [B, 1]
         spent = most <= floor
-        best = torch.where(spent, quality.masked_fill(~free, -torch.inf).argmax(1), best)
-        live = partial & (step < k)
-        gains[:, step] = torch.where(live & ~spent, most, gains[:, step])
-        chosen[rows, best] |= live
-        free[rows, best] &= ~live
-        row = kernel[rows, best]
-        row = row - torch.einsum("bt,btn->bn", basis[rows, :step, best], basis[:, :step])
-        row = torch.where(spent[:, None], torch.zeros_like(row), row / most.clamp(min=1e-300).sqrt()[:, None])
+        best = torch.where(spent, rank.argmax(1, keepdim=True), best)
+        picks.append(best)
+        gains.append(most)
+        rank.scatter_(1, best, taken)
+        row = take_rows(kernel, best)  # [B, 1, N]
+        if step > 0:
+            column = basis[:, :step].gather(2, best[:, None].expand(-1, step, 1))  # [B, step, 1]
+            row = row - column.mT @ basis[:, :step]
+        # Once nothing is gained any more, nothing is: the division by infinity leaves zeros.
+        row = row[:, 0] / most.masked_fill(spent, torch.inf).sqrt()
         basis[:, step] = row
-        gain = gain - row.square()
-    return Chosen(chosen, gains)
+        left = (left - row.square()).scatter_(1, best, taken)
+    return _chosen(picks, gains, floor, k, whole, allowed)
+
+
+def _chosen(
+    picks: list[Tensor], gains: list[Tensor], floor: Tensor, k: Tensor, whole: Tensor, allowed: Tensor
+) -> Chosen:
+    """The steps put together.
+
+    Args:
+        picks, gains: for each step [B, 1] the token, and what it multiplied the determinant by.
+        floor: [B, 1] where a gain counts as none.
+        k, whole: [B] on the CPU, steps that a row wanted, and whether it keeps everything without.
+    """
+    keep, device = torch.zeros_like(allowed), allowed.device
+    if not picks:
+        return Chosen(allowed & on_device(whole, device)[:, None], floor.new_zeros(len(k), 0))
+    places, found = torch.cat(picks, 1), torch.cat(gains, 1)
+    live = on_device(torch.arange(len(picks)) < k[:, None], device)
+    found = found.masked_fill(~live | (found <= floor), torch.nan)
+    keep.scatter_(1, torch.where(live, places, places[:, :1]), True)  # what a row does not want it has already
+    whole, searched = (on_device(part, device)[:, None] for part in (whole, k > 0))
+    return Chosen((keep & searched) | (allowed & whole), found)
 
 
 @dataclass(frozen=True)
@@ -137,5 +165,5 @@ class CDPruner(FuseChooser):
         x = view.tokens.x.double()  # once for both
         text = mean_text(view)
         quality = relevance(x, text, view.tokens.visual, negate=self.negate, batch_wide=self.official_quirks)
-        keep = greedy_map(x, quality, share, view.tokens.visual).keep
-        return Decision(keep=keep, score=quality)
+        keep = greedy_map(x, quality, share, view.tokens.visual, view.tokens.counts()).keep
+        return Decision(keep=keep, score=quality, count=share)

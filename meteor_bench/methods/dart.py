@@ -24,6 +24,7 @@ from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import UnsupportedError
+from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, DecodePoint, DecodeView, Fact, Points, Pruner, keep_top
 from meteor_bench.core.settings import Layer, Range
 from meteor_bench.methods.shared.helpers import unit
@@ -65,7 +66,8 @@ class Dart(Pruner):
     def decode(self, view: DecodeView) -> Decision:
         """Pivots, and what is least like them."""
         visual = view.tokens.visual
-        target = torch.minimum(view.target, visual.sum(1))
+        target = torch.minimum(view.target, view.tokens.counts())
+        held, target = target, on_device(target, visual.device)
         places, first = _largest(view.keys, visual, self.image_pivots)  # [B, P]
         first &= torch.arange(first.shape[1], device=first.device) < target[:, None]
         words, second = _largest(view.text_keys, view.text_valid, self.text_pivots)
@@ -81,7 +83,7 @@ class Dart(Pruner):
         for i in range(active.shape[1]):  # a handful of pivots, whatever the number of tokens
             k = torch.where(active[:, i], quota + (number[:, i] < extra).long(), 0)
             chosen = chosen | keep_top(-similar[:, i], k, visual & ~chosen)
-        return Decision(keep=chosen)
+        return Decision(keep=chosen, count=held)
 
 
 def _largest(keys: Tensor, valid: Tensor, count: int) -> tuple[Tensor, Tensor]:

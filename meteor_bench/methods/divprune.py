@@ -18,6 +18,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from meteor_bench.core.apply import take_rows
+from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, Fact, FuseView
 from meteor_bench.methods.shared.helpers import unit
 from meteor_bench.methods.shared.scorers import FuseChooser
@@ -25,15 +27,16 @@ from meteor_bench.methods.shared.scorers import FuseChooser
 __all__ = ["DivPrune", "farthest"]
 
 
-def farthest(x: Tensor, k: Tensor, allowed: Tensor) -> Tensor:
+def farthest(x: Tensor, k: Tensor, allowed: Tensor, count: Tensor | None = None) -> Tensor:
     """Greedy max-min selection by 1 - cosine.
 
     One step per token, each O(N); the distances are computed once.
 
     Args:
         x: [B, N, D].
-        k: [B] long, tokens to choose; clipped to those allowed.
+        k: [B] long on the CPU, tokens to choose; clipped to those allowed.
         allowed: [B, N] bool.
+        count: [B] on the CPU, how many are allowed; None: the device is asked.
 
     Returns:
         [B, N] bool.
@@ -43,18 +46,28 @@ def farthest(x: Tensor, k: Tensor, allowed: Tensor) -> Tensor:
     distance = (distance + distance.transpose(1, 2)) / 2  # rounding must not decide between i and j
     itself = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
     nearest = distance.masked_fill(itself | ~allowed[:, None], torch.inf).amin(2)  # [B, N]
-    k = torch.minimum(k, allowed.sum(1))
-    partial = k < allowed.sum(1)  # rows that keep everything need no search
-    chosen = allowed & ~partial[:, None]
-    free, rows = allowed.clone(), torch.arange(len(x), device=x.device)
-    for step in range(int((k * partial).max())):
-        best = nearest.masked_fill(~free, -torch.inf).argmax(1)  # [B]
-        live = partial & (step < k)
-        chosen[rows, best] |= live
-        free[rows, best] &= ~live
-        gap = distance[rows, best]  # [B, N]
-        nearest = gap if step == 0 else torch.minimum(nearest, gap)
-    return chosen
+    nearest = nearest.masked_fill(~allowed, -torch.inf)
+    # So far from all that are chosen as not to be chosen: what is, and what may not be.
+    distance = distance.masked_fill_(itself | ~allowed[:, None], -torch.inf)
+    count = allowed.sum(1).cpu() if count is None else count
+    k = torch.minimum(k, count)
+    whole = k == count
+    k = k.masked_fill(whole, 0)  # rows that keep everything need no search
+    picks: list[Tensor] = []
+    for _ in range(int(k.max())):
+        picks.append(nearest.argmax(1, keepdim=True))  # [B, 1]
+        gap = take_rows(distance, picks[-1])[:, 0]  # [B, N]
+        nearest = torch.minimum(nearest, gap) if len(picks) > 1 else gap
+    found = torch.zeros_like(allowed)
+    if picks:
+        places, wanted = torch.cat(picks, 1), torch.arange(len(picks)) < k[:, None]
+        if not bool(wanted.all()):  # what a row does not want any more it has already
+            places = torch.where(on_device(wanted, x.device), places, places[:, :1])
+        found.scatter_(1, places, True)
+    if bool((k > 0).all()):
+        return found
+    whole, searched = (on_device(part, x.device)[:, None] for part in (whole, k > 0))
+    return (found & searched) | (allowed & whole)
 
 
 @dataclass(frozen=True)
@@ -66,4 +79,4 @@ class DivPrune(FuseChooser):
 
     def choose(self, view: FuseView, share: Tensor) -> Decision:
         """A diverse subset of each sequence."""
-        return Decision(keep=farthest(view.tokens.x, share, view.tokens.visual))
+        return Decision(keep=farthest(view.tokens.x, share, view.tokens.visual, view.tokens.counts()), count=share)

@@ -58,7 +58,7 @@ class Downsample(FuseChooser):
 
     def choose(self, view: FuseView, share: Tensor) -> Decision:
         """Trim to the budget."""
-        return Decision(keep=strided(view.tokens.visual, share))
+        return Decision(keep=strided(view.tokens.visual, share), count=share)
 
 
 def _count(vlm: VLM, grid: Grid, full: Grid) -> int:

@@ -118,7 +118,7 @@ class EAdaPrune(AdaptiveScorer):
     def choose(self, view: View, score: Tensor, share: Tensor) -> Decision:
         """K(x) tokens by the base selector."""
         values, count = self.evidence(view, score), view.tokens.counts()
-        rank = (values > self.threshold(view)).sum(1, keepdim=True)
-        k = budget_of(rank, (values > -torch.inf).sum(1), count)[:, 0]
+        rank, most = torch.stack([(values > self.threshold(view)).sum(1), (values > -torch.inf).sum(1)]).cpu()
+        k = budget_of(rank[:, None], most, count)[:, 0]
         k = torch.where((share > 0) & (share < count), k, torch.minimum(share, count))
         return self.selector.choose(view, score, k)

@@ -36,6 +36,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import take_rows
+from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import EncodePoint, EncodeView, Fact, keep_top
 from meteor_bench.core.settings import Range, Share
 from meteor_bench.methods.shared.helpers import unit
@@ -72,47 +73,63 @@ class EvoPrune(InsideMerger):
         """Attention received in the block."""
         return EncodePoint(after=after, inside=True, attention="received" if self.attention else None)
 
-    def pair(self, view: EncodeView | None, x: Tensor, visual: Tensor, r: Tensor, final: Tensor | None) -> Paired:
+    def pair(
+        self, view: EncodeView | None, x: Tensor, visual: Tensor, count: Tensor, r: Tensor, final: Tensor | None
+    ) -> Paired:
         """Even tokens to odd ones by the score; protected ones as a last resort in the last merge layer."""
         attention = view.attention if self.attention and view is not None else None
-        count = visual.sum(1)
+        rows, n, _ = x.shape
+        most = int(count.max())
+        alike = bool((count == most).all())  # no row has fewer tokens than another
+        own = torch.arange(n, device=x.device).expand(rows, n)
         # Visual tokens first, in order; their places 0, 2, 4, … are a, places 1, 3, 5, … are b.
-        order = (~visual).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(count.max())]
-        v = unit(take_rows(x, order))  # [R, M, D]
+        order = own
+        if not alike or most < n:
+            order = (~visual).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
+        v = unit(x if order is own else take_rows(x, order))  # [R, M, D]
         likeness = v @ v.transpose(1, 2)
-        present = torch.arange(order.shape[1], device=x.device) < count[:, None]
+        present = None if alike else torch.arange(most, device=x.device) < on_device(count, x.device)[:, None]
         free = present  # not protected
         if attention is not None:
             quota = torch.minimum((self.protect * count.double()).long(), count - 2 * r).clamp(min=0)
-            free = present & ~keep_top(attention, quota, visual).gather(1, order)
+            attention = attention if order is own else attention.gather(1, order)
+            free = ~keep_top(attention, quota, present)
+            free = free if present is None else free & present
         score = likeness[:, 0::2, 1::2].clamp(min=0)  # [R, A, B]
         if self.diversity:
             apart = self._isolation(likeness, present)
             score = score * torch.exp(-self.strength * (apart[:, 0::2, None] + apart[:, None, 1::2]))
-        possible = present[:, 0::2, None] & present[:, None, 1::2]
-        legal = free[:, 0::2, None] & free[:, None, 1::2]
         # Scores lie in [0, 1]; illegal edges come after all legal ones, impossible ones never.
-        score = torch.where(legal, score, score - 2).masked_fill_(~possible, -torch.inf)
-        own = torch.arange(visual.shape[1], device=x.device)
-        into = own.masked_fill(~visual, -1)
+        if free is not None:
+            score = torch.where(free[:, 0::2, None] & free[:, None, 1::2], score, score - 2)
+        if present is not None:
+            score.masked_fill_(~(present[:, 0::2, None] & present[:, None, 1::2]), -torch.inf)
+        into = own if present is None and order is own else own.masked_fill(~visual, -1)
         if score.shape[2] > 0:
             best, partner = score.max(2)  # [R, A], [R, A] place in b
-            allowed = legal.any(2) if final is None else legal.any(2) | (final[:, None] & possible.any(2))
-            merged = keep_top(best, r, allowed)
+            allowed = best >= (0 if final is None else _least(final, x.device))  # has a legal edge, or needs none
             source = order[:, 0::2]
+            goal = 2 * partner + 1 if order is own else order.gather(1, 2 * partner + 1)
             # What is not visual stands in no edge and keeps its -1.
-            goal = torch.where(merged, order.gather(1, 2 * partner + 1), into.gather(1, source))
+            goal = torch.where(keep_top(best, r, allowed), goal, into.gather(1, source))
             into = into.scatter(1, source, goal)
         return Paired(into)
 
-    def _isolation(self, likeness: Tensor, present: Tensor) -> Tensor:
-        """[R, M] d_i of M unit vectors with the cosines [R, M, M], of which each row's first are present."""
+    def _isolation(self, likeness: Tensor, present: Tensor | None) -> Tensor:
+        """[R, M] d_i of M unit vectors with the cosines [R, M, M], of which each row's first are present (all)."""
         n = likeness.shape[1]
         square = (2 - 2 * likeness).clamp_(min=0)  # squared distances
         square.diagonal(dim1=1, dim2=2).fill_(torch.inf)
-        square.masked_fill_(~present[:, None], torch.inf)
-        near = square.topk(min(self.neighbours, n), dim=2, largest=False).values  # [R, M, K]
-        real = near.isfinite() & present[..., None]
+        if present is not None:
+            square.masked_fill_(~present[:, None], torch.inf)
+        k = min(self.neighbours, n)
+        near = square.topk(k, dim=2, largest=False).values  # [R, M, K]
+        if present is None and k < n:  # every one of them is real
+            if self.temperature > 0:
+                return 1 - torch.exp(-near / self.temperature**2).sum(2) / k
+            tau2 = near.sqrt().flatten(1).median(1).values.square().clamp(min=1e-12)
+            return 1 - torch.exp(-near / tau2[:, None, None]).sum(2) / k
+        real = near.isfinite() if present is None else near.isfinite() & present[..., None]
         if self.temperature > 0:
             tau2 = near.new_full((len(near),), self.temperature**2)
         else:
@@ -120,3 +137,9 @@ class EvoPrune(InsideMerger):
             tau2 = distance.flatten(1).nanmedian(1).values.nan_to_num(1.0).square().clamp(min=1e-12)
         close = torch.exp(-near / tau2[:, None, None]).masked_fill(~real, 0.0)
         return 1 - close.sum(2) / real.sum(2).clamp(min=1)
+
+
+def _least(final: Tensor, device: torch.device) -> Tensor | float:
+    """What a source's best score must reach: 0 where it needs a legal edge, -2 in a row's last merge layer."""
+    least = torch.where(final, -2.0, 0.0)
+    return on_device(least, device)[:, None] if bool((final != final[0]).any()) else float(least[0])

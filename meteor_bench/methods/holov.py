@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import take_rows
+from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, Fact, View, keep_top
 from meteor_bench.core.settings import Range
 from meteor_bench.methods.shared.helpers import rank_of, unit
@@ -33,13 +34,16 @@ __all__ = ["HoloV", "allot", "crop_of", "crop_scores"]
 EPS = 1e-6  # the authors'
 
 
-def crop_of(visual: Tensor, crops: int) -> tuple[Tensor, Tensor]:
-    """[B, N] crop of each visual token (meaningless elsewhere) and [B, P] the crops' sizes; the first are larger."""
-    n = visual.sum(1, keepdim=True)
-    base, rest = n // crops, n % crops
-    size = base + (torch.arange(crops, device=visual.device) < rest).long()  # [B, P]
+def crop_of(visual: Tensor, count: Tensor, crops: int) -> tuple[Tensor, Tensor]:
+    """[B, N] crop of each visual token (meaningless elsewhere) and [B, P] the crops' sizes; the first are larger.
+
+    Args:
+        count: [B] on the CPU, as the sizes are, how many visual tokens there are.
+    """
+    base, rest = count[:, None] // crops, count[:, None] % crops
+    size = base + (torch.arange(crops) < rest).long()  # [B, P]
     place = rank_of(visual).clamp(min=0)
-    crop = torch.searchsorted(size.cumsum(1), place.contiguous(), right=True)
+    crop = torch.searchsorted(on_device(size.cumsum(1), visual.device), place.contiguous(), right=True)
     return crop.clamp(max=crops - 1), size
 
 
@@ -47,6 +51,7 @@ def crop_scores(x: Tensor, attention: Tensor, visual: Tensor, size: Tensor, vari
     """[B, P] float64 mean score of each crop of ``size`` [B, P] tokens, 0 for an empty one."""
     b, n, d = x.shape
     places = torch.arange(int(size.max()), device=x.device)
+    size = on_device(size, x.device)
     real = places < size[..., None]  # [B, P, M]
     start = size.cumsum(1) - size
     order = (~visual).to(torch.uint8).argsort(dim=1, stable=True)  # visual tokens first
@@ -124,9 +129,10 @@ class HoloV(AttentionScorer):
     def choose(self, view: View, score: Tensor, share: Tensor) -> Decision:
         """A budget for each crop, and its tokens with the highest attention."""
         visual = view.tokens.visual
-        crop, size = crop_of(visual, self.crops)
-        weight = crop_scores(view.tokens.x, score, visual, size, self.variance)
-        share = torch.minimum(share, view.tokens.counts())
+        crop, held = crop_of(visual, view.tokens.counts(), self.crops)
+        weight = crop_scores(view.tokens.x, score, visual, held, self.variance)
+        wanted = torch.minimum(share, view.tokens.counts())
+        share, size = on_device(wanted, visual.device), on_device(held, visual.device)
         if self.official_quirks:
             kept = allot(torch.where(size == 1, weight / 1000, weight), size, share, once=True)
         else:
@@ -138,7 +144,11 @@ class HoloV(AttentionScorer):
         place = torch.empty_like(order).scatter_(1, order, at)
         place = place - (size.cumsum(1) - size).gather(1, crop)  # place in its crop, by attention
         keep = visual & (place < kept.gather(1, crop))
-        return _with_zeros(keep, score, visual, share) if self.official_quirks else Decision(keep=keep, score=score)
+        return (
+            _with_zeros(keep, score, visual, share)
+            if self.official_quirks
+            else Decision(keep=keep, score=score, count=wanted)
+        )
 
 
 def _with_zeros(keep: Tensor, score: Tensor, visual: Tensor, share: Tensor) -> Decision:

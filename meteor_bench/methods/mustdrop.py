@@ -40,6 +40,7 @@ from torch.nn.functional import interpolate
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import BudgetError, ConfigError, UnsupportedError
+from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import (
     Decision,
     DecodePoint,
@@ -141,7 +142,8 @@ class MustDrop(Pruner):
         order = mean.argsort(dim=1, descending=True, stable=True)
         lost = torch.where(mean.isfinite(), size - 1, 0.0).gather(1, order).cumsum(1)
         least = torch.ceil(tokens.counts().double() * view.keep ** (1 / 5) - 1e-9)
-        fits = mean.gather(1, order).isfinite() & (tokens.counts()[:, None] - lost >= least[:, None])
+        least, present = on_device(least, lost.device), on_device(tokens.counts(), lost.device)
+        fits = mean.gather(1, order).isfinite() & (present[:, None] - lost >= least[:, None])
         merged = torch.zeros_like(fits).scatter(1, order, fits).gather(1, which) & visual  # [B, N]
         own = torch.arange(n, device=which.device).expand_as(which)
         first = torch.full(shape, n, device=which.device).scatter_reduce(1, which, own, reduce="amin")
@@ -157,7 +159,7 @@ class MustDrop(Pruner):
             sequence = sum(depth > 1 for depth in view.layout.depths.values())
             share = n / max(grid.n for grid in grids.values()) / sequence
         limit = torch.floor(0.75 * share * view.target.double()).long()
-        k = torch.minimum(torch.ceil(self.key_share * visual.sum(1).double() - 1e-9).long(), limit)
+        k = torch.minimum(torch.ceil(self.key_share * view.tokens.counts().double() - 1e-9).long(), limit)
         if view.attention is None:
             raise UnsupportedError(f"mustdrop ranks by attention, which tower '{view.tower}' has none of")
         keys = keep_top(view.attention, k, visual)

@@ -34,6 +34,7 @@ from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import UnsupportedError
+from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, EncodePoint, EncodeView, Fact, Points, TowerAttention
 from meteor_bench.methods.shared.helpers import frame_shares
 from meteor_bench.methods.shared.selection import AttentionScorer
@@ -51,28 +52,35 @@ MEMO = "oc-vtp."
 
 
 def taken(
-    pruner: SlotPruner, x: Tensor, visual: Tensor, slots: Tensor, generators: Sequence[torch.Generator]
+    pruner: SlotPruner,
+    x: Tensor,
+    visual: Tensor,
+    slots: Tensor,
+    generators: Sequence[torch.Generator],
+    present: Tensor | None = None,
 ) -> Tensor:
     """[R, N] bool, the tokens that a slot attends to most.
 
     Args:
         x: [R, N, D] features.
         visual: [R, N] bool, tokens that count.
-        slots: [R] long, how many slots; rows with none, or with one for each token, are left alone.
+        slots: [R] long on the CPU, how many slots; rows with none, or with one for each token, are left alone.
         generators: one per row.
+        present: [R] long on the CPU, how many tokens count; None: the device is asked.
     """
-    count = slots * (slots < visual.sum(1))
+    present = visual.sum(1).cpu() if present is None else present
+    count = slots * (slots < present)
     found = torch.zeros_like(visual)
-    rows = count.nonzero()[:, 0]
-    if len(rows) == 0:
+    chosen = count.nonzero()[:, 0]
+    if len(chosen) == 0:
         return found
-    count = count[rows]
-    real = torch.arange(int(count.max()), device=x.device) < count[:, None]  # [R', K]
-    noise = x.new_zeros(*real.shape, pruner.slot_dim, dtype=torch.float32)
+    count, rows = count[chosen], on_device(chosen, x.device)
+    real = torch.arange(int(count.max())) < count[:, None]  # [R', K]
+    noise = torch.zeros(*real.shape, pruner.slot_dim)
     # One generator per row, asked for just what the row needs, makes it independent of its batch.
-    for i, (row, k) in enumerate(zip(rows.tolist(), count.tolist(), strict=True)):
-        g = generators[row]
-        noise[i, :k] = torch.randn(k, pruner.slot_dim, generator=g, device=g.device).to(x.device)
+    for i, (row, k) in enumerate(zip(chosen.tolist(), count.tolist(), strict=True)):
+        noise[i, :k] = torch.randn(k, pruner.slot_dim, generator=generators[row])
+    real, noise = on_device(real, x.device), on_device(noise, x.device)
     seen = visual[rows]
     attention = pruner(x[rows].float().masked_fill(~seen[..., None], 0.0), seen, noise, real).attention
     best = attention.masked_fill(~seen[:, None], -1.0).argmax(-1)  # [R', K]
@@ -181,8 +189,9 @@ class BoundOCVTP(_Base):
         decisions = {}
         for name, view in views.items():
             visual = view.tokens.visual
-            slots = torch.minimum(share[name], view.tokens.counts())
-            memo = {MEMO + name: taken(pruners[name], view.tokens.x, visual, slots, view.generators)}
+            present = view.tokens.counts()
+            slots = torch.minimum(share[name], present)
+            memo = {MEMO + name: taken(pruners[name], view.tokens.x, visual, slots, view.generators, present)}
             decisions[name] = Decision(keep=visual, memo=memo)
         return decisions
 

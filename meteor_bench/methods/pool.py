@@ -18,6 +18,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, Fact, FuseView
 from meteor_bench.core.tokens import Grid
 from meteor_bench.methods.shared.helpers import rank_of, round_half_up
@@ -62,6 +63,7 @@ class Pool(FuseChooser):
         tokens, n = view.tokens, view.tokens.x.shape[1]
         visual, count = tokens.visual, tokens.counts()
         share = torch.minimum(share, count)
+        held, share, count = share, on_device(share, visual.device), on_device(count, visual.device)
         full = (count == tokens.grid.n)[:, None]
         place = rank_of(visual).clamp(min=0)
         runs = place * share[:, None] // count.clamp(min=1)[:, None]
@@ -73,4 +75,4 @@ class Pool(FuseChooser):
         leader = torch.full((cell.shape[0], n + 1), n, dtype=torch.long, device=cell.device)
         leader = leader.scatter_reduce(1, slot, own, reduce="amin")
         into = torch.where(cell >= 0, leader.gather(1, slot), -torch.ones_like(cell))
-        return Decision(keep=visual & (into == own), merge_into=into)
+        return Decision(keep=visual & (into == own), merge_into=into, count=held)

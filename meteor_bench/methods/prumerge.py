@@ -34,6 +34,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, Fact, Stage, View, keep_top
 from meteor_bench.core.settings import Range
 from meteor_bench.methods.shared.adaptive import AdaptiveScorer
@@ -120,8 +121,9 @@ class PruMerge(AdaptiveScorer):
         m, samples = self.wanted(view, score)
         outliers = keep_top(score, m, visual)
         kept = outliers | (self.uniform(visual, samples) & visual)
-        kept = torch.where((share >= count)[:, None], visual, kept & (share > 0)[:, None])
-        dropped = visual & ~kept & (share > 0)[:, None]
+        every, some = (on_device(x, visual.device)[:, None] for x in (share >= count, share > 0))
+        kept = torch.where(every, visual, kept & some)
+        dropped = visual & ~kept & some
         extra = keep_top(score, torch.ones_like(count), dropped)
         mix = self._mix(view, score, kept, extra, dropped)
         into = extra.to(torch.uint8).argmax(1, keepdim=True) if extra.shape[1] > 0 else extra.long()
@@ -202,7 +204,7 @@ class PruMergePlus(PruMerge):
         """As published with a given whisker, else what lies above the threshold."""
         if self.whisker > 0:
             m = (outlyingness(score, view.tokens.visual) > self.whisker).sum(1)
-            return m, torch.minimum(SAMPLES * m, view.tokens.counts())
+            return m, torch.minimum(SAMPLES * m, on_device(view.tokens.counts(), m.device))
         above = self.evidence(view, score) > self.threshold(view)
         return above[:, 0::2].sum(1), above[:, 1::2].sum(1)
 

@@ -62,4 +62,4 @@ class PyramidDrop(Pruner):
         left = (view.reference.double() * view.keep / n).clamp(max=1)  # T/N before T was rounded
         share = torch.floor(n * left**power + 1e-9).long()
         k = torch.maximum(share, view.target)
-        return Decision(keep=keep_top(score, k, view.tokens.visual), score=score)
+        return Decision(keep=keep_top(score, k, view.candidates), score=score, count=k)

@@ -39,6 +39,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, DecodePoint, DecodeView, Fact, Points, Pruner, keep_top
 from meteor_bench.methods.shared.helpers import depth_points
 
@@ -166,9 +167,9 @@ class SparseVLM(Pruner):
         n = view.tokens.grid.n
         values, which = torch.unique(view.target, return_inverse=True)  # one or two in a batch
         wanted = [schedule(self.version, n, value, view.point - 1) for value in values.tolist()]
-        total = torch.minimum(torch.tensor(wanted, device=visual.device)[which], visual.sum(1))
+        total = torch.minimum(torch.tensor(wanted)[which], view.tokens.counts())
         if self.version == "v2":
-            return Decision(keep=keep_top(score, total, visual), score=score)
+            return Decision(keep=keep_top(score, total, view.candidates), score=score, count=total)
         return _recycled(view, score, total)
 
     def _score(self, view: DecodeView, chosen: Tensor) -> Tensor:
@@ -177,11 +178,11 @@ class SparseVLM(Pruner):
         if self.version == "v2":
             words = torch.arange(a.shape[2], device=a.device)[None, :, None]
             distance = view.tokens.grid.n + words - view.tokens.origin.clamp(min=0)[:, None]  # [B, T, N]
-            bias = view.rope.clamp(min=0.05 * float(view.rope[0]))
+            bias = view.rope.maximum(0.05 * view.rope[0])
             a = (a / bias[distance][:, None]).masked_fill(~view.tokens.visual[:, None, None], 0.0)
             heads = max(1, floor(HEADS * a.shape[1] + Fraction(1, 2)))
             given = a.sum((2, 3))  # [B, H]
-            best = keep_top(given, torch.full_like(view.target, heads), torch.ones_like(given, dtype=torch.bool))
+            best = keep_top(given, torch.full_like(view.target, heads), None)
             return (a * best[:, :, None, None]).sum((1, 2)) / (heads * chosen.sum(1, keepdim=True))
         return a.mean(1).sum(1) / chosen.sum(1, keepdim=True)
 
@@ -193,11 +194,11 @@ def _means(dropped: Tensor, most: Tensor) -> Tensor:
 
 
 def _recycled(view: DecodeView, score: Tensor, total: Tensor) -> Decision:
-    """Keep the best, append means of the best of the rest; ``total`` [B] tokens in all."""
+    """Keep the best, append means of the best of the rest; ``total`` [B] tokens in all, on the CPU."""
     visual, n = view.tokens.visual, view.tokens.x.shape[1]
-    count, most = visual.sum(1), total // 2
+    count, most = view.tokens.counts(), total // 2
     # kept + means(count - kept) rises by 0 or 1 with each token kept: the largest that gives the total.
-    kept = torch.arange(n + 1, device=visual.device).expand(len(total), -1)  # [B, N + 1]
+    kept = torch.arange(n + 1).expand(len(total), -1)  # [B, N + 1]
     makes = kept + _means(count[:, None] - kept, most[:, None])
     k = torch.where((makes == total[:, None]) & (kept <= count[:, None]), kept, 0).amax(1)
     keep = keep_top(score, k, visual)
@@ -206,12 +207,12 @@ def _recycled(view: DecodeView, score: Tensor, total: Tensor) -> Decision:
     r = torch.where(means > 0, (0.3 * dropped.double()).long() + 1, 0)
     width = int(r.max()) if len(r) else 0
     if width == 0:
-        return Decision(keep=keep, score=score)
+        return Decision(keep=keep, score=score, count=k)
     chosen = keep_top(score, r, visual & ~keep)
     places = (~chosen).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]  # [B, R], in sequence order
-    present = torch.arange(width, device=visual.device) < r[:, None]
+    present = torch.arange(width, device=visual.device) < on_device(r, visual.device)[:, None]
     x = view.tokens.x.gather(1, places[..., None].expand(-1, -1, view.tokens.x.shape[-1]))
-    found = density_peaks(x, present, means)
+    found = density_peaks(x, present, on_device(means, x.device))
     own = torch.where(present, places, n)  # column n takes what is no point
     into = torch.full((len(total), n + 1), -1, device=visual.device)
     into = into.scatter(1, own, places.gather(1, found.into.clamp(min=0)))[:, :n]
@@ -225,4 +226,5 @@ def _recycled(view: DecodeView, score: Tensor, total: Tensor) -> Decision:
         weight=torch.ones_like(view.tokens.size),
         score=score,
         order=order,
+        count=total,
     )

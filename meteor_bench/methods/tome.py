@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import take_rows
+from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import EncodePoint, EncodeView, Fact, keep_top
 from meteor_bench.methods.shared.helpers import unit
 from meteor_bench.methods.shared.merging import InsideMerger, Paired
@@ -64,30 +65,34 @@ class ToMe(InsideMerger):
         """Spatial order."""
         return view.tokens.origin.clamp(min=0) if self.order == "authors" else None
 
-    def pair(self, view: EncodeView | None, x: Tensor, visual: Tensor, r: Tensor, final: Tensor | None) -> Paired:
+    exactly: ClassVar[bool] = True
+
+    def pair(
+        self, view: EncodeView | None, x: Tensor, visual: Tensor, count: Tensor, r: Tensor, final: Tensor | None
+    ) -> Paired:
         """The r best edges from even to odd places."""
         metric = x if view is None or view.keys is None else view.keys
         rows, n, _ = metric.shape
         own = torch.arange(n, device=x.device).expand(rows, n)
-        if final is None:  # at an output the sequence has holes: what takes part comes first
-            order = (~visual).to(torch.uint8).argsort(dim=1, stable=True)
-        else:
-            order = own
-        v = unit(metric if final is not None else take_rows(metric, order))
-        here = visual.gather(1, order)
+        full = bool((count == n).all())  # at an output the sequence has holes: what takes part comes first
+        order = own if full or final is not None else (~visual).to(torch.uint8).argsort(dim=1, stable=True)
+        v = unit(metric if order is own else take_rows(metric, order))
         score = v[:, 0::2] @ v[:, 1::2].transpose(1, 2)  # [R, A, B]
-        possible = here[:, 0::2, None] & here[:, None, 1::2]
-        score = score.masked_fill(~possible, -torch.inf)
+        possible: Tensor | None = None
+        if not full:
+            here = visual if order is own else visual.gather(1, order)
+            possible = here[:, 0::2, None] & here[:, None, 1::2]
+            score = score.masked_fill(~possible, -torch.inf)
         into, places = own, None
         if score.shape[2] > 0:
             best, partner = score.max(2)  # [R, A]
-            merged = keep_top(best, r, possible.any(2))
+            merged = keep_top(best, r, None if possible is None else possible.any(2))
             source = order[:, 0::2]
-            goal = order.gather(1, 2 * partner + 1)
+            goal = 2 * partner + 1 if order is own else order.gather(1, 2 * partner + 1)
             into = into.scatter(1, source, torch.where(merged, goal, source))
             if self.order == "authors" and view is not None:
                 places = _places(best, view.has_cls, own, r)
-        return Paired(torch.where(visual, into, -torch.ones_like(into)), places)
+        return Paired(into if full else torch.where(visual, into, -torch.ones_like(into)), places)
 
 
 def _places(best: Tensor, has_cls: bool, own: Tensor, r: Tensor) -> Tensor:
@@ -97,10 +102,13 @@ def _places(best: Tensor, has_cls: bool, own: Tensor, r: Tensor) -> Tensor:
         best: [R, A] similarity of each even token to its partner.
         has_cls: whether the encoder has a class token: then even tokens keep their order.
         own: [R, N] places.
-        r: [R] merges; without any the row stays as it is.
+        r: [R] merges, on the CPU; without any the row stays as it is.
     """
-    by_score = best.argsort(dim=1, descending=True, stable=True)
-    rank = torch.empty_like(by_score).scatter_(1, by_score, own[:, : best.shape[1]])
-    even = own % 2 == 0
-    left = own if has_cls else rank.repeat_interleave(2, dim=1)[:, : own.shape[1]]
-    return torch.where((r > 0)[:, None], torch.where(even, left, own.shape[1] + own), own)
+    n = own.shape[1]
+    moved = torch.where(own % 2 == 0, own, n + own)
+    if not has_cls:
+        by_score = best.argsort(dim=1, descending=True, stable=True)
+        moved[:, 0::2].scatter_(1, by_score, own[:, : best.shape[1]])
+    if bool((r > 0).all()):
+        return moved
+    return torch.where(on_device(r > 0, own.device)[:, None], moved, own)

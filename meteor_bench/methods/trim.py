@@ -23,6 +23,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, Fact, FusePoint, FuseView, keep_top
 from meteor_bench.methods.shared.helpers import NO_CLIP_TEXT, mean_text
 from meteor_bench.methods.shared.scorers import FuseChooser
@@ -55,9 +56,9 @@ class Trim(FuseChooser):
         # The softmax changes no rank; scores are compared before it, where it has not yet rounded them to zero.
         keep = keep_top(similarity, share, visual)
         alone = keep_top(similarity, share - 1, visual)
-        pruned = (share < visual.sum(1)) & (share > 0)
+        pruned = on_device((share < view.tokens.counts()) & (share > 0), keep.device)
         mean = keep & ~alone & pruned[:, None]  # [B, N], the one that stands for the rest
         into = torch.where(mean.any(1), mean.to(torch.uint8).argmax(1), -1)
         into = into[:, None].expand_as(keep).masked_fill(keep | ~visual, -1)
         score = similarity.softmax(1)
-        return Decision(keep=keep, merge_into=into, score=score, order=mean.long())
+        return Decision(keep=keep, merge_into=into, score=score, order=mean.long(), count=share)

@@ -27,4 +27,4 @@ class Uniform(FuseChooser):
 
     def choose(self, view: FuseView, share: Tensor) -> Decision:
         """Strided tokens of each sequence."""
-        return Decision(keep=strided(view.tokens.visual, share))
+        return Decision(keep=strided(view.tokens.visual, share), count=share)

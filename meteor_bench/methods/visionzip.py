@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, Fact, View, keep_top
 from meteor_bench.core.settings import Share
 from meteor_bench.methods.shared.helpers import (
@@ -75,42 +76,46 @@ class VisionZip(AttentionScorer):
         """Dominant tokens, and targets that take in the rest."""
         visual, count = view.tokens.visual, view.tokens.counts()
         share = torch.minimum(share, count)
-        pruned = (share < count)[:, None]
         few = round_half_up(share.double() * self.contextual)  # C, [R]
-        headed = pruned[:, 0] & (share > few) & view.has_cls  # the class token takes a dominant place
+        headed = (share < count) & (share > few) & view.has_cls  # the class token takes a dominant place
         dominant = keep_top(score, share - few - headed.long(), visual)
         rest = visual & ~dominant
-        step = (rest.sum(1) // few.clamp(min=1)).clamp(min=1)[:, None]
+        others = count - (share - few - headed.long()).clamp(min=0)
+        step = on_device((others // few.clamp(min=1)).clamp(min=1), visual.device)[:, None]
+        wanted, pruned = (on_device(x, visual.device)[:, None] for x in (few, share < count))
         place = rank_of(rest)
-        target = rest & (place % step == 0) & (place // step < few[:, None])
+        target = rest & (place % step == 0) & (place // step < wanted)
         head = keep_top(score, headed.long(), rest & ~target)  # whose place the class token takes
         v = unit(view.compared)
         likeness = (v @ v.transpose(1, 2)).masked_fill(~target[:, None], -torch.inf)  # [R, N, N]
-        joins = rest & ~target & (few > 0)[:, None]
+        joins = rest & ~target & (wanted > 0)
         into = torch.full_like(place, -1)
         if place.shape[1] > 0:
             into = torch.where(joins, likeness.argmax(2), into)
         kept = dominant | target | head
-        mix = _mix(view.tokens.special, kept, head, into)
+        mix = _mix(view.tokens.special if bool(headed.any()) else None, kept, head, into, int(share.max()))
         order = None if self.ordered else (1 + target.long() - head.long()).masked_fill(~pruned, 0)
-        return Decision(keep=kept, merge_into=into.masked_fill(kept, -1), mix=mix, score=score, order=order)
+        return Decision(
+            keep=kept, merge_into=into.masked_fill(kept, -1), mix=mix, score=score, order=order, count=share
+        )
 
 
-def _mix(special: Tensor, kept: Tensor, head: Tensor, into: Tensor) -> Tensor:
+def _mix(special: Tensor | None, kept: Tensor, head: Tensor, into: Tensor, width: int) -> Tensor:
     """[R, K, N] what each kept token is made of.
 
     Args:
-        special, kept: [R, N] bool.
+        special, kept: [R, N] bool; no special where no row has a head.
         head: [R, N] bool, the token that becomes the class token.
         into: [R, N] long, the target that a token joins, -1 for none.
+        width: the most tokens that a row keeps.
     """
-    width, n = int(kept.sum(1).max()), kept.shape[1]
+    n = kept.shape[1]
     row = (~kept).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]  # [R, K] the kept ones, in order
     own = torch.arange(n, device=kept.device)
     joined = (into[:, None] == row[..., None]).float()
     itself = (row[..., None] == own).float()
     whole = itself + joined / joined.sum(2, keepdim=True).clamp(min=1)
-    if n == 0 or not bool(head.any()):
+    if n == 0 or special is None:
         return whole
     first = (special.to(torch.uint8).argmax(1, keepdim=True) == own).float()  # [R, N]
     return torch.where(head.gather(1, row)[..., None], first[:, None], whole)

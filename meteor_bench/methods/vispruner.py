@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import take_rows
+from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, Fact, View, keep_top
 from meteor_bench.core.settings import Range, Share
 from meteor_bench.methods.shared.helpers import unit
@@ -33,8 +34,8 @@ def thin_out(x: Tensor, order: Tensor, count: Tensor, wanted: Tensor, step: int)
     Args:
         x: [B, N, D].
         order: [B, M] long, token indices in descending order of attention; the first ``count`` of a row are real.
-        count: [B] long.
-        wanted: [B] long, at most ``count``.
+        count: [B] long, on the CPU.
+        wanted: [B] long, at most ``count``, on the CPU.
         step: tokens dropped in a round.
 
     Returns:
@@ -43,26 +44,49 @@ def thin_out(x: Tensor, order: Tensor, count: Tensor, wanted: Tensor, step: int)
     v = unit(x)
     likeness = v @ v.transpose(1, 2)  # [B, N, N]
     while bool((count > wanted).any()):
-        order = order[:, : int(count.max())]
-        real = torch.arange(order.shape[1], device=x.device) < count[:, None]
-        even, odd = order[:, 0::2], order[:, 1::2]
-        best = even.new_zeros(even.shape, dtype=v.dtype)
-        if odd.shape[1] > 0:
-            # Whole rows, with everything that is not odd put out of the way: cheaper than picking out [E, O] numbers.
-            aside = v.new_full(v.shape[:2], -4.0).scatter_(1, odd, torch.where(real[:, 1::2], 0.0, -4.0))
-            best = take_rows(likeness, even).add_(aside[:, None]).amax(2)
-        best = best.masked_fill(~real[:, 0::2], -torch.inf)
         drop = torch.minimum(count - wanted, (count + 1) // 2).clamp(max=step)
-        ranked = best.argsort(dim=1, descending=True, stable=True)  # real ones first
-        place = torch.arange(even.shape[1], device=x.device)
-        stays = (place >= drop[:, None]) & (place < ((count + 1) // 2)[:, None])
-        joined = torch.cat([even.gather(1, ranked), odd], 1)
-        alive = torch.cat([stays, real[:, 1::2]], 1)
-        order = joined.gather(1, (~alive).to(torch.uint8).argsort(dim=1, stable=True))
+        if bool((count == count[0]).all() and (drop == drop[0]).all()):
+            order = _round_alike(likeness, order[:, : int(count[0])], int(drop[0]))
+        else:
+            order = _round(likeness, order[:, : int(count.max())], count, drop)
         count = count - drop
     keep = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
-    real = torch.arange(order.shape[1], device=x.device) < count[:, None]
-    return keep.scatter(1, order, real)
+    order = order[:, : int(count.max())]
+    if bool((count == count[0]).all()):
+        return keep.scatter_(1, order, True)
+    real = torch.arange(order.shape[1], device=x.device) < on_device(count, x.device)[:, None]
+    return keep.scatter_(1, order, real)
+
+
+def _round_alike(likeness: Tensor, order: Tensor, drop: int) -> Tensor:
+    """[B, M - drop] the order after a round in which every row has as many tokens [B, M] and loses as many."""
+    even, odd = order[:, 0::2], order[:, 1::2]
+    if odd.shape[1] == 0:
+        return order[:, drop:]
+    best = take_rows(take_rows(likeness, even).mT, odd).amax(1)  # [B, E]
+    ranked = best.argsort(dim=1, descending=True, stable=True)[:, drop:]
+    return torch.cat([even.gather(1, ranked), odd], 1)
+
+
+def _round(likeness: Tensor, order: Tensor, count: Tensor, drop: Tensor) -> Tensor:
+    """[B, M] the same for rows of ``count`` tokens each, on the CPU as ``drop`` is; what is left comes first."""
+    device = likeness.device
+    count, drop = on_device(count, device), on_device(drop, device)
+    real = torch.arange(order.shape[1], device=device) < count[:, None]
+    even, odd = order[:, 0::2], order[:, 1::2]
+    best = even.new_zeros(even.shape, dtype=likeness.dtype)
+    if odd.shape[1] > 0:
+        # Whole rows, with everything that is not odd put out of the way: cheaper than picking out [E, O] numbers.
+        aside = likeness.new_full(likeness.shape[:2], -4.0)
+        aside = aside.scatter_(1, odd, torch.where(real[:, 1::2], 0.0, -4.0))
+        best = take_rows(likeness, even).add_(aside[:, None]).amax(2)
+    best = best.masked_fill(~real[:, 0::2], -torch.inf)
+    ranked = best.argsort(dim=1, descending=True, stable=True)  # real ones first
+    place = torch.arange(even.shape[1], device=device)
+    stays = (place >= drop[:, None]) & (place < ((count + 1) // 2)[:, None])
+    joined = torch.cat([even.gather(1, ranked), odd], 1)
+    alive = torch.cat([stays, real[:, 1::2]], 1)
+    return joined.gather(1, (~alive).to(torch.uint8).argsort(dim=1, stable=True))
 
 
 @dataclass(frozen=True)
@@ -86,9 +110,9 @@ class VisPruner(AttentionScorer):
         share = torch.minimum(share, view.tokens.counts())
         first = (share.double() * self.important).long()
         important = keep_top(score, first, visual)
-        rest = visual & ~important
+        rest, left = visual & ~important, view.tokens.counts() - first
         order = score.masked_fill(~rest, -torch.inf).argsort(dim=1, descending=True, stable=True)
         # What is not in the rest comes last, behind any real score.
         order = order.gather(1, (~rest).gather(1, order).to(torch.uint8).argsort(dim=1, stable=True))
-        diverse = thin_out(view.tokens.x, order, rest.sum(1), share - first, self.step)
-        return Decision(keep=important | diverse, score=score)
+        diverse = thin_out(view.tokens.x, order, left, share - first, self.step)
+        return Decision(keep=important | diverse, score=score, count=share)

@@ -22,8 +22,9 @@ def resize_table(table: Tensor, native: Grid, grid: Grid) -> Tensor:
 
 def add_positions(tokens: Tokens, table: Tensor) -> Tokens:
     """Add each token's row of ``table`` [G, D]; a merged token gets the mean over the cells it stands for."""
-    if bool((tokens.size[tokens.valid] == 1).all()):
-        return tokens.with_x(tokens.x + table[tokens.origin.clamp(min=0)] * tokens.valid[..., None])
+    if not tokens.merged:
+        rows = table if tokens.whole else table[tokens.origin.clamp(min=0)]
+        return tokens.with_x(tokens.x + (rows * tokens.valid[..., None] if tokens.padded else rows))
     b, cells = tokens.group.shape
     slot = torch.where(tokens.group >= 0, tokens.group, cells)
     total = table.new_zeros(b, cells + 1, table.shape[1])

@@ -20,8 +20,9 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_
 from meteor_bench.core import flops
 from meteor_bench.core.apply import pick
 from meteor_bench.core.attention_probe import Probe
+from meteor_bench.core.host import upload
 from meteor_bench.core.model import VisionTower
-from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.core.tokens import Grid, Length, Tokens
 from meteor_bench.models.fusions import OneProjector, linear_flops
 
 __all__ = ["CellProjector", "QwenTower"]
@@ -92,10 +93,11 @@ class QwenTower(VisionTower):
     def _inside(self, tokens: Tokens) -> Tokens:
         """Without the cells that lie outside of their image; they count as if there were none."""
         grid = tokens.grid
-        size = torch.tensor(self.sizes, device=tokens.x.device).repeat(len(tokens.x) // len(self.sizes), 1)  # [R, 2]
+        size = upload(self.sizes, tokens.x.device).repeat(len(tokens.x) // len(self.sizes), 1)  # [R, 2]
         row, column = tokens.origin // grid.w, tokens.origin % grid.w
         inside = (row < size[:, :1]) & (column < size[:, 1:])
-        return pick(replace(tokens, group=tokens.group.masked_fill(~inside, -1)), inside)
+        lengths = tuple(Length(h * w, 0) for h, w in self.sizes) * (len(tokens.x) // len(self.sizes))
+        return pick(tokens.changed(group=tokens.group.masked_fill(~inside, -1)), inside, lengths=lengths)
 
     def where(self, tokens: Tokens) -> Packed:
         grid, rows = tokens.grid, len(tokens.x)

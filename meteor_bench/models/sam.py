@@ -6,16 +6,18 @@ With nothing pruned its layers run as the library runs them. Pruned, the same we
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import interpolate, scaled_dot_product_attention
 from transformers import SamVisionConfig
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from meteor_bench.core import flops
 from meteor_bench.core.attention_probe import Probe
+from meteor_bench.core.host import on_device
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.models.windows import WindowedTower, read_beside
 
@@ -99,10 +101,10 @@ class SamTower(WindowedTower):
         h = h.reshape(len(h), self.cells, self.cells, -1)
         if inside:
             parts, padded = layer.window_partition(h, self.side)
-            parts, _ = layer.attn(parts)
+            parts = _attended(layer.attn, parts)
             out = layer.window_unpartition(parts, self.side, padded, (self.cells, self.cells))
         else:
-            out, _ = layer.attn(h)
+            out = _attended(layer.attn, h)
         added: Tensor = out.flatten(1, 2)
         return added
 
@@ -129,12 +131,46 @@ class SamTower(WindowedTower):
         return flops.linear(tokens, self.width, self.dim)
 
 
+def _attended(attn: Any, h: Tensor) -> Tensor:
+    """What the library's `SamVisionAttention` makes of [B, side, side, D]: its operations, in its order.
+
+    Its own forward makes indices on the CPU in every block, which a GPU's host waits for.
+    """
+    b, side, _, _ = h.shape
+    cells, heads = side**2, attn.num_attention_heads
+    qkv = attn.qkv(h).reshape(b, cells, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    query, key, value = qkv.reshape(3, b * heads, cells, -1).unbind(0)
+    weights = (query * attn.scale) @ key.transpose(-2, -1)
+    square = query.reshape(b * heads, side, side, -1)
+    down = torch.einsum("bhwc,hkc->bhwk", square, _table(attn.rel_pos_h, side))
+    across = torch.einsum("bhwc,wkc->bhwk", square, _table(attn.rel_pos_w, side))
+    weights = weights + (down[..., None] + across[..., None, :]).reshape_as(weights)
+    weights = torch.nn.functional.softmax(weights, dtype=torch.float32, dim=-1).to(query.dtype)
+    out = (weights @ value).reshape(b, heads, side, side, -1).permute(0, 2, 3, 1, 4).reshape(b, side, side, -1)
+    projected: Tensor = attn.proj(out)
+    return projected
+
+
+def _table(table: Tensor, side: int) -> Tensor:
+    """[side, side, d] the row of a query and a key so far apart, of a table [2·side - 1, d] or one to be resized."""
+    if len(table) != 2 * side - 1:
+        table = interpolate(table.T[None], size=2 * side - 1, mode="linear")[0].T
+    return table[_apart(side, table.device)]
+
+
+@lru_cache(maxsize=16)
+def _apart(side: int, device: torch.device) -> Tensor:
+    """[side, side] distance between a query and a key, from 0."""
+    at = torch.arange(side)
+    return on_device(at[:, None] - at + side - 1, device)
+
+
 def _relative(attn: Any, query: Tensor, cell: Tensor, side: int) -> Tensor:
     """[B, H, S, S] decomposed relative positions of the unscaled queries [B, H, S, d] in cells [B, S] of a window."""
     shape = (*query.shape[:3], cell.shape[1])
     parts = []
     for place, table in ((cell // side, attn.rel_pos_h), (cell % side, attn.rel_pos_w)):
-        rows = attn.get_rel_pos(side, side, table)[place]  # [B, S, side, d]
+        rows = _table(table, side)[place]  # [B, S, side, d]
         towards = torch.einsum("bhsd,bskd->bhsk", query, rows)
         parts.append(towards.gather(3, place[:, None, None].expand(shape)))
     return parts[0] + parts[1]

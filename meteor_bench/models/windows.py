@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from meteor_bench.core import flops
 from meteor_bench.core.attention_probe import Probe
+from meteor_bench.core.host import on_device
 from meteor_bench.core.model import VisionTower
-from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.core.tokens import Grid, Later, Tokens
 
 __all__ = ["WindowedTower", "Windows", "beside", "read_beside", "window_of"]
 
@@ -42,7 +44,7 @@ class Windows:
         cell: [R, W, S] the place's cell in its window, raster order.
         place: [R, N] a token's place in [W·S].
         mask: [R·W, 1, S, S] bool, what a place may see; None where no place is empty.
-        size: [R, N] patches that a token stands for.
+        size: [R, N] patches that a token stands for, maybe not worked out yet.
         lengths, widths: R tokens, and S, of each row alone.
     """
 
@@ -54,53 +56,17 @@ class Windows:
     cell: Tensor
     place: Tensor
     mask: Tensor | None
-    size: Tensor
+    size: Tensor | Later[Tensor]
     lengths: tuple[int, ...]
     widths: tuple[int, ...]
 
     @classmethod
     def of(cls, tokens: Tokens, side: int) -> Windows:
         """Put tokens into windows of ``side`` x ``side`` cells."""
-        grid, origin = tokens.grid, tokens.origin
-        padding = _padding_cells(grid, side).to(origin.device)  # [W, P], -1 behind the last
-        windows = len(padding)
-        window = window_of(origin, grid, side)
-        window = torch.where(window < 0, windows, window)  # padding tokens have one of their own
-        cell = origin // grid.w % side * side + origin % grid.w % side
-        order = (window * side**2 + cell).argsort(dim=1, stable=True)  # by window, raster order within
-        counts = torch.zeros(len(origin), windows + 1, dtype=torch.long, device=origin.device)
-        counts.scatter_add_(1, window, torch.ones_like(window))
-        window, start = window.gather(1, order), counts.cumsum(1) - counts
-        rank = torch.arange(origin.shape[1], device=origin.device) - start.gather(1, window)
-        counts = counts[:, :windows]
-        lengths = counts.sum(1)
-        width = torch.where(lengths == grid.n, side**2, counts.amax(1))
-        widths = tuple(width.tolist())
-        s = max(widths)
-        place = torch.where(window < windows, window * s + rank, windows * s)
-        seat = torch.arange(s, device=origin.device)
-        token = seat < counts[..., None]  # [R, W, S]
-        beyond = seat - counts[..., None]  # the how manieth padding cell
-        filled = torch.minimum(width[:, None] - counts, (padding >= 0).sum(1))[..., None]
-        filler = ~token & (beyond < filled)
-        fill = padding.expand(len(origin), -1, -1).gather(2, beyond.clamp(0, padding.shape[1] - 1))
-        inner = _placed(place, cell.gather(1, order), windows, s)
-        taken = token | filler
-        full = bool(taken.all())
-        itself = torch.eye(s, dtype=torch.bool, device=origin.device)
-        return cls(
-            whole=origin.shape[1] == grid.n and not tokens.padded,
-            solid=full and bool(token.all()),
-            origin=origin,
-            index=_placed(place, order, windows, s),
-            token=token,
-            cell=torch.where(filler, fill, inner),
-            place=torch.zeros_like(order).scatter(1, order, place.clamp(max=windows * s - 1)),
-            mask=None if full else (taken.flatten(0, 1)[:, None] | itself)[:, None],
-            size=tokens.size,
-            lengths=tuple(lengths.tolist()),
-            widths=widths,
-        )
+        if tokens.whole:
+            found = _whole(tokens.grid, side, len(tokens.x), tokens.x.device)
+            return replace(found, size=tokens.raw("size"))
+        return _placed_windows(tokens, side, _count_in_windows(tokens, side))
 
     @property
     def count(self) -> int:
@@ -122,7 +88,8 @@ class Windows:
         """The mask of the windows' attention, given that of the whole sequence (see `VisionTower.attend`)."""
         if mask is None or mask.dtype == torch.bool:
             return self.mask
-        weight = self.gather(self.size.clamp(min=1).log()[..., None]).to(dtype)  # a padding cell's is 0
+        size = self.size.get() if isinstance(self.size, Later) else self.size
+        weight = self.gather(size.clamp(min=1).log()[..., None]).to(dtype)  # a padding cell's is 0
         weight = weight.transpose(1, 2)[:, None].expand(-1, 1, weight.shape[1], -1)
         return weight if self.mask is None else weight.masked_fill(~self.mask, -torch.inf)
 
@@ -161,6 +128,70 @@ def _placed(place: Tensor, values: Tensor, windows: int, width: int) -> Tensor:
     return out.scatter(1, place, values)[:, :-1].reshape(-1, windows, width)
 
 
+@lru_cache(maxsize=16)
+def _whole(grid: Grid, side: int, rows: int, device: torch.device) -> Windows:
+    """The windows of a grid that is all there, worked out once."""
+    tokens = Tokens.dense(torch.empty(rows, grid.n, 0, device=device), grid)
+    return _placed_windows(tokens, side, _count_in_windows(tokens, side))
+
+
+def _count_in_windows(tokens: Tokens, side: int) -> Tensor:
+    """[R, W] on the CPU, tokens in each window; a GPU is waited for where the host does not know."""
+    grid = tokens.grid
+    if tokens.in_windows is not None:
+        return tokens.in_windows
+    windows = -(-grid.h // side) * -(-grid.w // side)
+    if tokens.whole:
+        window = window_of(torch.arange(grid.n), grid, side)
+        return torch.bincount(window, minlength=windows).expand(len(tokens.x), -1)
+    window = window_of(tokens.origin, grid, side)
+    window = torch.where(window < 0, windows, window)
+    counts = torch.zeros(len(window), windows + 1, dtype=torch.long, device=window.device)
+    return counts.scatter_add_(1, window, torch.ones_like(window))[:, :windows].cpu()
+
+
+def _placed_windows(tokens: Tokens, side: int, counts: Tensor) -> Windows:
+    """The windows of tokens of which ``counts`` [R, W] (on the CPU) are in each."""
+    grid, origin, device = tokens.grid, tokens.origin, tokens.x.device
+    padding = _padding_cells(grid, side)  # [W, P], -1 behind the last
+    windows = len(padding)
+    lengths = counts.sum(1)
+    width = torch.where(lengths == grid.n, side**2, counts.amax(1)) if windows else lengths
+    s = int(width.max()) if len(width) else 0
+    filled = torch.minimum(width[:, None] - counts, (padding >= 0).sum(1))  # [R, W] padding cells that are there
+    start = torch.cat([counts.cumsum(1) - counts, lengths[:, None]], 1)  # [R, W + 1]
+    full, solid = bool((counts + filled == s).all()), bool((counts == s).all())
+    counts, filled, start, padding = (on_device(x, device) for x in (counts, filled, start, padding))
+    window = window_of(origin, grid, side)
+    window = torch.where(window < 0, windows, window)  # padding tokens have one of their own
+    cell = origin // grid.w % side * side + origin % grid.w % side
+    order = (window * side**2 + cell).argsort(dim=1, stable=True)  # by window, raster order within
+    window = window.gather(1, order)
+    rank = torch.arange(origin.shape[1], device=device) - start.gather(1, window)
+    place = torch.where(window < windows, window * s + rank, windows * s)
+    seat = torch.arange(s, device=device)
+    token = seat < counts[..., None]  # [R, W, S]
+    beyond = seat - counts[..., None]  # the how manieth padding cell
+    filler = ~token & (beyond < filled[..., None])
+    fill = padding.expand(len(origin), -1, -1).gather(2, beyond.clamp(0, padding.shape[1] - 1))
+    inner = _placed(place, cell.gather(1, order), windows, s)
+    itself = torch.eye(s, dtype=torch.bool, device=device)
+    return Windows(
+        whole=tokens.whole,
+        solid=solid,
+        origin=origin,
+        index=_placed(place, order, windows, s),
+        token=token,
+        cell=torch.where(filler, fill, inner),
+        place=torch.zeros_like(order).scatter(1, order, place.clamp(max=windows * s - 1)),
+        mask=None if full else ((token | filler).flatten(0, 1)[:, None] | itself)[:, None],
+        size=tokens.raw("size"),
+        lengths=tuple(lengths.tolist()),
+        widths=tuple(width.tolist()),
+    )
+
+
+@lru_cache(maxsize=16)
 def _padding_cells(grid: Grid, side: int) -> Tensor:
     """[W, P] the cells of each window that lie behind the grid's edge, raster order, filled up with -1."""
     down, across = -(-grid.h // side), -(-grid.w // side)
@@ -201,6 +232,9 @@ class WindowedTower(VisionTower):
 
     def windows(self, tokens: Tokens) -> Tensor:
         return window_of(tokens.origin, tokens.grid, self.side)
+
+    def in_windows(self, tokens: Tokens) -> Tensor:
+        return _count_in_windows(tokens, self.side)
 
     def pairs(self, block: int, where: Windows) -> Tensor:
         """[R] FLOPs of the block's attention half."""

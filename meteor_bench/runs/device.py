@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 from meteor_bench.config.run_config import RunConfig
@@ -25,6 +26,11 @@ def device_and_dtype(config: RunConfig) -> Placement:
     return Placement(device, resolve_dtype(config.dtype, device))
 
 
+def _given_out() -> bool:
+    """Whether a scheduler gave this process cards of its own."""
+    return bool(os.environ.get("CUDA_VISIBLE_DEVICES")) and "SLURM_PROCID" in os.environ
+
+
 def own_device(device: str, local: int) -> str:
     """The device of the process of that number on its machine.
 
@@ -36,6 +42,8 @@ def own_device(device: str, local: int) -> str:
     import torch
 
     count = torch.cuda.device_count()
+    if count == 1 and len(os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")) == 1 and _given_out():
+        local = 0  # the scheduler shows each process its own card alone
     if device != "cuda" or local >= count:
         raise ConfigError(
             f"each process takes a GPU of its own, this one cuda:{local}, and there are {count}; start as many "

@@ -72,7 +72,7 @@ def state(device: torch.device) -> dict[str, Any]:
     """
     found: dict[str, Any] = {"load": list(os.getloadavg()), "cpus": os.cpu_count(), "cpu_mhz": _cpu_mhz()}
     if device.type == "cuda":
-        found |= _gpu(device.index or 0)
+        found |= _gpu(_uuid(device))
     return found
 
 
@@ -85,17 +85,22 @@ def _cpu_mhz() -> list[float]:
     return [float(line.partition(":")[2]) for line in lines if line.startswith("cpu MHz")]
 
 
-def _gpu(index: int) -> dict[str, Any]:
-    values = _ask("--query-gpu=" + ",".join(_GPU), index)
-    others = _ask("--query-compute-apps=pid,used_memory", index)
+def _uuid(device: torch.device) -> str:
+    """A GPU's name for the driver's tools, which count cards that CUDA_VISIBLE_DEVICES hides from torch."""
+    return f"GPU-{str(torch.cuda.get_device_properties(device).uuid).removeprefix('GPU-')}"
+
+
+def _gpu(card: str) -> dict[str, Any]:
+    values = _ask("--query-gpu=" + ",".join(_GPU), card)
+    others = _ask("--query-compute-apps=pid,used_memory", card)
     found: dict[str, Any] = dict(zip(_GPU, values[0], strict=False)) if values else {}
     found["other_processes"] = [row for row in others if row[0] != str(os.getpid())]
     return found
 
 
-def _ask(query: str, index: int) -> list[list[str]]:
+def _ask(query: str, card: str) -> list[list[str]]:
     """Rows of an answer of NVIDIA's tool, [] where it is missing."""
-    command = ["nvidia-smi", query, "--format=csv,noheader", f"--id={index}"]
+    command = ["nvidia-smi", query, "--format=csv,noheader", f"--id={card}"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):

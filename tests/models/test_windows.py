@@ -111,7 +111,9 @@ def test_evas_rotations_follow_the_origins(block: int, side: int) -> None:
 def test_equally_many_tokens_need_no_mask_and_no_padding() -> None:
     grid = Grid(1, 8, 8)
     tokens = Tokens.dense(torch.randn(2, 64, 4), grid)
-    keep = keep_in_windows(torch.randn(2, 64), torch.tensor([20, 33]), window_of(tokens.origin, grid, 4), tokens.visual)
+    window, counts = window_of(tokens.origin, grid, 4), torch.full((2, 4), 16)
+    keep, left = keep_in_windows(torch.randn(2, 64), torch.tensor([20, 33]), window, tokens.visual, counts)
+    assert left.tolist() == [[5] * 4, [8] * 4]
     assert keep.sum(1).tolist() == [20, 32]
     for row in range(2):
         left = apply(Tokens.dense(torch.randn(1, 64, 4), grid), Decision(keep=keep[row : row + 1]))
@@ -125,7 +127,9 @@ def test_the_best_of_each_window_stay() -> None:
     allowed = torch.ones(1, 6, dtype=torch.bool)
 
     def kept(k: int) -> list[int]:
-        return keep_in_windows(score, torch.tensor([k]), window, allowed)[0].nonzero()[:, 0].tolist()  # type: ignore[no-any-return]
+        counts = torch.tensor([[2, 3, 1]])
+        keep: list[int] = keep_in_windows(score, torch.tensor([k]), window, allowed, counts).keep[0].nonzero().tolist()
+        return [place for (place,) in keep]
 
     assert kept(1) == kept(3) == [1, 4, 5]  # one of each at least
     assert kept(5) == [0, 1, 2, 4, 5]

@@ -36,7 +36,7 @@ from meteor_bench.methods.meteor.stages import (
     segment_ends,
     stage1_total,
 )
-from meteor_bench.methods.shared.helpers import round_half_up, similarity_to_mean, split_total
+from meteor_bench.methods.shared.helpers import round_half_up, split_total, view_similarity
 
 if TYPE_CHECKING:
     from meteor_bench.core.model import VLM
@@ -205,10 +205,12 @@ class Meteor(Pruner):
         if view.attention is not None:
             score = view.attention.float()
         else:
-            score = -similarity_to_mean(view.tokens.x, visual)
+            score = -view_similarity(view)
         if view.windows is None:  # D8 otherwise
-            return Decision(keep=keep_top(score, k, visual), score=score)
-        return Decision(keep=keep_in_windows(score, k, view.windows, visual), score=score)
+            return Decision(keep=keep_top(score, k, view.candidates), score=score, count=k)
+        assert view.in_windows is not None
+        keep, left = keep_in_windows(score, k, view.windows, visual, view.in_windows)
+        return Decision(keep=keep, score=score, count=left.sum(1), in_windows=left)
 
     # ------------------------------------------------------------ stage 2
 
@@ -222,12 +224,18 @@ class Meteor(Pruner):
             counts = {name: v.tokens.counts() for name, v in views.items()}
             share = split_total(k, {name: c.double() for name, c in counts.items()}, counts)
             return {
-                name: Decision(keep_top(score[name], share[name], valid[name]), score=score[name]) for name in views
+                name: Decision(keep_top(score[name], share[name], valid[name]), score=score[name], count=share[name])
+                for name in views
             }
         widths = [v.shape[1] for v in valid.values()]
         keep = keep_top(torch.cat(list(score.values()), 1), k, torch.cat(list(valid.values()), 1))  # [B, sum N_l]
         parts = torch.split(keep, widths, dim=1)
-        return {name: Decision(keep=part, score=score[name]) for name, part in zip(views, parts, strict=True)}
+        if len(parts) == 1:
+            each = k[None]
+        else:  # how many of each encoder's, only the device knows: all asked at once
+            each = torch.stack([part.sum(1) for part in parts]).cpu()
+        named = zip(views, parts, each, strict=True)
+        return {name: Decision(keep=part, score=score[name], count=count) for name, part, count in named}
 
     def _stage2_count(self, view: View) -> Tensor:
         return torch.maximum(round_half_up(view.reference.double() * view.keep**self.fuse_power), view.target)
@@ -242,17 +250,18 @@ class Meteor(Pruner):
             value = view.facts.get("meteor.lambda")
             if value is None:
                 raise ConfigError("meteor: lambda is not measured; calibrate first, or take stage3=fixed")
-            k = adaptive_count(float(value), mass, *limits(view.target, view.tokens.counts(), self.clamp))
-        return Decision(keep=keep_top(score, k, view.tokens.visual), score=score)
+            # The one thing that the host must be told; what is left then fits exactly.
+            k = adaptive_count(float(value), mass.cpu(), *limits(view.target, view.tokens.counts(), self.clamp))
+        return Decision(keep=keep_top(score, k, view.candidates), score=score, count=k)
 
     def _attended(self, view: DecodeView) -> Attended:
-        return attended(view.attention, view.tokens.visual, 1.0 if self.heads == "all" else self.head_share)
+        return attended(view.attention, view.candidates, 1.0 if self.heads == "all" else self.head_share)
 
     # ------------------------------------------------------------ calibration
 
     def observe_decode(self, view: DecodeView) -> Mapping[str, Tensor]:
         """Attention mass and limits of K."""
-        mass = self._attended(view).mass
+        mass = self._attended(view).mass.cpu()
         low, high = limits(view.target, view.tokens.counts(), self.clamp)
         return {"mass": mass, "target": view.target, "low": low, "high": high}
 

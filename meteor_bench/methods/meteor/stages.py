@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.errors import UnsupportedError
+from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import EncodePoint, FuseView, keep_top
 from meteor_bench.methods.shared.helpers import noise, similarity_to_mean, unit
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Attended",
+    "Windowed",
     "attended",
     "effective_rank",
     "fusion_scores",
@@ -109,7 +111,19 @@ def stage1_total(entering: int, reference: Tensor, keep: float, end: Tensor) -> 
     return torch.maximum(entering * torch.pow(keep, power), end.double())
 
 
-def keep_in_windows(score: Tensor, k: Tensor, window: Tensor, allowed: Tensor) -> Tensor:
+class Windowed(NamedTuple):
+    """A choice in windows.
+
+    Attributes:
+        keep: [B, N] bool.
+        left: [B, W] long on the CPU, tokens that stay in each window.
+    """
+
+    keep: Tensor
+    left: Tensor
+
+
+def keep_in_windows(score: Tensor, k: Tensor, window: Tensor, allowed: Tensor, counts: Tensor) -> Windowed:
     """The highest scores of each window, equally many in all so that windows stay dense (D8).
 
     Ties go to the lower index. As many as keep at most ``k`` of the row, one at least; a window with fewer tokens keeps
@@ -117,27 +131,24 @@ def keep_in_windows(score: Tensor, k: Tensor, window: Tensor, allowed: Tensor) -
 
     Args:
         score: [B, N].
-        k: [B] long.
+        k: [B] long, on the CPU.
         window: [B, N] long, index of the window that a token is in.
         allowed: [B, N] bool, tokens that may be chosen.
-
-    Returns:
-        [B, N] bool.
+        counts: [B, W] long on the CPU, of those how many are in each window.
     """
-    windows = int(window.max()) + 1
-    place = torch.where(allowed, window, windows)
-    counts = torch.zeros(len(score), windows + 1, dtype=torch.long, device=score.device)
-    counts = counts.scatter_add_(1, place, torch.ones_like(place))[:, :windows]  # [B, W]
-    each = torch.arange(1, int(counts.max()) + 1, device=score.device)
+    windows = counts.shape[1]
+    each = torch.arange(1, int(counts.max()) + 1)
     kept = torch.minimum(counts[..., None], each).sum(1)  # [B, Q] tokens that stay if each window keeps Q
-    quota = (kept <= k[:, None]).sum(1).clamp(min=1)
+    quota = (kept <= k[:, None]).sum(1, keepdim=True).clamp(min=1)
+    left = torch.minimum(counts, quota)
     by_score = score.float().argsort(dim=1, descending=True, stable=True)
-    order = by_score.gather(1, place.gather(1, by_score).argsort(dim=1, stable=True))  # by window, then by score
-    start = counts.cumsum(1) - counts
-    sorted_place = place.gather(1, order).clamp(max=windows - 1)
-    rank = torch.arange(score.shape[1], device=score.device) - start.gather(1, sorted_place)
-    chosen = torch.zeros_like(allowed).scatter(1, order, rank < quota[:, None])
-    return chosen & allowed
+    place = torch.where(allowed, window, windows).gather(1, by_score)
+    sorted_place, second = place.sort(dim=1, stable=True)
+    order = by_score.gather(1, second)  # by window, then by score
+    last = torch.cat([counts.cumsum(1) - counts + left, torch.zeros_like(quota)], 1)  # where a window's kept ones end
+    at = torch.arange(score.shape[1], device=score.device)
+    chosen = at < on_device(last, score.device).gather(1, sorted_place)
+    return Windowed(torch.zeros_like(allowed).scatter_(1, order, chosen), left)
 
 
 def fusion_scores(views: Mapping[str, FuseView], valid: Mapping[str, Tensor], fusion: str) -> dict[str, Tensor]:
@@ -177,19 +188,21 @@ class Attended(NamedTuple):
     mass: Tensor
 
 
-def attended(attention: Tensor, visual: Tensor, head_share: float) -> Attended:
+def attended(attention: Tensor, visual: Tensor | None, head_share: float) -> Attended:
     """Stage 3: text→visual attention over the heads that give the visual tokens most of it.
 
     Args:
         attention: [B, H, R, N] softmax rows of the text; padding rows are zero, the others are averaged.
-        visual: [B, N] bool, tokens that count.
+        visual: [B, N] bool, tokens that count; None: all.
         head_share: share of the heads that are chosen, rounded up; 1 for all.
     """
-    attention = attention.float().masked_fill(~visual[:, None, None], 0.0)
+    attention = attention.float()
+    if visual is not None:
+        attention = attention.masked_fill(~visual[:, None, None], 0.0)
     rows = (attention.sum((1, 3)) > 0).sum(1).clamp(min=1)  # [B], padding rows are zero
     a = attention.sum(2) / rows[:, None, None]  # [B, H, N]
     value = a.sum(-1)  # VAV, [B, H]
-    count = torch.full_like(rows, math.ceil(head_share * value.shape[1]))
-    chosen = keep_top(value, count, torch.ones_like(value, dtype=torch.bool))
+    count = torch.full((len(value),), math.ceil(head_share * value.shape[1]))
+    chosen = keep_top(value, count, None)
     score = (a * chosen[..., None]).sum(1)
     return Attended(score, score.sum(1))

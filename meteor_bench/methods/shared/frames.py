@@ -19,7 +19,7 @@ class Frames(NamedTuple):
     Attributes:
         view: [R] rows.
         score: [R, n].
-        share: [R] long.
+        share: [R] long, on the CPU.
         per_sample: rows per sample.
     """
 
@@ -32,7 +32,7 @@ class Frames(NamedTuple):
 def frames_of(view: View, score: Tensor, share: Tensor) -> Frames:
     """Cut the samples [B] of a fuse point into frames, scores [B, N] and shares [B] with them."""
     tokens, grid = view.tokens, view.tokens.grid
-    whole = tokens.x.shape[1] == grid.n and bool(tokens.visual.all())
+    whole = tokens.x.shape[1] == grid.n and all(row == (grid.n, 0) for row in tokens.host)
     if grid.t == 1 or not whole:
         return Frames(view, score, share, 1)
     t, b = grid.t, tokens.x.shape[0]
@@ -57,7 +57,8 @@ def join_decision(decision: Decision, frames: int) -> Decision:
         shift = n * torch.arange(frames, device=into.device).repeat(b)[:, None]
         into = torch.where(into >= 0, into + shift, into)
     if places is not None:  # within a frame; frame stays after frame
-        places = places + (int(places.max()) + 1) * torch.arange(frames, device=places.device).repeat(b)[:, None]
+        places = places.argsort(dim=1, stable=True).argsort(dim=1)
+        places = places + n * torch.arange(frames, device=places.device).repeat(b)[:, None]
     if mix is not None:
         k = mix.shape[1]
         block = torch.eye(frames, dtype=mix.dtype, device=mix.device)[None, :, None, :, None]
@@ -73,4 +74,5 @@ def join_decision(decision: Decision, frames: int) -> Decision:
         mix=mix,
         score=long(decision.score),
         order=long(places),
+        count=None if decision.count is None else decision.count.reshape(b, frames).sum(1),
     )

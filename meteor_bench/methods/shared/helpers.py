@@ -16,6 +16,7 @@ from torch import Tensor
 
 from meteor_bench.core.apply import scatter_rows, take_rows
 from meteor_bench.core.errors import UnsupportedError
+from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, FuseView, Layout, View, keep_top
 from meteor_bench.core.tokens import Grid
 
@@ -40,6 +41,7 @@ __all__ = [
     "split_total",
     "strided",
     "unit",
+    "view_similarity",
 ]
 
 
@@ -66,6 +68,15 @@ def similarity_to_mean(x: Tensor, valid: Tensor) -> Tensor:
     return torch.einsum("bnd,bd->bn", unit(x), unit(mean))
 
 
+def view_similarity(view: View) -> Tensor:
+    """`similarity_to_mean` of a view's tokens."""
+    x = view.tokens.x
+    if not view.tokens.plain or x.shape[1] == 0:
+        return similarity_to_mean(x, view.tokens.visual)
+    x = x.float()
+    return torch.einsum("bnd,bd->bn", unit(x), unit(x.sum(1) / x.shape[1]))
+
+
 def round_half_up(x: Tensor) -> Tensor:
     """Nearest integer as long, halves upwards (torch rounds halves to even)."""
     return torch.floor(x.double() + 0.5).long()
@@ -88,7 +99,7 @@ def strided(visual: Tensor, k: Tensor) -> Tensor:
     Returns:
         [B, N] bool.
     """
-    n, k = visual.sum(1, keepdim=True).clamp(min=1), k[:, None]
+    n, k = visual.sum(1, keepdim=True).clamp(min=1), on_device(k, visual.device)[:, None]
     k = torch.minimum(k, n)
     place = rank_of(visual)
 
@@ -102,7 +113,9 @@ def noise(view: View) -> Tensor:
     """[B, N] uniform numbers, one per cell of the unpruned grid, so that they do not depend on the batch's padding."""
     # One generator per row is the only way to make a row independent of its batch.
     cells = [torch.rand(view.tokens.grid.n, generator=g, device=g.device) for g in view.generators]
-    drawn = torch.stack(cells).to(view.tokens.x.device)  # [B, G]
+    drawn = on_device(torch.stack(cells), view.tokens.x.device)  # [B, G]
+    if view.tokens.whole:
+        return drawn
     return drawn.gather(1, view.tokens.origin.clamp(min=0))
 
 
@@ -112,7 +125,7 @@ def split_total(total: Tensor, weights: Mapping[str, Tensor | float], caps: Mapp
     Largest remainder, ties to the earlier name; nobody gets more than its cap, what it cannot take goes to the others.
 
     Args:
-        total: [B] long; clipped to the sum of the caps.
+        total: [B] long, as everything here on the CPU, where budgets are; clipped to the sum of the caps.
         weights: name -> [B] or a number, non-negative.
         caps: name -> [B] long.
 
@@ -226,21 +239,20 @@ def on_grid(group: Tensor, layout: Layout, tower: str, grid: Grid) -> Tensor:
     return group[:, (frame * source.h + row) * source.w + col]
 
 
-def leaders(group: Tensor) -> Tensor:
-    """[B, N] any labels (non-negative) -> [B, N] index of the first cell with the same label."""
+def leaders(group: Tensor, labels: int) -> Tensor:
+    """[B, N] labels 0, 1, … labels - 1 -> [B, N] index of the first cell with the same label."""
     own = torch.arange(group.shape[1], device=group.device).expand_as(group)
-    width = int(group.max()) + 1
+    width = labels
     first = torch.full((group.shape[0], width), group.shape[1], dtype=torch.long, device=group.device)
     return first.scatter_reduce(1, group, own, reduce="amin").gather(1, group)
 
 
-def split_groups(x: Tensor, into: Tensor, target: Tensor) -> Tensor:
-    """[B, N] the partition with cells made independent until each row has ``target`` groups, least alike first."""
-    own = torch.arange(into.shape[1], device=into.device)
-    member = into != own
-    missing = target - (~member).sum(1)
+def split_groups(x: Tensor, into: Tensor, missing: Tensor) -> Tensor:
+    """[B, N] the partition with ``missing`` [B] (on the CPU) cells made independent, least alike first."""
     if not bool((missing > 0).any()):
         return into
+    own = torch.arange(into.shape[1], device=into.device)
+    member = into != own
     mean = absorb(x, torch.ones_like(into, dtype=torch.float32), into)  # [B, N, D], at the leaders
     mean = take_rows(mean, into)
     apart = 1 - (unit(x) * unit(mean)).sum(-1)

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import BudgetError, UnsupportedError
+from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import (
     Decision,
     EncodePoint,
@@ -103,16 +104,22 @@ class InsideMerger(Pruner):
         """What a merge layer wants to know."""
         return EncodePoint(after=after, inside=True)
 
+    exactly: ClassVar[bool] = False  # whether `pair` always merges the r that it is asked for
+
     @abstractmethod
-    def pair(self, view: EncodeView | None, x: Tensor, visual: Tensor, r: Tensor, final: Tensor | None) -> Paired:
+    def pair(
+        self, view: EncodeView | None, x: Tensor, visual: Tensor, count: Tensor, r: Tensor, final: Tensor | None
+    ) -> Paired:
         """Merge r tokens of each row once.
 
         Args:
             view: the point inside a block, whose attention and keys are those of ``x``; None at an output.
             x: [R, N, D] features.
             visual: [R, N] bool, tokens that take part.
-            r: [R] long, at most half of them.
-            final: [R] bool, rows whose last merge layer this is; None at an output, where orders are not looked at.
+            count: [R] long on the CPU, how many they are.
+            r: [R] long on the CPU, at most half of them.
+            final: [R] bool on the CPU, rows whose last merge layer this is; None at an output, where orders are not
+                looked at.
         """
 
     def leaves(self, view: EncodeView) -> Tensor | None:
@@ -221,13 +228,14 @@ class InsideMerger(Pruner):
     def _merge_inside(self, view: EncodeView, wanted: Tensor, final: Tensor) -> Decision:
         count = view.tokens.counts()
         r = torch.where(wanted < 0, torch.zeros_like(count), torch.minimum(count - wanted, count // 2)).clamp(min=0)
-        into, order = self.pair(view, view.tokens.x, view.tokens.visual, r, final)
+        into, order = self.pair(view, view.tokens.x, view.tokens.visual, count, r, final)
         own = torch.arange(into.shape[1], device=into.device)
         weight = torch.ones_like(view.tokens.size) if self.merge == "mean" else None
-        return Decision(keep=into == own, merge_into=into, weight=weight, order=order)
+        left = count - r if self.exactly else None
+        return Decision(keep=into == own, merge_into=into, weight=weight, order=order, count=left)
 
     def _wanted(self, view: EncodeView, target: Tensor) -> tuple[Tensor, Tensor]:
-        """[R] count after this layer (-1: it merges nothing), and whether it is the row's last merge layer."""
+        """[R] on the CPU: count after this layer (-1: no merge), and whether it is the row's last merge layer."""
         depth, n = view.layout.depths[view.tower], view.layout.grids[view.tower].n
         stops = view.layers[:-1]  # the last one is the output
         here = stops.index(view.layer)
@@ -237,8 +245,8 @@ class InsideMerger(Pruner):
         for value, planned in found.items():
             if planned.reached > value and not self.relax and counts:
                 raise BudgetError(self._unreachable(view.tower, value, depth, n))
-        wanted = torch.tensor([found[value].counts[here] for value in values], device=target.device)
-        final = torch.tensor([counts and found[value].last == here for value in values], device=target.device)
+        wanted = torch.tensor([found[value].counts[here] for value in values])
+        final = torch.tensor([counts and found[value].last == here for value in values])
         return wanted, final
 
     def _unreachable(self, tower: str, value: int, depth: int, n: int) -> str:
@@ -256,24 +264,33 @@ class InsideMerger(Pruner):
         alive = view.tokens.visual
         own = torch.arange(alive.shape[1], device=alive.device).expand_as(alive)
         weight = torch.ones_like(view.tokens.size) if self.merge == "mean" else view.tokens.size
-        into = self._merge_on(
-            view.tokens.x, torch.where(alive, own, -torch.ones_like(own)), weight, target.clamp(min=1)
-        )
-        into = into.masked_fill((target < 1)[:, None], -1)
+        count = view.tokens.counts()
+        into = own if view.tokens.plain else torch.where(alive, own, -torch.ones_like(own))
+        into, left = self._merge_on(view.tokens.x, into, weight, count, target.clamp(min=1))
+        if bool((target < 1).any()):
+            none = target < 1
+            into, left = into.masked_fill(on_device(none, into.device)[:, None], -1), left.masked_fill(none, 0)
+        elif torch.equal(left, count) and self.leaves(view) is None:
+            return Decision(keep=view.tokens.visual)
         mean = weight if self.merge == "mean" else None
-        return Decision(keep=into == own, merge_into=into, weight=mean, order=self.leaves(view))
+        return Decision(keep=into == own, merge_into=into, weight=mean, order=self.leaves(view), count=left)
 
-    def _merge_on(self, x: Tensor, into: Tensor, weight: Tensor, target: Tensor) -> Tensor:
-        """[R, N] the partition ``into`` merged on until each row has at most ``target`` [R] groups."""
+    def _merge_on(
+        self, x: Tensor, into: Tensor, weight: Tensor, count: Tensor, target: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """[R, N] the partition ``into`` merged on until each row has at most ``target`` groups, and how many it has.
+
+        Args:
+            count: [R] on the CPU, as the target is, the groups before. A round at an output merges what it is to.
+        """
         own = torch.arange(into.shape[1], device=into.device)
         alive = into == own
-        while bool((alive.sum(1) > target).any()):
-            count = alive.sum(1)
+        while bool((count > target).any()):
             r = torch.minimum(count - target, count // 2).clamp(min=0)
-            step = self.pair(None, absorb(x, weight, into), alive, r, None).into
+            step = self.pair(None, absorb(x, weight, into), alive, count, r, None).into
             into = torch.where(into >= 0, step.gather(1, into.clamp(min=0)), into)
-            alive = alive & (step == own)
-        return into
+            alive, count = alive & (step == own), count - r
+        return into, count
 
     # ------------------------------------------------------------ shared fusion
 
@@ -283,8 +300,10 @@ class InsideMerger(Pruner):
         for name, view in views.items():
             lead = self._lead(view.layout)
             group = on_grid(view.groups[lead], view.layout, lead, view.tokens.grid)
-            into = self._merge_on(view.tokens.x, leaders(group), torch.ones_like(view.tokens.size), view.target)
-            into = split_groups(view.tokens.x, into, view.target)
+            into = leaders(group, view.layout.grids[lead].n)
             own = torch.arange(into.shape[1], device=into.device)
-            decisions[name] = Decision(keep=into == own, merge_into=into)
+            count = (into == own).sum(1).cpu()  # how many groups the way to the common grid left, nobody knows before
+            into, count = self._merge_on(view.tokens.x, into, torch.ones_like(view.tokens.size), count, view.target)
+            into = split_groups(view.tokens.x, into, view.target - count)
+            decisions[name] = Decision(keep=into == own, merge_into=into, count=torch.maximum(count, view.target))
         return decisions

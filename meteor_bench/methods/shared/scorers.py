@@ -87,7 +87,7 @@ class FuseScorer(FuseChooser):
     def choose(self, view: FuseView, share: Tensor) -> Decision:
         """Keep the ``share`` [B] highest scores."""
         score = self.score(view)
-        return Decision(keep=keep_top(score, share, view.tokens.visual), score=score)
+        return Decision(keep=keep_top(score, share, view.candidates), score=score, count=share)
 
 
 @dataclass(frozen=True)
@@ -124,4 +124,4 @@ class DecodeScorer(Scorer):
     def decode(self, view: DecodeView) -> Decision:
         """Keep the budget's number of tokens."""
         score = self.score(view)
-        return Decision(keep=keep_top(score, view.target, view.tokens.visual), score=score)
+        return Decision(keep=keep_top(score, view.target, view.candidates), score=score, count=view.target)

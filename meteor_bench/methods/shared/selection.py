@@ -45,7 +45,7 @@ from meteor_bench.core.pruner import (
 from meteor_bench.core.settings import Range
 from meteor_bench.core.tokens import Grid
 from meteor_bench.methods.shared.frames import Frames, frames_of, join_decision
-from meteor_bench.methods.shared.helpers import frame_shares, shares, similarity_to_mean
+from meteor_bench.methods.shared.helpers import frame_shares, shares, view_similarity
 from meteor_bench.methods.shared.scorers import Scorer
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ __all__ = ["AttentionScorer", "EncodeScorer", "resample", "scale"]
 def resample(score: Tensor, layout: Layout, tower: str, grid: Grid) -> Tensor:
     """A tower's [B, G] scores -> [B, grid.n]; cells that were dropped (-inf) count as the lowest of their sample."""
     source = layout.grids[tower]
-    lowest = score.masked_fill(score == -torch.inf, torch.inf).amin(1, keepdim=True)
-    score = torch.where(score == -torch.inf, lowest, score)
+    score = score.maximum(score.masked_fill(score == -torch.inf, torch.inf).amin(1, keepdim=True))
     if tower in layout.cells:
         return score[:, layout.cells[tower]]
     if source == grid:
@@ -100,12 +99,14 @@ class EncodeScorer(Scorer):
         """[R, N] float32 score of an encoder's tokens, higher is kept; what special tokens get does not matter."""
         if view.attention is not None:
             return view.attention.float()
-        distance = (1 - similarity_to_mean(view.tokens.x, view.tokens.visual)).masked_fill(~view.tokens.visual, 0.0)
+        distance = 1 - view_similarity(view)
+        if not view.tokens.plain:
+            distance = distance.masked_fill(~view.tokens.visual, 0.0)
         return distance / distance.sum(1, keepdim=True).clamp(min=1e-12)
 
     def choose(self, view: View, score: Tensor, share: Tensor) -> Decision:
         """Keep ``share`` [R] tokens of each row by their score."""
-        return Decision(keep=keep_top(score, share, view.tokens.visual), score=score)
+        return Decision(keep=keep_top(score, share, view.candidates), score=score, count=share)
 
     def read_at(self, depth: int) -> int | None:
         """Index of the block that the attention and keys are read from; None for the last one."""
@@ -167,13 +168,15 @@ class EncodeScorer(Scorer):
 
     def combined(self, view: FuseView) -> Tensor:
         """[B, N] the score of each token of a fuse point, from all the encoders that it is made of."""
-        grid, origin = view.tokens.grid, view.tokens.origin.clamp(min=0)
+        grid, tokens = view.tokens.grid, view.tokens
         if view.tower in view.scores:
-            return view.scores[view.tower].gather(1, origin)
+            score = view.scores[view.tower]
+            return score if tokens.whole else score.gather(1, tokens.origin.clamp(min=0))
         each = [
             scale(resample(score, view.layout, name, grid), grid.t, self.scaling) for name, score in view.scores.items()
         ]
-        return torch.stack(each).mean(0).gather(1, origin)
+        score = torch.stack(each).mean(0)
+        return score if tokens.whole else score.gather(1, tokens.origin.clamp(min=0))
 
 
 @dataclass(frozen=True)

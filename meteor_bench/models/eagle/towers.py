@@ -17,6 +17,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, Pix2StructVisionConf
 
 from meteor_bench.core import flops
 from meteor_bench.core.attention_probe import Probe, probing, register
+from meteor_bench.core.host import upload
 from meteor_bench.core.model import VisionTower
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.models.towers import ConvNextTower, ConvShape, VitTower
@@ -128,8 +129,7 @@ class Pix2StructTower(VisionTower):
 
         Row and column (from 1), then the patch's pixels by row, column, channel.
         """
-        mean = pixels.new_tensor(CLIP_MEAN, dtype=torch.float32)[:, None, None]
-        std = pixels.new_tensor(CLIP_STD, dtype=torch.float32)[:, None, None]
+        mean, std = (upload(part, pixels.device, torch.float32)[:, None, None] for part in (CLIP_MEAN, CLIP_STD))
         x = (pixels.float() * std + mean) * 255
         count = x[0].numel()
         deviation = x.std(dim=(1, 2, 3), keepdim=True, correction=0).clamp(min=count**-0.5)

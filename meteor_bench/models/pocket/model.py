@@ -18,6 +18,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 from meteor_bench.core import flops
 from meteor_bench.core.attention_probe import register
 from meteor_bench.core.errors import ModelError
+from meteor_bench.core.host import upload
 from meteor_bench.core.model import VLM, Fusion, ModelCard, Processor, Prompt, VisionTower
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.models.checkpoint import digest, load_weights, skeleton
@@ -43,7 +44,7 @@ def _half(pixels: Tensor) -> Tensor:
 
 
 def _luminance(pixels: Tensor) -> Tensor:
-    weights = pixels.new_tensor(LUMA)[None, :, None, None]
+    weights = upload(LUMA, pixels.device, pixels.dtype)[None, :, None, None]
     return (pixels * weights).sum(1, keepdim=True)
 
 

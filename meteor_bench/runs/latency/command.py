@@ -5,12 +5,13 @@ settings ▸ sessions of a ratio (one model for all) ▸ `interleave.measure` fo
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.core.errors import BudgetError, RecordError, UnsupportedError
@@ -103,6 +104,7 @@ class _Bench:
         self._prepare(ratio)
         cell = self._time(ratio, batch, wanted)
         write_cell(path, cell)
+        path.with_suffix(".running").unlink(missing_ok=True)  # the cell has all of it
         return cell
 
     def _prepare(self, ratio: float) -> None:
@@ -146,6 +148,9 @@ class _Bench:
         requests = self._requests(batch)
         sessions = {UNPRUNED: first, EAGER: first, **{k: s for k, s in self.sessions.items() if k != UNPRUNED}}
         before, started = state(first.device), datetime.now(UTC)
+        running = cell_path(settings.out, settings.plain.model, settings.frames, ratio, batch).with_suffix(".running")
+        running.parent.mkdir(parents=True, exist_ok=True)
+        running.write_text("")
         wall, used = time.perf_counter(), time.process_time()
         with track(f"ratio {ratio:g}, batch {batch}: {len(sessions)} contenders", settings.passes) as update:
             done = 0
@@ -154,6 +159,10 @@ class _Bench:
                 nonlocal done
                 done += 1
                 update(done)
+
+            def on_sample(name: str, sample: Mapping[str, Any]) -> None:
+                with running.open("a", encoding="utf-8") as lines:
+                    lines.write(json.dumps({"name": name, **sample}) + "\n")
 
             timings = measure(
                 sessions,
@@ -166,6 +175,7 @@ class _Bench:
                 eager=(EAGER,),
                 tolerant=settings.skip,
                 on_step=on_step,
+                on_sample=on_sample,
             )
         wall, used = time.perf_counter() - wall, time.process_time() - used
         return Cell(
@@ -203,6 +213,7 @@ def _row(name: str, session: Session, timing: Timing) -> Row:
         facts=about["facts"],
         memory_bytes=timing.memory_bytes,
         failure=timing.failure,
+        broken=timing.broken,
         samples=tuple(timing.samples),
     )
 

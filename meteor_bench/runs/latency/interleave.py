@@ -46,12 +46,14 @@ class Timing:
             request), tokens (kept: of each sample after the last pruning point; reference, target and text of the
             first).
         memory_bytes: most that a pass allocated beyond what was there before it; None where that cannot be told.
-        failure: why there are no samples, "" if there are.
+        failure: why there are no samples, or no more, "" where there are all.
+        broken: whether that was an error of the program or the machine, not of what was asked for.
     """
 
     samples: list[dict[str, Any]] = field(default_factory=list)
     memory_bytes: int | None = None
     failure: str = ""
+    broken: bool = False
 
 
 class _Inputs(NamedTuple):
@@ -82,19 +84,22 @@ def measure(
     eager: Collection[str] = (),
     tolerant: bool = False,
     on_step: Callable[[], None] | None = None,
+    on_sample: Callable[[str, Mapping[str, Any]], None] | None = None,
 ) -> dict[str, Timing]:
     """Time sessions on the same batches.
 
     Args:
         requests: taken ``batch_size`` at a time in this order; what is left over is not run.
         new_tokens: tokens to generate, at least 2 so that a time per token exists.
-        warmup: passes of each session that are thrown away, at least 1: the memory is measured in the first.
+        warmup: passes of each session that are thrown away, at least 1: the memory is measured in the first. No new
+            one is begun after ``seconds``.
         passes: of each session; the batches are run again where there are fewer. None: each batch once.
         seconds: no new batch is begun after that time; the first is always run.
         eager: names of the sessions whose attention is the library's eager one.
-        tolerant: a session that cannot run is left out, with the reason, instead of ending everything; one whose batch
-            does not fit in memory always is.
+        tolerant: a session that cannot run is left out, with the reason, instead of ending everything. One that breaks
+            (out of memory, an operation that its dtype has not, an error of CUDA) always is; the others go on.
         on_step: called after each batch.
+        on_sample: called with each sample as soon as it exists, and the name of its session.
 
     Raises:
         MeteorBenchError: samples of a batch differ in shape, or a session cannot run.
@@ -103,15 +108,11 @@ def measure(
     out: dict[str, Timing] = {}
     flops: dict[str, int] = {}
     for name, session in sessions.items():
-        with _attention(name in eager):
-            try:
-                out[name] = _warm_up(session, batches[0], new_tokens, warmup)
-                if not out[name].failure:
-                    flops[name] = _pruning_flops(session, requests[0], new_tokens) * batch_size
-            except MeteorBenchError as error:
-                if not tolerant:
-                    raise
-                out[name] = Timing(failure=str(error))
+        out[name] = timing = Timing()
+        with _attention(name in eager), _excused(timing, tolerant):
+            _warm_up(timing, session, batches[0], new_tokens, warmup, seconds)
+            flops[name] = _pruning_flops(session, requests[0], new_tokens) * batch_size
+        _let_go(timing)
     names = list(flops)
     end = None if seconds is None else time.perf_counter() + seconds
     with _uncollected():
@@ -121,13 +122,47 @@ def measure(
             gc.collect()  # cheap: only what the round before left
             turn = step % max(1, len(names))
             for name in names[turn:] + names[:turn]:
-                with _attention(name in eager):
+                timing = out[name]
+                if timing.failure:
+                    continue
+                with _attention(name in eager), _excused(timing, tolerant):
                     sample = _sample(sessions[name], batches[step % len(batches)], new_tokens)
-                sample["flops"]["prune"] = flops[name]
-                out[name].samples.append(sample)
+                    sample["flops"]["prune"] = flops[name]
+                    timing.samples.append(sample)
+                    if on_sample is not None:
+                        on_sample(name, sample)
+                _let_go(timing)
             if on_step is not None:
                 on_step()
     return out
+
+
+@contextmanager
+def _excused(timing: Timing, tolerant: bool) -> Iterator[None]:
+    """What goes wrong in the block is noted as the contender's failure.
+
+    Raises:
+        MeteorBenchError: what was asked for cannot be had, and that is not to be tolerated.
+    """
+    try:
+        yield
+    except MeteorBenchError as error:
+        if not tolerant:
+            raise
+        timing.failure = str(error)
+    except torch.OutOfMemoryError:
+        timing.failure, timing.broken = "out of memory", True
+    except Exception as error:  # told in the contender's row and by the exit status; the others are still timed
+        said = " ".join(str(error).split())[:300]
+        timing.failure, timing.broken = f"{type(error).__name__}: {said}", True
+
+
+def _let_go(timing: Timing) -> None:
+    """After a failure, give back what its exception held; outside its handler."""
+    if timing.failure:
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 def _attention(eager: bool) -> Any:
@@ -184,22 +219,36 @@ def _run(session: Session, batch: Sequence[Request], new_tokens: int, inputs: _I
     return _Pass(inputs, (ready - start) * 1e3, (end - ready) * 1e3, [g.trace for g in generations])
 
 
-def _warm_up(session: Session, batch: Sequence[Request], new_tokens: int, passes: int) -> Timing:
-    timing = Timing()
-    try:
-        with session.engine.instrumented(clock=Clock(session.device, enabled=False)):
-            memory = WorkingMemory(session.device)
-            with memory:
-                _run(session, batch, new_tokens)
-            timing.memory_bytes = memory.peak_bytes
-            for _ in range(passes - 1):
-                _run(session, batch, new_tokens)
-    except torch.OutOfMemoryError:
-        timing.failure = "out of memory"
-    if timing.failure:  # outside the handler, whose exception still holds the tensors
-        gc.collect()
-        torch.cuda.empty_cache()
-    return timing
+def _warm_up(
+    timing: Timing, session: Session, batch: Sequence[Request], new_tokens: int, passes: int, seconds: float | None
+) -> None:
+    """The passes that are thrown away; the first measures memory, and is tried once more where that ran out."""
+    end = None if seconds is None else time.perf_counter() + seconds
+    with session.engine.instrumented(clock=Clock(session.device, enabled=False)):
+        if session.device.type == "cuda":
+            torch.cuda.empty_cache()  # what the contender before left is not this one's
+        short = False
+        try:
+            timing.memory_bytes = _first(session, batch, new_tokens)
+        except torch.OutOfMemoryError:
+            short = True
+        if short:  # outside the handler, whose exception still holds the tensors
+            gc.collect()
+            if session.device.type == "cuda":
+                torch.cuda.empty_cache()
+            timing.memory_bytes = _first(session, batch, new_tokens)
+        for _ in range(passes - 1):
+            if end is not None and time.perf_counter() > end:
+                break
+            _run(session, batch, new_tokens)
+
+
+def _first(session: Session, batch: Sequence[Request], new_tokens: int) -> int | None:
+    """A pass, and the most memory that it took beyond what was there."""
+    memory = WorkingMemory(session.device)
+    with memory:
+        _run(session, batch, new_tokens)
+    return memory.peak_bytes
 
 
 def _sample(session: Session, batch: Sequence[Request], new_tokens: int) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def settings(config: LatencyConfig, parameters: Sequence[str]) -> Settings:
         ConfigError: something does not exist.
     """
     shared = {name: getattr(config, name) for name in _OF_RUN}
-    untrained = config.random_weights or config.selection
+    untrained = config.random_weights or config.selection or config.count_launches
     chosen = configs(config.methods, config.ratios, parameters, shared, untrained=untrained)
     asked = {f.name: getattr(config, f.name) for f in fields(LatencyConfig) if f.name != "out"}
     folder = config.out or new_folder("selection" if config.selection else config.model)

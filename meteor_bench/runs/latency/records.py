@@ -56,7 +56,8 @@ class Row:
         exact: whether the method promises the budget on every sample (else: on average).
         facts: what was measured for the method beforehand.
         memory_bytes: most that a pass allocates beyond what was there before; None where that cannot be told.
-        failure: why it was not timed, "" if it was.
+        failure: why it was not timed, or not to the end, "" if it was.
+        broken: whether an error of the program or the machine was the cause; the command then ends with status 1.
         samples: one per pass, as `runs.latency.interleave.Timing` explains; kept in the raw file.
     """
 
@@ -67,6 +68,7 @@ class Row:
     facts: Mapping[str, Any] = field(default_factory=dict)
     memory_bytes: int | None = None
     failure: str = ""
+    broken: bool = False
     samples: tuple[Mapping[str, Any], ...] = ()
 
 

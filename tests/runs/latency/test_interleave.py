@@ -176,3 +176,48 @@ def test_the_machines_state_is_plain_data() -> None:
     found = state(torch.device("cpu"))
     assert len(found["load"]) == 3 and found["cpus"] >= 1
     assert all(mhz > 0 for mhz in found["cpu_mhz"])
+
+
+def test_a_session_that_breaks_is_its_own_row_and_keeps_its_samples(
+    sessions: dict[str, Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, passes = interleave.encode, {"random": 0, "fastv": 0}
+
+    def encode(engine: Any, *more: Any) -> Any:
+        if engine is sessions["fastv"].engine:
+            raise NotImplementedError("not for BFloat16")
+        if engine is sessions["random"].engine:
+            passes["random"] += 1
+            if passes["random"] == 6:  # memory, FLOPs, two of a sample, then in the middle of the second sample
+                raise RuntimeError("CUDA error: device-side assert triggered\nmore of it")
+        return real(engine, *more)
+
+    monkeypatch.setattr(interleave, "encode", encode)
+    seen: list[str] = []
+    found = measure(sessions, tiny.requests(1), warmup=1, passes=3, on_sample=lambda name, sample: seen.append(name))
+    assert found["fastv"].failure == "NotImplementedError: not for BFloat16" and found["fastv"].broken
+    assert found["random"].failure == "RuntimeError: CUDA error: device-side assert triggered more of it"
+    assert len(found["random"].samples) == 1 and found["random"].broken
+    assert len(found["none"].samples) == 3 and not found["none"].broken
+    assert sorted(seen) == ["none"] * 3 + ["random"]
+
+
+def test_memory_that_ran_out_is_tried_once_more(sessions: dict[str, Session], monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = interleave.encode, []
+
+    def encode(engine: Any, *more: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(engine, *more)
+
+    monkeypatch.setattr(interleave, "encode", encode)
+    found = measure({"none": sessions["none"]}, tiny.requests(1), warmup=1)
+    assert len(found["none"].samples) == 1 and not found["none"].failure
+
+
+def test_warming_up_ends_with_the_time(sessions: dict[str, Session], monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = interleave.encode, []
+    monkeypatch.setattr(interleave, "encode", lambda *given: calls.append(1) or real(*given))
+    measure({"none": sessions["none"]}, tiny.requests(1), warmup=50, seconds=1e-9)
+    assert len(calls) == 3  # memory, and the two of a sample

@@ -1,0 +1,318 @@
+"""A GPU that is not there: tensors that say cuda:0 and compute on the CPU, every operation looked at on its way.
+
+Counts, for each stage, kernels that a real GPU would be sent and waits that it would cost the host, and notes
+operations that mix devices. What composite operations are made of is counted, except where CUDA has one kernel for it.
+Nothing here is exact to the kernel: it counts operations, sorts and the like weighted by what torch launches for them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+from meteor_bench.core.clock import Clock
+
+__all__ = ["Ledger", "PretendGpu"]
+
+CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
+# Composite operations for which CUDA has a kernel of its own.
+FUSED = frozenset(
+    "scaled_dot_product_attention linear layer_norm rms_norm conv2d matmul softmax gelu group_norm embedding".split()
+)
+WAITS = frozenset(
+    "_local_scalar_dense nonzero masked_select equal _unique2 unique_dim unique_consecutive bincount is_nonzero histc "
+    "_linalg_check_errors linalg_eigh _linalg_eigh _linalg_svd linalg_cholesky_ex".split()
+)
+FREE = frozenset(
+    "detach alias lift_fresh lift_fresh_copy _unsafe_view empty empty_like new_empty empty_strided new_empty_strided "
+    "sym_size sym_stride sym_numel is_pinned is_same_size _local_scalar_dense equal unsqueeze squeeze transpose t view "
+    "expand set".split()
+)
+INDEXED = ("index", "index_put", "_index_put_impl")  # these take indices from the host, and wait
+# Kernels for one such operation where it is not one.
+KERNELS = {
+    "sort": 4,
+    "argsort": 4,
+    "topk": 3,
+    "nonzero": 4,
+    "masked_fill": 2,
+    "scatter": 2,
+    "scatter_add": 2,
+    "scatter_reduce": 2,
+    "index_add": 2,
+    "index_copy": 2,
+    "_linalg_eigh": 400,
+    "bincount": 3,
+    "cummax": 2,
+    "cdist": 3,
+    "_unique2": 8,
+}
+
+
+class Ledger(Clock):
+    """A clock that counts instead: kernels and waits of each stage, and where in the package they come from.
+
+    Attributes:
+        kernels, waits: stage -> count; what belongs to no stage stands under "".
+        sites: (stage, what, file and line) -> count; what is an operation, or the kind of a wait.
+        mixed: (operation, file and line) -> count, of those whose arguments lie on different devices.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(CUDA)
+        self.kernels: Counter[str] = Counter()
+        self.waits: Counter[str] = Counter()
+        self.sites: Counter[tuple[str, str, str]] = Counter()
+        self.mixed: Counter[tuple[str, str]] = Counter()
+        self._stages = [""]
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count under ``name`` what happens in the block."""
+        self._stages.append(name)
+        try:
+            yield
+        finally:
+            self._stages.pop()
+
+    def read_ms(self) -> dict[str, float]:
+        """Nothing is timed."""
+        return {}
+
+    def launched(self, operation: str, count: int) -> None:
+        """Note kernels of an operation."""
+        self.kernels[self._stages[-1]] += count
+        self.sites[self._stages[-1], operation, _site()] += count
+
+    def waited(self, kind: str) -> None:
+        """Note a wait."""
+        self.waits[self._stages[-1]] += 1
+        self.sites[self._stages[-1], f"wait: {kind}", _site()] += 1
+
+    def met(self, operation: str) -> None:
+        """Note an operation on tensors of different devices."""
+        self.mixed[operation, _site()] += 1
+
+
+def _site() -> str:
+    """File and line of the innermost frame in this package, outside this file; else of a library that is not torch."""
+    frame = sys._getframe(2)
+    library = ""
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if "/meteor_bench/" in file and not file.endswith("pretend_device.py"):
+            return f"{file.rsplit('/meteor_bench/', 1)[1]}:{frame.f_lineno}"
+        if not library and "site-packages" in file and "/torch/" not in file:
+            library = f"{file.rsplit('site-packages/', 1)[1]}:{frame.f_lineno}"
+        frame = cast("Any", frame.f_back)
+    return library
+
+
+class _OnGpu(Tensor):
+    """A tensor of the pretend GPU.
+
+    Attributes:
+        inner: the same on the CPU.
+    """
+
+    inner: Tensor
+
+    @staticmethod
+    def __new__(cls, real: Tensor) -> _OnGpu:
+        made: _OnGpu = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+            cls,
+            real.shape,
+            strides=real.stride(),
+            storage_offset=real.storage_offset(),
+            dtype=real.dtype,
+            layout=real.layout,
+            device=CUDA,
+            requires_grad=False,
+        )
+        made.inner = real
+        return made
+
+    def __repr__(self, **_: Any) -> str:
+        return f"_OnGpu({self.inner})"
+
+    def tolist(self) -> Any:
+        """What it holds; a wait."""
+        active = _Mode.active
+        if active is not None and active.ledger is not None:
+            active.ledger.waited(".tolist()")
+        return self.inner.tolist()
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert _Mode.active is not None, "a pretend GPU's tensor outlived it"
+        return _Mode.active.run(func, args, kwargs or {})
+
+
+def _real(value: Any) -> Any:
+    return value.inner if isinstance(value, _OnGpu) else value
+
+
+class _Mode(TorchDispatchMode):
+    """Sees every operation, also those that make a tensor of nothing."""
+
+    active: _Mode | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger: Ledger | None = None
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return self.run(func, args, kwargs or {})
+
+    def run(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Carry out an operation on the CPU, and count it."""
+        base = func._schema.name.split("::")[1]
+        base = base if base.startswith("_") else base.rstrip("_")
+        composite = torch._C.DispatchKey.CompositeImplicitAutograd
+        if base not in FUSED and torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), composite):
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        flat, _ = tree_flatten((args, kwargs))
+        ours = any(isinstance(value, _OnGpu) for value in flat)
+        asked = kwargs.get("device")
+        here = ours if asked is None else torch.device(asked).type == "cuda"
+        if base == "lift_fresh":
+            return args[0]
+        if self.ledger is not None and (ours or here):
+            self._note(self.ledger, func, base, args, kwargs, flat, here)
+        given, named = tree_map(_real, args), _on_cpu(kwargs, here)
+        result = _gru_cell(*given) if base == "_thnn_fused_gru_cell" else func(*given, **named)
+        return self._wrapped(func, args, kwargs, result, here)
+
+    @staticmethod
+    def _note(ledger: Ledger, func: Any, base: str, args: Any, kwargs: Any, flat: list[Any], here: bool) -> None:
+        for kind in _waits(base, args, kwargs, here):
+            ledger.waited(kind)
+        others = [v for v in flat if isinstance(v, Tensor) and not isinstance(v, _OnGpu) and v.dim() > 0]
+        moved = base in ("copy", "_to_copy") or (base in INDEXED and isinstance(args[0], _OnGpu))
+        if others and not moved and any(isinstance(v, _OnGpu) for v in flat):
+            ledger.met(base)
+        if not func.is_view and base not in FREE:
+            ledger.launched(base, KERNELS.get(base, 1))
+
+    @staticmethod
+    def _wrapped(func: Any, args: Any, kwargs: Any, result: Any, here: bool) -> Any:
+        """The result on the pretend GPU; what was written to stays the object that it was."""
+        schema = func._schema
+        written = [i for i, a in enumerate(schema.arguments) if a.alias_info is not None and a.alias_info.is_write]
+        if written and not func.is_view:
+            if not schema.returns:
+                return result
+            given = [args[i] if i < len(args) else kwargs.get(schema.arguments[i].name) for i in written]
+            return given[0] if len(schema.returns) == 1 else tuple(given)
+        if not here:
+            return result
+        return tree_map(lambda v: _OnGpu(v) if isinstance(v, Tensor) and not isinstance(v, _OnGpu) else v, result)
+
+
+def _gru_cell(inward: Tensor, hidden: Tensor, h: Tensor, *biases: Tensor) -> tuple[Tensor, Tensor]:
+    """CUDA's fused kernel of a GRU cell, which the CPU has not: ``inward`` and ``hidden`` are [N, 3·S] products."""
+    if biases:
+        inward, hidden = inward + biases[0], hidden + biases[1]
+    reset, update, new = inward.chunk(3, 1)
+    reset_h, update_h, new_h = hidden.chunk(3, 1)
+    reset, update = torch.sigmoid(reset + reset_h), torch.sigmoid(update + update_h)
+    fresh = torch.tanh(new + reset * new_h)
+    return (h - fresh) * update + fresh, inward.new_zeros(0)
+
+
+def _on_cpu(kwargs: dict[str, Any], here: bool) -> dict[str, Any]:
+    found = {key: CPU if key == "device" and here else value for key, value in kwargs.items()}
+    if "pin_memory" in found:
+        found["pin_memory"] = False
+    return cast("dict[str, Any]", tree_map(_real, found))
+
+
+def _waits(base: str, args: Any, kwargs: Any, here: bool) -> Iterator[str]:
+    """What the host waits for in an operation."""
+    if base in ("_to_copy", "copy"):
+        to = here if base == "_to_copy" else isinstance(args[0], _OnGpu)
+        source = isinstance(args[0] if base == "_to_copy" else args[1], _OnGpu)
+        free = bool(kwargs.get("non_blocking") or (base == "copy" and len(args) > 2 and args[2]))
+        if source and not to:
+            yield "copy to the host"
+        elif to and not source and not free:
+            yield "blocking copy to the GPU"
+    elif base in WAITS:
+        yield {"_local_scalar_dense": ".item(), bool() or int()"}.get(base, base)
+    elif base in INDEXED:
+        given = [i for i in args[1] if isinstance(i, Tensor)]
+        if any(i.dtype in (torch.bool, torch.uint8) for i in given):
+            yield "boolean index"
+        if any(not isinstance(i, _OnGpu) for i in given):
+            yield "index on the host"
+    elif base == "repeat_interleave" and kwargs.get("output_size") is None:
+        yield base
+
+
+class PretendGpu:
+    """A context manager within which device "cuda" is the pretend GPU.
+
+    Raises:
+        RuntimeError: this machine has a real one, whose tensors would be taken for it.
+    """
+
+    def __init__(self) -> None:
+        self._mode = _Mode()
+        self._before: tuple[Any, bool, bool] | None = None
+
+    def __enter__(self) -> PretendGpu:
+        if torch.cuda.is_available():
+            raise RuntimeError("there is a real GPU here; hide it (CUDA_VISIBLE_DEVICES=) to pretend one")
+        torch._C._ensureCUDADeviceGuardSet()
+        # What torch asks of a driver before it makes a tensor on "cuda"; put back afterwards.
+        flags = torch._C._only_lift_cpu_tensors(), torch.__future__.get_swap_module_params_on_conversion()
+        self._before = torch.cuda._lazy_init, *flags
+        torch.cuda._lazy_init = lambda: None  # type: ignore[assignment]
+        torch._C._set_only_lift_cpu_tensors(True)
+        torch.__future__.set_swap_module_params_on_conversion(True)  # else Module.to() cannot move to it
+        _Mode.active = self._mode
+        self._mode.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        assert self._before is not None
+        self._mode.__exit__(*error)
+        _Mode.active = None
+        torch.cuda._lazy_init = self._before[0]
+        torch._C._set_only_lift_cpu_tensors(self._before[1])
+        torch.__future__.set_swap_module_params_on_conversion(self._before[2])
+
+    @staticmethod
+    def move(module: nn.Module) -> nn.Module:
+        """Put a module's tensors on it, in place."""
+        for part in module.modules():
+            for table in (part._parameters, part._buffers, vars(part)):
+                for name, value in list(cast("dict[str, Any]", table).items()):
+                    if isinstance(value, Tensor) and not isinstance(value, _OnGpu):
+                        table[name] = _OnGpu(value.detach().clone())
+        return module
+
+    @staticmethod
+    def tensor(value: Tensor) -> Tensor:
+        """A tensor on it."""
+        return _OnGpu(value)
+
+    @contextmanager
+    def counting(self, ledger: Ledger) -> Iterator[None]:
+        """Within the block everything goes into the ledger."""
+        self._mode.ledger = ledger
+        try:
+            yield
+        finally:
+            self._mode.ledger = None
