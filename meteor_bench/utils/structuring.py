@@ -93,11 +93,7 @@ def fit(value: Any, annotation: Any, place: Place = ()) -> Any:
 
 
 def known_type(annotation: Any, name: str) -> None:
-    """Whether values can be checked against a field's annotation.
-
-    Raises:
-        UnknownTypeError: naming the field.
-    """
+    """Raise an UnknownTypeError with the field's name unless values can be checked against its annotation."""
     try:
         _reader(annotation)
     except UnknownTypeError as error:
@@ -116,11 +112,7 @@ def plain(value: Any) -> Any:
 
 
 def hints(kind: type) -> dict[str, Any]:
-    """The annotations of a dataclass's fields, with their ranges.
-
-    Raises:
-        UnknownTypeError: one names what its module does not have.
-    """
+    """The annotations of a dataclass's fields, with ranges; UnknownTypeError where one names what is not there."""
     return _hints(kind)
 
 

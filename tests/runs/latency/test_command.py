@@ -78,7 +78,7 @@ def test_the_cost_of_choosing(
         (["--methods", "metoer"], "unknown method 'metoer'; did you mean 'meteor'?"),
         (["--methods", "none"], "--methods names no method"),
         (["--ratio", "1.0"], "--ratio[0]: expected a number, in [0, 1), found 1.0"),
-        (["--ratio", "0.5,-0.1"], "--ratio[0]: expected a number, in [0, 1), found -0.1"),
+        (["--ratio", "0.5,-0.1"], "--ratio[1]: expected a number, in [0, 1), found -0.1"),
         (["--ratio", "half"], "--ratio[0]: expected a number, in [0, 1), found 'half'"),
         (["--batch", "-8"], "--batch[0]: expected a whole number, 1 or more, found -8"),
         (["--batch", "1.5"], "--batch[0]: expected a whole number, 1 or more, found '1.5'"),
