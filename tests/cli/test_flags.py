@@ -66,6 +66,7 @@ OF_LATENCY = {
     "seconds": (["--seconds", "9.5"], 9.5),
     "random_weights": (["--random-weights"], True),
     "selection": (["--selection"], True),
+    "count_launches": (["--count-launches"], True),
     "tokens": (["--tokens", "64"], 64),
 }
 

@@ -86,7 +86,7 @@ def test_the_cost_of_choosing(
         (["--frames", "3", "--methods", "random"], "13 with --frames 4"),
         (["--passes", "0"], "--passes: expected a whole number, 1 or more, found 0"),
         (["--new-tokens", "1"], "--new-tokens: expected a whole number, 2 or more, found 1"),
-        (["--seconds", "0"], "--seconds: expected a number, above 0, found 0"),
+        (["--seconds", "0"], "--seconds: expected a number or nothing, above 0, found 0"),
         (["--model", "pockt"], "unknown model 'pockt'; did you mean 'pocket'?"),
         (["--methods", "fastv", "--param", "fastv:layr=1"], "did you mean 'layer'?"),
         (["--methods", "fastv", "--param", "random:x=1"], "no --method random is given"),
