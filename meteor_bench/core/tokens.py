@@ -119,7 +119,7 @@ class Tokens:
     special: Lazy[Tensor] = Lazy()
     size: Lazy[Tensor] = Lazy()
     group: Lazy[Tensor] = Lazy()
-    grid: Grid
+    grid: Lazy[Grid] = Lazy()
     slot: Lazy[Tensor | None] = Lazy(optional=True)
     lengths: tuple[Length, ...] | None = None
     merged: bool = True

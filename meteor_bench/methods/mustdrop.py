@@ -147,8 +147,8 @@ class MustDrop(Pruner):
         order = mean.argsort(dim=1, descending=True, stable=True)
         lost = torch.where(mean.isfinite(), size - 1, 0.0).gather(1, order).cumsum(1)
         least = torch.ceil(tokens.counts().double() * view.keep ** (1 / 5) - 1e-9)
-        least, count = on_device(least, lost.device), on_device(tokens.counts(), lost.device)
-        fits = mean.gather(1, order).isfinite() & (count[:, None] - lost >= least[:, None])
+        least, present = on_device(least, lost.device), on_device(tokens.counts(), lost.device)
+        fits = mean.gather(1, order).isfinite() & (present[:, None] - lost >= least[:, None])
         merged = torch.zeros_like(fits).scatter(1, order, fits).gather(1, which) & visual  # [B, N]
         own = torch.arange(n, device=which.device).expand_as(which)
         first = torch.full(shape, n, device=which.device).scatter_reduce(1, which, own, reduce="amin")

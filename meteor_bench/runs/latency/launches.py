@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache
 
 import torch
 
@@ -69,11 +69,15 @@ def count_launches(
     engines: dict[str, Engine] = {}
     found: list[Launches] = []
     requests: list[Request] = []
+
+    def calibration() -> Sequence[Request]:
+        return requests[:CALIBRATION]
+
     with track("model and methods", len(wanted)) as update:
         for done, config in enumerate(wanted, start=1):
             name = UNPRUNED if config.method == "none" else config.label
             try:
-                session = blueprint(config, load).session(partial(requests.__getitem__, slice(CALIBRATION)))
+                session = blueprint(config, load).session(calibration)
                 if not requests:
                     requests += noise(session, max(CALIBRATION, *batches), 1)
                 engines[name] = session.engine
