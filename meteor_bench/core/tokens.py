@@ -119,7 +119,7 @@ class Tokens:
     special: Lazy[Tensor] = Lazy()
     size: Lazy[Tensor] = Lazy()
     group: Lazy[Tensor] = Lazy()
-    grid: Grid  # type: ignore[misc]  # a Lazy is no default: reading it of the class raises
+    grid: Lazy[Grid] = Lazy()
     slot: Lazy[Tensor | None] = Lazy(optional=True)
     lengths: tuple[Length, ...] | None = None
     merged: bool = True

@@ -18,7 +18,7 @@ from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.pruner import Decision, Fact, FuseView, Points
 from meteor_bench.core.tokens import Grid
-from meteor_bench.methods.shared.helpers import strided
+from meteor_bench.methods.shared.helpers import evenly
 from meteor_bench.methods.shared.scorers import FuseChooser
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Downsample(FuseChooser):
 
     def choose(self, view: FuseView, share: Tensor) -> Decision:
         """Trim to the budget."""
-        return Decision(keep=strided(view.tokens.visual, share), count=share)
+        return Decision(keep=evenly(view.tokens, share), count=share)
 
 
 def _count(vlm: VLM, grid: Grid, full: Grid) -> int:

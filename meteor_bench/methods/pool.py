@@ -60,19 +60,36 @@ class Pool(FuseChooser):
 
     def choose(self, view: FuseView, share: Tensor) -> Decision:
         """Cells of each sequence's grid."""
-        tokens, n = view.tokens, view.tokens.x.shape[1]
-        visual, count = tokens.visual, tokens.counts()
-        share = torch.minimum(share, count)
-        held, share, count = share, on_device(share, visual.device), on_device(count, visual.device)
+        tokens = view.tokens
+        device = tokens.x.device
+        share = torch.minimum(share, tokens.counts())
+        if tokens.whole:  # then the host knows it all
+            index = torch.arange(tokens.grid.n).expand(len(share), -1)
+            into = on_device(_leaders(cells(index, share, tokens.grid), share), device)
+            own = torch.arange(tokens.grid.n, device=device)
+            return Decision(keep=into == own, merge_into=into, count=share)
+        visual, held = tokens.visual, share
+        share, count = on_device(share, device), on_device(tokens.counts(), device)
         full = (count == tokens.grid.n)[:, None]
         place = rank_of(visual).clamp(min=0)
         runs = place * share[:, None] // count.clamp(min=1)[:, None]
         cell = torch.where(full, cells(tokens.origin.clamp(min=0), share, tokens.grid), runs)
-        cell = torch.where(visual & (share > 0)[:, None], cell, -torch.ones_like(cell))  # [B, N]
-        # The first member of each cell absorbs the others.
-        own = torch.arange(n, device=cell.device).expand_as(cell)
-        slot = torch.where(cell >= 0, cell, n)  # column n takes what belongs to no cell
-        leader = torch.full((cell.shape[0], n + 1), n, dtype=torch.long, device=cell.device)
-        leader = leader.scatter_reduce(1, slot, own, reduce="amin")
-        into = torch.where(cell >= 0, leader.gather(1, slot), -torch.ones_like(cell))
+        into = _leaders(torch.where(visual, cell, -torch.ones_like(cell)), share)
+        own = torch.arange(into.shape[1], device=device)
         return Decision(keep=visual & (into == own), merge_into=into, count=held)
+
+
+def _leaders(cell: Tensor, share: Tensor) -> Tensor:
+    """[B, N] the first member of each token's cell, which absorbs the others; -1 where there is none.
+
+    Args:
+        cell: [B, N] long, -1 for none.
+        share: [B] cells wanted; where none are, none have members.
+    """
+    n = cell.shape[1]
+    cell = torch.where((share > 0)[:, None], cell, -torch.ones_like(cell))
+    own = torch.arange(n, device=cell.device).expand_as(cell)
+    slot = torch.where(cell >= 0, cell, n)  # column n takes what belongs to no cell
+    leader = torch.full((len(cell), n + 1), n, dtype=torch.long, device=cell.device)
+    leader = leader.scatter_reduce(1, slot, own, reduce="amin")
+    return torch.where(cell >= 0, leader.gather(1, slot), -torch.ones_like(cell))

@@ -13,7 +13,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from meteor_bench.core.pruner import Decision, Fact, FuseView
-from meteor_bench.methods.shared.helpers import strided
+from meteor_bench.methods.shared.helpers import evenly
 from meteor_bench.methods.shared.scorers import FuseChooser
 
 __all__ = ["Uniform"]
@@ -27,4 +27,4 @@ class Uniform(FuseChooser):
 
     def choose(self, view: FuseView, share: Tensor) -> Decision:
         """Strided tokens of each sequence."""
-        return Decision(keep=strided(view.tokens.visual, share), count=share)
+        return Decision(keep=evenly(view.tokens, share), count=share)

@@ -33,9 +33,9 @@ class Ceiling(NamedTuple):
 CEILINGS = {
     "none": Ceiling(0),
     "random": Ceiling(15),
-    "uniform": Ceiling(30),
-    "pool": Ceiling(115),
-    "downsample": Ceiling(30),
+    "uniform": Ceiling(15),
+    "pool": Ceiling(60),
+    "downsample": Ceiling(15),
     "fastv": Ceiling(25),
     "pyramiddrop": Ceiling(180),
     "sparsevlm": Ceiling(550),

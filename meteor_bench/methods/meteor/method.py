@@ -231,10 +231,10 @@ class Meteor(Pruner):
         keep = keep_top(torch.cat(list(score.values()), 1), k, torch.cat(list(valid.values()), 1))  # [B, sum N_l]
         parts = torch.split(keep, widths, dim=1)
         if len(parts) == 1:
-            each = k[None]
+            left = k[None]
         else:  # how many of each encoder's, only the device knows: all asked at once
-            each = torch.stack([part.sum(1) for part in parts]).cpu()
-        named = zip(views, parts, each, strict=True)
+            left = torch.stack([part.sum(1) for part in parts]).cpu()
+        named = zip(views, parts, left, strict=True)
         return {name: Decision(keep=part, score=score[name], count=count) for name, part, count in named}
 
     def _stage2_count(self, view: View) -> Tensor:

@@ -18,7 +18,7 @@ from meteor_bench.core.apply import scatter_rows, take_rows
 from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, FuseView, Layout, View, keep_top
-from meteor_bench.core.tokens import Grid
+from meteor_bench.core.tokens import Grid, Tokens
 
 if TYPE_CHECKING:
     from meteor_bench.core.model import VLM
@@ -27,6 +27,7 @@ __all__ = [
     "NO_CLIP_TEXT",
     "absorb",
     "depth_points",
+    "evenly",
     "frame_shares",
     "leaders",
     "mean_text",
@@ -107,6 +108,17 @@ def strided(visual: Tensor, k: Tensor) -> Tensor:
         return -torch.div(n - 2 * p * k, 2 * n, rounding_mode="floor")
 
     return visual & (before(place + 1) > before(place))
+
+
+def evenly(tokens: Tokens, k: Tensor) -> Tensor:
+    """`strided` among a sequence's visual tokens, worked out on the CPU where the host knows that all tokens are.
+
+    Args:
+        k: [B] on the CPU.
+    """
+    if not tokens.plain:
+        return strided(tokens.visual, k)
+    return on_device(strided(torch.ones(len(k), tokens.x.shape[1], dtype=torch.bool), k), tokens.x.device)
 
 
 def noise(view: View) -> Tensor:

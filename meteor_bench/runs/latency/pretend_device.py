@@ -120,14 +120,14 @@ class _OnGpu(Tensor):
     """A tensor of the pretend GPU.
 
     Attributes:
-        inner: the same on the CPU.
+        held: the same on the CPU.
     """
 
-    inner: Tensor
+    held: Tensor
 
     @staticmethod
     def __new__(cls, real: Tensor) -> _OnGpu:
-        made: _OnGpu = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        made: _OnGpu = Tensor._make_wrapper_subclass(
             cls,
             real.shape,
             strides=real.stride(),
@@ -137,36 +137,35 @@ class _OnGpu(Tensor):
             device=CUDA,
             requires_grad=False,
         )
-        made.inner = real
+        made.held = real
         return made
-
-    def __repr__(self, **_: Any) -> str:
-        return f"_OnGpu({self.inner})"
 
     def tolist(self) -> Any:
         """What it holds; a wait."""
         active = _Mode.active
         if active is not None and active.ledger is not None:
             active.ledger.waited(".tolist()")
-        return self.inner.tolist()
+        return self.held.tolist()
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         assert _Mode.active is not None, "a pretend GPU's tensor outlived it"
         return _Mode.active.run(func, args, kwargs or {})
 
 
 def _real(value: Any) -> Any:
-    return value.inner if isinstance(value, _OnGpu) else value
+    return value.held if isinstance(value, _OnGpu) else value
 
 
-class _Mode(TorchDispatchMode):
+class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees every operation, also those that make a tensor of nothing."""
 
     active: _Mode | None = None
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.ledger: Ledger | None = None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -278,16 +277,16 @@ class PretendGpu:
         # What torch asks of a driver before it makes a tensor on "cuda"; put back afterwards.
         flags = torch._C._only_lift_cpu_tensors(), torch.__future__.get_swap_module_params_on_conversion()
         self._before = torch.cuda._lazy_init, *flags
-        torch.cuda._lazy_init = lambda: None  # type: ignore[assignment]
+        torch.cuda._lazy_init = lambda: None
         torch._C._set_only_lift_cpu_tensors(True)
         torch.__future__.set_swap_module_params_on_conversion(True)  # else Module.to() cannot move to it
         _Mode.active = self._mode
-        self._mode.__enter__()
+        self._mode.__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
         assert self._before is not None
-        self._mode.__exit__(*error)
+        self._mode.__exit__(*error)  # type: ignore[no-untyped-call]
         _Mode.active = None
         torch.cuda._lazy_init = self._before[0]
         torch._C._set_only_lift_cpu_tensors(self._before[1])
@@ -297,8 +296,8 @@ class PretendGpu:
     def move(module: nn.Module) -> nn.Module:
         """Put a module's tensors on it, in place."""
         for part in module.modules():
-            for table in (part._parameters, part._buffers, vars(part)):
-                for name, value in list(cast("dict[str, Any]", table).items()):
+            for table in cast("list[dict[str, Any]]", [part._parameters, part._buffers, vars(part)]):
+                for name, value in list(table.items()):
                     if isinstance(value, Tensor) and not isinstance(value, _OnGpu):
                         table[name] = _OnGpu(value.detach().clone())
         return module
