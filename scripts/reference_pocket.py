@@ -17,9 +17,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from meteor_bench.config import sweep_config
 from meteor_bench.report.render import document
 from meteor_bench.report.runs import load
-from meteor_bench.runs.sweep import grid, runner, summary
+from meteor_bench.runs.sweep import runner, summary
 from meteor_bench.utils.atomic_io import write_whole
 
 FOLDER = Path("results/reference/pocket")
@@ -33,9 +34,9 @@ again what was made by other code than today's; each record names its commit.
 """
 
 
-def config(**flags: Any) -> grid.SweepConfig:
+def config(**flags: Any) -> sweep_config.SweepConfig:
     """The reference's sweep, flags over it."""
-    return grid.load(FOLDER / "sweep.yaml", flags)
+    return sweep_config.load(FOLDER / "sweep.yaml", flags)
 
 
 def tables(folder: Path = FOLDER) -> str:
@@ -43,7 +44,7 @@ def tables(folder: Path = FOLDER) -> str:
     return INTRODUCTION + document(load(folder)).render("markdown")
 
 
-def run(sweep: grid.SweepConfig) -> int:
+def run(sweep: sweep_config.SweepConfig) -> int:
     """Run what is missing, then keep nothing but the runs of this sweep; the number of failed cells."""
     results = runner.sweep(sweep)
     if failed := summary.failures(results):

@@ -19,6 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from meteor_bench.config import sweep_config
 from meteor_bench.core.errors import (
     MeteorBenchError,
 )
@@ -266,14 +267,13 @@ def _yaml_of(kind: str) -> Read:
         from meteor_bench.runs.regression import (
             baseline,
         )
-        from meteor_bench.runs.sweep import (
-            grid,
-        )
 
         file = folder / "file.yaml"
-        {"run": lambda: load(file, {}), "sweep": lambda: grid.load(file, {}), "baseline": lambda: baseline.read(file)}[
-            kind
-        ]()
+        {
+            "run": lambda: load(file, {}),
+            "sweep": lambda: sweep_config.load(file, {}),
+            "baseline": lambda: baseline.read(file),
+        }[kind]()
 
     return act
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from meteor_bench.config import sweep_config
 from meteor_bench.config.run_config import (
     RunConfig,
 )
@@ -89,7 +90,7 @@ def test_a_broken_method_is_one_marked_row() -> None:
 
 @pytest.mark.usefixtures("installed")
 def test_a_sweep_of_all_has_cells_for_the_broken_and_the_sound() -> None:
-    runs = grid.cells(grid.SweepConfig(methods=("all",), ratios=(0.5,)))
+    runs = grid.cells(sweep_config.SweepConfig(methods=("all",), ratios=(0.5,)))
     assert {run.method for run in runs} == set(METHODS.rows) | set(BROKEN)
 
 

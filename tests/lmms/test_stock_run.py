@@ -27,7 +27,7 @@ def test_without_data_nothing_is_loaded(call: Call) -> None:
         said = result.err.splitlines()[-1]
         assert result.code == 2 and "weights" not in said
         assert said.startswith("error: scienceqa_img needs lmms-lab-encoder/ScienceQA of the hub; give --data-root DIR")
-    assert "data_root: nowhere is no folder" in call("run", *QUIET, "--data-root", "nowhere").err
+    assert "--data-root: nowhere is no folder" in call("run", *QUIET, "--data-root", "nowhere").err
 
 
 @pytest.mark.slow

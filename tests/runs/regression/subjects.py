@@ -32,7 +32,7 @@ class OneTokenTooMany(DivPrune):
         def change(decision: Decision, visual: Tensor) -> Decision:
             dropped = visual & ~decision.keep
             first = dropped & (dropped.cumsum(1) == 1)
-            return replace(decision, keep=decision.keep | first)
+            return replace(decision, keep=decision.keep | first, count=None)
 
         return _changed(super().fuse(views), views, change)
 
@@ -58,7 +58,7 @@ class Worse(DivPrune):
             block = visual & (visual.cumsum(1) <= decision.keep.sum(1, keepdim=True))
             seeds = [g.initial_seed() for view in views.values() for g in view.generators]
             unlucky = torch.tensor([seed % 4 == 0 for seed in seeds[: len(visual)]])
-            return replace(decision, keep=torch.where(unlucky[:, None], block, decision.keep))
+            return replace(decision, keep=torch.where(unlucky[:, None], block, decision.keep), count=None)
 
         return _changed(super().fuse(views), views, change)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from meteor_bench.config import sweep_config
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.config.sweep_config import SweepConfig
 from meteor_bench.core.errors import BudgetError, RecordError
@@ -131,9 +132,11 @@ def test_the_command_ends_with_a_table_and_its_failures(engine: Engine, tmp_path
             raise BudgetError("out of reach")
 
     engine.before = fail
-    lists = {"methods": "fastv,random", "ratios": "0.5", "tasks": "pocket_gqa,pocket_pope", "seeds": "0,1"}
-    flags = {"limit": 4, "out": tmp_path / "runs", "latency": None}
-    assert command(None, lists, flags) == 1
+    tasks = ("pocket_gqa", "pocket_pope")
+    lists = {"methods": ["fastv", "random"], "ratios": [0.5], "tasks": tasks, "seeds": [0, 1]}
+    flags = {"limit": 4, "out": tmp_path / "runs"}
+    config = sweep_config.load(None, {**lists, **flags})
+    assert command(config) == 1
     printed = capsys.readouterr()
     assert printed.out.splitlines()[-1] == str(tmp_path / "runs")
     assert printed.out.startswith("pocket, 2 benchmarks") and printed.out.count("benchmarks") == 1, "one table"
@@ -144,7 +147,7 @@ def test_the_command_ends_with_a_table_and_its_failures(engine: Engine, tmp_path
         "1 of 4 cells failed; the same command tries them again",
     ]
     engine.before = lambda method: None
-    assert command(None, lists, flags) == 0
+    assert command(config) == 0
 
 
 def test_models_and_requests_are_loaded_once(engine: Engine, config: SweepConfig, monkeypatch: Any) -> None:
