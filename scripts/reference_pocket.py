@@ -31,6 +31,10 @@ Made by `make tables` (`python scripts/reference_pocket.py`, the sweep of [sweep
 for the records beside this file. Columns are explained in [results/README.md](../../README.md). `make tables` runs
 again what was made by other code than today's; each record names its commit.
 
+These records were made on 2026-11-27. Since then tome, visionzip, prumerge, prumerge+, sparsevlm and pyramiddrop
+follow their authors' order of tokens and counts (CHANGELOG.md), so their rows are those of the code of then; all other
+rows are what today's code gives, question by question, as far as docs/LOG.md (2026-11-30) says it was compared.
+
 """
 
 

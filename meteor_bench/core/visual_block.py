@@ -13,7 +13,7 @@ from torch import Tensor
 from meteor_bench.core.apply import pick
 from meteor_bench.core.tokens import Block, Length, Tokens
 
-__all__ = ["arrange", "split", "weave"]
+__all__ = ["arrange", "split", "with_specials"]
 
 
 def arrange(tokens: Tokens, block: Block) -> Tokens:
@@ -34,10 +34,10 @@ def arrange(tokens: Tokens, block: Block) -> Tokens:
         slot=block.special_slots.expand(rows, -1),
         lengths=(Length(0, count),) * rows,
     )
-    return weave(tokens, special)
+    return with_specials(tokens, special)
 
 
-def weave(visual: Tokens, special: Tokens) -> Tokens:
+def with_specials(visual: Tokens, special: Tokens) -> Tokens:
     """One sequence of both [B, N + S]: in the order of their slots, visual tokens in the order they came in.
 
     A visual token that a method moved behind others stays behind them, before the next special token.

@@ -15,7 +15,7 @@ from meteor_bench.core.decisions import asked_one
 from meteor_bench.core.host import upload
 from meteor_bench.core.pruner import DecodePoint, DecodeView
 from meteor_bench.core.tokens import Tokens
-from meteor_bench.core.visual_block import split, weave
+from meteor_bench.core.visual_block import split, with_specials
 from meteor_bench.engine.engine import (
     Engine,
     Generators,
@@ -154,6 +154,6 @@ def decide(
         memo.update(decision.memo)
         left = apply(seen.visual, decision)
         engine.watch.after(f"decode point {index} (before layer {point.before})", decision, left)
-        left = left if seen.special is None else weave(left, seen.special)
+        left = left if seen.special is None else with_specials(left, seen.special)
     engine.record("decode", index, "llm", left)
     return replace(stream, visual=left)

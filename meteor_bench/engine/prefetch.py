@@ -9,12 +9,12 @@ from typing import Generic, TypeVar, cast
 
 import torch
 
-__all__ = ["Ahead"]
+__all__ = ["Prefetcher"]
 
 T = TypeVar("T")
 
 
-class Ahead(Generic[T]):
+class Prefetcher(Generic[T]):
     """The results of calls, in order, each made by a thread before its turn; iterate inside a ``with`` block.
 
     What a call raises is raised at its turn. Of large results one is alive at a time: after it, no call begins until
@@ -34,7 +34,7 @@ class Ahead(Generic[T]):
         self._closed = False
         self._changed = threading.Condition()
 
-    def __enter__(self) -> Ahead[T]:
+    def __enter__(self) -> Prefetcher[T]:
         # One thread of torch's: those of the model are busy, and a second set would only wait for their cores.
         self._thread = ThreadPoolExecutor(1, "ahead", initializer=torch.set_num_threads, initargs=(1,))
         self._made: list[Future[T | None]] = [self._thread.submit(self._make, n) for n in range(len(self._calls))]

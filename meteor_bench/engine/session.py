@@ -38,11 +38,11 @@ from meteor_bench.engine.engine import Engine
 from meteor_bench.engine.fuse import Visual, embed_questions, fuse
 from meteor_bench.engine.generate import Generation, Likelihood, answer, score
 from meteor_bench.engine.prefetch import (
-    Ahead,
+    Prefetcher,
 )
 from meteor_bench.engine.prefill import Prefix, prefix
 from meteor_bench.engine.text_only import blank
-from meteor_bench.engine.thread_pool import Crew, share_out
+from meteor_bench.engine.thread_pool import Workers, share_out
 
 __all__ = ["Session"]
 
@@ -203,21 +203,21 @@ class Session:
             groups.setdefault(request.media_key if reuse else f"{i}", []).append(request)
         # What watches sees all that happens, in one order.
         watched = self.engine.observer is not None or self.engine.recorder is not None
-        crew = Crew.on(self.device, 1 if watched else len(groups))
+        workers = Workers.on(self.device, 1 if watched else len(groups))
         calls = [partial(self._ready, group) for group in groups.values()]
 
         def work(members: list[_Ready], ended: Event) -> None:
             self.clock.read_ms()
             self.engine.watch.begin()
-            images = self._look(members, reuse, ahead.release)
+            images = self._look(members, reuse, prefetcher.release)
             common = {name: ms / len(images.questions) for name, ms in self.clock.read_ms().items()}
             for batch in images.batches(batch_size):
                 if ended.is_set():
                     return
                 use(images, batch, common)
 
-        with Ahead(calls, IMAGES_AT_ONCE, lambda ready: ready.alone) as ahead:
-            share_out(_by_shape(ahead, crew.portion(len(groups), IMAGES_AT_ONCE)), work, crew)
+        with Prefetcher(calls, IMAGES_AT_ONCE, lambda ready: ready.alone) as prefetcher:
+            share_out(_by_shape(prefetcher, workers.portion(len(groups), IMAGES_AT_ONCE)), work, workers)
 
     def _ready(self, group: list[Request]) -> _Ready:
         """Decode and scale an image, tokenise its questions: all that needs no model."""

@@ -9,21 +9,21 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
-__all__ = ["Crew", "share_out"]
+__all__ = ["Workers", "share_out"]
 
 T = TypeVar("T")
 
 MOST = 4  # Python's lock lets no more of them compute at a time, where operations are small
 
 
-class Crew(NamedTuple):
+class Workers(NamedTuple):
     """How many threads work at once, and how many of torch's own each of them has."""
 
     hands: int
     threads: int
 
     @classmethod
-    def on(cls, device: torch.device, jobs: int) -> Crew:
+    def on(cls, device: torch.device, jobs: int) -> Workers:
         """For that many pieces of work on a device: a GPU is filled by one."""
         threads = torch.get_num_threads()
         hands = max(1, min(threads, MOST, jobs)) if device.type == "cpu" else 1
@@ -35,22 +35,22 @@ class Crew(NamedTuple):
         return max(1, min(most // self.hands, -(-jobs // (rounds * self.hands))))
 
 
-def share_out(items: Iterator[T], use: Callable[[T, threading.Event], None], crew: Crew) -> None:
-    """Call ``use`` on every item, each by one of the crew; items are made by one at a time.
+def share_out(items: Iterator[T], use: Callable[[T, threading.Event], None], workers: Workers) -> None:
+    """Call ``use`` on every item, each by one of the workers; items are made by one at a time.
 
-    The first exception ends the work and is raised here. A crew of one is the thread that calls.
+    The first exception ends the work and is raised here. A workers of one is the thread that calls.
 
     Args:
         use: also told, by an event that is set, when there is no point in going on.
     """
     turn, ended = threading.Lock(), threading.Event()
-    if crew.hands == 1:
+    if workers.hands == 1:
         for item in items:
             use(item, ended)
         return
 
     def work() -> None:
-        torch.set_num_threads(crew.threads)  # of this thread
+        torch.set_num_threads(workers.threads)  # of this thread
         try:
             with torch.inference_mode():
                 while not ended.is_set():
@@ -63,8 +63,8 @@ def share_out(items: Iterator[T], use: Callable[[T, threading.Event], None], cre
             ended.set()
             raise
 
-    with ThreadPoolExecutor(crew.hands, "answer") as pool:
-        hands = [pool.submit(work) for _ in range(crew.hands)]
+    with ThreadPoolExecutor(workers.hands, "answer") as pool:
+        hands = [pool.submit(work) for _ in range(workers.hands)]
         try:
             wait(hands, return_when=FIRST_EXCEPTION)
         finally:

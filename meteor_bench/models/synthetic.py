@@ -21,7 +21,7 @@ from meteor_bench.core.model import VLM, Decoder, KVCache, Processor, Prompt, Vi
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.models.fusions import Independent
 
-__all__ = ["WORDS", "Shape", "clustered", "hollow", "vit"]
+__all__ = ["WORDS", "Shape", "clustered", "synthetic_model", "vit"]
 
 PATCH = 14  # pixels, as in CLIP-L/14
 VOCABULARY = 64
@@ -170,7 +170,7 @@ class HollowProcessor(Processor):
 
 @dataclass(frozen=True)
 class Shape:
-    """What a hollow model is like: CLIP-L and a language model as wide as a 7B Llama, with a quarter of its layers.
+    """What a synthetic model is like: CLIP-L and a language model as wide as a 7B Llama, with a quarter of its layers.
 
     Attributes:
         grid: of each encoder, t = 1.
@@ -189,10 +189,10 @@ class Shape:
     heads: int = 32
 
 
-def hollow(
+def synthetic_model(
     shape: Shape, pictures: int, *, device: str = "cpu", dtype: torch.dtype = torch.float32, seed: int = 0
 ) -> VLM:
-    """A hollow model that knows that many pictures.
+    """A synthetic model that knows that many pictures.
 
     On several encoders the reference of a budget is one encoder's tokens.
     """
@@ -206,7 +206,7 @@ def hollow(
     weight = torch.randn(shape.tower_dim, shape.dim, generator=generator) / shape.tower_dim**0.5
     height, width = shape.grid.h * PATCH, shape.grid.w * PATCH
     return VLM(
-        name=f"a hollow model with {shape.towers} encoder{'s' * (shape.towers > 1)}",
+        name=f"a synthetic model with {shape.towers} encoder{'s' * (shape.towers > 1)}",
         towers=towers,
         fusion=HollowFusion(weight.to(**place)),
         decoder=HollowDecoder(shape.dim, shape.depth, shape.heads, seed).to(**place),

@@ -14,7 +14,7 @@ from meteor_bench.utils.progress import detail, say
 
 if TYPE_CHECKING:
     from meteor_bench.report.paper.layout import Filled
-    from meteor_bench.report.paper.run_index import Shelf
+    from meteor_bench.report.paper.run_index import RunIndex
     from meteor_bench.runs.paper_runs import Need
 
 __all__ = ["Request"]
@@ -109,19 +109,19 @@ class Request:
         if self.model:
             replace(self.base, model=self.model).validate()
         tables = [named.table(self.table)] if self.table else list(named.tables)
-        shelf = self._shelf()
-        model = self.model or self._model(shelf.models)
-        return [Filled(named, table, model, shelf) for table in tables]
+        index = self._shelf()
+        model = self.model or self._model(index.models)
+        return [Filled(named, table, model, index) for table in tables]
 
-    def _shelf(self) -> Shelf:
+    def _shelf(self) -> RunIndex:
         """The runs of the folder; on a fresh clone, which has none there, the shipped ones."""
-        from meteor_bench.report.paper.run_index import Shelf
+        from meteor_bench.report.paper.run_index import RunIndex
 
         out = self.base.out
         if out == RunConfig().out and not out.exists() and REFERENCE.is_dir():
             say(f"{out} holds no runs; these are of {REFERENCE} (another folder: --out)")
             out = REFERENCE
-        return Shelf.of(out, self.base.limit)
+        return RunIndex.of(out, self.base.limit)
 
     def _model(self, there: set[str]) -> str:
         """The paper's own model where there are runs of it."""

@@ -47,7 +47,7 @@ def missing(filled: Sequence[Filled], base: RunConfig) -> list[Need]:
 
 
 def _wanted(one: Filled, base: RunConfig) -> Iterator[RunConfig]:
-    """The runs of one table that are not on its shelf."""
+    """The runs of one table that are not on its index."""
     asked = one.asked.tasks
     timed = any(column.is_ in ("share", "time") or column.of == "speed" for column in one.columns)
     runs = [run for row in one.table.rows for run in row.runs] if asked else []
@@ -57,7 +57,7 @@ def _wanted(one: Filled, base: RunConfig) -> Iterator[RunConfig]:
         # Other models than the one that is asked for are not run on its behalf.
         if run.model and not one.same_model and run.model != one.model:
             continue
-        cell = one.shelf.find(one.model, run, asked, timed=timed)
+        cell = one.index.find(one.model, run, asked, timed=timed)
         there = set(cell.seeds) if cell else set()
         for seed in _seeds(run):
             if seed not in there:

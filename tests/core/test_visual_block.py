@@ -7,7 +7,7 @@ import torch
 from meteor_bench.core.apply import apply
 from meteor_bench.core.pruner import Decision
 from meteor_bench.core.tokens import Block, Grid, Tokens
-from meteor_bench.core.visual_block import arrange, split, weave
+from meteor_bench.core.visual_block import arrange, split, with_specials
 from meteor_bench.engine.sequence import Stream
 
 # Two rows of three cells, a newline after each: slots 0 1 2 | 3 | 4 5 6 | 7.
@@ -45,7 +45,7 @@ def test_they_stay_when_their_row_is_gone_and_rows_may_be_ragged() -> None:
 def test_a_decision_in_the_language_model_sees_visual_tokens_only() -> None:
     index, visual, special = split(arrange(_tokens(2), _block()))
     assert index.tolist() == [CELLS] * 2 and not bool(visual.special.any()) and visual.x.shape[1] == 6
-    out = weave(apply(visual, _keep([0, 3], [2])), special)
+    out = with_specials(apply(visual, _keep([0, 3], [2])), special)
     assert out.x[0, :, 0].tolist() == [0, 100, 3, 200] and out.x[1, :3, 0].tolist() == [2, 100, 200]
 
 
@@ -53,12 +53,12 @@ def test_a_token_moved_behind_others_stays_there() -> None:
     _, visual, special = split(arrange(_tokens(), _block()))
     order = torch.tensor([[9, 1, 2, 3, 4, 5]])  # the first cell behind all others
     moved = apply(visual, Decision(keep=torch.tensor([[True, True, False, False, True, False]]), order=order))
-    assert weave(moved, special).x[0, :, 0].tolist() == [1, 100, 4, 0, 200]
+    assert with_specials(moved, special).x[0, :, 0].tolist() == [1, 100, 4, 0, 200]
 
 
 def test_nothing_left_leaves_the_frame() -> None:
     _, visual, special = split(arrange(_tokens(), _block()))
-    assert weave(apply(visual, _keep([])), special).x[0, :, 0].tolist() == [100, 200]
+    assert with_specials(apply(visual, _keep([])), special).x[0, :, 0].tolist() == [100, 200]
 
 
 def _stream(tokens: Tokens, block: Block, policy: str) -> Stream:

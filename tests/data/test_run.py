@@ -24,7 +24,7 @@ from tests.lmms.fakes import constant
 from tests.lmms.lookalikes import count_as, counts, saying, score
 
 pytestmark = pytest.mark.xdist_group("lmms_eval")
-Shelf = tuple[Path, dict[str, Lookalike]]
+RunIndex = tuple[Path, dict[str, Lookalike]]
 Pull = Callable[[], None]
 
 
@@ -33,7 +33,7 @@ def bring(hub: FakeHub, root: Path, *tasks: str) -> None:
 
 
 def test_a_fetched_root_runs_without_a_network(
-    hub: FakeHub, root: Path, shelf: Shelf, cable: Pull, tmp_path: Path
+    hub: FakeHub, root: Path, shelf: RunIndex, cable: Pull, tmp_path: Path
 ) -> None:
     bring(hub, root, *TASKS)
     cable()
@@ -44,7 +44,7 @@ def test_a_fetched_root_runs_without_a_network(
         bring(hub, root, "pope")
 
 
-def test_two_roots_with_the_same_names_never_mix(hub: FakeHub, root: Path, shelf: Shelf, tmp_path: Path) -> None:
+def test_two_roots_with_the_same_names_never_mix(hub: FakeHub, root: Path, shelf: RunIndex, tmp_path: Path) -> None:
     """Neither rows nor videos, in one process and in turn."""
     bring(hub, root, "pope", "videomme")
     other = tmp_path / "other"

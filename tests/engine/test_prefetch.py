@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 import torch
 
-from meteor_bench.engine.prefetch import Ahead
+from meteor_bench.engine.prefetch import Prefetcher
 
 
 class Kitchen:
@@ -40,8 +40,8 @@ def no_thread_is_left() -> bool:
 
 def test_each_is_made_once_in_order_by_the_thread() -> None:
     kitchen = Kitchen()
-    with Ahead(kitchen.calls(40), 16, never) as ahead:
-        assert list(ahead) == list(range(40))
+    with Prefetcher(kitchen.calls(40), 16, never) as prefetcher:
+        assert list(prefetcher) == list(range(40))
     assert kitchen.made == list(range(40))
     assert kitchen.threads == {"ahead_0"}
     assert no_thread_is_left()
@@ -49,8 +49,8 @@ def test_each_is_made_once_in_order_by_the_thread() -> None:
 
 def test_no_more_than_a_few_wait() -> None:
     kitchen, most = Kitchen(), 0
-    with Ahead(kitchen.calls(30), 8, never) as ahead:
-        for number, _ in enumerate(ahead):
+    with Prefetcher(kitchen.calls(30), 8, never) as prefetcher:
+        for number, _ in enumerate(prefetcher):
             time.sleep(0.005)
             most = max(most, len(kitchen.made) - number - 1)
     assert 4 < most <= 8
@@ -58,20 +58,20 @@ def test_no_more_than_a_few_wait() -> None:
 
 def test_of_large_ones_a_single_one_is_alive() -> None:
     kitchen = Kitchen()
-    with Ahead(kitchen.calls(6), 8, lambda result: True) as ahead:
-        for number, _ in enumerate(ahead):
+    with Prefetcher(kitchen.calls(6), 8, lambda result: True) as prefetcher:
+        for number, _ in enumerate(prefetcher):
             time.sleep(0.02)
             assert len(kitchen.made) == number + 1
-            ahead.release()
+            prefetcher.release()
             time.sleep(0.02)
             assert len(kitchen.made) == min(6, number + 2)  # while this one is worked on
 
 
 def test_a_large_one_that_waits_is_not_released_with_those_before_it() -> None:
     kitchen = Kitchen()
-    with Ahead(kitchen.calls(6), 8, lambda result: result == 3) as ahead:
-        for number, _ in enumerate(ahead):
-            ahead.release()
+    with Prefetcher(kitchen.calls(6), 8, lambda result: result == 3) as prefetcher:
+        for number, _ in enumerate(prefetcher):
+            prefetcher.release()
             time.sleep(0.02)
             assert len(kitchen.made) == (4 if number < 3 else 6)
 
@@ -83,8 +83,8 @@ def test_what_fails_is_raised_at_its_turn() -> None:
         return number
 
     found = []
-    with pytest.raises(ValueError, match="number 5"), Ahead(Kitchen(broken).calls(9), 4, never) as ahead:
-        found.extend(ahead)
+    with pytest.raises(ValueError, match="number 5"), Prefetcher(Kitchen(broken).calls(9), 4, never) as prefetcher:
+        found.extend(prefetcher)
     assert found == [0, 1, 2, 3, 4]
     assert no_thread_is_left()
 
@@ -96,14 +96,14 @@ def test_leaving_early_stops_the_thread() -> None:
         for _ in results:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), Ahead(kitchen.calls(40), 4, never) as ahead:
-        leave(ahead)
+    with pytest.raises(KeyboardInterrupt), Prefetcher(kitchen.calls(40), 4, never) as prefetcher:
+        leave(prefetcher)
     assert no_thread_is_left() and len(kitchen.made) < 40
 
 
 def test_torch_keeps_its_threads() -> None:
     before = torch.get_num_threads()
     kitchen = Kitchen(lambda number: torch.get_num_threads())
-    with Ahead(kitchen.calls(2), 4, never) as ahead:
-        assert list(ahead) == [1, 1]
+    with Prefetcher(kitchen.calls(2), 4, never) as prefetcher:
+        assert list(prefetcher) == [1, 1]
     assert torch.get_num_threads() == before

@@ -89,7 +89,10 @@ def test_the_plan_is_printed_with_times(fill: Fill, jobs: Any, monkeypatch: pyte
     out = io.StringIO()
     assert request.print_plan(out) == 0
     lines = out.getvalue().splitlines()
-    assert lines[0].split()[0] == "cell" and {line.split()[0] for line in lines if line.startswith("fastv")} == {"fastv", "fastv(layer=1)"}
+    assert lines[0].split()[0] == "cell" and {line.split()[0] for line in lines if line.startswith("fastv")} == {
+        "fastv",
+        "fastv(layer=1)",
+    }
     assert lines[-1].startswith("2 cells, 0 finished, 0 impossible; about ")
 
 

@@ -9,7 +9,7 @@ from meteor_bench.report.html.markup import Html, tag
 from meteor_bench.report.html.tables import printed
 from meteor_bench.report.paper.layout import Filled, Origin, sides
 from meteor_bench.report.paper.numbers import paper, papers
-from meteor_bench.report.paper.run_index import Shelf
+from meteor_bench.report.paper.run_index import RunIndex
 from meteor_bench.report.sections import Section
 from meteor_bench.report.table import REPORTED, Table
 
@@ -31,12 +31,12 @@ class Reported:
 
 def reported(section: Section) -> list[Reported]:
     """The tables in which a pruned row was reported and is measured here."""
-    shelf = Shelf(section.cells)
+    index = RunIndex(section.cells)
     model = section.cells[0].record.config.model
     found = []
     for of in map(paper, papers()):
         for table in of.tables:
-            filled = Filled(of, table, model, shelf)
+            filled = Filled(of, table, model, index)
             pairs = zip(table.rows, filled.measured, strict=True)
             if any(row.reported and row.run and row.run.method != "none" and numbers for row, numbers in pairs):
                 found.append(Reported(f"{of.title}: {table.title}", sides(filled)))

@@ -15,7 +15,7 @@ import pandas as pd
 
 from meteor_bench.models.locate import short_name
 from meteor_bench.report.paper.numbers import CONFIDENCE, Column, Paper, PaperTable, Reported, Row
-from meteor_bench.report.paper.run_index import Asked, Numbers, Shelf, Value, benchmarks, task_of
+from meteor_bench.report.paper.run_index import Asked, Numbers, RunIndex, Value, benchmarks, task_of
 from meteor_bench.report.runs import ADAPTATION, Cell
 from meteor_bench.report.table import REPORTED, Table, fixed
 
@@ -33,13 +33,13 @@ class Filled:
     Attributes:
         paper, table: whose it is.
         model: that the runs are of.
-        shelf: where they are looked for.
+        index: where they are looked for.
     """
 
     paper: Paper
     table: PaperTable
     model: str
-    shelf: Shelf
+    index: RunIndex
 
     @property
     def same_model(self) -> bool:
@@ -64,7 +64,7 @@ class Filled:
     @cached_property
     def cells(self) -> list[list[Cell]]:
         """The runs of each row; none where one is missing."""
-        found = [[self.shelf.find(self.model, run, self.asked.tasks) for run in row.runs] for row in self.table.rows]
+        found = [[self.index.find(self.model, run, self.asked.tasks) for run in row.runs] for row in self.table.rows]
         return [[cell for cell in cells if cell and None not in cells and self.asked.tasks] for cells in found]
 
     @cached_property
@@ -119,7 +119,7 @@ class Filled:
 
     def _numbers(self, row: Row, cells: Sequence[Cell]) -> dict[str, Value]:
         """A row's numbers, or the differences of its two runs'."""
-        numbers = [Numbers(self.shelf, cell, self.columns, self.asked, self.beside(row)) for cell in cells]
+        numbers = [Numbers(self.index, cell, self.columns, self.asked, self.beside(row)) for cell in cells]
         found = {}
         for column in self.columns if numbers else ():
             value = numbers[0].get(column)

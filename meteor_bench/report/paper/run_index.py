@@ -21,7 +21,7 @@ from meteor_bench.report.sections import Section, sections
 from meteor_bench.report.times import latency
 from meteor_bench.utils.structuring import plain
 
-__all__ = ["Asked", "Numbers", "Shelf", "Value", "benchmarks", "task_of"]
+__all__ = ["Asked", "Numbers", "RunIndex", "Value", "benchmarks", "task_of"]
 
 # A run at 0.889 is one at a paper's 8/9: less than a token apart on all models that the tables are of.
 SAME_RATIO = 5e-4
@@ -72,7 +72,7 @@ def task_of(column: Column, asked: Sequence[str]) -> str | None:
     return None
 
 
-class Shelf:
+class RunIndex:
     """Finished runs.
 
     Args:
@@ -84,7 +84,7 @@ class Shelf:
         self._frames: dict[tuple[int, str], pd.DataFrame] = {}
 
     @classmethod
-    def of(cls, folder: Path, limit: int | None = None) -> Shelf:
+    def of(cls, folder: Path, limit: int | None = None) -> RunIndex:
         """The finished runs in a folder.
 
         Args:
@@ -138,7 +138,7 @@ class Numbers:
     """What a cell gives for the columns of a table.
 
     Attributes:
-        shelf: that the runs are from.
+        index: that the runs are from.
         cell: the runs.
         columns: of the table.
         benchmarks: of the table.
@@ -146,7 +146,7 @@ class Numbers:
             was not asked; else scores are of 0 to 100 and times in ms.
     """
 
-    shelf: Shelf
+    index: RunIndex
     cell: Cell
     columns: Sequence[Column]
     benchmarks: Asked
@@ -279,15 +279,15 @@ class Numbers:
             return self
         if self.cell.unpruned is None:
             return None
-        return Numbers(self.shelf, self.cell.unpruned, self.columns, self.benchmarks, self.reported_scale)
+        return Numbers(self.index, self.cell.unpruned, self.columns, self.benchmarks, self.reported_scale)
 
     @property
     def _accuracy(self) -> pd.DataFrame:
-        return self.shelf.frame(self.cell, accuracy)
+        return self.index.frame(self.cell, accuracy)
 
     @property
     def _latency(self) -> pd.DataFrame:
-        return self.shelf.frame(self.cell, latency)
+        return self.index.frame(self.cell, latency)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

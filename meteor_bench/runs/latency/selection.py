@@ -107,11 +107,11 @@ def _contenders(
     from meteor_bench.core.budget import TokenBudget
     from meteor_bench.core.request import Request
     from meteor_bench.engine.make_method import make_pruner
-    from meteor_bench.models.synthetic import WORDS, hollow
+    from meteor_bench.models.synthetic import WORDS, synthetic_model
     from meteor_bench.runs.latency.selection_meter import Contender
 
     requests = [Request(str(i), str(i), partial(list, [i]), str(WORDS), 1) for i in range(batch)]
-    models = {n: hollow(replace(shape, towers=n), batch, device=device, dtype=dtype) for n in (1, 2)}
+    models = {n: synthetic_model(replace(shape, towers=n), batch, device=device, dtype=dtype) for n in (1, 2)}
     found: dict[str, tuple[int, Contender]] = {}
     with track(f"{len(configs)} methods, batch {batch}", len(configs)) as update:
         for done, config in enumerate(configs, start=1):

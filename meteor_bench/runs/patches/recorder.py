@@ -12,7 +12,7 @@ from meteor_bench.core.model import PLAIN, Scene
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.engine.engine import Engine
 
-__all__ = ["ALONE", "COLOURS", "DROPPED", "Film", "Panel", "Point"]
+__all__ = ["ALONE", "COLOURS", "DROPPED", "Panel", "PatchRecorder", "Point"]
 
 Stage = Literal["encode", "fuse", "decode"]
 DROPPED, ALONE = -1, 0
@@ -68,7 +68,7 @@ class _Part(NamedTuple):
     kept: int
 
 
-class Film:
+class PatchRecorder:
     """A recorder of the engine (`Engine.recorder`) for one sample.
 
     Raises:
@@ -83,7 +83,7 @@ class Film:
         if kind == "encode":
             tokens = join_frames(tokens, tokens.x.shape[0])
         if tokens.x.shape[0] != 1:
-            raise ValueError(f"a film is of one sample, not of {tokens.x.shape[0]}")
+            raise ValueError(f"a recorder is of one sample, not of {tokens.x.shape[0]}")
         self._seen[kind, point, tower] = tokens
 
     def points(self, engine: Engine, scene: Scene = PLAIN) -> list[Point]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from meteor_bench.core.request import Answer
 from meteor_bench.engine.session import Session
 from meteor_bench.lmms.document import Document
-from meteor_bench.runs.patches.recorder import Film, Point
+from meteor_bench.runs.patches.recorder import PatchRecorder, Point
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,12 +53,12 @@ class Shown:
 def watch(session: Session, document: Document, label: str) -> Shown:
     """Let a session answer a document; the engine's recorder is lifted again afterwards."""
     answers: list[Answer] = []
-    film = Film()
-    with session.engine.instrumented(recorder=film):
+    recorder = PatchRecorder()
+    with session.engine.instrumented(recorder=recorder):
         session.answer([document.request], lambda _, answer: answers.append(answer), batch_size=1)
     (answer,) = answers
     look = session.vlm.processor.look(list(document.request.media()))
-    points = film.points(session.engine, look.scene)
+    points = recorder.points(session.engine, look.scene)
     scored = document.score(answer.text)
     return Shown(
         label=label,

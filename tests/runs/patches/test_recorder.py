@@ -1,4 +1,4 @@
-"""What a film says of each point, against counts and group maps worked out otherwise."""
+"""What a recorder says of each point, against counts and group maps worked out otherwise."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.engine.make_method import make_pruner
 from meteor_bench.engine.session import Session
 from meteor_bench.runs.patches.picture import PAPER, draw
-from meteor_bench.runs.patches.recorder import ALONE, DROPPED, Film, Panel, Point
+from meteor_bench.runs.patches.recorder import ALONE, DROPPED, Panel, PatchRecorder, Point
 from meteor_bench.runs.patches.trace_sample import frames_of
 from tests import tiny
 
 
 def filmed(model: str, method: str, frames: int = 1) -> tuple[list[Point], Answer]:
     session = Session(tiny.build(model), make_pruner(method), TokenBudget.from_ratio(0.5))
-    film, answers = Film(), list[Answer]()
+    recorder, answers = PatchRecorder(), list[Answer]()
     asked = tiny.requests(1, frames=frames)
-    with session.engine.instrumented(recorder=film):
+    with session.engine.instrumented(recorder=recorder):
         session.answer(asked, lambda _, answer: answers.append(answer))
-    return film.points(session.engine, session.vlm.processor.scene(asked[0].media())), answers[0]
+    return recorder.points(session.engine, session.vlm.processor.scene(asked[0].media())), answers[0]
 
 
 @pytest.mark.parametrize("model", tiny.MODELS)
@@ -58,15 +58,15 @@ def test_tiles_are_put_back_where_they_came_from() -> None:
     asked = tiny.requests(1)[0]
     pixels, scene = session.vlm.processor.look(asked.media())
     seen: dict[str, Tokens] = {}
-    film = Film()
+    recorder = PatchRecorder()
 
     def both(kind: str, point: int, tower: str, tokens: Tokens) -> None:
-        film(kind, point, tower, tokens)
+        recorder(kind, point, tower, tokens)
         seen[kind] = tokens
 
     with session.engine.instrumented(recorder=both):
         session.answer([asked], lambda *_: None)
-    last = film.points(session.engine, scene)[-1].panels[0]
+    last = recorder.points(session.engine, scene)[-1].panels[0]
     source = session.vlm.at(scene).fusion.cells({"clip": last.grid})["clip"]
     assert sorted(source.tolist()) == list(range(80)) != source.tolist()
     kept = {int(source[place]) for place in seen["decode"].origin[0][seen["decode"].visual[0]]}
@@ -110,7 +110,7 @@ def test_merged_groups_that_touch_differ_in_colour(model: str) -> None:
 
 def test_a_film_of_two_samples_is_refused() -> None:
     session = Session(tiny.build("shared"), make_pruner("fastv"), TokenBudget.from_ratio(0.5))
-    recording = session.engine.instrumented(recorder=Film())
+    recording = session.engine.instrumented(recorder=PatchRecorder())
     with recording, pytest.raises(ValueError, match="one sample, not of 2"):
         session.answer(tiny.requests(4), lambda *_: None)
 
