@@ -175,6 +175,7 @@ def newline_block(
         newline: [D].
         between: ids of the text between each two pictures.
     """
+    newline = newline.to(next(decoder.parameters()).device)  # a model may be spread over several
     slots: list[int] = []
     special: list[int] = []
     pieces: list[Tensor] = []

@@ -157,10 +157,15 @@ def clip_of(model: Any, config: Any) -> Mapping[str, Any]:
     """What `VLM.scenes` says of a video."""
     body, (pool, where) = model.model, _variant(config)
     fusion = PooledFusion(body.multi_modal_projector, "siglip", pool)
+
+    def newline() -> Tensor:  # where its neighbours are: a model may be spread over several devices
+        vector: Tensor = body.image_newline
+        return vector.to(next(fusion.projector.parameters()).device)
+
     return {
         "fusion": fusion,
         "reference": lambda grid: fusion.common({"siglip": grid}).n,
-        "block": lambda grid: frame_block(grid, body.image_newline, where),
+        "block": lambda grid: frame_block(grid, newline(), where),
     }
 
 
