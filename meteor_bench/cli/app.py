@@ -79,7 +79,8 @@ def main() -> None:
         cause = error.__cause__ or error.__context__
         code = exit_status(cause) if isinstance(cause, KeyboardInterrupt) else 1
     except typer.TyperException as error:
-        code = _fail(error.format_message())
+        # "Value error, " is pydantic's, through which Typer checks choices; it tells a user nothing.
+        code = _fail(error.format_message().replace(": Value error, ", ": ", 1))
     except OSError as error:
         if error.filename is None:
             raise

@@ -1,7 +1,7 @@
 """Whether numbers stay finite: flags on the device at every point of a method, read once at the end of a batch.
 
 Who sorts NaN gets any order, and an answer comes of it all the same. What was not finite before the method was asked is
-the model's (16-bit weights that overflow), not the method's; the logits tell of that (see `core.generate`).
+the model's (16-bit weights that overflow), not the method's; the logits tell of that (see `engine.generate`).
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ from tests import synthetic
         ("sweep --methods all --ratios 0.5,half", "--ratios[1]: expected a number, in [0, 1), found 'half'"),
         ("sweep no.yaml", "cannot read no.yaml: No such file or directory"),
         ("report no-such-folder", "no-such-folder is not there; expected a folder of runs"),
-        ("report . --format pdf", "Invalid value for '--format'"),
+        ("report . --format pdf", "Invalid value for '--format': 'pdf' is not one of"),
         ("report", "Missing argument 'RUNS...'"),
     ],
 )
