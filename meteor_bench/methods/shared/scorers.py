@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.errors import UnsupportedError
+from meteor_bench.core.errors import PluginError, UnsupportedError
 from meteor_bench.core.points import TextRows
 from meteor_bench.core.pruner import (
     Decision,
@@ -25,6 +25,7 @@ from meteor_bench.core.pruner import (
     Points,
     Pruner,
     Stage,
+    View,
     keep_top,
 )
 from meteor_bench.core.settings import Layer
@@ -41,6 +42,18 @@ class Scorer(Pruner):
 
     title: ClassVar[str] = ""
     stage: ClassVar[Stage]
+
+    def scored(self, view: View, score: Any) -> Tensor:
+        """What `score` gave, if it is a number for each token.
+
+        Raises:
+            PluginError: naming the method, what it gave and what is expected.
+        """
+        wanted = view.tokens.x.shape[:2]
+        if isinstance(score, Tensor) and score.shape == wanted:
+            return score
+        found = f"a tensor {list(score.shape)}" if isinstance(score, Tensor) else f"a {type(score).__name__}"
+        raise PluginError(f"{type(self).__name__}.score gave {found}; expected a tensor [B, N] = {list(wanted)}")
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
@@ -86,7 +99,7 @@ class FuseScorer(FuseChooser):
 
     def choose(self, view: FuseView, share: Tensor) -> Decision:
         """Keep the ``share`` [B] highest scores."""
-        score = self.score(view)
+        score = self.scored(view, self.score(view))
         return Decision(keep=keep_top(score, share, view.candidates), score=score, count=share)
 
 
@@ -123,5 +136,5 @@ class DecodeScorer(Scorer):
 
     def decode(self, view: DecodeView) -> Decision:
         """Keep the budget's number of tokens."""
-        score = self.score(view)
+        score = self.scored(view, self.score(view))
         return Decision(keep=keep_top(score, view.target, view.candidates), score=score, count=view.target)

@@ -150,9 +150,11 @@ class EncodeScorer(Scorer):
         """Choose, or only score where the fuse point chooses."""
         first = next(iter(views.values()))
         if self.projected or first.layout.fusion == "shared":
-            return {name: Decision(keep=v.tokens.visual, score=self.score(v)) for name, v in views.items()}
+            return {
+                name: Decision(keep=v.tokens.visual, score=self.scored(v, self.score(v))) for name, v in views.items()
+            }
         share = frame_shares(first)
-        return {name: self.choose(v, self.score(v), share[name]) for name, v in views.items()}
+        return {name: self.choose(v, self.scored(v, self.score(v)), share[name]) for name, v in views.items()}
 
     def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
         """Choose by the scores of the encode point, frame by frame."""
