@@ -13,7 +13,7 @@ import typer
 
 from meteor_bench.cli.completion import completer
 from meteor_bench.config.spec import Option, options, read_text
-from meteor_bench.config.yaml_settings import parameter
+from meteor_bench.config.yaml_settings import once, parameter
 
 __all__ = ["Format", "How", "Json", "Online", "flags", "print_report", "print_rows"]
 
@@ -85,7 +85,9 @@ def _parameter(option: Option, *, defaults: bool) -> inspect.Parameter:
 def _read(kind: type, option: Option, given: Any) -> Any:
     if option.kind == "switch":
         return given
-    return dict(map(parameter, given)) if option.kind == "many" else read_text(kind, option.field, given)
+    if option.kind != "many":
+        return read_text(kind, option.field, given)
+    return once([parameter(text) for text in given])
 
 
 def print_report(runs: list[Path], format: Format) -> None:

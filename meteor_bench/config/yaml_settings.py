@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from meteor_bench.utils.safe_files import UnsafeFile, read_text
 from meteor_bench.utils.safe_yaml import LIMIT, compose, construct, data
 from meteor_bench.utils.structuring import Place, PlainError, fit, hints
 
-__all__ = ["Parameter", "fit_flags", "names", "parameter", "read_file", "said", "scalar"]
+__all__ = ["Parameter", "fit_flags", "names", "once", "parameter", "read_file", "said", "scalar"]
 
 
 def fit_flags(flags: Mapping[str, Any], kind: type) -> dict[str, Any]:
@@ -90,6 +90,20 @@ def parameter(text: str) -> Parameter:
         shown = text if len(text) <= 80 else f"{text[:77]}..."
         raise ConfigError(f"--param takes name=value, not '{shown}'")
     return Parameter(name.strip(), scalar(value))
+
+
+def once(given: Sequence[Parameter]) -> dict[str, Any]:
+    """Parameters by name.
+
+    Raises:
+        ConfigError: one is given twice.
+    """
+    table: dict[str, Any] = {}
+    for name, value in given:
+        if name in table:
+            raise ConfigError(f"--param {name} is given twice: {table[name]} and {value}")
+        table[name] = value
+    return table
 
 
 def read_file(file: Path, kind: type) -> dict[str, Any]:

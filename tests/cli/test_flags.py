@@ -15,6 +15,8 @@ from meteor_bench.config.latency_config import LatencyConfig
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.config.spec import options
 from meteor_bench.config.sweep_config import SweepConfig
+from meteor_bench.config.yaml_settings import once, parameter
+from meteor_bench.core.errors import ConfigError
 
 GROUPS = {"list": ("methods", "models", "tasks"), "data": ("fetch", "check")}
 ALONE = [name for name in application.COMMANDS if name not in GROUPS]
@@ -308,3 +310,8 @@ def test_completion(command: str, flag: str, typed: str, expected: list[str]) ->
     with made.make_context(command, [], resilient_parsing=True) as context:
         found = [item.value for item in parameter.shell_complete(context, typed)]
     assert found[: len(expected)] == expected
+
+
+def test_a_parameter_given_twice_is_a_mistake() -> None:
+    with pytest.raises(ConfigError, match="--param layer is given twice: 2 and 3"):
+        once([parameter("layer=2"), parameter("layer=3")])
