@@ -1,6 +1,6 @@
 """How many answers flip with the batch in bfloat16, method by method, and what `--deterministic` costs.
 
-python scripts/flips_below_float32.py [--limit 8] [--tasks pocket_gqa,pocket_pope] [METHOD ...]
+python scripts/flips_below_float32.py [--limit 8] [--dtype bfloat16] [--tasks pocket_gqa,pocket_pope] [METHOD ...]
 
 Each method answers the same questions three times on the CPU: in batches of 64, in batches of 8 without sharing, and
 alone. Counted are questions whose answer is another one than alone.

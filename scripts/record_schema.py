@@ -2,7 +2,8 @@
 
     python scripts/record_schema.py
 
-`tests/test_schema.py` fails when the file is not what the dataclasses of `meteor_bench.records.schema` give.
+`tests/records/test_json_schema.py` fails when the file is not what the dataclasses of `meteor_bench.records.schema`
+give.
 """
 
 from __future__ import annotations

@@ -9,9 +9,7 @@ from meteor_bench.config.spec import Option
 __all__ = ["complete", "completer", "table"]
 
 _FIXED = {
-    "stages": ("encode", "fuse", "decode"),
     "devices": ("auto", "cpu", "cuda", "mps"),
-    "dtypes": ("auto", "float32", "bfloat16", "float16"),
 }
 Completer = Callable[[str], list[str]]
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from meteor_bench.config.spec import Flag, Known, verify
 from meteor_bench.config.yaml_settings import fit_flags, read_file, said
-from meteor_bench.core.errors import ConfigError, UnknownNameError
+from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.method_file import MethodFile, shown
 from meteor_bench.core.registry import METHODS, MODELS, parts_of
 from meteor_bench.core.settings import Range
@@ -26,8 +26,8 @@ __all__ = ["Entry", "RunConfig", "Setting", "Stage", "check", "load"]
 
 
 def _model(name: str) -> None:
-    if name in MODELS.names() or not is_location(name):
-        _in_table(MODELS.kind, name, MODELS.names())
+    if name in MODELS.table() or not is_location(name):
+        MODELS.target(name)
     else:
         check_model(name)
 
@@ -36,23 +36,22 @@ def _method(name: str) -> None:
     for part in parts_of(name):
         file = MethodFile.of(part)
         if file is None:
-            _in_table(METHODS.kind, part, METHODS.names())
+            METHODS.target(part)
         else:
             file.check()
 
 
 def _suite(name: str) -> None:
-    from meteor_bench.data.suites import suite_names
+    from meteor_bench.data.suites import suite_tasks
 
-    _in_table("suite", name, suite_names())
+    suite_tasks(name)
 
 
 def _tasks(names: tuple[str, ...]) -> None:
-    from meteor_bench.data.suites import task_names
+    from meteor_bench.data.suites import benchmark
 
-    known = task_names()
     for name in names:
-        _in_table("task", name, known)
+        benchmark(name)
 
 
 def _device(device: str) -> None:
@@ -67,11 +66,6 @@ def _data_root(root: Path | None) -> None:
         raise ConfigError(f"{root}: {error.strerror}") from None
     if not there:
         raise ConfigError(f"{root} is no folder")
-
-
-def _in_table(kind: str, name: str, known: list[str]) -> None:
-    if name not in known:
-        raise UnknownNameError(kind, name, known)
 
 
 Stage = Literal["encode", "fuse", "decode"]
@@ -93,18 +87,14 @@ Ratio = Annotated[
     Flag("Fraction of the visual tokens to remove, in [0, 1); on pocket-independent of pocket's 256.", default=""),
     Range(least=0, below=1),
 ]
-Stages = Annotated[
-    tuple[Stage, ...] | None, Flag("Stages to run: encode,fuse,decode.", default="all", completes="stages")
-]
+Stages = Annotated[tuple[Stage, ...] | None, Flag("Stages to run: encode,fuse,decode.", default="all")]
 Positions = Annotated[Literal["keep", "renumber"] | None, Flag("keep or renumber.", default="the method's own")]
 Suite = Annotated[str, Flag("Benchmarks by suite.", completes="suites"), Known(_suite)]
 Tasks = Annotated[tuple[str, ...], Flag("Benchmarks by name, separated by commas.", completes="tasks"), Known(_tasks)]
 Limit = Annotated[Positive | None, Flag("Questions per benchmark.", default="all")]
 BatchSize = Annotated[Positive, Flag("Questions answered together.")]
 Device = Annotated[str, Flag("auto, cpu, cuda, cuda:1, mps.", completes="devices"), Known(_device)]
-Dtype = Annotated[
-    Literal["auto", "float32", "bfloat16", "float16"], Flag("auto, float32, bfloat16, float16.", completes="dtypes")
-]
+Dtype = Annotated[Literal["auto", "float32", "bfloat16", "float16"], Flag("auto, float32, bfloat16, float16.")]
 Deterministic = Annotated[
     bool, Flag("Answer each question alone: in bfloat16 and float16 too, answers depend on it only; slower.")
 ]

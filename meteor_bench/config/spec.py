@@ -40,7 +40,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Known:
-    """A check against what is here and now; raises ConfigError."""
+    """A check against what is here and now; raises ConfigError, or ModelError for a checkpoint."""
 
     check: Callable[[Any], None]
 

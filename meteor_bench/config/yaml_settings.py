@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from meteor_bench.config.spec import is_list, spelled, verify
-from meteor_bench.core.errors import ConfigError, UnknownNameError
+from meteor_bench.core.errors import ConfigError, MeteorBenchError, UnknownNameError
+from meteor_bench.utils.plain_text import shortened
 from meteor_bench.utils.safe_files import UnsafeFile, read_text
 from meteor_bench.utils.safe_yaml import LIMIT, compose, construct, data
 from meteor_bench.utils.structuring import Place, PlainError, fit, hints
@@ -68,8 +69,7 @@ def scalar(text: str) -> Any:
     try:
         return data(text)
     except UnsafeFile as error:
-        shown = text if len(text) <= 80 else f"{text[:77]}..."
-        raise ConfigError(f"cannot read the value '{shown}': {error}") from None
+        raise ConfigError(f"cannot read the value '{shortened(text, 80)}': {error}") from None
 
 
 class Parameter(NamedTuple):
@@ -87,8 +87,7 @@ def parameter(text: str) -> Parameter:
     """
     name, equals, value = text.partition("=")
     if not (equals and name.strip() and value.strip()):
-        shown = text if len(text) <= 80 else f"{text[:77]}..."
-        raise ConfigError(f"--param takes name=value, not '{shown}'")
+        raise ConfigError(f"--param takes name=value, not '{shortened(text, 80)}'")
     return Parameter(name.strip(), scalar(value))
 
 
@@ -131,7 +130,7 @@ def read_file(file: Path, kind: type) -> dict[str, Any]:
         except PlainError as error:
             place = (key, *error.place)
             raise ConfigError(f"{file}:{_line(top, place)}: {PlainError(place, error.reason)}") from None
-        except ConfigError as error:
+        except MeteorBenchError as error:  # a checkpoint's among them
             raise ConfigError(f"{file}:{_line(top, (key,))}: {key}: {error}") from None
     return values
 

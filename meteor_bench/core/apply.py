@@ -286,7 +286,7 @@ def concat(parts: list[Tokens]) -> Tokens:
 def on_cells(tokens: Tokens, values: Tensor) -> Tensor:
     """[B, grid.n] the value [B, N] of the token that stands for each cell, -inf where the cell was dropped."""
     values = values.float()
-    if tokens.plain and tokens.whole:
+    if tokens.whole:
         return values
     b, cells = tokens.group.shape
     values = values.masked_fill(~tokens.visual, -torch.inf)

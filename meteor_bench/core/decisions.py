@@ -12,9 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from meteor_bench.core.errors import (
-    PluginError,
-)
+from meteor_bench.core.errors import PluginError
 from meteor_bench.core.interrupts import contained
 from meteor_bench.core.tokens import Tokens
 from meteor_bench.core.view import Decision, View

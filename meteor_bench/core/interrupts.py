@@ -13,9 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from meteor_bench.core.errors import (
-    PluginError,
-)
+from meteor_bench.core.errors import PluginError
 
 __all__ = ["Terminated", "contained", "exit_status", "watched"]
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 import hashlib
 import sys
 from dataclasses import dataclass
-from functools import cache
-from importlib.util import module_from_spec, spec_from_file_location
 from inspect import isabstract
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from meteor_bench.core.errors import ConfigError
@@ -22,6 +20,7 @@ from meteor_bench.core.registry import parts_of
 __all__ = ["MethodFile", "digests", "shown"]
 
 _ENDING = ".py"
+_MODULES: dict[tuple[Path, str], ModuleType] = {}
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class MethodFile:
         Raises:
             ConfigError: it cannot be read.
         """
-        return hashlib.sha256(self._content()).hexdigest()
+        return _digest(self._content())
 
     def check(self) -> None:
         """Whether the file can be read as Python, without running it.
@@ -64,9 +63,11 @@ class MethodFile:
         Raises:
             ConfigError: naming file, line and reason.
         """
-        content = self._content()
+        self._compiled(self._content())
+
+    def _compiled(self, content: bytes) -> CodeType:
         try:
-            compile(content, str(self.path), "exec", dont_inherit=True)
+            return compile(content, str(self.path), "exec", dont_inherit=True)
         except SyntaxError as error:
             raise ConfigError(f"{self.path}:{error.lineno or 1}: not valid Python: {error.msg}") from None
         except ValueError as error:
@@ -81,8 +82,8 @@ class MethodFile:
         Raises:
             ConfigError: the file fails, holds no such class, or several of which none was named.
         """
-        self.check()
-        module = _module(self.path.resolve(), self.digest)
+        content = self._content()  # once: what is run is what the digest is of, whatever becomes of the file
+        module = _module(self.path.resolve(), _digest(content), self._compiled(content))
         found = {
             name: kind
             for name, kind in vars(module).items()
@@ -128,21 +129,28 @@ def digests(method: str) -> dict[str, str]:
     return {file.name: file.digest for file in files if file is not None}
 
 
-@cache
-def _module(path: Path, digest: str) -> ModuleType:
-    """The module that a file makes; run once for each content."""
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _module(path: Path, digest: str, code: CodeType) -> ModuleType:
+    """The module that a file makes; run once for each content.
+
+    Not by an importer, which would take the compiled file beside it where that looks like its own.
+    """
     name = f"meteor_bench_method_{path.stem}_{digest[:12]}"
-    spec = spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{path} cannot be read as a Python module")
-    module = module_from_spec(spec)
+    if (path, digest) in _MODULES:
+        return _MODULES[path, digest]
+    module = ModuleType(name)
+    module.__file__ = str(path)
     sys.modules[name] = module  # dataclasses look their module up there
     try:
-        spec.loader.exec_module(module)
+        exec(code, module.__dict__)
     except BaseException as error:
         del sys.modules[name]
         if isinstance(error, KeyboardInterrupt):
             raise
         said = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(f"method file {path} fails when it is run: {said}") from error
+    _MODULES[path, digest] = module
     return module

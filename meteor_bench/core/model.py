@@ -267,8 +267,8 @@ class VLM:
         resizable: whether the encoders also take smaller images than the processor delivers, with smaller grids.
         block: grid of the visual tokens -> how they stand in the language model; None in either place: one
             after another.
-        scenes: scene -> the fields (`fusion`, `reference`, `block`) that differ there from those of a single image;
-            None where none does.
+        scenes: scene -> the fields (`towers`, `fusion`, `reference`, `block`) that differ there from those of a single
+            image; None where none does.
     """
 
     name: str

@@ -6,6 +6,7 @@ Third parties add rows through the entry-point groups ``meteor_bench.methods``, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -106,16 +107,21 @@ class Registry:
         return f"{self.kind} '{name}'" + (f" of the package {package}" if package else "")
 
 
+_FILE = re.compile(r"\.py(:\w*)?$")
+
+
 def parts_of(method: str) -> list[str]:
     """Names of the methods in a composition ("evoprune+fastv"); one that is no composition is its only part.
 
-    A method's own name may end in "+" ("prumerge++fastv" is prumerge+ and fastv).
+    A method's own name may end in "+" ("prumerge++fastv" is prumerge+ and fastv), and a file's path hold some.
     """
     if method in METHODS.rows or method in METHODS.table():
         return [method]
     parts: list[str] = []
     for piece in method.split("+"):
-        if piece == "" and parts:
+        if parts and "/" in parts[-1] and not _FILE.search(parts[-1]):  # a folder's name has a plus in it
+            parts[-1] += f"+{piece}"
+        elif piece == "" and parts:
             parts[-1] += "+"
         else:
             parts.append(piece)

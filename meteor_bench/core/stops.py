@@ -1,4 +1,4 @@
-"""Where answers end: at an end token or a stop string, looked for while they are generated."""
+"""Where answers end: at their length, an end token or a stop string, looked for while they are generated."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def is_complete(text: str, until: Sequence[str]) -> bool:
 
 
 class Stops:
-    """Which answers of a batch have come to an end token or to one of their stop strings.
+    """Which answers of a batch have come to their length, an end token or one of their stop strings.
 
     The text is that of `Processor.decode`, so that an answer ends exactly where its text would have been cut.
 
@@ -37,12 +37,17 @@ class Stops:
         decode: ids -> text.
         until: for each answer its strings.
         eos: ids that end an answer by themselves.
+        most: for each answer the tokens that it may have.
     """
 
     def __init__(
-        self, decode: Callable[[Sequence[int]], str], until: Sequence[Sequence[str]], eos: Collection[int]
+        self,
+        decode: Callable[[Sequence[int]], str],
+        until: Sequence[Sequence[str]],
+        eos: Collection[int],
+        most: Sequence[int],
     ) -> None:
-        self._eos = eos
+        self._eos, self._most = eos, most
         self._decode, self._until = decode, [[stop for stop in own if stop] for own in until]
         self._ids: list[list[int]] = [[] for _ in until]
         self._lengths: list[int | None] = [None] * len(until)
@@ -53,7 +58,8 @@ class Stops:
         for row, token in enumerate(chosen):
             if self._lengths[row] is None:
                 self._ids[row].append(token)
-                if token in self._eos or (self._until[row] and self._ended(row)):
+                full = len(self._ids[row]) >= self._most[row]
+                if full or token in self._eos or (self._until[row] and self._ended(row)):
                     self._lengths[row] = len(self._ids[row])
         return None not in self._lengths
 

@@ -10,7 +10,9 @@ __all__ = ["SampleTrace"]
 
 @dataclass
 class SampleTrace:
-    """Token counts of one sample. All counts are visual tokens, read from the validity masks of real tensors.
+    """Token counts of one sample: visual tokens, of real tensors.
+
+    The host knows them beside the masks; a decision that says another count than its mask has is refused.
 
     Attributes:
         towers: tower -> tokens that left it (all frames), class tokens not counted.

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import yaml
 
-from meteor_bench.data.stored_media import media_columns
+from meteor_bench.data.stored_media import Place, media_places
 from meteor_bench.data.suites import Benchmark
-from meteor_bench.utils.safe_files import LARGE, UnsafeFile, open_regular, read_json
+from meteor_bench.utils.safe_files import LARGE, UnsafeFile, begins_list, json_rows, open_regular
 from meteor_bench.utils.safe_yaml import data as yaml_data
 
 __all__ = ["Part", "Selection", "Unreadable", "count_rows", "matching", "media_of", "parts_of", "select", "trimmed"]
@@ -126,9 +127,9 @@ def trimmed(card: str, parts: Collection[Part]) -> str:
     return f"---\n{text}---\n<!-- Without the splits that were not fetched: `meteor-bench data fetch`. -->\n{body}"
 
 
-def media_of(card: str) -> list[str]:
-    """Columns that a card calls pictures, sounds or videos; errors as for `select`."""
-    return media_columns(_head(card)[0])
+def media_of(card: str) -> list[Place]:
+    """Places that a card calls pictures, sounds or videos; errors as for `select`."""
+    return media_places(_head(card)[0])
 
 
 def count_rows(file: Path) -> int:
@@ -145,13 +146,9 @@ def count_rows(file: Path) -> int:
             rows: int = parquet.read_metadata(file).num_rows
             return rows
         with open_regular(file) as stream:
-            if stream.read(1 << 16).lstrip()[:1] != b"[":
-                stream.seek(0)
+            if not begins_list(stream):  # of any length, which is not read as JSON here
                 return sum(1 for line in iter(lambda: stream.readline(LARGE), b"") if line.strip())
-        listed = read_json(file, LARGE)
-        if not isinstance(listed, list):
-            raise UnsafeFile("it holds no list of rows")
-        return len(listed)
+        return sum(1 for _ in json_rows(file))
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise Unreadable(" ".join(str(error).split())) from None
 
@@ -163,6 +160,7 @@ class _Card(NamedTuple):
     body: str
 
 
+@lru_cache(maxsize=8)  # a card is asked for several times; nobody changes what it says
 def _head(card: str) -> _Card:
     """The YAML at the head of a card, and what follows."""
     parts = card.split("---\n", 2)

@@ -22,6 +22,7 @@ from huggingface_hub.utils import (
 
 from meteor_bench.core.errors import DataError
 from meteor_bench.data.manifest import File, inside, wrong
+from meteor_bench.utils.plain_text import one_line
 
 __all__ = ["Gone", "Hub", "Listing", "Unreachable"]
 
@@ -156,21 +157,17 @@ class Hub:
                 f"{repository}: the hub shows no such data set to us; if it is private, set HF_TOKEN"
             ) from None
         except errors.HfHubHTTPError as error:
-            raise DataError(f"{repository}: {_reason(error)}") from error
+            raise DataError(f"{repository}: {one_line(error)}") from error
         except errors.HTTPError as error:
             raise Unreachable(
-                f"{repository}: no connection to {self._api.endpoint} ({_reason(error)}); the same command goes on "
+                f"{repository}: no connection to {self._api.endpoint} ({one_line(error)}); the same command goes on "
                 "from here"
             ) from error
         except OSError as error:
-            raise DataError(f"{repository}: {_reason(error)}; the same command goes on from here") from error
+            raise DataError(f"{repository}: {one_line(error)}; the same command goes on from here") from error
 
 
 def _file(found: RepoFile) -> File:
     if found.lfs is None:
         return File(found.path, found.size, git=found.blob_id)
     return File(found.path, found.lfs.size, sha256=found.lfs.sha256)
-
-
-def _reason(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:300]

@@ -13,7 +13,7 @@ from meteor_bench.data import manifest
 from meteor_bench.data.cards import parts_of
 from meteor_bench.data.root import files_of
 from meteor_bench.data.suites import Benchmark
-from meteor_bench.utils.safe_files import LARGE, UnsafeFile, json_lines, open_regular, read_json
+from meteor_bench.utils.safe_files import UnsafeFile, json_rows
 
 __all__ = ["check_videos"]
 
@@ -72,7 +72,7 @@ def _values(row: Benchmark, root: Path, column: str) -> Iterator[Any]:
                     raise KeyError(column)
                 yield from parquet.read_table(file, columns=[column]).column(column).to_pylist()
             else:
-                for found in _json_rows(file):
+                for found in json_rows(file):
                     if not isinstance(found, dict):
                         raise UnsafeFile("a row of it is no table")
                     yield found[column]
@@ -80,10 +80,3 @@ def _values(row: Benchmark, root: Path, column: str) -> Iterator[Any]:
             raise DataError(f"{row.task}: {file} has no column {column}: another version of the data set") from None
         except (OSError, ValueError, pyarrow.ArrowException) as error:
             raise DataError(f"{row.task}: {file} cannot be read ({' '.join(str(error).split())})") from None
-
-
-def _json_rows(file: Path) -> Iterator[Any]:
-    with open_regular(file) as stream:
-        listed = stream.read(1 << 16).lstrip()[:1] == b"["
-        stream.seek(0)
-        yield from read_json(file, LARGE) if listed else (row for _, row in json_lines(stream))

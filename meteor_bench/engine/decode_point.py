@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import apply
+from meteor_bench.core.apply import apply, take_rows
 from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.clock import Clock
 from meteor_bench.core.decisions import asked_one
@@ -20,9 +20,7 @@ from meteor_bench.engine.engine import (
     Engine,
     Generators,
 )
-from meteor_bench.engine.fuse import (
-    Visual,
-)
+from meteor_bench.engine.fuse import Visual
 from meteor_bench.engine.kv_cache import LayerCache
 from meteor_bench.engine.sequence import (
     Stream,
@@ -108,7 +106,7 @@ def _seen(stream: Stream, point: DecodePoint, probe: Probe | None) -> _Seen:
         columns = index[:, None, None].expand(*attention.shape[:3], -1)
         attention = attention.gather(3, columns) * visual.valid[:, None, None]
     if keys is not None:
-        keys = keys.gather(1, index[..., None].expand(-1, -1, keys.shape[2]))
+        keys = take_rows(keys, index)
     return _Seen(visual, special, attention, keys, text_keys)
 
 
@@ -153,7 +151,7 @@ def decide(
         decision = asked_one(engine.pruner, view, engine.pruner.decode)
         memo.update(decision.memo)
         left = apply(seen.visual, decision)
-        engine.watch.after(f"decode point {index} (before layer {point.before})", decision, left)
+        engine.watch.after(f"decode point {index} (before layer {point.before})", seen.visual, decision, left)
         left = left if seen.special is None else with_specials(left, seen.special)
     engine.record("decode", index, "llm", left)
     return replace(stream, visual=left)

@@ -196,7 +196,7 @@ def _encode_point(
                 run.scored = None if decision.score is None else (run.tokens, decision.score)
                 run.tokens = apply(run.tokens, decision)
             where = f"encode point {index} (after block {point.after[name]} of '{name}')"
-            engine.watch.after(where, decision, run.tokens)
+            engine.watch.after(where, views[name].tokens, decision, run.tokens)
         engine.record("encode", index, name, run.tokens)
         if point.inside:
             with engine.clock.stage(f"encode.{name}"):

@@ -152,7 +152,7 @@ def _fuse_independent(
         with engine.clock.stage("prune"):
             parts = {name: apply(t, decisions[name]) if name in decisions else t for name, t in parts.items()}
         for name in decisions:
-            engine.watch.after(f"fuse point (tower '{name}')", decisions[name], parts[name])
+            engine.watch.after(f"fuse point (tower '{name}')", views[name].tokens, decisions[name], parts[name])
     return concat([fusion.place(t, name) for name, t in parts.items()]), counts
 
 
@@ -174,7 +174,7 @@ def _fuse_shared(
         if "fused" in decisions:
             with engine.clock.stage("prune"):
                 tokens = apply(tokens, decisions["fused"])
-            engine.watch.after("fuse point (the fused tokens)", decisions["fused"], tokens)
+            engine.watch.after("fuse point (the fused tokens)", views["fused"].tokens, decisions["fused"], tokens)
         if point.features:
             counts = {"fused": tokens.counts().tolist()}
             tokens = fusion.project(tokens)

@@ -15,15 +15,9 @@ from torch import Tensor
 from meteor_bench.core.model import Prompt
 from meteor_bench.core.stops import Stops
 from meteor_bench.core.trace import SampleTrace
-from meteor_bench.engine.engine import (
-    Engine,
-)
-from meteor_bench.engine.fuse import (
-    Visual,
-)
-from meteor_bench.engine.kv_cache import (
-    LayerCache,
-)
+from meteor_bench.engine.engine import Engine
+from meteor_bench.engine.fuse import Visual
+from meteor_bench.engine.kv_cache import LayerCache
 from meteor_bench.engine.prefill import (
     Prefix,
     begin,
@@ -62,6 +56,7 @@ def answer(
     share: int = 1,
     ignore_eos: bool = False,
     until: Sequence[Sequence[str]] = (),
+    limits: Sequence[int] = (),
 ) -> list[Generation]:
     """Answer a batch of questions greedily.
 
@@ -73,11 +68,17 @@ def answer(
         share: as for `begin`.
         ignore_eos: generate exactly ``max_new_tokens``, for latency runs.
         until: for each question the strings that end its answer too, once one of them is complete.
+        limits: for each question its own most tokens, at most ``max_new_tokens``: what is counted of an answer does not
+            depend on the others of its batch.
     """
     vlm, clock = engine.vlm, engine.clock
     start = begin(engine, shared, rows, prompts, max_new_tokens, share)
     with clock.stage("decode"):
-        stops = None if ignore_eos else Stops(vlm.processor.decode, until or [()] * len(rows), vlm.processor.eos)
+        stops = None
+        if not ignore_eos:
+            count = len(rows)
+            most = limits or [max_new_tokens] * count
+            stops = Stops(vlm.processor.decode, until or [()] * count, vlm.processor.eos, most)
         answers = _greedy(engine, start.logits, start.segments, start.cache, max_new_tokens, stops)
     found = []
     for trace, (out, finite) in zip(start.traces, answers, strict=True):
@@ -127,24 +128,17 @@ def _greedy(
     Args:
         stops: where answers end; None: nowhere before ``max_new_tokens``.
     """
-    chosen = [logits.argmax(-1)]  # of [Q]
-    finite = [_finite(logits, chosen[0])]
+    best = [logits.max(-1)]  # values and ids [Q]; where there is a NaN or an infinity it is the value
     holes = [s.holes for s in segments]
     for _ in range(max_new_tokens - 1):
-        if stops is not None and stops.add(chosen[-1].tolist()):
+        if stops is not None and stops.add(best[-1].indices.tolist()):
             break
-        logits = _step(engine, chosen[-1], segments, cache, holes)
-        chosen.append(logits.argmax(-1))
-        finite.append(_finite(logits, chosen[-1]))
-    rows, sound = torch.stack(chosen, 1).tolist(), torch.stack(finite, 1).tolist()
+        best.append(_step(engine, best[-1].indices, segments, cache, holes).max(-1))
+    rows = torch.stack([one.indices for one in best], 1).tolist()
+    sound = torch.stack([one.values for one in best], 1).isfinite().tolist()
     # What comes behind an answer's end is nobody's.
     lengths = [None if stops is None else stops.length(row) for row in range(len(rows))]
     return [(ids[:n], all(flags[:n])) for ids, flags, n in zip(rows, sound, lengths, strict=True)]
-
-
-def _finite(logits: Tensor, chosen: Tensor) -> Tensor:
-    """[Q] whether the logits [Q, V] are finite, told by the chosen: argmax takes NaN and infinity first."""
-    return logits.gather(1, chosen[:, None])[:, 0].isfinite()
 
 
 def _forced(

@@ -37,12 +37,11 @@ from meteor_bench.engine.encode import Towered, encode
 from meteor_bench.engine.engine import Engine
 from meteor_bench.engine.fuse import Visual, embed_questions, fuse
 from meteor_bench.engine.generate import Generation, Likelihood, answer, score
-from meteor_bench.engine.prefetch import (
-    Prefetcher,
-)
+from meteor_bench.engine.prefetch import Prefetcher
 from meteor_bench.engine.prefill import Prefix, prefix
 from meteor_bench.engine.text_only import blank
 from meteor_bench.engine.thread_pool import Workers, share_out
+from meteor_bench.utils.plain_text import one_line
 
 __all__ = ["Session"]
 
@@ -140,9 +139,16 @@ class Session:
 
         def use(images: _Images, batch: Batch, common: Mapping[str, float]) -> None:
             shared, rows = self._shared_for(images, batch)
-            until = [question.request.until for question in batch.questions]
+            asked = [question.request for question in batch.questions]
             generations = answer(
-                images.engine, shared, rows, batch.prompts, batch.new_tokens, share=batch.share, until=until
+                images.engine,
+                shared,
+                rows,
+                batch.prompts,
+                batch.new_tokens,
+                share=batch.share,
+                until=[request.until for request in asked],
+                limits=[request.max_new_tokens for request in asked],
             )
             own = {name: ms / len(batch.questions) for name, ms in self.clock.read_ms().items()}
             self._check_method()
@@ -208,13 +214,13 @@ class Session:
 
         def work(members: list[_Ready], ended: Event) -> None:
             self.clock.read_ms()
-            self.engine.watch.begin()
-            images = self._look(members, reuse, prefetcher.release)
-            common = {name: ms / len(images.questions) for name, ms in self.clock.read_ms().items()}
-            for batch in images.batches(batch_size):
-                if ended.is_set():
-                    return
-                use(images, batch, common)
+            with self.engine.watch.looking():
+                images = self._look(members, reuse, prefetcher.release)
+                common = {name: ms / len(images.questions) for name, ms in self.clock.read_ms().items()}
+                for batch in images.batches(batch_size):
+                    if ended.is_set():
+                        return
+                    use(images, batch, common)
 
         with Prefetcher(calls, IMAGES_AT_ONCE, lambda ready: ready.alone) as prefetcher:
             share_out(_by_shape(prefetcher, workers.portion(len(groups), IMAGES_AT_ONCE)), work, workers)
@@ -249,7 +255,7 @@ class Session:
         except (ArithmeticError, LookupError, RuntimeError, TypeError, UnsupportedError, ValueError) as error:
             task, _, row = request.key.partition("/")
             sizes = ", ".join(f"{one.width}x{one.height}" for one in media[:4])
-            said = " ".join(str(error).split())[:300]
+            said = one_line(error)
             raise MediaError(
                 f"{task}: row {row}: '{self.vlm.name}' cannot take its pictures ({sizes} pixels): {said}",
                 request.media_key,
@@ -294,8 +300,7 @@ class Session:
     def _answer(
         self, request: Request, generation: Generation, common: Mapping[str, float], own: Mapping[str, float]
     ) -> Answer:
-        ids = generation.ids[: request.max_new_tokens]
-        text = cut(self.vlm.processor.decode(ids), request.until)
+        text = cut(self.vlm.processor.decode(generation.ids), request.until)
         latency = {name: common.get(name, 0.0) + own.get(name, 0.0) for name in {*common, *own}}
         stages = {"encode": sum(ms for name, ms in latency.items() if name.startswith("encode."))}
         stages |= {name: latency.get(name, 0.0) for name in ("fuse", "prune", "prefill", "decode")}
@@ -313,16 +318,14 @@ class Session:
         return f"the model's logits are not finite in {dtype} (NaN or infinity){wider}"
 
     def _check_method(self) -> None:
-        """Whether the method gave numbers at all its points.
+        """Whether what the method gave at its points holds.
 
         Raises:
-            UnsupportedError: it did not; names the method and the first such point.
+            UnsupportedError: it does not; names the method and the first such point.
         """
-        where = self.engine.watch.read()
-        if where:
-            raise UnsupportedError(
-                f"{type(self.pruner).__name__} gives numbers that are not finite (NaN or infinity) at its {where}"
-            )
+        wrong = self.engine.watch.read()
+        if wrong:
+            raise UnsupportedError(f"{type(self.pruner).__name__} gives {wrong}")
 
 
 def _by_shape(images: Iterable[_Ready], at_once: int) -> Iterator[list[_Ready]]:

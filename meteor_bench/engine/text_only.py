@@ -8,12 +8,8 @@ import torch
 
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.core.trace import SampleTrace
-from meteor_bench.engine.engine import (
-    Engine,
-)
-from meteor_bench.engine.fuse import (
-    Visual,
-)
+from meteor_bench.engine.engine import Engine
+from meteor_bench.engine.fuse import Visual
 
 __all__ = ["blank"]
 

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from meteor_bench.core.errors import ConfigError, UnsupportedError
-from meteor_bench.core.processing import (
-    NO_PICTURE,
-)
+from meteor_bench.core.processing import NO_PICTURE
 from meteor_bench.data.lookalike import counted
 from meteor_bench.data.suites import Benchmark, benchmark
 from meteor_bench.lmms import tasks

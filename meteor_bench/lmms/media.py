@@ -14,9 +14,7 @@ from meteor_bench.core.errors import (
     MediaError,
     UnsupportedError,
 )
-from meteor_bench.core.processing import (
-    NO_PICTURE,
-)
+from meteor_bench.core.processing import NO_PICTURE
 from meteor_bench.data.stored_media import outside
 from meteor_bench.lmms.encoded import Encoded
 from meteor_bench.lmms.harness import strict_pictures

@@ -20,6 +20,8 @@ from meteor_bench.utils.structuring import hints
 
 __all__ = ["settings"]
 
+# What lmms-eval is told by flags of its own.
+_FLAGS = {"suite": "--tasks", "tasks": "--tasks", "limit": "--limit", "out": "--output_path"}
 _THEIRS = ("max_batch_size",)  # lmms-eval's own, which it hands to every model
 
 
@@ -35,6 +37,8 @@ def settings(arguments: Mapping[str, Any]) -> dict[str, Any]:
     parameters = _table(given.get("parameters", {}))
     own = _parameters(str(found.get("method", "none")))
     for name, value in given.items():
+        if name in _FLAGS and name not in own:
+            raise ConfigError(f"'{name}' is not the model's to know; give lmms-eval's own {_FLAGS[name]}")
         if name in annotations:
             # A method's stages are those of the run.
             if name in own and name not in (*parameters, "stages"):

@@ -76,7 +76,7 @@ class MeteorBench(lmms):  # type: ignore[misc]
         batch_size: requests answered together.
         reuse: let questions share what depends on the picture alone.
         deterministic: answer each question by itself, whatever the other two say.
-        inputs: how videos are read, and what becomes of broken pictures.
+        inputs: how videos are read, and what becomes of broken pictures; without a session the arguments say that too.
         arguments: fields of `RunConfig` and parameters of the method, as lmms-eval's ``--model_args`` gives them.
     """
 
@@ -96,7 +96,10 @@ class MeteorBench(lmms):  # type: ignore[misc]
         **arguments: Any,
     ) -> None:
         super().__init__()
-        self._session = session or _session({**arguments, "deterministic": deterministic})
+        if session is None:
+            config = _config({**arguments, "deterministic": deterministic})
+            session, inputs = _build(config), Inputs.of(config)
+        self._session = session
         self._journal = journal
         self._on_progress = on_progress
         self._outside = outside
@@ -263,12 +266,12 @@ def _whole(batch_size: int | str) -> int:
     return int(batch_size)
 
 
-def _session(arguments: Mapping[str, Any]) -> Session:
-    """Build a session from lmms-eval's model arguments."""
+def _config(arguments: Mapping[str, Any]) -> RunConfig:
+    """The run that lmms-eval's model arguments describe."""
     from meteor_bench.config.run_config import load
     from meteor_bench.lmms.model_args import settings
 
-    return _build(load(None, settings(arguments)))
+    return load(None, settings(arguments))
 
 
 def _build(config: RunConfig) -> Session:

@@ -6,12 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from meteor_bench.core.errors import (
-    MediaError,
-)
-from meteor_bench.core.processing import (
-    NO_PICTURE,
-)
+from meteor_bench.core.errors import MediaError
+from meteor_bench.core.processing import NO_PICTURE
 from meteor_bench.data.suites import benchmark
 from meteor_bench.lmms import tasks as known
 from meteor_bench.lmms.harness import Quiet

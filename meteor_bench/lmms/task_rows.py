@@ -7,9 +7,7 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any
 
-from meteor_bench.core.errors import (
-    DataError,
-)
+from meteor_bench.core.errors import DataError
 
 __all__ = ["made", "unasked"]
 

@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
-import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
@@ -33,7 +32,7 @@ from meteor_bench.core.pruner import (
     View,
 )
 from meteor_bench.core.tokens import Grid
-from meteor_bench.methods.shared.helpers import round_half_up
+from meteor_bench.methods.shared.helpers import earlier_target
 
 if TYPE_CHECKING:
     from meteor_bench.core.model import VLM
@@ -145,6 +144,7 @@ class Composed(Pruner):
             encode=tuple(point for points in found for point in points.encode),
             fuse=next((points.fuse for points in found if points.fuse is not None), None),
             decode=tuple(point for points in found for point in points.decode),
+            proportional=any(points.proportional for points in found),
         )
 
     def input_grid(self, vlm: VLM, budget: TokenBudget, grid: Grid) -> Grid | None:
@@ -207,9 +207,7 @@ class Composed(Pruner):
         power = self.power(index)
         if power == 1.0:
             return view
-        keep = view.keep**power
-        target = torch.maximum(round_half_up(view.reference.double() * keep), view.target)
-        return view.changed(target=target, keep=keep)
+        return view.changed(target=earlier_target(view, power), keep=view.keep**power)
 
 
 def compose(parts: Sequence[Part]) -> Composed:

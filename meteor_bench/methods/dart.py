@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import torch
 from torch import Tensor
 
+from meteor_bench.core.apply import take_rows
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.host import on_device
@@ -71,12 +72,12 @@ class Dart(Pruner):
         places, first = _largest(view.keys, visual, self.image_pivots)  # [B, P]
         first &= torch.arange(first.shape[1], device=first.device) < target[:, None]
         words, second = _largest(view.text_keys, view.text_valid, self.text_pivots)
-        pivots = torch.cat([_rows(view.tokens.x, places), _rows(view.text, words)], 1)
+        pivots = torch.cat([take_rows(view.tokens.x, places), take_rows(view.text, words)], 1)
         active = torch.cat([first, second], 1)  # [B, P]
         chosen = torch.zeros_like(visual).scatter(1, places, first)
         if self.official_quirks:
             visit = _walk(places, first, words + visual.sum(1, keepdim=True), second)
-            pivots, active = _rows(pivots, visit), active.gather(1, visit)
+            pivots, active = take_rows(pivots, visit), active.gather(1, visit)
         similar = unit(pivots) @ unit(view.tokens.x).transpose(1, 2)  # [B, P, N]
         quota, extra = _even(target - chosen.sum(1), active.sum(1))
         number = active.long().cumsum(1) - 1  # of a pivot among the active ones
@@ -101,11 +102,6 @@ def _walk(places: Tensor, first: Tensor, words: Tensor, second: Tensor) -> Tenso
         walked = [number[place] for place in set(list(number)).copy()]  # as theirs is made, down to its table's size
         order.append(walked + [i for i, here in enumerate(real) if not here])
     return torch.tensor(order, dtype=torch.long, device=places.device).view(len(places), -1)
-
-
-def _rows(x: Tensor, places: Tensor) -> Tensor:
-    """[B, N, D], [B, P] -> [B, P, D]."""
-    return x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
 
 
 def _even(total: Tensor, parts: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, Fact, FuseView
 from meteor_bench.core.tokens import Grid
-from meteor_bench.methods.shared.helpers import rank_of, round_half_up
+from meteor_bench.methods.shared.helpers import leaders, rank_of, round_half_up
 from meteor_bench.methods.shared.scorers import FuseChooser
 
 __all__ = ["Pool", "cells"]
@@ -65,7 +65,7 @@ class Pool(FuseChooser):
         share = torch.minimum(share, tokens.counts())
         if tokens.whole:  # then the host knows it all
             index = torch.arange(tokens.grid.n).expand(len(share), -1)
-            into = on_device(_leaders(cells(index, share, tokens.grid), share), device)
+            into = on_device(_absorbers(cells(index, share, tokens.grid), share[:, None] > 0), device)
             own = torch.arange(tokens.grid.n, device=device)
             return Decision(keep=into == own, merge_into=into, count=share)
         visual, held = tokens.visual, share
@@ -74,22 +74,13 @@ class Pool(FuseChooser):
         place = rank_of(visual).clamp(min=0)
         runs = place * share[:, None] // count.clamp(min=1)[:, None]
         cell = torch.where(full, cells(tokens.origin.clamp(min=0), share, tokens.grid), runs)
-        into = _leaders(torch.where(visual, cell, -torch.ones_like(cell)), share)
+        into = _absorbers(cell, visual & (share > 0)[:, None])
         own = torch.arange(into.shape[1], device=device)
         return Decision(keep=visual & (into == own), merge_into=into, count=held)
 
 
-def _leaders(cell: Tensor, share: Tensor) -> Tensor:
-    """[B, N] the first member of each token's cell, which absorbs the others; -1 where there is none.
-
-    Args:
-        cell: [B, N] long, -1 for none.
-        share: [B] cells wanted; where none are, none have members.
-    """
+def _absorbers(cell: Tensor, real: Tensor) -> Tensor:
+    """[B, N] the first member of each token's cell [B, N], which absorbs the others; -1 for what is not ``real``."""
     n = cell.shape[1]
-    cell = torch.where((share > 0)[:, None], cell, -torch.ones_like(cell))
-    own = torch.arange(n, device=cell.device).expand_as(cell)
-    slot = torch.where(cell >= 0, cell, n)  # column n takes what belongs to no cell
-    leader = torch.full((len(cell), n + 1), n, dtype=torch.long, device=cell.device)
-    leader = leader.scatter_reduce(1, slot, own, reduce="amin")
-    return torch.where(cell >= 0, leader.gather(1, slot), -torch.ones_like(cell))
+    cell = torch.where(real, cell, n)  # a cell of its own for what belongs to none
+    return torch.where(cell < n, leaders(cell, n + 1), -1)

@@ -34,6 +34,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from meteor_bench.core.apply import take_rows
 from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, Fact, Stage, View, keep_top
 from meteor_bench.core.settings import Range
@@ -143,7 +144,7 @@ class PruMerge(AdaptiveScorer):
         own = torch.arange(n, device=row.device)
         itself = row[..., None] == own  # [B, K, N]
         v = unit(view.compared)
-        near = v.gather(1, row[..., None].expand(-1, -1, v.shape[-1])) @ v.transpose(1, 2)
+        near = take_rows(v, row) @ v.transpose(1, 2)
         near = near.masked_fill(itself | ~visual[:, None], -torch.inf)
         best = near.argsort(dim=2, descending=True, stable=True)[..., : self.neighbours]
         weight = score.float()[:, None].expand(-1, width, -1)

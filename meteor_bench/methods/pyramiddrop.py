@@ -58,7 +58,6 @@ class PyramidDrop(Pruner):
         """The tokens that the last prompt token will attend to most."""
         score = view.attention.float().mean(1)[:, 0]  # [B, H, 1, N] -> [B, N]
         n, power = view.tokens.grid.n, (view.point + 1) / len(view.layers)
-        assert view.reference is not None
         left = (view.reference.double() * view.keep / n).clamp(max=1)  # T/N before T was rounded
         share = torch.floor(n * left**power + 1e-9).long()
         k = torch.maximum(share, view.target)

@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from meteor_bench.core.apply import take_rows
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, DecodePoint, DecodeView, Fact, Points, Pruner, keep_top
@@ -211,7 +212,7 @@ def _recycled(view: DecodeView, score: Tensor, total: Tensor) -> Decision:
     chosen = keep_top(score, r, visual & ~keep)
     places = (~chosen).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]  # [B, R], in sequence order
     present = torch.arange(width, device=visual.device) < on_device(r, visual.device)[:, None]
-    x = view.tokens.x.gather(1, places[..., None].expand(-1, -1, view.tokens.x.shape[-1]))
+    x = take_rows(view.tokens.x, places)
     found = density_peaks(x, present, on_device(means, x.device))
     own = torch.where(present, places, n)  # column n takes what is no point
     into = torch.full((len(total), n + 1), -1, device=visual.device)

@@ -7,7 +7,6 @@ straight to its device and dtype.
 from __future__ import annotations
 
 import hashlib
-import json
 import pickle
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from meteor_bench.core.errors import ModelError
+from meteor_bench.models.locate import indexed
 from meteor_bench.models.memory import check_room
 from meteor_bench.utils.progress import track
 
@@ -69,14 +69,7 @@ def shards(folder: Path) -> list[Path]:
 
 
 def _indexed(folder: Path, listing: str) -> list[Path]:
-    index = folder / listing
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ModelError(f"{index} is not an index of weights: {error}") from error
-    odd = [name for name in names if not isinstance(name, str) or Path(name).name != name]
-    if odd:
-        raise ModelError(f"{index} names '{odd[0]}', which is no file of that folder")
+    names = indexed(folder / listing)
     missing = [name for name in names if not (folder / name).exists()]
     if missing:
         raise ModelError(f"{folder} lacks {', '.join(missing)}, which {listing} names")

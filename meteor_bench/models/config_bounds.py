@@ -12,9 +12,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from meteor_bench.core.errors import (
-    ModelError,
-)
+from meteor_bench.core.errors import ModelError
+from meteor_bench.utils.plain_text import shortened
 
 __all__ = ["check_described", "without_code"]
 
@@ -88,18 +87,18 @@ _KINDS: Mapping[str, _Kind] = {
     **dict.fromkeys(("intermediate_size", "mlp_dim", "tower_intermediate", "output_channels"), _count(1 << 20)),
     **dict.fromkeys(("num_hidden_layers", "depth", "num_layers"), _LAYERS),
     **dict.fromkeys(("num_attention_heads", "num_heads"), _HEADS),
-    **dict.fromkeys(("num_key_value_heads",), _HEADS.or_none()),
+    "num_key_value_heads": _HEADS.or_none(),
     **dict.fromkeys(("image_size", "frame_size", "scale"), _SIDE),
-    **dict.fromkeys(("patch_size",), _count(1 << 10)),
+    "patch_size": _count(1 << 10),
     **dict.fromkeys(("num_channels", "in_channels", "spatial_merge_size", "temporal_patch_size"), _count(64)),
     **dict.fromkeys(("tokens_per_second", "frames"), _count(1 << 10)),
-    **dict.fromkeys(("window_size",), _index(1 << 14)),
+    "window_size": _index(1 << 14),
     # Of EAGLE's encoders, where their sizes are given.
-    **dict.fromkeys(("image",), _SIDE),
+    "image": _SIDE,
     **dict.fromkeys(("grid", "pretrain_grid", "rotary_grid"), _count(1 << 10)),
     **dict.fromkeys(("max_patches", "d_kv", "seq_len"), _count(1 << 16)),
     **dict.fromkeys(("d_ff", "patch_embed_hidden_size"), _count(1 << 20)),
-    **dict.fromkeys(("global_blocks",), _list("a list of whole numbers, blocks of the encoder", _whole(0, 512))),
+    "global_blocks": _list("a list of whole numbers, blocks of the encoder", _whole(0, 512)),
     **dict.fromkeys(("depths", "dims"), _list("a list of positive whole numbers", _whole(1, 1 << 17), 1)),
     "num_pos_feats": _count(1 << 14),
     "vocab_size": _count(_TOKEN),
@@ -168,8 +167,9 @@ def check_described(config: Mapping[str, Any], where: str) -> None:
         heads = owner.get("num_attention_heads")
         if key == "num_key_value_heads" and isinstance(heads, int) and value and heads % value:
             raise ModelError(f"{where} has {path}={value}; expected a divisor of num_attention_heads ({heads})")
-        if key == "patch_size" and value > (owner.get("image_size") or value):
-            raise ModelError(f"{where} has {path}={value}; expected at most image_size ({owner['image_size']})")
+        side = owner.get("image_size")  # which may come later, unchecked as yet
+        if key == "patch_size" and isinstance(side, int) and 0 < side < value:
+            raise ModelError(f"{where} has {path}={value}; expected at most image_size ({side})")
 
 
 def _values(
@@ -186,5 +186,4 @@ def _values(
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return shortened(repr(value), _SHOWN)

@@ -19,8 +19,9 @@ from meteor_bench.core.errors import ModelError
 from meteor_bench.core.model import VLM, Processor
 from meteor_bench.models.checkpoint import digest, load_weights, randomise, skeleton
 from meteor_bench.models.locate import read_config, read_object
+from meteor_bench.utils.plain_text import one_line
 
-__all__ = ["BAD_CONFIG", "first_line", "hub_config", "hub_key", "make", "parts", "read_eos", "seal"]
+__all__ = ["BAD_CONFIG", "hub_config", "hub_key", "make", "parts", "read_eos", "seal"]
 
 # What the library's configuration classes raise for values that make no sense.
 BAD_CONFIG = (
@@ -66,7 +67,7 @@ def hub_config(kind: type[Any], config: Mapping[str, Any], name: str, folder: Pa
     try:
         return kind.from_dict(dict(config))
     except BAD_CONFIG as error:
-        raise ModelError(f"config.json of '{name}' is no {kind.__name__}: {first_line(error)}") from error
+        raise ModelError(f"config.json of '{name}' is no {kind.__name__}: {one_line(error)}") from error
 
 
 def make(
@@ -82,7 +83,7 @@ def make(
             model = kind(config)
     except BAD_CONFIG as error:
         where = "the configuration" if folder is None else f"{folder / 'config.json'}"
-        raise ModelError(f"{where} does not describe a {kind.__name__}: {first_line(error)}") from error
+        raise ModelError(f"{where} does not describe a {kind.__name__}: {one_line(error)}") from error
     tied = bool(getattr(config, "tie_word_embeddings", False))
     if folder is None:
         randomise(model, device, dtype)
@@ -141,16 +142,11 @@ def parts(kind: Any, folder: Path, **more: Any) -> Any:
     try:
         return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **more)
     except (OSError, *BAD_CONFIG) as error:
-        raise ModelError(f"{folder} holds no {kind.__name__}: {first_line(error)}") from error
+        raise ModelError(f"{folder} holds no {kind.__name__}: {one_line(error)}") from error
     except Exception as error:
         if type(error) is not Exception:  # what `tokenizers` says of a file that is none has no class of its own
             raise
-        raise ModelError(f"{folder} holds no {kind.__name__}: {first_line(error)}") from error
-
-
-def first_line(error: BaseException) -> str:
-    """What an error of a library says, on one line; its name where it says nothing."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+        raise ModelError(f"{folder} holds no {kind.__name__}: {one_line(error)}") from error
 
 
 def read_eos(config: Any, folder: Path | None) -> frozenset[int]:

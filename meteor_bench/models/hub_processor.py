@@ -12,7 +12,8 @@ from jinja2 import TemplateError
 
 from meteor_bench.core.errors import ModelError
 from meteor_bench.core.model import Processor, Prompt
-from meteor_bench.models.hf import BAD_CONFIG, first_line
+from meteor_bench.models.hf import BAD_CONFIG
+from meteor_bench.utils.plain_text import one_line
 
 __all__ = ["HubProcessor", "HubText", "Library", "NoText", "Text"]
 
@@ -57,9 +58,7 @@ class HubText:
             try:
                 text = str(self._processor.apply_chat_template([message], add_generation_prompt=True))
             except (TemplateError, *BAD_CONFIG) as error:
-                raise ModelError(
-                    f"the checkpoint's chat template (chat_template) fails: {first_line(error)}"
-                ) from error
+                raise ModelError(f"the checkpoint's chat template (chat_template) fails: {one_line(error)}") from error
         else:
             text = self._template.format(images=f"{seen}\n" * (1 if clip else images), question=question)
         begun = self._tokenizer.bos_token is not None and text.startswith(self._tokenizer.bos_token)

@@ -20,6 +20,7 @@ __all__ = [
     "check_model",
     "family_of",
     "go_online",
+    "indexed",
     "is_location",
     "is_online",
     "locate",
@@ -30,7 +31,6 @@ __all__ = [
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _ONLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
-_LARGEST = 16 << 20  # bytes of a config.json; real ones have some kilobytes
 _SMALL_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
 
 
@@ -110,18 +110,31 @@ def _weight_files(hub_id: str) -> list[str]:
     folder = Path(snapshot_download(hub_id, local_files_only=True))
     for name in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
         if (folder / name).exists():
-            try:
-                return sorted(set(read_json(folder / name)["weight_map"].values()))
-            except (UnsafeFile, LookupError, TypeError, AttributeError) as error:
-                raise ModelError(f"{hub_id}: {name} is no index of weights: {error}") from None
+            return indexed(folder / name)
     return ["model.safetensors", "pytorch_model.bin"]
+
+
+def indexed(index: Path) -> list[str]:
+    """The names of the files of weights that an index lists.
+
+    Raises:
+        ModelError: it cannot be read, or is no index.
+    """
+    try:
+        names = set(read_object(index)["weight_map"].values())
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ModelError(f"{index} is not an index of weights: {error}") from None
+    odd = [name for name in names if not isinstance(name, str) or Path(name).name != name]
+    if odd:
+        raise ModelError(f"{index} names '{odd[0]}', which is no file of that folder")
+    return sorted(names)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """A checkpoint's config.json, checked as far as our families read it, without what would choose code.
 
     Raises:
-        ModelError: there is none, it is no JSON object, or a value makes no sense (see `described`).
+        ModelError: there is none, it is no JSON object, or a value makes no sense (see `check_described`).
     """
     file = folder / "config.json"
     if not file.exists():

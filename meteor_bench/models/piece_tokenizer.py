@@ -19,12 +19,8 @@ from typing import Any, NamedTuple
 from sentencepiece import SentencePieceProcessor
 from transformers import BatchEncoding
 
-from meteor_bench.core.errors import (
-    ModelError,
-)
-from meteor_bench.models.locate import (
-    read_object,
-)
+from meteor_bench.core.errors import ModelError
+from meteor_bench.models.locate import read_object
 
 __all__ = ["PieceTokenizer", "piece_tokenizer"]
 

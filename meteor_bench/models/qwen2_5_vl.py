@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -128,6 +128,20 @@ def _is_video(media: Sequence[Any]) -> bool:
     return isinstance(media, Clip) and len(media) > 1
 
 
+class _Part(NamedTuple):
+    """An image or a video of a block.
+
+    Attributes:
+        slots: [G] long, where the tokens of its cells stand among its own.
+        positions: [N, 3] long, of its tokens, from 0.
+        span: what it adds to the positions behind it.
+    """
+
+    slots: Tensor
+    positions: Tensor
+    span: int
+
+
 def block_of(decoder: Decoder, grid: Grid, between: Sequence[Sequence[int]], interval: float | None) -> Block:
     """The visual block with its positions (time, row, column).
 
@@ -138,26 +152,9 @@ def block_of(decoder: Decoder, grid: Grid, between: Sequence[Sequence[int]], int
         between: ids between each two images.
         interval: None for images, each a row of the grid.
     """
-    device = next(decoder.parameters()).device
     images = grid.t if interval is None else 1
-    frames = grid.t // images
-    cell = torch.arange(frames * grid.h * grid.w, device=device)
-    time = (cell // (grid.h * grid.w) * (interval or 1.0)).long()
-    axes = torch.stack([time, cell // grid.w % grid.h, cell % grid.w], 1)
-    slots, special, positions = [], [], []
-    ids: list[int] = []
-    start = at = 0
-    for image in range(images):
-        slots.append(cell + start)
-        positions.append(axes + at)
-        start, at = start + len(cell), at + max(grid.h, grid.w)
-        text = list(between[image]) if image + 1 < images else []
-        count = torch.arange(len(text), device=device)
-        special.append(count + start)
-        positions.append((count + at)[:, None].expand(-1, 3))
-        start, at, ids = start + len(text), at + len(text), ids + text
-    embedded = decoder.embed(torch.tensor(ids, dtype=torch.long, device=device))
-    return Block(torch.cat(slots), embedded, torch.cat(special), torch.cat(positions), at)
+    part = _part(Grid(grid.t // images, grid.h, grid.w), interval, next(decoder.parameters()).device)
+    return _joined(decoder, [part] * images, between)
 
 
 def mixed_block(
@@ -170,22 +167,37 @@ def mixed_block(
         sizes: height and width of each image in cells.
     """
     device = next(decoder.parameters()).device
-    single = [block_of(decoder, Grid(1, h, w), [], None) for h, w in sizes]
+    parts = []
+    for h, w in sizes:
+        row = torch.arange(grid.h, device=device)[:, None].clamp(max=h - 1)  # cells outside of an image hold no token
+        slots = row * w + torch.arange(grid.w, device=device).clamp(max=w - 1)
+        parts.append(_part(Grid(1, h, w), None, device)._replace(slots=slots.flatten()))
+    return _joined(decoder, parts, between)
+
+
+def _part(grid: Grid, interval: float | None, device: torch.device) -> _Part:
+    """One image, or a video of pairs ``interval`` apart, that fills its grid."""
+    cell = torch.arange(grid.n, device=device)
+    time = (cell // (grid.h * grid.w) * (interval or 1.0)).long()
+    positions = torch.stack([time, cell // grid.w % grid.h, cell % grid.w], 1)
+    return _Part(cell, positions, max(grid.h, grid.w))
+
+
+def _joined(decoder: Decoder, parts: Sequence[_Part], between: Sequence[Sequence[int]]) -> Block:
+    """Parts one after the other, with the text between them."""
     slots, special, positions = [], [], []
     ids: list[int] = []
     start = at = 0
-    for i, ((h, w), one) in enumerate(zip(sizes, single, strict=True)):
-        row = torch.arange(grid.h, device=device)[:, None].clamp(max=h - 1)  # cells outside of an image hold no token
-        slots.append((row * w + torch.arange(grid.w, device=device).clamp(max=w - 1)).flatten() + start)
-        assert one.positions is not None and one.span is not None
-        positions.append(one.positions + at)
-        start, at = start + h * w, at + one.span
-        text = list(between[i]) if i + 1 < len(sizes) else []
-        count = torch.arange(len(text), device=device)
+    for i, part in enumerate(parts):
+        slots.append(part.slots + start)
+        positions.append(part.positions + at)
+        start, at = start + len(part.positions), at + part.span
+        text = list(between[i]) if i + 1 < len(parts) else []
+        count = torch.arange(len(text), device=part.slots.device)
         special.append(count + start)
         positions.append((count + at)[:, None].expand(-1, 3))
         start, at, ids = start + len(text), at + len(text), ids + text
-    embedded = decoder.embed(torch.tensor(ids, dtype=torch.long, device=device))
+    embedded = decoder.embed(torch.tensor(ids, dtype=torch.long, device=parts[0].slots.device))
     return Block(torch.cat(slots), embedded, torch.cat(special), torch.cat(positions), at)
 
 

@@ -105,20 +105,35 @@ def _source(file: Path) -> _Source:
 def _doing(content: bytes, tree: ast.Module) -> str:
     """A file's text without comments, docstrings, blank lines and the places of our own names that it imports."""
     names: set[str] = set()
-    dropped: set[int] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == PACKAGE.name:
-            names |= {f"{alias.name} as {alias.asname}" for alias in node.names}
-            dropped.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
-        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            dropped.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
-    lines = content.decode().split("\n")
+    lines = content.split(b"\n")
+    strings: set[int] = set()  # rows that end within a string: all of them counts
     for token in tokenize.tokenize(io.BytesIO(content).readline):
+        (first, column), (last, _) = token.start, token.end
         if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
-    kept = (line.rstrip() for number, line in enumerate(lines, 1) if number not in dropped)
-    return "\n".join([*sorted(names), *(line for line in kept if line)])
+            lines[first - 1] = lines[first - 1].decode()[:column].encode()
+        else:
+            strings.update(range(first, last))
+    for node in ast.walk(tree):
+        ours = isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == PACKAGE.name
+        if isinstance(node, ast.ImportFrom) and ours:
+            names |= {f"{alias.name} as {alias.asname}" for alias in node.names}
+        text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        if isinstance(node, ast.stmt) and (ours or text):
+            strings -= _blank(lines, node)
+    kept = [line if row in strings else line.rstrip() for row, line in enumerate(lines, 1)]
+    return "\n".join([*sorted(names), *(one.decode() for row, one in enumerate(kept, 1) if one or row in strings)])
+
+
+def _blank(lines: list[bytes], node: ast.stmt) -> set[int]:
+    """Put blanks in the place of a statement; its rows."""
+    last = node.end_lineno or node.lineno
+    for row in range(node.lineno, last + 1):
+        line = lines[row - 1]
+        start = node.col_offset if row == node.lineno else 0
+        end = node.end_col_offset if row == last else None
+        stop = len(line) if end is None else end
+        lines[row - 1] = line[:start] + b" " * (stop - start) + line[stop:]
+    return set(range(node.lineno, last + 1))
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:

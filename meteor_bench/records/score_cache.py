@@ -1,4 +1,4 @@
-"""What tables need of a run's samples, in a hundredth of the time that the samples take to read.
+"""What tables need of a run's samples, without reading them.
 
 `records.run_folder` writes it beside the samples and keeps the two in step; `results/README.md` explains it.
 """
@@ -62,7 +62,7 @@ def summarise(samples: Iterable[SampleRecord], digest: str) -> ScoreRecord:
         task: TaskScores(
             doc_id=tuple(s.doc_id for s in rows),
             media=tuple(media.setdefault(s.media_key, len(media)) for s in rows),
-            score=tuple(float(f"{s.score:.7g}") for s in rows),  # as the samples are stored,
+            score=tuple(float(f"{s.score:.7g}") for s in rows),  # as the samples are stored
         )
         for task, rows in sorted(by_task.items())
     }

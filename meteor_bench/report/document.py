@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 import pandas as pd
 
 from meteor_bench.report import formats
 from meteor_bench.report.table import Table
+from meteor_bench.utils.atomic_io import write_whole
 
-__all__ = ["FORMATS", "Document"]
+__all__ = ["FILES", "FORMATS", "Document"]
 
+FILES = {"md": "markdown", "csv": "csv", "json": "json"}
+"""Suffix -> format, of the files that stand beside records."""
 FORMATS = ("markdown", "csv", "latex", "json")
 """Formats besides the terminal's."""
 
@@ -52,6 +56,11 @@ class Document:
         formats.terminal(made, stream, width)
         if not made and self.empty:
             stream.write(f"{self.empty}\n")
+
+    def write_files(self, folder: Path, stem: str) -> None:
+        """Write the tables beside records, in all of `FILES`."""
+        for suffix, form in FILES.items():
+            write_whole(folder / f"{stem}.{suffix}", self.render(form).encode())
 
     def render(self, form: str) -> str:
         """The text in one of `FORMATS`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,13 +42,16 @@ def latency(section: Section) -> pd.DataFrame:
     return frame.assign(best=_best(frame, section.cells))
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Numbers of a nested table with their dotted names."""
+def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    """Numbers of a nested table read from a file, with their dotted names."""
+    found: list[tuple[str, float]] = []
     for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{key}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield prefix + key, float(value)
+        kind = type(value)
+        if kind is float or kind is int:
+            found.append((prefix + key, float(value)))
+        elif isinstance(value, Mapping):
+            found += flat(value, f"{prefix}{key}.")
+    return found
 
 
 def median_interval(ordered: Floats, level: float = 0.95) -> Floats:

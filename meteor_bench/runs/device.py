@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.core.errors import ConfigError
 
-__all__ = ["device_and_dtype", "own_device"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["device_and_dtype", "device_name", "own_device"]
 
 
 class Placement(NamedTuple):
@@ -24,6 +27,14 @@ def device_and_dtype(config: RunConfig) -> Placement:
 
     device = resolve_device(config.device)
     return Placement(device, resolve_dtype(config.dtype, device))
+
+
+def device_name(device: torch.device | str) -> str:
+    """A GPU's name, or the kind of device."""
+    import torch
+
+    kind = torch.device(device).type
+    return torch.cuda.get_device_name(device) if kind == "cuda" else kind
 
 
 def _given_out() -> bool:

@@ -17,7 +17,7 @@ from meteor_bench.core.errors import (
     MeteorBenchError,
     PluginError,
 )
-from meteor_bench.core.registry import METHODS, MODELS, Registry
+from meteor_bench.core.registry import METHODS, MODELS
 from meteor_bench.core.version import __version__
 from meteor_bench.data import suites
 from meteor_bench.models.locate import locate
@@ -208,7 +208,7 @@ def _methods_at_a_glance() -> Said:
     if missing:
         yield "fails", f"not installed: {', '.join(missing)}; install meteor-bench again"
     others = sorted(set(METHODS.names()) - set(METHODS.rows))
-    yield from _broken(METHODS, others, METHODS.make)
+    yield from _broken(others, METHODS.make)
     yield "ok", f"{len(METHODS.rows) - len(missing)} there" + (f", and {', '.join(others)}" if others else "")
 
 
@@ -230,12 +230,12 @@ def _models_at_a_glance() -> Said:
                 yield "fails", f"{name}: {', '.join(cut) or 'config.json'} cut or missing; install meteor-bench again"
             else:
                 yield "ok", f"{name}: weights whole; doctor --full reads them"
-    yield from _broken(MODELS, sorted(set(MODELS.names()) - set(MODELS.rows)), MODELS.load)
+    yield from _broken(sorted(set(MODELS.names()) - set(MODELS.rows)), MODELS.load)
     if absent:
         yield "optional", f"need weights that are not here (--source takes their folder): {', '.join(absent)}"
 
 
-def _broken(table: Registry, names: Sequence[str], load: Callable[[str], object]) -> Said:
+def _broken(names: Sequence[str], load: Callable[[str], object]) -> Said:
     """Rows of other packages that cannot be used."""
     for name in names:
         try:

@@ -25,12 +25,8 @@ from meteor_bench.records.run_folder import RunFolder, find_complete
 from meteor_bench.records.schema import LatencySample, SampleRecord
 from meteor_bench.runs.backend import Backend
 from meteor_bench.runs.device import device_and_dtype
-from meteor_bench.runs.model_cache import (
-    ModelCache,
-)
-from meteor_bench.runs.single_run import (
-    SingleRun,
-)
+from meteor_bench.runs.model_cache import ModelCache
+from meteor_bench.runs.single_run import SingleRun
 from meteor_bench.utils.atomic_io import check_writable
 from meteor_bench.utils.environment import quiet_libraries
 from meteor_bench.utils.progress import detail
@@ -41,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["LATENCY_REQUESTS", "Job", "Outcome", "execute", "help_out", "plan", "prepare"]
 
 LATENCY_REQUESTS = 24
-_TABLES = {"md": "markdown", "csv": "csv", "json": "json"}  # suffix of a report in a run's folder -> its format
 
 
 @dataclass(frozen=True)
@@ -206,9 +201,7 @@ def execute(
 
 def _kept(job: Job, path: Path, *, tables: bool, ranks: Ranks | None) -> Outcome:
     """An identical run that is whole, perhaps but for its tables: nothing is answered again."""
-    from meteor_bench.runs.distributed.worker import (
-        leave_out,
-    )
+    from meteor_bench.runs.distributed.worker import leave_out
 
     detail(f"found finished: {path}")
     if ranks is not None:
@@ -220,23 +213,26 @@ def _kept(job: Job, path: Path, *, tables: bool, ranks: Ranks | None) -> Outcome
 
 def _complete(path: Path, timings: Sequence[LatencySample], *, tables: bool) -> None:
     """What a run that was killed between its answers and its end lacks; nothing while another process holds it."""
+    from meteor_bench.report.document import FILES
+
     folder = RunFolder.held(path)
     if folder is None:
         return
     with folder:
         if timings and not read_latency(path):
             folder.write_latency(_alone(timings))
-        if tables and not all((path / f"report.{suffix}").is_file() for suffix in _TABLES):
+        if tables and not all((path / f"report.{suffix}").is_file() for suffix in FILES):
             _write_tables(folder)
 
 
 def _write_tables(folder: RunFolder) -> None:
+    from meteor_bench.report.document import FILES
     from meteor_bench.report.render import document
     from meteor_bench.report.runs import load
 
-    cells = load(folder.path)
-    for suffix, name in _TABLES.items():
-        folder.write_text(f"report.{suffix}", document(cells).render(name))
+    made = document(load(folder.path))
+    for suffix, form in FILES.items():
+        folder.write_text(f"report.{suffix}", made.render(form))
 
 
 def help_out(config: RunConfig, ranks: Ranks) -> None:

@@ -16,9 +16,7 @@ from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.data.suites import calibration_requests
 from meteor_bench.engine import session as engine_session
 from meteor_bench.engine.calibrate import calibrate
-from meteor_bench.engine.load_model import (
-    load_model as load_card,
-)
+from meteor_bench.engine.load_model import load_model as load_card
 from meteor_bench.engine.load_model import (
     random_model,
     resolve_device,

@@ -25,17 +25,16 @@ from meteor_bench.records.provenance import (
 from meteor_bench.records.run_folder import RunFolder
 from meteor_bench.records.schema import LOOKALIKE, SCHEMA, LatencySample, RunRecord, SampleRecord, TaskRecord
 from meteor_bench.runs.backend import Backend
+from meteor_bench.runs.device import device_name
 from meteor_bench.utils.peak_memory import Peak
 from meteor_bench.utils.progress import detail, track
 
 if TYPE_CHECKING:
-    import torch
-
     from meteor_bench.engine.factory import Blueprint
     from meteor_bench.engine.session import Session
     from meteor_bench.lmms.evaluate import TaskResult
 
-__all__ = ["Share", "SingleRun", "device_name"]
+__all__ = ["Share", "SingleRun"]
 
 
 # (run, its folder, called with the number of answers that are known).
@@ -271,10 +270,3 @@ def _task_digest(root: Path, task: str) -> str:
     folders = [root / task, *sorted(root.glob("_*"))]
     files = (f for folder in folders for f in folder.rglob("*") if f.is_file() and "__pycache__" not in f.parts)
     return hash_files(files, root)
-
-
-def device_name(device: torch.device) -> str:
-    """A GPU's name, or the kind of device."""
-    import torch
-
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -6,7 +6,7 @@ import codecs
 import re
 import unicodedata
 
-__all__ = ["ERRORS", "csv_value", "visible"]
+__all__ = ["ERRORS", "csv_value", "one_line", "shortened", "visible"]
 
 ERRORS = "meteor-bench-plain"
 """Name of the error handler for streams that cannot hold all characters."""
@@ -24,6 +24,16 @@ _PLAIN = {
 def visible(text: str) -> str:
     r"""The text with what a terminal would obey written as an escape: ``\x1b[31m`` is six letters."""
     return _HIDDEN.sub(lambda match: _escaped(match[0]), text)
+
+
+def one_line(error: BaseException, most: int = 300) -> str:
+    """What an error says, on one line of so many characters; its name where it says nothing."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, its end an ellipsis where it is longer than so many characters."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def _escaped(character: str) -> str:

@@ -7,6 +7,7 @@ file and raises an error of its own tree.
 
 from __future__ import annotations
 
+import codecs
 import errno
 import gzip
 import json
@@ -20,8 +21,10 @@ from typing import IO, Any, BinaryIO, cast
 __all__ = [
     "DEPTH",
     "UnsafeFile",
+    "begins_list",
     "gunzip",
     "json_lines",
+    "json_rows",
     "json_value",
     "open_lock",
     "open_regular",
@@ -71,11 +74,8 @@ def open_regular(path: Path) -> BinaryIO:
     return cast("BinaryIO", os.fdopen(handle, "rb"))
 
 
-def open_lock(path: Path, flags: int = 0) -> BinaryIO:
+def open_lock(path: Path) -> BinaryIO:
     """A file of our own for reading and appending, made where it is not there; never through a symbolic link.
-
-    Args:
-        flags: of `os.open` besides.
 
     Raises:
         UnsafeFile: something else stands in its place.
@@ -83,9 +83,7 @@ def open_lock(path: Path, flags: int = 0) -> BinaryIO:
     """
     if path.is_symlink():
         raise UnsafeFile("it is a symbolic link, which is not followed; remove it")
-    handle = os.open(
-        path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o666
-    )
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
         _check_regular(handle)
     except (OSError, UnsafeFile):
@@ -175,11 +173,14 @@ def _check_surrogates(value: Any) -> None:
         raise UnsafeFile("it holds half of a surrogate pair, which is no text") from None
 
 
-def json_lines(stream: IO[bytes], limit: int = LARGE) -> Iterator[tuple[int, Any]]:
+def json_lines(stream: IO[bytes], limit: int = LARGE, *, blank: bool = False) -> Iterator[tuple[int, Any]]:
     """The values of JSON lines with their numbers, from 1, one at a time.
 
     Lines end in a newline and nothing else: JSON may hold U+2028, U+2029 and U+0085 as they are, which `str.splitlines`
     takes for line ends.
+
+    Args:
+        blank: blank lines are passed over instead of being no JSON.
 
     Raises:
         UnsafeFile: a line is no JSON (`UnsafeFile.line`), or there is too much of it.
@@ -193,10 +194,36 @@ def json_lines(stream: IO[bytes], limit: int = LARGE) -> Iterator[tuple[int, Any
             raise UnsafeFile(f"it is larger than {_size(limit)}")
         if number > LINES:
             raise UnsafeFile(f"it has more than {LINES} lines")
+        if blank and not line.strip():
+            continue
         try:
             yield number, json_value(line)
         except UnsafeFile as error:
             raise UnsafeFile(str(error), number) from None
+
+
+def begins_list(stream: BinaryIO) -> bool:
+    """Whether a file of JSON is one list, not lines; the stream is at its start again."""
+    first = stream.read(1 << 16).removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+    stream.seek(0)
+    return first == b"["
+
+
+def json_rows(path: Path) -> Iterator[Any]:
+    """The rows of a file of JSON lines, one at a time, or of one JSON list; blank lines are none.
+
+    Raises:
+        UnsafeFile: it is neither, or there is too much of it.
+        OSError: as for `open_regular`.
+    """
+    with open_regular(path) as stream:
+        if not begins_list(stream):
+            yield from (row for _, row in json_lines(stream, blank=True))
+            return
+    rows = read_json(path, LARGE)
+    if not isinstance(rows, list):
+        raise UnsafeFile("it holds no list of rows")
+    yield from rows
 
 
 class _Gunzipped:

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from meteor_bench.utils.plain_text import shortened
 from meteor_bench.utils.safe_files import DEPTH, UnsafeFile
 
 __all__ = ["LIMIT", "compose", "construct", "data"]
@@ -46,7 +47,7 @@ class _Loader(yaml.SafeLoader):
                 raise
             kind = str(node.tag).rpartition(":")[2]
             what = repr(node.value) if isinstance(node.value, str) else "a list or table"
-            raise _Refused(f"{_cut(what)} is no {kind}", node) from None
+            raise _Refused(f"{shortened(what, 40)} is no {kind}", node) from None
 
 
 class _Refused(yaml.MarkedYAMLError):
@@ -59,14 +60,14 @@ def _whole(loader: _Loader, node: yaml.ScalarNode) -> int:
         raise _Refused("a whole number of more than 64 bits", node)
     value: int = loader.construct_yaml_int(node)
     if not -_WHOLE <= value < _WHOLE:
-        raise _Refused(f"{_cut(node.value)} is a whole number of more than 64 bits", node)
+        raise _Refused(f"{shortened(node.value, 40)} is a whole number of more than 64 bits", node)
     return value
 
 
 def _number(loader: _Loader, node: yaml.ScalarNode) -> float:
     value: float = loader.construct_yaml_float(node)
     if not math.isfinite(value):
-        raise _Refused(f"{_cut(node.value)} is no finite number", node)
+        raise _Refused(f"{shortened(node.value, 40)} is no finite number", node)
     return value
 
 
@@ -78,7 +79,7 @@ def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
 
 
 def _unknown(loader: _Loader, node: yaml.Node) -> Any:
-    raise _Refused(f"the tag {_cut(str(node.tag))} is not read here", node)
+    raise _Refused(f"the tag {shortened(str(node.tag), 40)} is not read here", node)
 
 
 _PLAIN = ("null", "bool", "seq", "map")
@@ -160,7 +161,3 @@ def _check_size(node: yaml.Node, known: dict[int, int], above: set[int]) -> int:
                 f"not valid YAML: line {node.start_mark.line + 1}: written out, it has more than {NODES} values"
             )
     return known[id(node)]
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:37]}..."

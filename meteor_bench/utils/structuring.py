@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from meteor_bench.core.errors import UnknownNameError
 from meteor_bench.core.settings import Range
+from meteor_bench.utils.plain_text import shortened
 
 __all__ = ["PlainError", "UnknownTypeError", "describe", "fit", "hints", "known_type", "plain"]
 
@@ -296,5 +297,4 @@ def _show(value: Any) -> str:
     if isinstance(value, list | tuple):
         few = 0 < len(value) <= 8 and all(isinstance(item, int | float) for item in value)
         return str([*value]) if few else "a list"
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+    return shortened(repr(value), 40)

@@ -9,21 +9,15 @@ from typing import Any
 import pytest
 import torch
 
+from meteor_bench.core import decisions
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.errors import (
-    UnsupportedError,
-)
+from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.pruner import Decision, DecodePoint, EncodePoint, FusePoint, Points, Pruner, View
-from meteor_bench.core.request import (
-    Answer,
-)
-from meteor_bench.engine.session import (
-    Session,
-)
+from meteor_bench.core.request import Answer
+from meteor_bench.engine.session import Session
+from meteor_bench.methods.fastv import FastV
 from meteor_bench.methods.none import NoPruning
-from meteor_bench.runs.latency.interleave import (
-    measure,
-)
+from meteor_bench.runs.latency.interleave import measure
 from tests import tiny
 
 
@@ -126,6 +120,36 @@ def test_what_a_method_spoils_names_it_and_the_point(kind: str, what: str, model
     session = Session(tiny.build(model), Spoils(kind, what), TokenBudget(0.5))
     with pytest.raises(UnsupportedError, match=rf"^Spoils gives numbers that are not finite .* at its {WHERE[kind]}$"):
         answers(session, tiny.requests(4))
+
+
+def test_a_latency_run_of_a_session_that_has_answered_looks_at_nothing() -> None:
+    session = Session(tiny.build("shared"), FastV(layer=2), TokenBudget(0.5))
+    answers(session, tiny.requests(1))
+    looked: list[str] = []
+    session.engine.watch.after = lambda *told: (
+        looked.append(told[0]) if session.engine.watch._flags is not None else None
+    )  # type: ignore[method-assign]
+    answers(session, tiny.requests(1))
+    assert looked, "else this test says nothing"
+    looked.clear()
+    measure({"run": session}, tiny.requests(1), new_tokens=2, warmup=1)
+    assert not looked
+
+
+def test_a_count_that_the_mask_has_not_is_found_where_it_cannot_be_looked_at_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Lies(Spoils):
+        def _decide(self, view: View) -> Decision:
+            keep = view.tokens.visual & (torch.arange(view.tokens.x.shape[1]) % 2 == 0)
+            return Decision(keep, count=keep.sum(1) - 1)
+
+    monkeypatch.setattr(decisions, "_check_count", lambda *told: None)  # as on a GPU
+    session = Session(tiny.build("shared"), Lies("fuse"), TokenBudget(0.5))
+    with pytest.raises(
+        UnsupportedError, match=r"^Lies gives another Decision\.count than Decision\.keep has at its fuse"
+    ):
+        answers(session, tiny.requests(2))
 
 
 def test_a_latency_run_looks_at_nothing() -> None:

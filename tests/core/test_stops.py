@@ -10,13 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.request import (
-    Answer,
-)
+from meteor_bench.core.request import Answer
 from meteor_bench.core.stops import Stops, is_complete
-from meteor_bench.engine.session import (
-    Session,
-)
+from meteor_bench.engine.session import Session
 from meteor_bench.methods.none import NoPruning
 from tests import tiny
 
@@ -39,7 +35,7 @@ def test_any_answer_is_what_it_was_and_no_longer_than_it_must(ids: list[int], un
     def decode(some: Any) -> str:
         return "".join(PIECES[i] for i in some).strip()
 
-    stops = Stops(decode, [until], frozenset())
+    stops = Stops(decode, [until], frozenset(), [99])
     for i in ids:
         if stops.add([i]):
             break
@@ -84,9 +80,7 @@ def test_rows_stop_each_for_itself_and_are_counted_so(batch_size: int) -> None:
 
 
 def test_nothing_is_generated_behind_the_last_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    from meteor_bench.engine import (
-        generate,
-    )
+    from meteor_bench.engine import generate
 
     steps: list[int] = []
     step = generate._step
@@ -97,3 +91,10 @@ def test_nothing_is_generated_behind_the_last_stop(monkeypatch: pytest.MonkeyPat
     start = whole[base[0].key].text.split()[0]
     found = answers([replace(base[0], until=(start,))])
     assert found[base[0].key].text == "" and found[base[0].key].tokens["answer"] == 1 and not steps
+
+
+def test_what_is_counted_of_an_answer_does_not_depend_on_longer_ones_beside_it() -> None:
+    short, long = tiny.requests(2, new_tokens=3)[0], tiny.requests(2, new_tokens=12)[1]
+    alone, beside = answers([short])[short.key], answers([short, long], batch_size=8)[short.key]
+    assert beside.text == alone.text and len(alone.text.split()) == alone.tokens["answer"] == 3
+    assert beside.tokens == alone.tokens and beside.flops == alone.flops

@@ -8,19 +8,13 @@ import pytest
 import torch
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.model import (
-    VLM,
-)
+from meteor_bench.core.model import VLM
 from meteor_bench.core.request import (
     Answer,
     Request,
 )
-from meteor_bench.engine.make_method import (
-    make_pruner,
-)
-from meteor_bench.engine.session import (
-    Session,
-)
+from meteor_bench.engine.make_method import make_pruner
+from meteor_bench.engine.session import Session
 from tests import eagle, hubs, tiny
 
 NEW_TOKENS = 5

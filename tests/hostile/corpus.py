@@ -20,9 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from meteor_bench.config import sweep_config
-from meteor_bench.core.errors import (
-    MeteorBenchError,
-)
+from meteor_bench.core.errors import MeteorBenchError
 
 Put = Callable[[Path], None]
 Read = Callable[[Path], Any]
@@ -158,9 +156,7 @@ def _written(content: bytes) -> Put:
 
 
 def _run(folder: Path) -> Path:
-    from meteor_bench.config.run_config import (
-        RunConfig,
-    )
+    from meteor_bench.config.run_config import RunConfig
     from tests import synthetic
 
     return synthetic.write(RunConfig(out=folder), n=2)
@@ -183,9 +179,7 @@ def _of_run(name: str, read: str) -> Callable[[Put], Read]:
 
     def with_file(put: Put) -> Read:
         def act(folder: Path) -> None:
-            from meteor_bench.records import (
-                reader as reading,
-            )
+            from meteor_bench.records import reader as reading
 
             path = _run(folder)
             put(path / name)
@@ -199,9 +193,7 @@ def _of_run(name: str, read: str) -> Callable[[Put], Read]:
 def _cell_with(raw: bool) -> Callable[[Put], Read]:
     def with_file(put: Put) -> Read:
         def act(folder: Path) -> None:
-            from meteor_bench.runs.latency.records import (
-                read_cell,
-            )
+            from meteor_bench.runs.latency.records import read_cell
 
             path = _cell(folder)
             put(path.with_suffix(".raw.jsonl.gz") if raw else path)
@@ -236,9 +228,7 @@ def _lookalike(folder: Path) -> None:
 
 
 def _checkpoint(folder: Path) -> None:
-    from meteor_bench.models.locate import (
-        check_model,
-    )
+    from meteor_bench.models.locate import check_model
 
     check_model(str(folder))
 
@@ -251,9 +241,7 @@ def _journal(folder: Path) -> None:
 
 
 def _ranks(folder: Path) -> None:
-    from meteor_bench.runs.distributed.journals import (
-        collect,
-    )
+    from meteor_bench.runs.distributed.journals import collect
 
     collect(folder)
     _journal(folder)
@@ -261,12 +249,8 @@ def _ranks(folder: Path) -> None:
 
 def _yaml_of(kind: str) -> Read:
     def act(folder: Path) -> None:
-        from meteor_bench.config.run_config import (
-            load,
-        )
-        from meteor_bench.runs.regression import (
-            baseline,
-        )
+        from meteor_bench.config.run_config import load
+        from meteor_bench.runs.regression import baseline
 
         file = folder / "file.yaml"
         {
@@ -354,12 +338,8 @@ def parameters() -> Iterator[Case]:
         for value in VALUES:
 
             def act(folder: Path, method: str = method, text: str = f"{name}={value}") -> None:
-                from meteor_bench.config.yaml_settings import (
-                    parameter,
-                )
-                from meteor_bench.engine.make_method import (
-                    make_pruner,
-                )
+                from meteor_bench.config.yaml_settings import parameter
+                from meteor_bench.engine.make_method import make_pruner
 
                 given = parameter(text)
                 make_pruner(method, {given.name: given.value})
@@ -372,15 +352,9 @@ def separators() -> Iterator[Case]:
     for character in ("\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\r"):
 
         def samples(folder: Path, character: str = character) -> None:
-            from meteor_bench.config.run_config import (
-                RunConfig,
-            )
-            from meteor_bench.records.reader import (
-                read_samples,
-            )
-            from meteor_bench.records.run_folder import (
-                RunFolder,
-            )
+            from meteor_bench.config.run_config import RunConfig
+            from meteor_bench.records.reader import read_samples
+            from meteor_bench.records.run_folder import RunFolder
             from tests import synthetic
 
             path = _run(folder)
@@ -394,9 +368,7 @@ def separators() -> Iterator[Case]:
                 Request,
             )
             from meteor_bench.lmms.journal import Journal
-            from meteor_bench.runs.distributed.journals import (
-                collect,
-            )
+            from meteor_bench.runs.distributed.journals import collect
 
             asked = Request("t/0", "m", lambda: [], "q", 1)
             with Journal(folder / "answers.rank0.jsonl", "f" * 64) as made:
@@ -434,15 +406,9 @@ def links() -> Iterator[Case]:
     """What we write never goes through a link of somebody's."""
 
     def lock(folder: Path) -> None:
-        from meteor_bench.config.run_config import (
-            RunConfig,
-        )
-        from meteor_bench.records.reader import (
-            read_run,
-        )
-        from meteor_bench.records.run_folder import (
-            RunFolder,
-        )
+        from meteor_bench.config.run_config import RunConfig
+        from meteor_bench.records.reader import read_run
+        from meteor_bench.records.run_folder import RunFolder
 
         kept = folder / "kept"
         kept.write_text("mine")
@@ -512,9 +478,7 @@ def cards() -> Iterator[Case]:
     for name, head in CARDS.items():
 
         def act(folder: Path, head: str = head) -> None:
-            from meteor_bench.core.errors import (
-                DataError,
-            )
+            from meteor_bench.core.errors import DataError
             from meteor_bench.data.cards import Part, Unreadable, select, trimmed
 
             try:
@@ -531,23 +495,30 @@ def pictures() -> Iterator[Case]:
     places = ["http://127.0.0.1:9/x.png", "zip://a::http://127.0.0.1:9/x.zip", "github://a:b@c/d", "/etc/hostname"]
     places += ["../x.png", "x.png", "hf://datasets/a/b/c.png", "file:///etc/hostname", "s3://a/b"]
     for place in places:
-        for form in ("struct", "list", "text"):
+        picture: Any = {"bytes": None, "path": place}
+        forms: dict[str, tuple[Any, str]] = {
+            "struct": (picture, "dtype: image"),
+            "list": ([picture], "list: image"),
+            "nested": ({"picture": picture}, "struct: [{name: picture, dtype: image}]"),
+            "text": (place, "dtype: image"),
+            "texts": ([place], "list: image"),
+            "sequence of texts": ([place], "sequence: image"),
+            "text in a table": ({"picture": place}, "struct: [{name: picture, dtype: image}]"),
+            "tables of text": ([{"picture": place}], "list: [{name: picture, dtype: image}]"),
+        }
+        for form, (value, declared) in forms.items():
 
-            def act(folder: Path, place: str = place, form: str = form) -> None:
+            def act(folder: Path, value: Any = value, declared: str = declared) -> None:
                 import pyarrow as pa
                 import pyarrow.parquet as parquet
 
-                from meteor_bench.data import (
-                    suites,
-                )
+                from meteor_bench.data import suites
                 from meteor_bench.data.root import check_files
 
                 data = folder / "o" / "r"
                 data.mkdir(parents=True)
-                picture: Any = {"bytes": None, "path": place}
-                value = {"struct": picture, "list": [picture], "text": place}[form]
                 parquet.write_table(pa.table({"image": [value]}), data / "test.parquet")
-                head = "dataset_info: {features: [{name: image, dtype: image}]}"
+                head = f"dataset_info: {{features: [{{name: image, {declared}}}]}}"
                 (data / "README.md").write_text(f"---\n{head}\n---\n")
                 made = suites.benchmark("pope")
                 row = replace(made, dataset="o/r", config=None, split="test", n=1, also=(), videos=None)
@@ -571,15 +542,9 @@ def names() -> Iterator[Case]:
         for kind in ("model", "source", "data_root", "out"):
 
             def act(folder: Path, text: str = text, kind: str = kind) -> None:
-                from meteor_bench.config.run_config import (
-                    load,
-                )
-                from meteor_bench.models.locate import (
-                    locate,
-                )
-                from meteor_bench.utils.atomic_io import (
-                    check_writable,
-                )
+                from meteor_bench.config.run_config import load
+                from meteor_bench.models.locate import locate
+                from meteor_bench.utils.atomic_io import check_writable
 
                 if kind == "source":
                     locate(text)

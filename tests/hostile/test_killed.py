@@ -10,28 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from meteor_bench.config.run_config import (
-    RunConfig,
-)
-from meteor_bench.config.yaml_settings import (
-    names,
-)
-from meteor_bench.core.errors import (
-    ConfigError,
-)
-from meteor_bench.records.reader import (
-    read_latency,
-)
+from meteor_bench.config.run_config import RunConfig
+from meteor_bench.config.yaml_settings import names
+from meteor_bench.core.errors import ConfigError
+from meteor_bench.records.reader import read_latency
 from meteor_bench.records.run_folder import (
     RunFolder,
     find_runs,
 )
-from meteor_bench.runs.job import (
-    execute,
-)
-from meteor_bench.utils.atomic_io import (
-    write_whole,
-)
+from meteor_bench.runs.job import execute
+from meteor_bench.utils.atomic_io import write_whole
 from tests import fake_job
 from tests.fake_job import Engine
 

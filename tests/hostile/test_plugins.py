@@ -17,9 +17,7 @@ import pytest
 import torch
 
 from meteor_bench.config import sweep_config
-from meteor_bench.config.run_config import (
-    RunConfig,
-)
+from meteor_bench.config.run_config import RunConfig
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import (
     MeteorBenchError,
@@ -29,21 +27,11 @@ from meteor_bench.core.interrupts import Terminated, contained, watched
 from meteor_bench.core.model import VLM
 from meteor_bench.core.pruner import Decision, EncodePoint, FusePoint, Points, Pruner, View
 from meteor_bench.core.pruner import DecodePoint as Layer
-from meteor_bench.core.registry import (
-    METHODS,
-)
-from meteor_bench.engine.session import (
-    Session,
-)
-from meteor_bench.report import (
-    listing as catalogue,
-)
-from meteor_bench.runs.doctor import (
-    _methods,
-)
-from meteor_bench.runs.sweep import (
-    grid,
-)
+from meteor_bench.core.registry import METHODS
+from meteor_bench.engine.session import Session
+from meteor_bench.report import listing as catalogue
+from meteor_bench.runs.doctor import _methods
+from meteor_bench.runs.sweep import grid
 from tests import tiny
 
 BROKEN = {
@@ -226,12 +214,8 @@ def test_a_signal_is_passed_on(number: int, kind: type[BaseException], monkeypat
 
 
 def test_a_failed_cell_does_not_end_the_sweep(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from meteor_bench.runs.model_cache import (
-        ModelCache,
-    )
-    from meteor_bench.runs.sweep import (
-        task as cell,
-    )
+    from meteor_bench.runs.model_cache import ModelCache
+    from meteor_bench.runs.sweep import task as cell
 
     class Own(Exception):
         pass

@@ -12,9 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from meteor_bench.core.errors import (
-    DataError,
-)
+from meteor_bench.core.errors import DataError
 from scripts.make_lookalikes import make
 from tests.lmms.lookalikes import count_as, counts, saying, score
 

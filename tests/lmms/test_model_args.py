@@ -38,8 +38,7 @@ from meteor_bench.lmms.model_args import settings
             "method=evoprune+fastv,ratio=0.5,fastv.layer=3,evoprune.share=2",
             {"method": "evoprune+fastv", "ratio": 0.5, "parameters": {"fastv.layer": 3, "evoprune.share": 2}},
         ),
-        ("tasks=pocket_pope+pocket_gqa", {"tasks": ("pocket_pope", "pocket_gqa")}),
-        ("tasks=pocket_pope", {"tasks": ("pocket_pope",)}),
+        ("method=meteor,ratio=0.5,stages=fuse", {"method": "meteor", "ratio": 0.5, "stages": ("fuse",)}),
     ],
 )
 def test_what_lmms_eval_hands_on_is_understood(text: str, expected: dict[str, Any]) -> None:
@@ -64,6 +63,7 @@ def test_a_name_that_is_taken_is_refused_and_can_be_said_as_json(tmp_path: Path)
     [
         ({"method": "fastv", "layr": 3}, "unknown model argument 'layr'; did you mean 'layer'"),
         ({"method": "fastv", "parameters": "layer"}, "parameters must be a table, say parameters={"),
+        ({"method": "fastv", "limit": 3}, "'limit' is not the model's to know; give lmms-eval's own --limit"),
         ({"metod": "fastv"}, "unknown model argument 'metod'; did you mean 'method'"),
     ],
 )

@@ -20,9 +20,7 @@ from meteor_bench.core.errors import (
     UnsupportedError,
 )
 from meteor_bench.core.request import Request
-from meteor_bench.engine.session import (
-    Session,
-)
+from meteor_bench.engine.session import Session
 from meteor_bench.lmms.inputs import Inputs
 from meteor_bench.lmms.media import Broken
 from meteor_bench.lmms.plugin import MAX_NEW_TOKENS, MeteorBench
@@ -220,3 +218,8 @@ def test_pictures_that_a_model_cannot_take_fail_their_questions_alone() -> None:
     (note,) = results[1].token_counts.to_dict()["notes"]
     assert note.startswith("failed: t: row 1: 'tiny-qwen2_5_vl' cannot take its pictures (2010x10 pixels)")
     assert "--skip-broken" not in note
+
+
+def test_arguments_say_how_pictures_are_read() -> None:
+    made = MeteorBench(method="fastv", ratio=0.5, skip_broken=True, device="cpu", frames=4)
+    assert made._inputs == Inputs(frames=4, skip_broken=True)

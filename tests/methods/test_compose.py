@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from meteor_bench.engine.engine import Engine
 from meteor_bench.engine.fuse import embed_questions, fuse
 from meteor_bench.engine.generate import answer
 from meteor_bench.engine.make_method import make_pruner
+from meteor_bench.methods.shared.helpers import earlier_target
 from tests import tiny
 
 
@@ -129,3 +131,24 @@ def test_a_collision_that_only_one_model_has(models: dict[str, VLM]) -> None:
         Engine(models[name], make_pruner("evoprune+divprune"), TokenBudget(0.5))
     with pytest.raises(MeteorBenchError, match="'evoprune' and 'divprune' both prune in the fuse stage"):
         Engine(models["shared"], make_pruner("evoprune+divprune"), TokenBudget(0.5))
+
+
+def test_a_part_keeps_its_proportional_attention(models: dict[str, VLM]) -> None:
+    """What the encoders give under tome and a later part is what they give under tome alone, at its share."""
+    found = []
+    for method, keep in (("tome+fastv", 0.25), ("tome", 0.5)):
+        vlm, budget = models["single"], TokenBudget(keep)
+        asked = tiny.requests(2)
+        with torch.inference_mode():
+            engine = Engine(vlm, make_pruner(method), budget)
+            towered = encode(engine, tiny.pixels(vlm, asked), [r.key for r in asked])
+        found.append([tokens.x for tokens in towered.tokens.values()])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("keep", [0.25, 0.5])
+def test_the_points_and_the_views_round_alike(keep: float) -> None:
+    """At a half the plan and the view must not differ by a token: 0.5 of 25 is 12."""
+    view = SimpleNamespace(reference=torch.tensor([25, 27, 49, 98]), keep=keep, target=torch.ones(4).long())
+    planned = [TokenBudget(keep).tokens(n) for n in (25, 27, 49, 98)]
+    assert earlier_target(view, 1.0).tolist() == planned  # type: ignore[arg-type]

@@ -16,9 +16,7 @@ from meteor_bench.methods.divprune import DivPrune
 from meteor_bench.methods.fastervlm import FasterVLM
 from meteor_bench.methods.fastv import FastV
 from meteor_bench.methods.holov import HoloV
-from meteor_bench.methods.meteor.method import (
-    Meteor,
-)
+from meteor_bench.methods.meteor.method import Meteor
 from meteor_bench.methods.pyramiddrop import PyramidDrop
 from meteor_bench.methods.sparsevlm import MEMO, SparseVLM
 from meteor_bench.methods.trim import Trim

@@ -9,7 +9,7 @@ from torch import nn
 
 from meteor_bench.core.errors import ModelError
 from meteor_bench.models import memory
-from meteor_bench.models.checkpoint import digest, load_weights, randomise, skeleton
+from meteor_bench.models.checkpoint import digest, load_weights, randomise, shards, skeleton
 
 
 def module() -> nn.Module:
@@ -169,3 +169,15 @@ def test_too_little_memory_is_said_before_anything_is_read(tmp_path: Path, monke
         large = nn.Linear(20_000, 20_000, bias=False)
     with pytest.raises(ModelError, match=r"needs 1\.5 GiB for its weights in float32, cpu has 1\.0 GiB free"):
         load_weights(large, tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[" * 200_000, "[]", '{"weight_map": 3}', "{", None])
+def test_an_index_that_is_none_is_one_line(tmp_path: Path, content: str | None) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    if content is None:
+        index.mkdir()
+    else:
+        index.write_text(content)
+    with pytest.raises(ModelError, match=r"model\.safetensors\.index\.json") as caught:
+        shards(tmp_path)
+    assert "\n" not in str(caught.value)

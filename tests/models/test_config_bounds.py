@@ -20,17 +20,13 @@ from meteor_bench.core.errors import (
     MeteorBenchError,
     ModelError,
 )
-from meteor_bench.engine.factory import (
-    build,
-)
+from meteor_bench.engine.factory import build
 from meteor_bench.engine.load_model import (
     load_model,
     resolve_model,
 )
 from meteor_bench.methods.none import NoPruning
-from meteor_bench.models.locate import (
-    read_config,
-)
+from meteor_bench.models.locate import read_config
 from meteor_bench.models.pocket import model as pocket
 from tests import eagle, hubs
 
@@ -209,3 +205,21 @@ def test_a_pocket_tokenizer_without_its_marks_is_one_line(tmp_path: Path) -> Non
     file.write_text(file.read_text().replace("<eos>", "<end>"))
     with pytest.raises(ModelError, match="has no token '<eos>'"):
         build(str(folder), "none")
+
+
+@pytest.mark.parametrize("side", [[336, 336], "336", None, 0, {}])
+def test_a_side_that_comes_after_the_patch_is_checked_as_itself(tmp_path: Path, side: Any) -> None:
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "llava", "vision_config": {"patch_size": 14, "image_size": side}})
+    )
+    with pytest.raises(ModelError, match=r"has vision_config\.image_size="):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+def test_what_a_config_may_hold_besides_does_no_harm(tmp_path: Path, start: str) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(checkpoint("pocket"), folder)
+    content = {**described(folder), "auto_map": {"AutoModel": "evil.Model"}}
+    (folder / "config.json").write_text(start + json.dumps(content), encoding="utf-8")
+    assert load_model(resolve_model(str(folder), NoPruning()), "cpu", "float32", None).name

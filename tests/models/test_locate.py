@@ -126,3 +126,9 @@ def test_names_that_mean_nothing(flags: dict[str, object], message: str) -> None
 def test_a_checkpoint_takes_no_source(folder: Path) -> None:
     with pytest.raises(MeteorBenchError, match="is itself a checkpoint; leave --source out"):
         build(str(folder), "none", source="other")
+
+
+def test_a_folder_in_a_file_of_settings_is_told_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(f"ratio: 0.5\nmodel: {tmp_path}\n")
+    with pytest.raises(ConfigError, match=r"run\.yaml:2: model: .* holds no config\.json"):
+        load(tmp_path / "run.yaml", {})

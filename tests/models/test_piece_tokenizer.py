@@ -14,9 +14,7 @@ from typing import Any
 
 import pytest
 
-from meteor_bench.core.errors import (
-    ModelError,
-)
+from meteor_bench.core.errors import ModelError
 from meteor_bench.models.eagle.processor import (
     EagleProcessor,
     template_for,

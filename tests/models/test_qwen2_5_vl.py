@@ -12,21 +12,15 @@ from transformers.vision_utils import get_vision_window_index
 from meteor_bench.core.apply import apply
 from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.errors import (
-    MediaError,
-)
+from meteor_bench.core.errors import MediaError
 from meteor_bench.core.pruner import Decision
 from meteor_bench.core.request import (
     Answer,
     Request,
 )
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.engine.make_method import (
-    make_pruner,
-)
-from meteor_bench.engine.session import (
-    Session,
-)
+from meteor_bench.engine.make_method import make_pruner
+from meteor_bench.engine.session import Session
 from meteor_bench.models.qwen2_5_vl import QWEN2_5_VL_7B, block_of
 from meteor_bench.models.qwen_vit import QwenTower
 from tests import hubs, tiny

@@ -143,3 +143,19 @@ def test_a_moved_and_reworded_module_is_the_same(tmp_path: Path) -> None:
     assert digest("b.py", MOVED) == first
     assert digest("c.py", BEFORE.replace("grid.n", "grid.h")) != first
     assert digest("d.py", BEFORE.replace("import Grid", "import Grid as Cells")) != first
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ('T = """a\n\nb"""\n', 'T = """a\nb"""\n'),
+        ('T = """a \nb"""\n', 'T = """a\nb"""\n'),
+        ('x = 1; "said"\n', 'x = 2; "said"\n'),
+        ("from meteor_bench.core.a import x; y = 1\n", "from meteor_bench.core.a import x; y = 2\n"),
+        ("class A: pass\n", "class B: pass\n"),
+    ],
+)
+def test_what_stands_in_strings_or_beside_docstrings_counts(tmp_path: Path, one: str, other: str) -> None:
+    (tmp_path / "a.py").write_text(one)
+    (tmp_path / "b.py").write_text(other)
+    assert source_digest(tmp_path / "a.py") != source_digest(tmp_path / "b.py")

@@ -36,7 +36,7 @@ from meteor_bench.methods.meteor.stages import (
     segment_ends,
     stage1_total,
 )
-from meteor_bench.methods.shared.helpers import round_half_up, split_total, view_similarity
+from meteor_bench.methods.shared.helpers import earlier_target, round_half_up, split_total, view_similarity
 
 if TYPE_CHECKING:
     from meteor_bench.core.model import VLM
@@ -238,7 +238,7 @@ class Meteor(Pruner):
         return {name: Decision(keep=part, score=score[name], count=count) for name, part, count in named}
 
     def _stage2_count(self, view: View) -> Tensor:
-        return torch.maximum(round_half_up(view.reference.double() * view.keep**self.fuse_power), view.target)
+        return earlier_target(view, self.fuse_power)
 
     # ------------------------------------------------------------ stage 3
 

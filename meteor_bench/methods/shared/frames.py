@@ -32,8 +32,7 @@ class Frames(NamedTuple):
 def frames_of(view: View, score: Tensor, share: Tensor) -> Frames:
     """Cut the samples [B] of a fuse point into frames, scores [B, N] and shares [B] with them."""
     tokens, grid = view.tokens, view.tokens.grid
-    whole = tokens.x.shape[1] == grid.n and all(row == (grid.n, 0) for row in tokens.host)
-    if grid.t == 1 or not whole:
+    if grid.t == 1 or not tokens.whole:
         return Frames(view, score, share, 1)
     t, b = grid.t, tokens.x.shape[0]
     rows = Tokens.dense(tokens.x.reshape(b * t, grid.n // t, -1), Grid(1, grid.h, grid.w))

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from meteor_bench.core.apply import scatter_rows, take_rows
+from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, FuseView, Layout, View, keep_top
@@ -27,6 +28,7 @@ __all__ = [
     "NO_CLIP_TEXT",
     "absorb",
     "depth_points",
+    "earlier_target",
     "evenly",
     "frame_shares",
     "leaders",
@@ -81,6 +83,16 @@ def view_similarity(view: View) -> Tensor:
 def round_half_up(x: Tensor) -> Tensor:
     """Nearest integer as long, halves upwards (torch rounds halves to even)."""
     return torch.floor(x.double() + 0.5).long()
+
+
+def earlier_target(view: View, power: float) -> Tensor:
+    """[B] on the CPU, tokens to leave at a point before the last one: the share kept to a power, never below the end.
+
+    Rounded as `TokenBudget.tokens` rounds, which plans the points.
+    """
+    budget = TokenBudget(view.keep**power)
+    left = torch.tensor([budget.tokens(n) for n in view.reference.tolist()], dtype=torch.long)
+    return torch.maximum(left, view.target)
 
 
 def rank_of(visual: Tensor) -> Tensor:
@@ -254,8 +266,7 @@ def on_grid(group: Tensor, layout: Layout, tower: str, grid: Grid) -> Tensor:
 def leaders(group: Tensor, labels: int) -> Tensor:
     """[B, N] labels 0, 1, … labels - 1 -> [B, N] index of the first cell with the same label."""
     own = torch.arange(group.shape[1], device=group.device).expand_as(group)
-    width = labels
-    first = torch.full((group.shape[0], width), group.shape[1], dtype=torch.long, device=group.device)
+    first = torch.full((group.shape[0], labels), group.shape[1], dtype=torch.long, device=group.device)
     return first.scatter_reduce(1, group, own, reduce="amin").gather(1, group)
 
 

@@ -20,7 +20,7 @@ paired (`InsideMerger._round`); everything else is here.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
@@ -78,7 +78,7 @@ class _Native(NamedTuple):
 
 
 @dataclass(frozen=True)
-class InsideMerger(Pruner):
+class InsideMerger(Pruner, ABC):
     """Attributes are explained at the top of the file.
 
     Attributes:

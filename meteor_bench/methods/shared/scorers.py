@@ -6,7 +6,7 @@ a merge) overrides `choose`. `EncodeScorer`, for scores at the encoders' outputs
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["DecodeScorer", "FuseChooser", "FuseScorer", "Scorer"]
 
 
-class Scorer(Pruner):
+class Scorer(Pruner, ABC):
     """What the bases of scoring methods share: a name for messages, and the stage that a subclass need not repeat."""
 
     title: ClassVar[str] = ""
@@ -57,7 +57,7 @@ class Scorer(Pruner):
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
-        if "title" not in vars(cls):
+        if cls.title in {"", *(base.__name__.lower() for base in cls.__mro__[1:])}:  # nobody chose it
             cls.title = cls.__name__.lower()
         if not cls.fact.stages:
             cls.fact = replace(cls.fact, stages=(cls.stage,))

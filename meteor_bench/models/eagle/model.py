@@ -34,6 +34,7 @@ from meteor_bench.models.hf import BAD_CONFIG, parts, read_eos, seal
 from meteor_bench.models.locate import read_config
 from meteor_bench.models.piece_tokenizer import piece_tokenizer
 from meteor_bench.models.sam import SamTower, sam
+from meteor_bench.utils.plain_text import one_line
 
 __all__ = [
     "EAGLE_X2_7B",
@@ -160,7 +161,7 @@ def _skeleton(config: Mapping[str, Any]) -> EagleModel:
         with skeleton():
             model = EagleModel(config)
     except BAD_CONFIG as error:
-        said = " ".join(str(error).split())[:300]
+        said = one_line(error)
         raise ModelError(f"config.json does not describe an EAGLE model: {said}") from error
     given = sum(model.widths.values())
     if given != config["mm_hidden_size"]:

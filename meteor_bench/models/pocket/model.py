@@ -25,13 +25,12 @@ from meteor_bench.models.checkpoint import digest, load_weights, skeleton
 from meteor_bench.models.decoders import LlamaDecoder
 from meteor_bench.models.decoders import cast as cast_model
 from meteor_bench.models.fusions import Independent
-from meteor_bench.models.locate import (
-    read_config,
-)
+from meteor_bench.models.locate import read_config
 from meteor_bench.models.pocket.modules import LUMA, TOWERS, IndependentFusion, PocketConfig, PocketVLM, SharedFusion
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 from meteor_bench.models.positions import add_positions, resize_table
 from meteor_bench.models.towers import ConvNextTower, ConvShape, VitTower
+from meteor_bench.utils.plain_text import one_line
 
 __all__ = ["POCKET", "POCKET_INDEPENDENT", "PocketProcessor", "assemble", "card_for", "load"]
 
@@ -212,7 +211,7 @@ def load(name: str, device: str, dtype: torch.dtype, source: Path | None = None)
         with skeleton():
             model = PocketVLM(config)
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        said = " ".join(str(error).split())[:300]
+        said = one_line(error)
         raise ModelError(f"{folder / 'config.json'} does not describe a pocket model: {said}") from error
     load_weights(model, folder, ties={"decoder.lm_head.weight": "decoder.model.embed_tokens.weight"})
     vlm = assemble(name, model, tokenizer, dtype, device)
@@ -221,11 +220,10 @@ def load(name: str, device: str, dtype: torch.dtype, source: Path | None = None)
 
 
 def _described(folder: Path) -> tuple[PocketConfig, PocketTokenizer]:
-    read_config(folder)  # says what is wrong with a value
     file = folder / "tokenizer.json"
     try:
-        config = PocketConfig.load(folder)
-    except (OSError, ValueError, TypeError) as error:
+        config = PocketConfig(**read_config(folder))
+    except TypeError as error:
         raise ModelError(f"{folder} is not a pocket checkpoint: {error}") from error
     try:
         return config, PocketTokenizer(file)
@@ -234,7 +232,7 @@ def _described(folder: Path) -> tuple[PocketConfig, PocketTokenizer]:
     except Exception as error:
         if type(error) is not Exception:  # what `tokenizers` says of a file that is none has no class of its own
             raise
-        raise ModelError(f"{file} is no tokenizer: {' '.join(str(error).split())[:300]}") from error
+        raise ModelError(f"{file} is no tokenizer: {one_line(error)}") from error
 
 
 def untrained(name: str, device: str, dtype: torch.dtype) -> VLM:

@@ -12,7 +12,6 @@ class PocketTokenizer:
     def __init__(self, path: str | Path) -> None:
         self._tokenizer = Tokenizer.from_file(str(path))
         self._special = {name: i for name, i in self._tokenizer.get_vocab().items() if name.startswith("<")}
-        self.pad_id = self._special["<pad>"]
         self.bos_id = self._special["<bos>"]
         self.eos_id = self._special["<eos>"]
         self.question_id = self._special["<q>"]

@@ -26,7 +26,7 @@ class Chapter:
         facts: what is said of the measurement: name -> text.
         notes: sentences about it.
         runs: a row for each setting: heading -> text.
-        pictures: as `pictures.draw` gives them.
+        pictures: as `runs.patches.report_pictures.draw` gives them.
         why_no_pictures: said where there are none.
         reported: papers' tables with rows that were run here.
         subscores: a table for each benchmark that has more to it than its score.

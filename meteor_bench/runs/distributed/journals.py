@@ -6,9 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from meteor_bench.core.errors import (
-    RecordError,
-)
+from meteor_bench.core.errors import RecordError
 from meteor_bench.utils.safe_files import LARGE, UnsafeFile, json_value, open_lock, read_bytes
 
 __all__ = ["PATTERN", "append", "collect", "whole_lines"]

@@ -18,7 +18,7 @@ from meteor_bench.core.errors import BudgetError, RecordError, UnsupportedError
 from meteor_bench.data.suites import calibration_requests
 from meteor_bench.records.code_digest import hashed
 from meteor_bench.records.provenance import PACKAGE, Environment, environment, fingerprint, package_version, processor
-from meteor_bench.runs.device import device_and_dtype
+from meteor_bench.runs.device import device_and_dtype, device_name
 from meteor_bench.runs.latency.options import Settings
 from meteor_bench.runs.latency.records import (
     EAGER,
@@ -33,7 +33,7 @@ from meteor_bench.runs.latency.records import (
 )
 from meteor_bench.runs.latency.requests import noise, shipped
 from meteor_bench.runs.model_cache import ModelCache
-from meteor_bench.utils.atomic_io import check_writable, write_whole
+from meteor_bench.utils.atomic_io import check_writable
 from meteor_bench.utils.environment import quiet_libraries
 from meteor_bench.utils.progress import say, track
 from meteor_bench.utils.structuring import plain
@@ -74,9 +74,7 @@ def write_tables(out: Path) -> None:
     """
     from meteor_bench.runs.latency.tables import document
 
-    cells = read_cells(out)
-    for name, suffix in (("markdown", "md"), ("csv", "csv"), ("json", "json")):
-        write_whole(out / f"latency.{suffix}", document(cells).render(name).encode())
+    document(read_cells(out)).write_files(out, "latency")
 
 
 @dataclass
@@ -224,8 +222,7 @@ def _environment(session: Session) -> Environment:
     from meteor_bench.core.attention_probe import KERNEL
 
     device = session.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return environment(name, KERNEL, session.provenance["dtype"], torch.get_num_threads(), _code())
+    return environment(device_name(device), KERNEL, session.provenance["dtype"], torch.get_num_threads(), _code())
 
 
 def _code() -> str:
@@ -244,7 +241,7 @@ def _fingerprint(settings: Settings, ratio: float, batch: int) -> str:
             "contenders": [plain(config) for config in settings.configs if config.ratio == ratio],
             "sizes": [batch, settings.frames, settings.new_tokens, settings.passes, settings.warmup, settings.seconds],
             "random_weights": settings.random_weights,
-            "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else processor(),
+            "device": device_name(device) if device.startswith("cuda") else processor(),
             "dtype": dtype,
             "threads": torch.get_num_threads(),
             "versions": {name: package_version(name) for name in ("torch", "transformers")},

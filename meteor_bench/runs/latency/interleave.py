@@ -30,6 +30,7 @@ from meteor_bench.engine.fuse import embed_questions, fuse
 from meteor_bench.engine.generate import answer
 from meteor_bench.engine.session import Session
 from meteor_bench.utils.hardware import WorkingMemory
+from meteor_bench.utils.plain_text import one_line
 
 __all__ = ["Timing", "measure"]
 
@@ -153,7 +154,7 @@ def _excused(timing: Timing, tolerant: bool) -> Iterator[None]:
     except torch.OutOfMemoryError:
         timing.failure, timing.broken = "out of memory", True
     except Exception as error:  # told in the contender's row and by the exit status; the others are still timed
-        said = " ".join(str(error).split())[:300]
+        said = one_line(error)
         timing.failure, timing.broken = f"{type(error).__name__}: {said}", True
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 
 import torch
 
@@ -22,7 +21,8 @@ from meteor_bench.engine.factory import blueprint
 from meteor_bench.engine.fuse import embed_questions, fuse
 from meteor_bench.engine.load_model import Loader, load_model, random_model
 from meteor_bench.engine.prefill import begin
-from meteor_bench.runs.latency.pretend_device import Ledger, PretendGpu
+from meteor_bench.runs.latency.pretend_device import Ledger, PretendGpu, check_none_is_real
+from meteor_bench.runs.latency.records import UNPRUNED
 from meteor_bench.runs.latency.requests import noise
 from meteor_bench.utils.environment import quiet_libraries
 from meteor_bench.utils.progress import track
@@ -30,7 +30,6 @@ from meteor_bench.utils.progress import track
 __all__ = ["CHOOSING", "NARROWED", "UNPRUNED", "Launches", "count_launches", "counted"]
 
 NARROWED = "eagle-x5-7b"
-UNPRUNED = "unpruned"
 CHOOSING = "prune"  # the stage of choosing and applying
 CALIBRATION = 4  # samples, for methods that measure constants
 
@@ -61,8 +60,9 @@ def count_launches(
     """Count the unpruned model and every method at every batch size.
 
     Raises:
-        MeteorBenchError: a model or method that does not exist.
+        MeteorBenchError: a model or method that does not exist, or a GPU that does.
     """
+    check_none_is_real()
     quiet_libraries()
     load = _loader(random_weights)
     wanted = [replace(config, device="cpu", dtype="float32") for config in (configs[0].unpruned(), *configs)]
@@ -98,23 +98,21 @@ def count_launches(
 def _loader(random_weights: bool) -> Loader:
     """What builds each model once, EAGLE-X5 narrow."""
     inner = random_model if random_weights else load_model
+    known: dict[tuple[str, str | None], VLM] = {}
 
-    @cache
-    def load(name: str, source: str | None, cards: _Unhashed) -> VLM:
-        if name == NARROWED and source is None:
-            from meteor_bench.models.eagle.narrow import narrow_x5
+    def load(card: ModelCard, device: str, dtype: str, source: str | None) -> VLM:
+        key = card.name, source
+        if key not in known:
+            known[key] = _narrow() if key == (NARROWED, None) else inner(card, device, dtype, source)
+        return known[key]
 
-            return narrow_x5()
-        return inner(cards.card, "cpu", "float32", source)
-
-    return lambda card, device, dtype, source: load(card.name, source, _Unhashed(card))
+    return load
 
 
-@dataclass(frozen=True)
-class _Unhashed:
-    """A card that is told by its name alone."""
+def _narrow() -> VLM:
+    from meteor_bench.models.eagle.narrow import narrow_x5
 
-    card: ModelCard = field(compare=False)
+    return narrow_x5()
 
 
 def counted(gpu: PretendGpu, engine: Engine, requests: Sequence[Request]) -> Ledger:

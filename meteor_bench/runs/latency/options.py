@@ -50,6 +50,12 @@ def settings(config: LatencyConfig, parameters: Sequence[str]) -> Settings:
     Raises:
         ConfigError: something does not exist.
     """
+    if config.selection and config.count_launches:
+        raise ConfigError("give one of --selection and --count-launches")
+    if (config.selection or config.count_launches) and len(config.ratios) > 1:
+        raise ConfigError("--selection and --count-launches take one --ratio")
+    if config.count_launches and config.frames != 1:
+        raise ConfigError("--count-launches counts passes over one picture; leave out --frames")
     shared = {name: getattr(config, name) for name in _OF_RUN}
     untrained = config.random_weights or config.selection or config.count_launches
     chosen = configs(config.methods, config.ratios, parameters, shared, untrained=untrained)

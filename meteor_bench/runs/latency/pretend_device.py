@@ -19,8 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 from meteor_bench.core.clock import Clock
+from meteor_bench.core.errors import ConfigError
 
-__all__ = ["Ledger", "PretendGpu"]
+__all__ = ["Ledger", "PretendGpu", "check_none_is_real"]
 
 CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
 # Composite operations for which CUDA has a kernel of its own.
@@ -259,11 +260,21 @@ def _waits(base: str, args: Any, kwargs: Any, here: bool) -> Iterator[str]:
         yield base
 
 
+def check_none_is_real() -> None:
+    """Whether there is no GPU here.
+
+    Raises:
+        ConfigError: there is one, whose tensors would be taken for the pretended one's.
+    """
+    if torch.cuda.is_available():
+        raise ConfigError("a GPU can be pretended only where there is none; hide the real one: CUDA_VISIBLE_DEVICES=")
+
+
 class PretendGpu:
     """A context manager within which device "cuda" is the pretend GPU.
 
     Raises:
-        RuntimeError: this machine has a real one, whose tensors would be taken for it.
+        ConfigError: this machine has a real one, whose tensors would be taken for it.
     """
 
     def __init__(self) -> None:
@@ -271,8 +282,7 @@ class PretendGpu:
         self._before: tuple[Any, bool, bool] | None = None
 
     def __enter__(self) -> PretendGpu:
-        if torch.cuda.is_available():
-            raise RuntimeError("there is a real GPU here; hide it (CUDA_VISIBLE_DEVICES=) to pretend one")
+        check_none_is_real()
         torch._C._ensureCUDADeviceGuardSet()
         # What torch asks of a driver before it makes a tensor on "cuda"; put back afterwards.
         flags = torch._C._only_lift_cpu_tensors(), torch.__future__.get_swap_module_params_on_conversion()

@@ -84,7 +84,8 @@ class Cell:
         warmup: passes thrown away.
         weight_bytes: of the model that the user named.
         state: the machine's clocks and neighbours "before" and "after".
-        cpu_share: processor time over wall time and threads; well below 1 on a CPU says that others were at work.
+        cpu_share: processor time over wall time, all threads together; on a CPU well below the number of threads says
+            that others were at work.
         started, seconds: of the timing.
         fingerprint: hash of all that a number here depends on.
         rows: the contenders in the order in which they were timed first.

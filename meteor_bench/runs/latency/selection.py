@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.core.errors import ConfigError, UnsupportedError
 from meteor_bench.records.provenance import environment
-from meteor_bench.runs.device import device_and_dtype
+from meteor_bench.runs.device import device_and_dtype, device_name
 from meteor_bench.runs.latency.records import Chosen, Selection
-from meteor_bench.utils.atomic_io import check_writable, write_whole
+from meteor_bench.utils.atomic_io import check_writable
 from meteor_bench.utils.environment import quiet_libraries
 from meteor_bench.utils.progress import track
 
@@ -59,8 +59,7 @@ def time_selection(
     for batch in batches:
         found.append(_time(configs, shape, batch, rounds))
         out.mkdir(parents=True, exist_ok=True)
-        for name, suffix in (("markdown", "md"), ("csv", "csv"), ("json", "json")):
-            write_whole(out / f"selection.{suffix}", document(found).render(name).encode())
+        document(found).write_files(out, "selection")
     return found
 
 
@@ -88,12 +87,11 @@ def _time(configs: Sequence[RunConfig], shape: Shape, batch: int, rounds: int) -
                 for name, choice in taken.items():
                     choices[name].append(choice)
             update(turn + 1)
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
     return Selection(
         tokens=shape.grid.n,
         batch=batch,
         ratio=configs[0].ratio,
-        environment=environment(name, KERNEL, dtype, torch.get_num_threads(), ""),
+        environment=environment(device_name(device), KERNEL, dtype, torch.get_num_threads(), ""),
         vit_ms=tuple(meter.wall_ms for meter in vits),
         vit_cpu_ms=tuple(meter.cpu_ms for meter in vits),
         rows=tuple(_chosen(name, contenders[name][0], found) for name, found in choices.items()),

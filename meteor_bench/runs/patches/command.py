@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meteor_bench.config.run_config import RunConfig, load
-from meteor_bench.config.yaml_settings import parameter
+from meteor_bench.config.yaml_settings import Parameter, once, parameter
 from meteor_bench.core.errors import ConfigError
 from meteor_bench.utils.atomic_io import check_writable, write_whole
 from meteor_bench.utils.progress import say
@@ -46,7 +46,7 @@ def settings(
         ConfigError: a parameter names no method of the list, or a value is wrong.
     """
     methods = list(dict.fromkeys(methods))
-    own: dict[str, dict[str, Any]] = {method: {} for method in methods}
+    own: dict[str, list[Parameter]] = {method: [] for method in methods}
     for text in parameters:
         method, colon, rest = text.partition(":")
         if not colon or "=" in method:
@@ -55,10 +55,9 @@ def settings(
             method, rest = methods[0], text
         if method not in own:
             raise ConfigError(f"--param {text}: no --method {method} is given")
-        name, value = parameter(rest)
-        own[method][name] = value
+        own[method].append(parameter(rest))
     every = [(method, ratio) for method in methods for ratio in dict.fromkeys(ratios)]
-    return [load(None, {**shared, "method": m, "ratio": r, "parameters": own[m]}) for m, r in every]
+    return [load(None, {**shared, "method": m, "ratio": r, "parameters": once(own[m])}) for m, r in every]
 
 
 def show(sample: str, configs: Sequence[RunConfig], out: Path | None) -> Watched:
@@ -85,7 +84,7 @@ def show(sample: str, configs: Sequence[RunConfig], out: Path | None) -> Watched
     from meteor_bench.utils.environment import quiet_libraries
 
     quiet_libraries()
-    parse(sample)
+    parse(sample, configs[0].data_root)
     shown: list[Shown] = []
     models = ModelCache()
     document: Document | None = None

@@ -71,6 +71,7 @@ def rows(found: Sequence[Flip], pictures: Path | None = None, most: int | None =
         pictures: folder of their pictures, each row then names its own.
         most: how many have a picture, the first ones; None for all.
     """
+    drawn = range(len(found))[:most]
     return [
         {
             "sample": flip.name,
@@ -81,18 +82,10 @@ def rows(found: Sequence[Flip], pictures: Path | None = None, most: int | None =
             "b_answer": _text(flip.b.answer),
             "a_score": flip.a.score,
             "b_score": flip.b.score,
-            **(
-                {}
-                if pictures is None
-                else {"picture": str(flip.picture(pictures)) if most is None or at < most else ""}
-            ),
+            **({} if pictures is None else {"picture": str(flip.picture(pictures)) if at in drawn else ""}),
         }
         for at, flip in enumerate(found)
     ]
-
-
-def _picture(flip: Flip, pictures: Path) -> str:
-    return str(flip.picture(pictures))
 
 
 def table(found: Sequence[Flip], pictures: Path | None = None, most: int | None = None) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from meteor_bench.core.request import Answer
@@ -53,11 +53,13 @@ class Shown:
 def watch(session: Session, document: Document, label: str) -> Shown:
     """Let a session answer a document; the engine's recorder is lifted again afterwards."""
     answers: list[Answer] = []
+    media = document.request.media()  # once: a video takes seconds
+    request = replace(document.request, media=lambda: media)
     recorder = PatchRecorder()
     with session.engine.instrumented(recorder=recorder):
-        session.answer([document.request], lambda _, answer: answers.append(answer), batch_size=1)
+        session.answer([request], lambda _, answer: answers.append(answer), batch_size=1)
     (answer,) = answers
-    look = session.vlm.processor.look(list(document.request.media()))
+    look = session.vlm.processor.look(media)
     points = recorder.points(session.engine, look.scene)
     scored = document.score(answer.text)
     return Shown(
@@ -70,7 +72,7 @@ def watch(session: Session, document: Document, label: str) -> Shown:
         notes=answer.notes,
         points=points,
         towers=tuple(session.vlm.towers),
-        frames=frames_of(list(document.request.media()), look.pixels),
+        frames=frames_of(media, look.pixels),
     )
 
 

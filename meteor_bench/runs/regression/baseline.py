@@ -137,7 +137,7 @@ class Baseline:
 
     Attributes:
         format: `FORMAT`.
-        cells: by `Setting.label`, in the order of `config.run_config.settings`.
+        cells: by `Setting.label`, in the order of `CheckConfig.settings`.
         data: benchmark -> digest of the documents asked.
         made: versions and machine, for people.
     """

@@ -16,10 +16,10 @@ from meteor_bench.lmms.evaluate import TaskResult, evaluate
 from meteor_bench.lmms.inputs import HERE, Inputs
 from meteor_bench.lmms.requests import first
 from meteor_bench.records.provenance import package_version, processor
+from meteor_bench.runs.device import device_name
 from meteor_bench.runs.model_cache import ModelCache
 from meteor_bench.runs.regression.baseline import CheckConfig, Measured, Ratios
 from meteor_bench.runs.regression.timing import Timer, pruning_flops
-from meteor_bench.runs.single_run import device_name
 
 if TYPE_CHECKING:
     from meteor_bench.core.request import Request

@@ -9,6 +9,7 @@ import torch
 
 from meteor_bench import DecodeScorer, EncodeScorer, FuseScorer
 from meteor_bench.core.errors import PluginError
+from meteor_bench.core.registry import METHODS
 from meteor_bench.core.tokens import Grid
 from tests.methods.views import ragged, view
 
@@ -52,3 +53,9 @@ def test_the_highest_scores_stay_and_ties_go_to_the_lower_index() -> None:
 
     keep = Mine().fuse({"t": view(TOKENS, 4, kind="fuse")})["t"].keep
     assert keep[0].nonzero()[:, 0].tolist() == [1, 2, 4, 5]
+
+
+@pytest.mark.parametrize("name", METHODS.rows)
+def test_errors_call_a_method_what_users_call_it(name: str) -> None:
+    title = getattr(METHODS.load(name), "title", name)
+    assert title == name

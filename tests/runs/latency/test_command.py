@@ -92,6 +92,10 @@ def test_the_cost_of_choosing(
         (["--methods", "fastv", "--param", "random:x=1"], "no --method random is given"),
         (["--device", "abacus", "--methods", "random"], "unknown device 'abacus'"),
         (["--methods", "fastv", "--param", "fastv:layer=9"], "needs a deeper language model than 'pocket'"),
+        (["--selection", "--ratio", "0.5,0.76"], "--selection and --count-launches take one --ratio"),
+        (["--count-launches", "--ratio", "0.5,0.76"], "--selection and --count-launches take one --ratio"),
+        (["--count-launches", "--selection"], "give one of --selection and --count-launches"),
+        (["--count-launches", "--frames", "4"], "--count-launches counts passes over one picture"),
         (["--selection", "--tokens", "1000"], "--tokens 1000 is no square"),
     ],
 )

@@ -56,6 +56,7 @@ def test_settings_are_methods_times_ratios() -> None:
     ("methods", "parameters", "said"),
     [
         (["fastv", "evoprune"], ["layer=1"], "say whose it is, --param fastv:layer=1"),
+        (["fastv"], ["layer=1", "layer=3"], "--param layer is given twice: 1 and 3"),
         (["fastv"], ["tome:layer=1"], "no --method tome is given"),
         (["fastvv"], [], "did you mean 'fastv'"),
     ],
