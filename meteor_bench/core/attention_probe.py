@@ -20,12 +20,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from meteor_bench.core.clock import Clock
+from meteor_bench.core.received import received, softmax
 
 __all__ = ["KERNEL", "Probe", "plainly", "probing", "register", "unattended"]
 
 KERNEL = "meteor_bench_sdpa"
-_CHUNK = 1 << 26  # attention entries held at once when all rows are needed
-_CHUNK_CPU = 1 << 21  # they fit in a CPU's cache
 
 
 @dataclass
@@ -74,21 +73,8 @@ class Probe:
             assert self.rows is not None
             self.attention = _softmax_rows(query, key, mask, scaling, causal, self.rows)
             return
-        b, h, q, _ = query.shape
-        total: Tensor | None = None
-        step = max(1, (_CHUNK if query.is_cuda else _CHUNK_CPU) // max(1, b * h * key.shape[2]))
-        for start in range(0, q, step):
-            rows = slice(start, start + step)
-            seen = None if mask is None else mask.expand(b, -1, q, -1)[:, :, rows]
-            if seen is None and causal and q > 1:
-                at = torch.arange(start, min(q, start + step), device=query.device)
-                seen = torch.arange(key.shape[2], device=query.device) <= at[:, None]
-            part = _softmax(query[:, :, rows], key, seen, scaling)  # [B, H, r, K]
-            over_heads = part.amax(1) if self.peak else part.mean(1)
-            counted = over_heads if self.queries is None else over_heads * self.queries[:, rows, None]
-            total = counted.sum(1) if total is None else total + counted.sum(1)
-        assert total is not None, "no queries"
-        queries = q if self.queries is None else self.queries.sum(1, keepdim=True).clamp(min=1)
+        total = received(query, key, mask, self.queries, scaling, causal, self.peak)
+        queries = query.shape[2] if self.queries is None else self.queries.sum(1, keepdim=True).clamp(min=1)
         self.attention = total / queries
 
 
@@ -109,21 +95,7 @@ def _softmax_rows(
         mask = mask.gather(2, rows[:, None, :, None].expand(b, mask.shape[1], -1, k))
     elif causal and q > 1:
         mask = torch.arange(k, device=query.device) <= rows[:, None, :, None]
-    return _softmax(picked, key, mask, scaling)
-
-
-def _softmax(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
-    """[B, H (or the bias's), R, K] softmax, in float32, of queries [B, H, R, d] over keys [B, H_kv, K, d]."""
-    b, h, r, d = query.shape
-    grouped = query.reshape(b, key.shape[1], -1, d)  # the heads that share a key, one below another
-    scores = (grouped @ key.transpose(-1, -2)).float().mul_(scaling).view(b, h, r, -1)
-    if mask is not None:
-        if mask.dtype == torch.bool:
-            scores.masked_fill_(~mask, -torch.inf)
-        else:
-            # Out of place where one head over all of them meets a bias of each head: as many rows as biases come out.
-            scores = scores.add_(mask) if mask.dim() < 4 or mask.shape[1] in (1, h) else scores + mask
-    return scores.softmax(-1)
+    return softmax(picked, key, mask, scaling)
 
 
 _active: ContextVar[Probe | None] = ContextVar("meteor_bench_probe", default=None)
@@ -159,7 +131,7 @@ def plainly() -> Iterator[None]:
 
 @contextmanager
 def unattended() -> Iterator[None]:
-    """Inside the block no attention is computed: what it would give is not wanted, only the keys and values cached."""
+    """Inside the block no attention is computed: its output is not wanted, only what is cached or a probe reads."""
     token = _idle.set(True)
     try:
         yield
@@ -178,8 +150,6 @@ def _attention(
     """The library's SDPA, plus the probe's reading while one is active."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    if _idle.get():
-        return query.transpose(1, 2), None  # of the right shape
     probe = _active.get()
     asked = kwargs.get("is_causal")
     causal = bool(getattr(module, "is_causal", False) if asked is None else asked)
@@ -187,6 +157,8 @@ def _attention(
         groups = int(getattr(module, "num_key_value_groups", 1))
         with nullcontext() if probe.clock is None else probe.clock.stage("prune"):
             probe.read(query, key, attention_mask, kwargs.get("scaling"), causal, groups)
+    if _idle.get():
+        return query.transpose(1, 2), None  # of the right shape
     if not _plain.get():
         out, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
         return out, None

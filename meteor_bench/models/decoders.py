@@ -73,7 +73,7 @@ class LlamaDecoder(Decoder):
         scratch: KVCache,
     ) -> None:
         layer = self.model.model.layers[index]
-        with probing(probe):
+        with probing(probe), unattended():  # the probe's rows against all keys, and nothing else of the attention
             layer.self_attn(
                 layer.input_layernorm(h), position_embeddings=rotary, attention_mask=mask, past_key_values=None
             )

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
-from meteor_bench.core.attention_probe import KERNEL, Probe, plainly, probing, register
+from meteor_bench.core.attention_probe import KERNEL, Probe, plainly, probing, register, unattended
 
 
 def llama(kv_heads: int = 2) -> LlamaForCausalLM:
@@ -54,7 +54,7 @@ def test_received_equals_the_column_mean(monkeypatch: pytest.MonkeyPatch) -> Non
     queries = torch.ones(2, 17, dtype=torch.bool)
     queries[0, 3:] = False
     for chunk in (1 << 26, 40):  # all at once, and a query at a time
-        monkeypatch.setattr("meteor_bench.core.attention_probe._CHUNK_CPU", chunk)
+        monkeypatch.setattr("meteor_bench.core.received.CHUNK_CPU", chunk)
         probe = Probe(mode="received", queries=queries)
         with torch.no_grad(), probing(probe):
             model(pixels)
@@ -137,3 +137,25 @@ def test_a_bias_of_each_head_counts_once_each_beside_one_head_over_all() -> None
                 expected[b] += torch.stack(row).softmax(0) / (4 * 5)
     assert probe.attention is not None
     assert torch.allclose(probe.attention.double(), expected, atol=1e-6)
+
+
+@torch.inference_mode()
+def test_a_peek_reads_its_rows_and_computes_no_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = llama()
+    model.set_attn_implementation(register())
+    whole, alone = (Probe(mode="rows", rows=torch.tensor([[8], [8]])) for _ in range(2))
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("attention was computed")
+
+    h, layer = torch.randn(2, 9, 32), model.model.layers[1].self_attn
+    rotary = model.model.rotary_emb(h, torch.arange(9)[None])
+    with probing(whole):
+        layer(h, position_embeddings=rotary, attention_mask=None)
+    monkeypatch.setattr("transformers.integrations.sdpa_attention.sdpa_attention_forward", never)
+    with probing(alone), unattended():
+        layer(h, position_embeddings=rotary, attention_mask=None)
+    assert alone.attention is not None and whole.attention is not None
+    assert torch.equal(alone.attention, whole.attention)
+    with pytest.raises(AssertionError, match="attention was computed"):
+        layer(h, position_embeddings=rotary, attention_mask=None)

@@ -13,7 +13,7 @@ from tests.methods.views import ragged, view, visual_indices
 
 @pytest.mark.parametrize("chunk", [1 << 26, 40])
 def test_peak_is_the_mean_over_queries_of_the_highest_head(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("meteor_bench.core.attention_probe._CHUNK_CPU", chunk)
+    monkeypatch.setattr("meteor_bench.core.received.CHUNK_CPU", chunk)
     g = torch.Generator().manual_seed(0)
     query, key = torch.randn(2, 2, 3, 7, 4, generator=g).unbind(0)
     valid = torch.ones(2, 7, dtype=torch.bool)
