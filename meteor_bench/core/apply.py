@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from meteor_bench.core.host import on_device, upload
+from meteor_bench.core.host import on_device, places, upload
 from meteor_bench.core.tokens import Grid, Later, Length, Tokens
 from meteor_bench.core.view import Decision
 
-__all__ = ["apply", "concat", "densify", "join_frames", "on_cells", "pick", "rows_of", "scatter_rows", "take_rows"]
+__all__ = [
+    "apply",
+    "concat",
+    "densify",
+    "join_frames",
+    "kept_places",
+    "on_cells",
+    "pick",
+    "rows_of",
+    "scatter_rows",
+    "take_rows",
+]
 
 
 def apply(tokens: Tokens, decision: Decision) -> Tokens:
@@ -35,15 +46,19 @@ def apply(tokens: Tokens, decision: Decision) -> Tokens:
     x, size = tokens.x, tokens.raw("size")
     into: Tensor | None = None
     if decision.merge_into is not None:
-        into = _destinations(tokens, keep, decision.merge_into)
-        gone = into < 0
-        slot = into.clamp(min=0)
-        size = torch.zeros_like(tokens.size).scatter_add_(1, slot, tokens.size.masked_fill(gone, 0))
+        total = decision.total and tokens.plain
+        into = decision.merge_into if total else _destinations(tokens, keep, decision.merge_into)
+        gone = None if total else into < 0
+        slot = into if gone is None else into.clamp(min=0)
+        own = tokens.size if gone is None else tokens.size.masked_fill(gone, 0)
+        size = torch.zeros_like(own).scatter_add_(1, slot, own)
         if decision.mix is None:
-            x = _merged(tokens, keep, slot, gone, decision)
+            x = _merged(tokens, keep, slot, gone, size, decision)
     if decision.mix is not None:
         x = _mixed(tokens, keep, decision.mix)
-    group = Later(partial(_regrouped, tokens.raw("origin"), tokens.raw("group"), keep, into))
+    # Not the tokens themselves, whose features would live on.
+    bare = _Grouped(tokens.raw("origin"), tokens.raw("group"), tokens.plain, tokens.whole)
+    group = Later(partial(_regrouped, bare, keep, into))
     merged = tokens.merged or into is not None
     out = pick(tokens.changed(x=x, size=size, group=group, merged=merged), keep, order, left)
     return out.changed(in_windows=decision.in_windows)
@@ -63,23 +78,30 @@ def _left(tokens: Tokens, decision: Decision, keep: Tensor) -> tuple[Length, ...
 
 def _destinations(tokens: Tokens, keep: Tensor, merge_into: Tensor) -> Tensor:
     """[B, N] index of the token that each token ends in: itself, its absorber, or -1."""
-    own = torch.arange(keep.shape[1], device=keep.device)
-    return torch.where(keep, own, merge_into.masked_fill(~tokens.visual, -1))
+    into = merge_into if tokens.plain else merge_into.masked_fill(~tokens.visual, -1)
+    return torch.where(keep, places(keep.shape[1], keep.device), into)
 
 
-def _merged(tokens: Tokens, keep: Tensor, slot: Tensor, gone: Tensor, decision: Decision) -> Tensor:
+def _merged(
+    tokens: Tokens, keep: Tensor, slot: Tensor, gone: Tensor | None, size: Tensor, decision: Decision
+) -> Tensor:
     """[B, N, D] where every absorbing token holds its weighted sum or mean; others are untouched, bit for bit.
 
     Args:
-        slot: [B, N] the token that each one ends in, anything for those that are ``gone``.
+        slot: [B, N] the token that each one ends in, anything for those that are ``gone`` (None: none is).
+        size: [B, N] of what each one has become.
     """
-    weight = (tokens.size if decision.weight is None else decision.weight).float().masked_fill(gone, 0.0)
+    weight = (tokens.size if decision.weight is None else decision.weight).float()
+    weight = weight if gone is None else weight.masked_fill(gone, 0.0)
     total = scatter_rows(tokens.x.float() * weight[..., None], slot)
-    if decision.weight is None or decision.normalise:
+    if decision.weight is None:
+        # Whoever has grown absorbs another; what the division makes of the others is not looked at.
+        total, changed = total.div_(size.float()[..., None]), size > tokens.size
+    elif decision.normalise:
         mass = torch.zeros_like(weight).scatter_add_(1, slot, weight)
-        total /= mass.clamp_(min=1e-12)[..., None]
-        sources = (~(gone | keep)).to(weight.dtype)
-        changed = torch.zeros_like(weight).scatter_add_(1, slot, sources) > 0  # those that absorb another
+        total.div_(mass.clamp_(min=1e-12)[..., None])
+        sources = (~(keep if gone is None else gone | keep)).to(weight.dtype)
+        changed = torch.zeros_like(weight).scatter_add_(1, slot, sources) > 0
     else:
         changed = keep & ~tokens.special
     return torch.where(changed[..., None], total.to(tokens.x.dtype), tokens.x)
@@ -89,7 +111,7 @@ def scatter_rows(x: Tensor, slot: Tensor) -> Tensor:
     """[B, N, D] with row ``slot[b, n]`` the sum of the rows x[b, n] that point to it; slot [B, N]."""
     b, n, d = x.shape
     # Whole rows at once: several times faster than scattering single numbers.
-    flat = (slot + torch.arange(0, b * n, n, device=slot.device)[:, None]).flatten()
+    flat = slot[0] if b == 1 else (slot + torch.arange(0, b * n, n, device=slot.device)[:, None]).flatten()
     return torch.zeros(b * n, d, dtype=x.dtype, device=x.device).index_add_(0, flat, x.reshape(-1, d)).view(b, n, d)
 
 
@@ -97,7 +119,7 @@ def take_rows(x: Tensor, index: Tensor) -> Tensor:
     """[B, K, D]: the rows x[b, index[b, k]] of [B, N, D]."""
     if len(x) == 1:
         return x[0].index_select(0, index[0])[None]
-    return x[torch.arange(len(x), device=x.device)[:, None], index]
+    return x[places(len(x), x.device)[:, None], index]
 
 
 def _mixed(tokens: Tokens, keep: Tensor, mix: Tensor) -> Tensor:
@@ -114,17 +136,32 @@ def _value(field: Any) -> Any:
     return field.get() if isinstance(field, Later) else field
 
 
-def _regrouped(origin: Any, group: Any, keep: Tensor, into: Tensor | None) -> Tensor:
+class _Grouped(NamedTuple):
+    """Fields of `Tokens`, the first two perhaps not worked out yet."""
+
+    origin: Any
+    group: Any
+    plain: bool
+    whole: bool
+
+
+def _regrouped(before: _Grouped, keep: Tensor, into: Tensor | None) -> Tensor:
     """[B, G] group map after each token [B, N] has stayed, gone, or ended in the token ``into`` [B, N], -1 for none."""
-    origin, group = _value(origin), _value(group)
-    b, cells = group.shape
+    origin = _value(before.origin)
     if into is None:
-        moved = origin.masked_fill(~keep, -1)
+        moved = torch.where(keep, origin, -1)
     else:
         moved = origin.gather(1, into.clamp(min=0)).masked_fill(into < 0, -1)
+    if before.whole:
+        return moved  # every cell is its token's
+    group: Tensor = _value(before.group)
+    cells = group.shape[1]
     # One extra column, to which -1 leads, takes the writes of special tokens and padding; it keeps its -1.
-    table = torch.full((b, cells + 1), -1, dtype=torch.long, device=moved.device)
-    table.scatter_(1, origin % (cells + 1), moved.masked_fill(origin < 0, -1))
+    table = torch.full((len(moved), cells + 1), -1, dtype=torch.long, device=moved.device)
+    if before.plain:
+        table.scatter_(1, origin, moved)
+    else:
+        table.scatter_(1, origin % (cells + 1), moved.masked_fill(origin < 0, -1))
     return table.gather(1, group % (cells + 1))
 
 
@@ -147,9 +184,10 @@ def pick(
     counts = [row.all for row in lengths]
     least, most = (min(counts), max(counts)) if counts else (0, 0)
     if order is not None:
-        index = order.double().masked_fill(~keep, torch.inf).argsort(dim=1, stable=True)[:, :most]
+        last = torch.inf if order.is_floating_point() else torch.iinfo(order.dtype).max
+        index = torch.where(keep, order, last).argsort(dim=1, stable=True)[:, :most]
     else:
-        index = _places(keep, most, ragged=least < most)
+        index = kept_places(keep, most, ragged=least < most)
     valid = partial(torch.ones, index.shape, dtype=torch.bool, device=index.device)
     out = tokens.changed(
         x=take_rows(tokens.x, index),
@@ -166,7 +204,7 @@ def pick(
     return _masked(out, torch.arange(most, device=keep.device) < upload(counts, keep.device)[:, None])
 
 
-def _places(keep: Tensor, most: int, *, ragged: bool) -> Tensor:
+def kept_places(keep: Tensor, most: int, *, ragged: bool) -> Tensor:
     """[B, most] indices of the kept ones, ascending; what stands behind them in shorter rows is of no use."""
     if ragged:
         return (~keep).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
@@ -289,9 +327,11 @@ def on_cells(tokens: Tokens, values: Tensor) -> Tensor:
     if tokens.whole:
         return values
     b, cells = tokens.group.shape
-    values = values.masked_fill(~tokens.visual, -torch.inf)
     table = torch.full((b, cells + 1), -torch.inf, device=values.device)  # the extra column takes what is no cell's
-    table.scatter_(1, tokens.origin % (cells + 1), values)
+    if tokens.plain:
+        table.scatter_(1, tokens.origin, values)
+    else:
+        table.scatter_(1, tokens.origin % (cells + 1), values.masked_fill(~tokens.visual, -torch.inf))
     return table.gather(1, tokens.group % (cells + 1))
 
 

@@ -77,6 +77,8 @@ def _check(where: str, decision: Any, tokens: Tokens) -> None:
         _check_count(where, decision.keep & tokens.visual, decision.count, tokens)
     if decision.merge_into is not None and device.type == "cpu":
         _check_merges(where, decision.keep, decision.merge_into, tokens)
+        if decision.total:
+            _check_total(where, decision.keep, decision.merge_into, tokens)
 
 
 _NUMBERS: dict[str, tuple[str, Callable[[Tensor], bool]]] = {
@@ -121,6 +123,18 @@ def _check_merges(where: str, keep: Tensor, merge_into: Tensor, tokens: Tokens) 
         raise PluginError(
             f"{where}: Decision.merge_into leads from token {at} of row {row} to {int(merge_into[row, at])}, "
             "which is not kept"
+        )
+
+
+def _check_total(where: str, keep: Tensor, merge_into: Tensor, tokens: Tokens) -> None:
+    """A decision that says so discards nothing, and sends kept tokens to themselves."""
+    away = keep & (merge_into != torch.arange(keep.shape[1], device=keep.device))
+    wrong = tokens.visual & (away | (merge_into < 0))
+    if bool(wrong.any()):
+        row, at = wrong.nonzero()[0].tolist()
+        raise PluginError(
+            f"{where}: Decision.total says that every token ends in a kept one; token {at} of row {row} leads to "
+            f"{int(merge_into[row, at])}"
         )
 
 

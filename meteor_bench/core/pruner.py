@@ -167,7 +167,7 @@ class Pruner:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
-def keep_top(score: Tensor, k: Tensor, allowed: Tensor | None) -> Tensor:
+def keep_top(score: Tensor, k: Tensor, allowed: Tensor | None, order: Tensor | None = None) -> Tensor:
     """Keep the k highest scores of each row, ties broken by the lower index.
 
     Args:
@@ -175,12 +175,14 @@ def keep_top(score: Tensor, k: Tensor, allowed: Tensor | None) -> Tensor:
         k: [B] long, how many to keep; clipped to the number of allowed tokens. On the CPU, as budgets are, the host
             knows it, which spares a GPU the most work.
         allowed: [B, N] bool, tokens that may be chosen; None: all.
+        order: [B, N] long, tokens by falling score, where somebody has sorted them already and all are allowed.
 
     Returns:
         [B, N] bool.
     """
-    score = score.float() if allowed is None else score.float().masked_fill(~allowed, -torch.inf)
-    order = score.argsort(dim=1, descending=True, stable=True)
+    if order is None:
+        score = score.float() if allowed is None else score.float().masked_fill(~allowed, -torch.inf)
+        order = score.argsort(dim=1, descending=True, stable=True)
     kept = torch.zeros(score.shape, dtype=torch.bool, device=score.device)
     wanted = set(k.tolist()) if k.device.type == "cpu" else set()
     if len(wanted) == 1:

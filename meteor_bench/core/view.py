@@ -168,6 +168,7 @@ class FuseView(View):
         scores: tower -> [B, G] float, the `Decision.score` of the method's last encode point for the token that
             stands for each cell of the tower's unpruned grid (frames one after another), -inf where a cell had been
             dropped before that point. Towers whose encode decisions gave no score are missing.
+        whole: towers of which the host knows that no cell had been dropped before that point.
     """
 
     stage: ClassVar[Stage] = "fuse"
@@ -176,6 +177,7 @@ class FuseView(View):
     partials: Mapping[str, Tensor] = field(default_factory=dict)
     groups: Mapping[str, Tensor] = field(default_factory=dict)
     scores: Mapping[str, Tensor] = field(default_factory=dict)
+    whole: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -231,6 +233,8 @@ class Decision:
             where the method knows that too.
         count: [B] long on the CPU, how many visual tokens each row keeps (more than it has: all of them), where the
             method knows without asking the device; None: the device is asked, which a GPU makes the host wait for.
+        total: ``merge_into`` sends every visual token to a kept one, kept ones to themselves: nothing is discarded, and
+            nobody has to look.
     """
 
     keep: Tensor
@@ -243,3 +247,4 @@ class Decision:
     memo: Mapping[str, Tensor] = field(default_factory=dict)
     count: Tensor | None = None
     in_windows: Tensor | None = None
+    total: bool = False

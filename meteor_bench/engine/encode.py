@@ -30,7 +30,7 @@ class Towered:
         grid: the lead tower's grid of a sample as it came, before any `input_grid`.
         keys: one per sample, what its random numbers are seeded with.
         flops: per sample, stage -> FLOPs.
-        scores: tower -> [B, G], see `FuseView.scores`.
+        scores, whole: tower -> [B, G], and names of towers, see `FuseView`.
         memo: what the method left for its decode points, [B, frames, ...] each.
         scene: what the samples are besides their pixels.
     """
@@ -42,6 +42,7 @@ class Towered:
     flops: list[dict[str, int]]
     notes: tuple[str, ...]
     scores: dict[str, Tensor] = field(default_factory=dict)
+    whole: frozenset[str] = frozenset()
     memo: dict[str, Tensor] = field(default_factory=dict)
     scene: Scene = PLAIN
 
@@ -125,6 +126,7 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str], scene: Scene = P
         flops=_encode_flops(runs, frames, rows.shape[-2], rows.shape[-1]),
         notes=tuple(sorted(notes)),
         scores=_scores(engine, runs, batch),
+        whole=frozenset(n for n, run in runs.items() if run.scored is not None and run.scored[0].whole),
         memo={name: value.reshape(batch, frames, *value.shape[1:]) for name, value in memo.items()},
         scene=scene,
     )

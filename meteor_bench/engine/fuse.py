@@ -135,6 +135,7 @@ def _fuse_view(
         tower=tower,
         groups={name: t.group for name, t in towered.tokens.items()},
         scores=towered.scores,
+        whole=towered.whole,
         facts=engine.facts,
         **more,
     )

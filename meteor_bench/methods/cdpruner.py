@@ -28,7 +28,7 @@ from torch import Tensor
 
 from meteor_bench.core.apply import take_rows
 from meteor_bench.core.host import on_device
-from meteor_bench.core.pruner import Decision, Fact, FusePoint, FuseView
+from meteor_bench.core.pruner import Decision, Fact, FusePoint, FuseView, keep_top
 from meteor_bench.methods.shared.helpers import NO_CLIP_TEXT, mean_text
 from meteor_bench.methods.shared.scorers import FuseChooser
 
@@ -93,49 +93,47 @@ def greedy_map(x: Tensor, quality: Tensor, k: Tensor, allowed: Tensor, count: Te
     whole = k == count
     k = k.masked_fill(whole, 0)  # rows that keep everything need no search
     steps = int(k.max())
-    floor = floor[:, None]
-    left = gain.masked_fill(~allowed, -torch.inf)  # of those that are free
-    rank = quality.masked_fill(~allowed, -torch.inf)
-    taken = x.new_full((len(x), 1), -torch.inf)
-    basis = x.new_zeros(len(x), steps, x.shape[1])  # rows of the kernel's Cholesky factor
+    left = gain.masked_fill(~allowed, -torch.inf)  # what each would gain now
+    # L·D·L' of the kernel, one pivot a step: the rows before their division by the pivot here, those after it, as
+    # columns, beside the kernel, so that one look-up brings what belongs to a token. Five operations a step.
+    rows = x.new_zeros(len(x), steps, x.shape[1])
+    table = torch.cat([kernel, x.new_zeros(len(x), x.shape[1], steps)], 2)
+    width = x.shape[1]
     picks, gains = [], []
     for step in range(steps):
         most, best = left.max(1, keepdim=True)  # [B, 1]
-        spent = most <= floor
-        best = torch.where(spent, rank.argmax(1, keepdim=True), best)
         picks.append(best)
         gains.append(most)
-        rank.scatter_(1, best, taken)
-        row = take_rows(kernel, best)  # [B, 1, N]
-        if step > 0:
-            column = basis[:, :step].gather(2, best[:, None].expand(-1, step, 1))  # [B, step, 1]
-            row = row - column.mT @ basis[:, :step]
-        # Once nothing is gained any more, nothing is: the division by infinity leaves zeros.
-        row = row[:, 0] / most.masked_fill(spent, torch.inf).sqrt()
-        basis[:, step] = row
-        left = (left - row.square()).scatter_(1, best, taken)
-    return _chosen(picks, gains, floor, k, whole, allowed)
+        own = take_rows(table, best)  # [B, 1, N + steps]
+        row = rows[:, step : step + 1]
+        torch.baddbmm(own[..., :width], own[..., width : width + step], rows[:, :step], alpha=-1, out=row)
+        divided = torch.div(row[:, 0], most, out=table[:, :, width + step])
+        left.addcmul_(row[:, 0], divided, value=-1)  # the pivot's own becomes nothing, up to rounding
+    return _chosen(picks, gains, floor[:, None], k, whole, quality, allowed)
 
 
 def _chosen(
-    picks: list[Tensor], gains: list[Tensor], floor: Tensor, k: Tensor, whole: Tensor, allowed: Tensor
+    picks: list[Tensor], gains: list[Tensor], floor: Tensor, k: Tensor, whole: Tensor, quality: Tensor, allowed: Tensor
 ) -> Chosen:
-    """The steps put together.
+    """The steps put together; those after one that gained nothing are worth nothing, the best quality takes over.
 
     Args:
         picks, gains: for each step [B, 1] the token, and what it multiplied the determinant by.
         floor: [B, 1] where a gain counts as none.
         k, whole: [B] on the CPU, steps that a row wanted, and whether it keeps everything without.
     """
-    keep, device = torch.zeros_like(allowed), allowed.device
+    device, n = allowed.device, allowed.shape[1]
     if not picks:
         return Chosen(allowed & on_device(whole, device)[:, None], floor.new_zeros(len(k), 0))
-    places, found = torch.cat(picks, 1), torch.cat(gains, 1)
+    found = torch.cat(gains, 1)
     live = on_device(torch.arange(len(picks)) < k[:, None], device)
-    found = found.masked_fill(~live | (found <= floor), torch.nan)
-    keep.scatter_(1, torch.where(live, places, places[:, :1]), True)  # what a row does not want it has already
+    live = live & ((~(found > floor)).cumsum(1) == 0)
+    keep = torch.zeros(len(k), n + 1, dtype=torch.bool, device=device)  # column n takes what is no step's
+    keep = keep.scatter_(1, torch.where(live, torch.cat(picks, 1), n), True)[:, :n]
+    missing = on_device(k, device) - keep.sum(1)
+    keep = keep | keep_top(quality, missing, allowed & ~keep)
     whole, searched = (on_device(part, device)[:, None] for part in (whole, k > 0))
-    return Chosen((keep & searched) | (allowed & whole), found)
+    return Chosen((keep & searched) | (allowed & whole), found.masked_fill(~live, torch.nan))
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import take_rows
-from meteor_bench.core.host import on_device
+from meteor_bench.core.host import on_device, places
 from meteor_bench.core.pruner import EncodePoint, EncodeView, Fact, keep_top
 from meteor_bench.core.settings import Range, Share
 from meteor_bench.methods.shared.helpers import unit
@@ -81,7 +81,7 @@ class EvoPrune(InsideMerger):
         rows, n, _ = x.shape
         most = int(count.max())
         alike = bool((count == most).all())  # no row has fewer tokens than another
-        own = torch.arange(n, device=x.device).expand(rows, n)
+        own = places(n, x.device).expand(rows, n)
         # Visual tokens first, in order; their places 0, 2, 4, … are a, places 1, 3, 5, … are b.
         order = own
         if not alike or most < n:
@@ -109,16 +109,17 @@ class EvoPrune(InsideMerger):
             best, partner = score.max(2)  # [R, A], [R, A] place in b
             allowed = best >= (0 if final is None else _least(final, x.device))  # has a legal edge, or needs none
             source = order[:, 0::2]
-            goal = 2 * partner + 1 if order is own else order.gather(1, 2 * partner + 1)
-            # What is not visual stands in no edge and keeps its -1.
-            goal = torch.where(keep_top(best, r, allowed), goal, into.gather(1, source))
+            goal = order[:, 1::2].gather(1, partner)
+            # What is not allowed comes last by itself. What is not visual stands in no edge and keeps its -1.
+            chosen = keep_top(best, r, None) & allowed
+            goal = torch.where(chosen, goal, source if into is own else into.gather(1, source))
             into = into.scatter(1, source, goal)
         return Paired(into)
 
     def _isolation(self, likeness: Tensor, present: Tensor | None) -> Tensor:
         """[R, M] d_i of M unit vectors with the cosines [R, M, M], of which each row's first are present (all)."""
         n = likeness.shape[1]
-        square = (2 - 2 * likeness).clamp_(min=0)  # squared distances
+        square = torch.rsub(likeness, 2, alpha=2).clamp_(min=0)  # squared distances
         square.diagonal(dim1=1, dim2=2).fill_(torch.inf)
         if present is not None:
             square.masked_fill_(~present[:, None], torch.inf)

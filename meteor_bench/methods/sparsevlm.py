@@ -38,9 +38,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import take_rows
+from meteor_bench.core.apply import kept_places, take_rows
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.host import on_device
+from meteor_bench.core.host import on_device, places
 from meteor_bench.core.pruner import Decision, DecodePoint, DecodeView, Fact, Points, Pruner, keep_top
 from meteor_bench.methods.shared.helpers import depth_points
 
@@ -98,7 +98,7 @@ class Clusters:
         self.centre, self.rank, self.into = centre, rank, into
 
 
-def density_peaks(x: Tensor, present: Tensor, k: Tensor) -> Clusters:
+def density_peaks(x: Tensor, present: Tensor | None, k: Tensor) -> Clusters:
     """Density-peak clustering with k-nearest-neighbour densities (Du et al. 2016).
 
     ``density = exp(-mean of the k smallest squared distances)``, itself included, distances over sqrt(D); a point's
@@ -108,33 +108,36 @@ def density_peaks(x: Tensor, present: Tensor, k: Tensor) -> Clusters:
 
     Args:
         x: [B, R, D].
-        present: [B, R] bool.
+        present: [B, R] bool; None: all are.
         k: [B] long, clusters, at most the points present.
     """
     b, n, d = x.shape
-    pair = present[:, :, None] & present[:, None]
+    pair = None if present is None else present[:, :, None] & present[:, None]
     distance = torch.cdist(x.float(), x.float(), compute_mode="donot_use_mm_for_euclid_dist") / d**0.5
-    near = distance.masked_fill(~pair, torch.inf).square().sort(2).values  # [B, R, R]
-    wanted = torch.arange(n, device=x.device) < k[:, None]
+    near = (distance if pair is None else distance.masked_fill(~pair, torch.inf)).square().sort(2).values  # [B, R, R]
+    wanted = places(n, x.device) < k[:, None]
     density = torch.exp(-(near.masked_fill(~wanted[:, None], 0.0).sum(2) / k.clamp(min=1)[:, None]))
-    density = density.masked_fill(~present, -1.0)
-    far = distance.masked_fill(~pair, 0.0).flatten(1).amax(1)[:, None, None]
+    density = density if present is None else density.masked_fill(~present, -1.0)
+    far = (distance if pair is None else distance.masked_fill(~pair, 0.0)).flatten(1).amax(1)[:, None, None]
     here, there = density[:, :, None], density[:, None]
-    earlier = torch.ones_like(pair).tril(-1)  # [B, R, R], True where the other point has the lower index
+    at = places(n, x.device)
+    earlier = at < at[:, None]  # [R, R], True where the other point has the lower index
     # Two nearest neighbours have the same density to the last bit: without a rule for ties both would be peaks.
-    denser = ((there > here) | ((there == here) & earlier)) & pair
+    denser = (there > here) | ((there == here) & earlier)
+    denser = denser if pair is None else denser & pair
     apart = torch.where(denser, distance, far.expand_as(distance)).amin(2)
-    score = (apart * density).masked_fill(~present, -torch.inf)
+    score = apart * density
+    score = score if present is None else score.masked_fill(~present, -torch.inf)
     order = score.argsort(dim=1, descending=True, stable=True)
-    rank = torch.empty_like(order).scatter_(1, order, torch.arange(n, device=x.device).expand(b, n))
-    centre = present & (rank < k[:, None])
+    rank = torch.empty_like(order).scatter_(1, order, at.expand(b, n))
+    centre = rank < k[:, None]
+    centre = centre if present is None else centre & present
     # Among equally near centres the one with the lower rank: the columns in order of rank.
     columns = order[:, None].expand(b, n, n)
     by_rank = distance.gather(2, columns).masked_fill(~wanted[:, None], torch.inf)
     into = order.gather(1, by_rank.argmin(2))
-    own = torch.arange(n, device=x.device).expand(b, n)
-    into = torch.where(centre, own, into).masked_fill(~present, -1)
-    return Clusters(centre, rank, into)
+    into = torch.where(centre, at, into)
+    return Clusters(centre, rank, into if present is None else into.masked_fill(~present, -1))
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,7 @@ def _recycled(view: DecodeView, score: Tensor, total: Tensor) -> Decision:
     kept = torch.arange(n + 1).expand(len(total), -1)  # [B, N + 1]
     makes = kept + _means(count[:, None] - kept, most[:, None])
     k = torch.where((makes == total[:, None]) & (kept <= count[:, None]), kept, 0).amax(1)
-    keep = keep_top(score, k, visual)
+    keep = keep_top(score, k, view.candidates)
     dropped = count - k
     means = _means(dropped, most)
     r = torch.where(means > 0, (0.3 * dropped.double()).long() + 1, 0)
@@ -210,17 +213,19 @@ def _recycled(view: DecodeView, score: Tensor, total: Tensor) -> Decision:
     if width == 0:
         return Decision(keep=keep, score=score, count=k)
     chosen = keep_top(score, r, visual & ~keep)
-    places = (~chosen).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]  # [B, R], in sequence order
-    present = torch.arange(width, device=visual.device) < on_device(r, visual.device)[:, None]
-    x = take_rows(view.tokens.x, places)
+    full = bool((r == width).all())
+    where = kept_places(chosen, width, ragged=not full)  # [B, R], in sequence order
+    present = None if full else places(width, visual.device) < on_device(r, visual.device)[:, None]
+    x = take_rows(view.tokens.x, where)
     found = density_peaks(x, present, on_device(means, x.device))
-    own = torch.where(present, places, n)  # column n takes what is no point
+    own = where if present is None else torch.where(present, where, n)  # column n takes what is no point
+    joined = found.into if present is None else found.into.clamp(min=0)
     into = torch.full((len(total), n + 1), -1, device=visual.device)
-    into = into.scatter(1, own, places.gather(1, found.into.clamp(min=0)))[:, :n]
+    into = into.scatter_(1, own, where.gather(1, joined))[:, :n]
     centre = torch.zeros(len(total), n + 1, dtype=torch.bool, device=visual.device)
-    centre = centre.scatter(1, own, found.centre)[:, :n]
+    centre = centre.scatter_(1, own, found.centre)[:, :n]
     order = torch.zeros(len(total), n + 1, dtype=torch.long, device=visual.device)
-    order = order.scatter(1, own, found.rank + 1)[:, :n].masked_fill(~centre, 0)
+    order = order.scatter_(1, own, (found.rank + 1) * found.centre)[:, :n]
     return Decision(
         keep=keep | centre,
         merge_into=into,

@@ -24,13 +24,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import take_rows
-from meteor_bench.core.host import on_device
+from meteor_bench.core.host import on_device, places
 from meteor_bench.core.pruner import EncodePoint, EncodeView, Fact, keep_top
 from meteor_bench.methods.shared.helpers import unit
 from meteor_bench.methods.shared.merging import InsideMerger, Paired
@@ -73,7 +74,7 @@ class ToMe(InsideMerger):
         """The r best edges from even to odd places."""
         metric = x if view is None or view.keys is None else view.keys
         rows, n, _ = metric.shape
-        own = torch.arange(n, device=x.device).expand(rows, n)
+        own = places(n, x.device).expand(rows, n)
         full = bool((count == n).all())  # at an output the sequence has holes: what takes part comes first
         order = own if full or final is not None else (~visual).to(torch.uint8).argsort(dim=1, stable=True)
         v = unit(metric if order is own else take_rows(metric, order))
@@ -83,31 +84,42 @@ class ToMe(InsideMerger):
             here = visual if order is own else visual.gather(1, order)
             possible = here[:, 0::2, None] & here[:, None, 1::2]
             score = score.masked_fill(~possible, -torch.inf)
-        into, places = own, None
+        into, keys = own, None
         if score.shape[2] > 0:
             best, partner = score.max(2)  # [R, A]
-            merged = keep_top(best, r, None if possible is None else possible.any(2))
+            by_score = best.argsort(dim=1, descending=True, stable=True) if possible is None else None
+            merged = keep_top(best, r, None if possible is None else possible.any(2), by_score)
             source = order[:, 0::2]
-            goal = 2 * partner + 1 if order is own else order.gather(1, 2 * partner + 1)
+            goal = order[:, 1::2].gather(1, partner)
             into = into.scatter(1, source, torch.where(merged, goal, source))
             if self.order == "authors" and view is not None:
-                places = _places(best, view.has_cls, own, r)
-        return Paired(into if full else torch.where(visual, into, -torch.ones_like(into)), places)
+                keys = _keys(best, by_score, view.has_cls, own, r)
+        return Paired(into if full else torch.where(visual, into, -torch.ones_like(into)), keys)
 
 
-def _places(best: Tensor, has_cls: bool, own: Tensor, r: Tensor) -> Tensor:
+@lru_cache(maxsize=256)
+def _odd_last(count: int, device: torch.device) -> Tensor:
+    """[N] sort keys that bring the odd places behind the even ones; not to be written to."""
+    own = places(count, device)
+    return torch.where(own % 2 == 0, own, count + own)
+
+
+def _keys(best: Tensor, by_score: Tensor | None, has_cls: bool, own: Tensor, r: Tensor) -> Tensor:
     """[R, N] sort keys of the authors' order.
 
     Args:
         best: [R, A] similarity of each even token to its partner.
+        by_score: [R, A] their order by it, where it is there already.
         has_cls: whether the encoder has a class token: then even tokens keep their order.
         own: [R, N] places.
         r: [R] merges, on the CPU; without any the row stays as it is.
     """
     n = own.shape[1]
-    moved = torch.where(own % 2 == 0, own, n + own)
+    moved = _odd_last(n, own.device).expand_as(own)
     if not has_cls:
-        by_score = best.argsort(dim=1, descending=True, stable=True)
+        if by_score is None:
+            by_score = best.argsort(dim=1, descending=True, stable=True)
+        moved = moved.clone()
         moved[:, 0::2].scatter_(1, by_score, own[:, : best.shape[1]])
     if bool((r > 0).all()):
         return moved

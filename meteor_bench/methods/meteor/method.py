@@ -201,7 +201,6 @@ class Meteor(Pruner):
         return {name: float(ranks[view.point][name]) for name in views}
 
     def _drop(self, view: EncodeView, k: Tensor) -> Decision:
-        visual = view.tokens.visual
         if view.attention is not None:
             score = view.attention.float()
         else:
@@ -209,7 +208,7 @@ class Meteor(Pruner):
         if view.windows is None:  # D8 otherwise
             return Decision(keep=keep_top(score, k, view.candidates), score=score, count=k)
         assert view.in_windows is not None
-        keep, left = keep_in_windows(score, k, view.windows, visual, view.in_windows)
+        keep, left = keep_in_windows(score, k, view.windows, view.candidates, view.in_windows)
         return Decision(keep=keep, score=score, count=left.sum(1), in_windows=left)
 
     # ------------------------------------------------------------ stage 2
@@ -218,7 +217,7 @@ class Meteor(Pruner):
         """Keep the tokens that the other encoders say least about (D4, D7)."""
         view = next(iter(views.values()))
         k = view.target if "decode" not in self.stages else self._stage2_count(view)
-        valid = {name: v.tokens.visual for name, v in views.items()}
+        valid = {name: v.candidates for name, v in views.items()}
         score = fusion_scores(views, valid, self.fusion)
         if self.allocation == "tower" or self.fusion == "independent":
             counts = {name: v.tokens.counts() for name, v in views.items()}
@@ -227,8 +226,11 @@ class Meteor(Pruner):
                 name: Decision(keep_top(score[name], share[name], valid[name]), score=score[name], count=share[name])
                 for name in views
             }
-        widths = [v.shape[1] for v in valid.values()]
-        keep = keep_top(torch.cat(list(score.values()), 1), k, torch.cat(list(valid.values()), 1))  # [B, sum N_l]
+        widths = [v.tokens.x.shape[1] for v in views.values()]
+        allowed = None
+        if any(mask is not None for mask in valid.values()):
+            allowed = torch.cat([v.tokens.visual for v in views.values()], 1)
+        keep = keep_top(torch.cat(list(score.values()), 1), k, allowed)  # [B, sum N_l]
         parts = torch.split(keep, widths, dim=1)
         if len(parts) == 1:
             left = k[None]

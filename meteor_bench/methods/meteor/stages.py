@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.errors import UnsupportedError
-from meteor_bench.core.host import on_device
+from meteor_bench.core.host import on_device, places
 from meteor_bench.core.pruner import EncodePoint, FuseView, keep_top
 from meteor_bench.methods.shared.helpers import noise, similarity_to_mean, unit
 
@@ -53,7 +53,7 @@ def segment_ends(vlm: VLM, middle: str) -> tuple[EncodePoint, ...]:
     return tuple(points)
 
 
-def redundancy(z: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def redundancy(z: Mapping[str, Tensor], valid: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
     """Cross-encoder redundancy of stage 2: ``R[i,j] = sum over l != j, m of cos(z[i,j], z[m,l])``.
 
     Computed as the dot product of each unit token with the sum of all other encoders' unit tokens: O(N·D), no
@@ -61,12 +61,15 @@ def redundancy(z: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> dict[str
 
     Args:
         z: encoder -> [B, N_l, D] projected tokens, one width for all.
-        valid: encoder -> [B, N_l] bool, tokens that count.
+        valid: encoder -> [B, N_l] bool, tokens that count; None: all.
 
     Returns:
         Encoder -> [B, N_l] float32; 0 where not valid.
     """
-    hat = {name: unit(x.masked_fill(~valid[name][..., None], 0.0)) for name, x in z.items()}
+    hat = {}
+    for name, x in z.items():
+        mask = valid[name]
+        hat[name] = unit(x if mask is None else x.masked_fill(~mask[..., None], 0.0))
     sums = {name: h.sum(1) for name, h in hat.items()}  # [B, D]
     total = torch.stack(list(sums.values())).sum(0)
     return {name: torch.einsum("bnd,bd->bn", h, total - sums[name]) for name, h in hat.items()}
@@ -123,7 +126,7 @@ class Windowed(NamedTuple):
     left: Tensor
 
 
-def keep_in_windows(score: Tensor, k: Tensor, window: Tensor, allowed: Tensor, counts: Tensor) -> Windowed:
+def keep_in_windows(score: Tensor, k: Tensor, window: Tensor, allowed: Tensor | None, counts: Tensor) -> Windowed:
     """The highest scores of each window, equally many in all so that windows stay dense (D8).
 
     Ties go to the lower index. As many as keep at most ``k`` of the row, one at least; a window with fewer tokens keeps
@@ -133,7 +136,7 @@ def keep_in_windows(score: Tensor, k: Tensor, window: Tensor, allowed: Tensor, c
         score: [B, N].
         k: [B] long, on the CPU.
         window: [B, N] long, index of the window that a token is in.
-        allowed: [B, N] bool, tokens that may be chosen.
+        allowed: [B, N] bool, tokens that may be chosen; None: all.
         counts: [B, W] long on the CPU, of those how many are in each window.
     """
     windows = counts.shape[1]
@@ -142,21 +145,20 @@ def keep_in_windows(score: Tensor, k: Tensor, window: Tensor, allowed: Tensor, c
     quota = (kept <= k[:, None]).sum(1, keepdim=True).clamp(min=1)
     left = torch.minimum(counts, quota)
     by_score = score.float().argsort(dim=1, descending=True, stable=True)
-    place = torch.where(allowed, window, windows).gather(1, by_score)
+    place = (window if allowed is None else torch.where(allowed, window, windows)).gather(1, by_score)
     sorted_place, second = place.sort(dim=1, stable=True)
     order = by_score.gather(1, second)  # by window, then by score
     last = torch.cat([counts.cumsum(1) - counts + left, torch.zeros_like(quota)], 1)  # where a window's kept ones end
-    at = torch.arange(score.shape[1], device=score.device)
-    chosen = at < on_device(last, score.device).gather(1, sorted_place)
-    return Windowed(torch.zeros_like(allowed).scatter_(1, order, chosen), left)
+    chosen = places(score.shape[1], score.device) < on_device(last, score.device).gather(1, sorted_place)
+    return Windowed(torch.zeros_like(chosen).scatter_(1, order, chosen), left)
 
 
-def fusion_scores(views: Mapping[str, FuseView], valid: Mapping[str, Tensor], fusion: str) -> dict[str, Tensor]:
+def fusion_scores(views: Mapping[str, FuseView], valid: Mapping[str, Tensor | None], fusion: str) -> dict[str, Tensor]:
     """What stage 2 ranks tokens by: view -> [B, N], higher is kept.
 
     Args:
         views: of a fuse point; on a shared fusion the one view carries the encoders' partial projections.
-        valid: view -> [B, N] bool, tokens that count.
+        valid: view -> [B, N] bool, tokens that count; None: all.
         fusion: cooperative, independent or random.
     """
     if fusion == "random":

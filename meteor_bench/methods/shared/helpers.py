@@ -56,28 +56,28 @@ def unit(x: Tensor) -> Tensor:
     return F.normalize(x.float(), dim=-1, eps=1e-12)
 
 
-def similarity_to_mean(x: Tensor, valid: Tensor) -> Tensor:
+def similarity_to_mean(x: Tensor, valid: Tensor | None) -> Tensor:
     """Cosine similarity of each token to the mean token of its row.
 
     Args:
         x: [B, N, D].
-        valid: [B, N] bool, tokens that count.
+        valid: [B, N] bool, tokens that count; None: all.
 
     Returns:
         [B, N] float32; 0 where not valid.
     """
-    x = x.float().masked_fill(~valid[..., None], 0.0)
-    mean = x.sum(1) / valid.sum(1).clamp(min=1)[:, None]  # [B, D]
+    if valid is None:
+        x = x.float()
+        mean = x.sum(1) / max(1, x.shape[1])
+    else:
+        x = x.float().masked_fill(~valid[..., None], 0.0)
+        mean = x.sum(1) / valid.sum(1).clamp(min=1)[:, None]  # [B, D]
     return torch.einsum("bnd,bd->bn", unit(x), unit(mean))
 
 
 def view_similarity(view: View) -> Tensor:
     """`similarity_to_mean` of a view's tokens."""
-    x = view.tokens.x
-    if not view.tokens.plain or x.shape[1] == 0:
-        return similarity_to_mean(x, view.tokens.visual)
-    x = x.float()
-    return torch.einsum("bnd,bd->bn", unit(x), unit(x.sum(1) / x.shape[1]))
+    return similarity_to_mean(view.tokens.x, view.candidates)
 
 
 def round_half_up(x: Tensor) -> Tensor:

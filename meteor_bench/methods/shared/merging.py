@@ -30,7 +30,7 @@ from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import BudgetError, UnsupportedError
-from meteor_bench.core.host import on_device
+from meteor_bench.core.host import on_device, places
 from meteor_bench.core.pruner import (
     Decision,
     EncodePoint,
@@ -229,10 +229,10 @@ class InsideMerger(Pruner, ABC):
         count = view.tokens.counts()
         r = torch.where(wanted < 0, torch.zeros_like(count), torch.minimum(count - wanted, count // 2)).clamp(min=0)
         into, order = self.pair(view, view.tokens.x, view.tokens.visual, count, r, final)
-        own = torch.arange(into.shape[1], device=into.device)
+        own = places(into.shape[1], into.device)
         weight = torch.ones_like(view.tokens.size) if self.merge == "mean" else None
         left = count - r if self.exactly else None
-        return Decision(keep=into == own, merge_into=into, weight=weight, order=order, count=left)
+        return Decision(keep=into == own, merge_into=into, total=True, weight=weight, order=order, count=left)
 
     def _wanted(self, view: EncodeView, target: Tensor) -> tuple[Tensor, Tensor]:
         """[R] on the CPU: count after this layer (-1: no merge), and whether it is the row's last merge layer."""
@@ -262,18 +262,21 @@ class InsideMerger(Pruner, ABC):
     def _merge_rounds(self, view: EncodeView, target: Tensor) -> Decision:
         """Rounds of at most half, by the features alone, until the target is met."""
         alive = view.tokens.visual
-        own = torch.arange(alive.shape[1], device=alive.device).expand_as(alive)
+        own = places(alive.shape[1], alive.device).expand_as(alive)
         weight = torch.ones_like(view.tokens.size) if self.merge == "mean" else view.tokens.size
         count = view.tokens.counts()
         into = own if view.tokens.plain else torch.where(alive, own, -torch.ones_like(own))
         into, left = self._merge_on(view.tokens.x, into, weight, count, target.clamp(min=1))
-        if bool((target < 1).any()):
-            none = target < 1
+        none = target < 1
+        total = not bool(none.any())
+        if not total:
             into, left = into.masked_fill(on_device(none, into.device)[:, None], -1), left.masked_fill(none, 0)
         elif torch.equal(left, count) and self.leaves(view) is None:
             return Decision(keep=view.tokens.visual)
         mean = weight if self.merge == "mean" else None
-        return Decision(keep=into == own, merge_into=into, weight=mean, order=self.leaves(view), count=left)
+        return Decision(
+            keep=into == own, merge_into=into, total=total, weight=mean, order=self.leaves(view), count=left
+        )
 
     def _merge_on(
         self, x: Tensor, into: Tensor, weight: Tensor, count: Tensor, target: Tensor
@@ -283,7 +286,7 @@ class InsideMerger(Pruner, ABC):
         Args:
             count: [R] on the CPU, as the target is, the groups before. A round at an output merges what it is to.
         """
-        own = torch.arange(into.shape[1], device=into.device)
+        own = places(into.shape[1], into.device)
         alive = into == own
         while bool((count > target).any()):
             r = torch.minimum(count - target, count // 2).clamp(min=0)
@@ -301,9 +304,10 @@ class InsideMerger(Pruner, ABC):
             lead = self._lead(view.layout)
             group = on_grid(view.groups[lead], view.layout, lead, view.tokens.grid)
             into = leaders(group, view.layout.grids[lead].n)
-            own = torch.arange(into.shape[1], device=into.device)
+            own = places(into.shape[1], into.device)
             count = (into == own).sum(1).cpu()  # how many groups the way to the common grid left, nobody knows before
             into, count = self._merge_on(view.tokens.x, into, torch.ones_like(view.tokens.size), count, view.target)
             into = split_groups(view.tokens.x, into, view.target - count)
-            decisions[name] = Decision(keep=into == own, merge_into=into, count=torch.maximum(count, view.target))
+            left = torch.maximum(count, view.target)
+            decisions[name] = Decision(keep=into == own, merge_into=into, total=True, count=left)
         return decisions

@@ -54,10 +54,15 @@ if TYPE_CHECKING:
 __all__ = ["AttentionScorer", "EncodeScorer", "resample", "scale"]
 
 
-def resample(score: Tensor, layout: Layout, tower: str, grid: Grid) -> Tensor:
-    """A tower's [B, G] scores -> [B, grid.n]; cells that were dropped (-inf) count as the lowest of their sample."""
+def resample(score: Tensor, layout: Layout, tower: str, grid: Grid, *, whole: bool = False) -> Tensor:
+    """A tower's [B, G] scores -> [B, grid.n]; cells that were dropped (-inf) count as the lowest of their sample.
+
+    Args:
+        whole: whether it is known that none was.
+    """
     source = layout.grids[tower]
-    score = score.maximum(score.masked_fill(score == -torch.inf, torch.inf).amin(1, keepdim=True))
+    if not whole:
+        score = score.maximum(score.masked_fill(score == -torch.inf, torch.inf).amin(1, keepdim=True))
     if tower in layout.cells:
         return score[:, layout.cells[tower]]
     if source == grid:
@@ -72,7 +77,7 @@ def scale(score: Tensor, frames: int, kind: str) -> Tensor:
     if kind == "sum":
         out = rows / rows.sum(1, keepdim=True).clamp(min=1e-12)
     else:
-        low, high = rows.amin(1, keepdim=True), rows.amax(1, keepdim=True)
+        low, high = rows.aminmax(dim=1, keepdim=True)
         out = (rows - low) / (high - low).clamp(min=1e-12)
     return out.reshape(score.shape)
 
@@ -175,7 +180,8 @@ class EncodeScorer(Scorer):
             score = view.scores[view.tower]
             return score if tokens.whole else score.gather(1, tokens.origin.clamp(min=0))
         each = [
-            scale(resample(score, view.layout, name, grid), grid.t, self.scaling) for name, score in view.scores.items()
+            scale(resample(score, view.layout, name, grid, whole=name in view.whole), grid.t, self.scaling)
+            for name, score in view.scores.items()
         ]
         score = torch.stack(each).mean(0)
         return score if tokens.whole else score.gather(1, tokens.origin.clamp(min=0))

@@ -38,18 +38,14 @@ FREE = frozenset(
     "expand set".split()
 )
 INDEXED = ("index", "index_put", "_index_put_impl")  # these take indices from the host, and wait
+# These copy what they are given and write into the copy; in place it is one kernel.
+COPYING = frozenset("masked_fill scatter scatter_add scatter_reduce index_add index_copy".split())
 # Kernels for one such operation where it is not one.
 KERNELS = {
     "sort": 4,
     "argsort": 4,
     "topk": 3,
     "nonzero": 4,
-    "masked_fill": 2,
-    "scatter": 2,
-    "scatter_add": 2,
-    "scatter_reduce": 2,
-    "index_add": 2,
-    "index_copy": 2,
     "_linalg_eigh": 400,
     "bincount": 3,
     "cummax": 2,
@@ -204,7 +200,8 @@ class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if others and not moved and any(isinstance(v, _OnGpu) for v in flat):
             ledger.met(base)
         if not func.is_view and base not in FREE:
-            ledger.launched(base, KERNELS.get(base, 1))
+            copied = base in COPYING and not func._schema.name.endswith("_")
+            ledger.launched(base, KERNELS.get(base, 1) + copied)
 
     @staticmethod
     def _wrapped(func: Any, args: Any, kwargs: Any, result: Any, here: bool) -> Any:
