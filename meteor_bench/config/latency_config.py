@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from meteor_bench.config import run_config as of_run
 from meteor_bench.config.spec import Flag
@@ -28,6 +28,8 @@ class LatencyConfig:
         passes: timed passes of each contender.
         warmup: passes before them that are thrown away.
         seconds: no new round is begun after that time; None for no limit.
+        graphs: "cuda": also time every contender with its decoding captured as a CUDA graph (where there is no GPU, the
+            same steps, captured by nobody).
         count_launches: only count the kernels and waits of a pass on a pretended GPU.
         random_weights: time the model at its real size without its weights.
         selection: time only what choosing costs, on ``tokens`` visual tokens.
@@ -55,6 +57,10 @@ class LatencyConfig:
     seed: of_run.Seed = 0
     random_weights: Annotated[bool, Flag("The model at its real size, without its weights.")] = False
     selection: Annotated[bool, Flag("Only what choosing costs, beside a ViT-L that encodes as many tokens.")] = False
+    graphs: Annotated[
+        Literal["none", "cuda"],
+        Flag("cuda: also time each contender with its decoding captured as a graph, over a cache of fixed size."),
+    ] = "none"
     count_launches: Annotated[bool, Flag("Only count what a GPU would be sent, without one.")] = False
     tokens: Annotated[of_run.Positive, Flag("For --selection: visual tokens of a picture.")] = 1024
     out: Annotated[

@@ -20,6 +20,7 @@ from meteor_bench.core.clock import Clock
 from meteor_bench.core.decisions import asked_all
 from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.finiteness import Watch
+from meteor_bench.core.graphs import Graphs
 from meteor_bench.core.model import VLM
 from meteor_bench.core.pruner import Decision, Layout, Points, Pruner, View
 from meteor_bench.core.tokens import Grid, Tokens
@@ -113,6 +114,7 @@ class Engine:
         self.seed, self.facts = seed, dict(facts or {})
         self._observer, self._recorder = observer, recorder
         self._clock = clock or Clock(vlm.device, enabled=False)
+        self._graphs: Graphs | None = None
         self.watch = Watch()
         self.points: Points = pruner.points(vlm, budget)
         self._check_points()
@@ -127,6 +129,11 @@ class Engine:
     def clock(self) -> Clock:
         """What times the stages."""
         return self._clock
+
+    @property
+    def graphs(self) -> Graphs | None:
+        """What answers of fixed length are decoded by, over a cache of fixed size; None: token by token as ever."""
+        return self._graphs
 
     @property
     def observer(self) -> Observer | None:
@@ -146,18 +153,20 @@ class Engine:
         observer: Observer | None = None,
         recorder: Recorder | None = None,
         pruner: Pruner | None = None,
+        graphs: Graphs | None = None,
     ) -> Iterator[None]:
-        """Within the block, another clock, observer, recorder, or a method that asks this one and watches it.
+        """Within the block, another clock, observer, recorder, graphs, or a method that asks this one and watches it.
 
         What is not given stays as it is; afterwards everything is as before, whatever happens in the block.
         """
-        before = self._clock, self._observer, self._recorder, self._pruner
+        before = self._clock, self._observer, self._recorder, self._pruner, self._graphs
+        self._graphs = graphs or self._graphs
         self._clock, self._pruner = clock or self._clock, pruner or self._pruner
         self._observer, self._recorder = observer or self._observer, recorder or self._recorder
         try:
             yield
         finally:
-            self._clock, self._observer, self._recorder, self._pruner = before
+            self._clock, self._observer, self._recorder, self._pruner, self._graphs = before
 
     def _check_points(self) -> None:
         depth = self.vlm.decoder.depth

@@ -26,6 +26,7 @@ from meteor_bench.engine.sequence import (
     Segment,
     pad,
 )
+from meteor_bench.engine.static_decode import decode
 
 __all__ = ["Generation", "Likelihood", "answer", "score"]
 
@@ -128,17 +129,20 @@ def _greedy(
     Args:
         stops: where answers end; None: nowhere before ``max_new_tokens``.
     """
-    best = [logits.max(-1)]  # values and ids [Q]; where there is a NaN or an infinity it is the value
-    holes = [s.holes for s in segments]
-    for _ in range(max_new_tokens - 1):
-        if stops is not None and stops.add(best[-1].indices.tolist()):
-            break
-        best.append(_step(engine, best[-1].indices, segments, cache, holes).max(-1))
-    rows = torch.stack([one.indices for one in best], 1).tolist()
-    sound = torch.stack([one.values for one in best], 1).isfinite().tolist()
+    if engine.graphs is not None and stops is None:
+        ids, values = decode(engine.graphs, engine.vlm.decoder, segments, cache, logits, max_new_tokens)
+    else:
+        best = [logits.max(-1)]  # values and ids [Q]; where there is a NaN or an infinity it is the value
+        holes = [s.holes for s in segments]
+        for _ in range(max_new_tokens - 1):
+            if stops is not None and stops.add(best[-1].indices.tolist()):
+                break
+            best.append(_step(engine, best[-1].indices, segments, cache, holes).max(-1))
+        ids, values = torch.stack([one.indices for one in best], 1), torch.stack([one.values for one in best], 1)
+    rows, sound = ids.tolist(), values.isfinite().tolist()
     # What comes behind an answer's end is nobody's.
     lengths = [None if stops is None else stops.length(row) for row in range(len(rows))]
-    return [(ids[:n], all(flags[:n])) for ids, flags, n in zip(rows, sound, lengths, strict=True)]
+    return [(row[:n], all(flags[:n])) for row, flags, n in zip(rows, sound, lengths, strict=True)]
 
 
 def _forced(

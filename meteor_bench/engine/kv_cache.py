@@ -52,6 +52,12 @@ class LayerCache:
         """Slots used in a layer, padding included."""
         return self._used[layer]
 
+    def held(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, H, used, d] of a layer; views."""
+        keys, values, used = self._keys[layer], self._values[layer], self._used[layer]
+        assert keys is not None and values is not None, "an empty layer"
+        return keys[:, :, :used], values[:, :, :used]
+
     def select(self, rows: Sequence[Tensor], slack: Sequence[int], slack_after: int) -> LayerCache:
         """A new cache holding copies of rows.
 

@@ -32,31 +32,31 @@ class Ceiling(NamedTuple):
 
 CEILINGS = {
     "none": Ceiling(0),
-    "random": Ceiling(15),
-    "uniform": Ceiling(15),
-    "pool": Ceiling(60),
-    "downsample": Ceiling(15),
-    "fastv": Ceiling(25),
-    "pyramiddrop": Ceiling(180),
-    "sparsevlm": Ceiling(550),
-    "divprune": Ceiling(80),
-    "cdpruner": Ceiling(375),
-    "dart": Ceiling(250),
-    "trim": Ceiling(100),
-    "mustdrop": Ceiling(345, 4),  # how many stay is a threshold's doing
-    "evoprune": Ceiling(880, 8),  # protection may leave fewer sources than a layer is to merge
-    "tome": Ceiling(720, 1),  # groups that vanish on the way to the common grid
-    "visionzip": Ceiling(195),
-    "prumerge": Ceiling(260, 3),  # a threshold
-    "prumerge+": Ceiling(280, 3),
-    "fastervlm": Ceiling(90),
-    "vispruner": Ceiling(185),
-    "holov": Ceiling(215, 2),  # crops that are full hand on, until none is
-    "oc-vtp": Ceiling(440),
-    "comp-token": Ceiling(140),
-    "svdprune": Ceiling(1400, 3),  # torch's eigensolver waits
-    "e-adaprune": Ceiling(530, 2),
-    "meteor": Ceiling(225, 1),  # stage 3's count
+    "random": Ceiling(12),
+    "uniform": Ceiling(6),
+    "pool": Ceiling(25),
+    "downsample": Ceiling(6),
+    "fastv": Ceiling(20),
+    "pyramiddrop": Ceiling(170),
+    "sparsevlm": Ceiling(375),
+    "divprune": Ceiling(72),
+    "cdpruner": Ceiling(180),
+    "dart": Ceiling(240),
+    "trim": Ceiling(75),
+    "mustdrop": Ceiling(335, 4),  # how many stay is a threshold's doing
+    "evoprune": Ceiling(620, 8),  # protection may leave fewer sources than a layer is to merge
+    "tome": Ceiling(445, 1),  # groups that vanish on the way to the common grid
+    "visionzip": Ceiling(165),
+    "prumerge": Ceiling(235, 3),  # a threshold
+    "prumerge+": Ceiling(255, 3),
+    "fastervlm": Ceiling(70),
+    "vispruner": Ceiling(165),
+    "holov": Ceiling(195, 2),  # crops that are full hand on, until none is
+    "oc-vtp": Ceiling(410),
+    "comp-token": Ceiling(118),
+    "svdprune": Ceiling(1350, 3),  # torch's eigensolver waits
+    "e-adaprune": Ceiling(500, 2),
+    "meteor": Ceiling(195, 1),  # stage 3's count
 }
 DEFAULTS = [
     case for case in RUNNABLE if dict(case.options) in ({}, {"weights": "random"}) and case.method not in COMPOSITIONS

@@ -22,6 +22,7 @@ from meteor_bench.runs.device import device_and_dtype, device_name
 from meteor_bench.runs.latency.options import Settings
 from meteor_bench.runs.latency.records import (
     EAGER,
+    GRAPHS,
     SCHEMA,
     UNPRUNED,
     Cell,
@@ -145,6 +146,13 @@ class _Bench:
         settings, first = self.settings, self.sessions[UNPRUNED]
         requests = self._requests(batch)
         sessions = {UNPRUNED: first, EAGER: first, **{k: s for k, s in self.sessions.items() if k != UNPRUNED}}
+        graphed: dict[str, Session] = {}
+        if settings.graphs == "cuda":
+            plain_ones = {UNPRUNED: first, **self.sessions}
+            graphed = {name + GRAPHS: s for name, s in plain_ones.items() if s.provenance["exact"]}
+            for name in plain_ones.keys() - {name.removesuffix(GRAPHS) for name in graphed}:
+                self.failures[name + GRAPHS] = "its count is the sample's own, so there is no fixed shape to capture"
+        sessions |= graphed
         before, started = state(first.device), datetime.now(UTC)
         running = cell_path(settings.out, settings.plain.model, settings.frames, ratio, batch).with_suffix(".running")
         running.parent.mkdir(parents=True, exist_ok=True)
@@ -171,6 +179,7 @@ class _Bench:
                 passes=settings.passes,
                 seconds=settings.seconds,
                 eager=(EAGER,),
+                graphed=graphed,
                 tolerant=settings.skip,
                 on_step=on_step,
                 on_sample=on_sample,
@@ -241,6 +250,7 @@ def _fingerprint(settings: Settings, ratio: float, batch: int) -> str:
             "contenders": [plain(config) for config in settings.configs if config.ratio == ratio],
             "sizes": [batch, settings.frames, settings.new_tokens, settings.passes, settings.warmup, settings.seconds],
             "random_weights": settings.random_weights,
+            "graphs": settings.graphs,
             "device": device_name(device) if device.startswith("cuda") else processor(),
             "dtype": dtype,
             "threads": torch.get_num_threads(),

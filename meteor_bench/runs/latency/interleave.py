@@ -20,6 +20,7 @@ from torch import Tensor
 from meteor_bench.core.attention_probe import plainly
 from meteor_bench.core.clock import Clock
 from meteor_bench.core.errors import MeteorBenchError, UnsupportedError
+from meteor_bench.core.graphs import Graphs, graphs_for
 from meteor_bench.core.model import Prompt, Scene
 from meteor_bench.core.points import Points
 from meteor_bench.core.request import Request
@@ -83,6 +84,7 @@ def measure(
     passes: int | None = None,
     seconds: float | None = None,
     eager: Collection[str] = (),
+    graphed: Collection[str] = (),
     tolerant: bool = False,
     on_step: Callable[[], None] | None = None,
     on_sample: Callable[[str, Mapping[str, Any]], None] | None = None,
@@ -97,6 +99,7 @@ def measure(
         passes: of each session; the batches are run again where there are fewer. None: each batch once.
         seconds: no new batch is begun after that time; the first is always run.
         eager: names of the sessions whose attention is the library's eager one.
+        graphed: names of those that decode by `core.graphs`; what is captured in a warm-up pass is replayed later.
         tolerant: a session that cannot run is left out, with the reason, instead of ending everything. One that breaks
             (out of memory, an operation that its dtype has not, an error of CUDA) always is; the others go on.
         on_step: called after each batch.
@@ -108,9 +111,10 @@ def measure(
     batches = [requests[i : i + batch_size] for i in range(0, len(requests) - batch_size + 1, batch_size)]
     out: dict[str, Timing] = {}
     flops: dict[str, int] = {}
+    graphs = {name: graphs_for(sessions[name].device) for name in graphed}
     for name, session in sessions.items():
         out[name] = timing = Timing()
-        with _attention(name in eager), _excused(timing, tolerant):
+        with _way(session, name in eager, graphs.get(name)), _excused(timing, tolerant):
             _warm_up(timing, session, batches[0], new_tokens, warmup, seconds)
             flops[name] = _pruning_flops(session, requests[0], new_tokens) * batch_size
         _let_go(timing)
@@ -126,7 +130,7 @@ def measure(
                 timing = out[name]
                 if timing.failure:
                     continue
-                with _attention(name in eager), _excused(timing, tolerant):
+                with _way(sessions[name], name in eager, graphs.get(name)), _excused(timing, tolerant):
                     sample = _sample(sessions[name], batches[step % len(batches)], new_tokens)
                     sample["flops"]["prune"] = flops[name]
                     timing.samples.append(sample)
@@ -166,8 +170,11 @@ def _let_go(timing: Timing) -> None:
             torch.cuda.empty_cache()
 
 
-def _attention(eager: bool) -> Any:
-    return plainly() if eager else nullcontext()
+@contextmanager
+def _way(session: Session, eager: bool, graphs: Graphs | None) -> Iterator[None]:
+    """How a contender runs."""
+    with plainly() if eager else nullcontext(), session.engine.instrumented(graphs=graphs):
+        yield
 
 
 def _wait(device: torch.device) -> None:

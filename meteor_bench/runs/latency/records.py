@@ -26,6 +26,7 @@ from meteor_bench.utils.structuring import PlainError, fit, plain
 
 __all__ = [
     "EAGER",
+    "GRAPHS",
     "LIMIT",
     "SCHEMA",
     "UNPRUNED",
@@ -43,6 +44,7 @@ __all__ = [
 SCHEMA = 1
 UNPRUNED = "unpruned"
 EAGER = "eager"
+GRAPHS = ", graphs"  # behind the name of a contender whose decoding is captured
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Row:
     """A contender of a cell.
 
     Attributes:
-        name: "unpruned", "eager" (unpruned with eager attention) or the method with what differs from its defaults.
+        name: "unpruned", "eager" (unpruned with eager attention) or the method with what differs from its defaults;
+            ", graphs" behind it: decoding over a cache of fixed size, captured on a GPU.
         parameters: of the method, with all defaults.
         model: the model that ran; a method may take a variant of the one that was named.
         exact: whether the method promises the budget on every sample (else: on average).

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from meteor_bench.report.document import Document
 from meteor_bench.report.table import MISSING, Table, fixed
-from meteor_bench.runs.latency.records import UNPRUNED, Cell
+from meteor_bench.runs.latency.records import GRAPHS, UNPRUNED, Cell
 from meteor_bench.runs.latency.summary import STEADY, Line, lines
 from meteor_bench.utils.structuring import plain
 
@@ -138,6 +138,9 @@ def _notes(cell: Cell, found: Sequence[Line]) -> list[str]:
         "without stage clocks. faster: that against unpruned. eager: unpruned, with attention that writes out every "
         "weight.",
     ]
+    if any(line.row.name.endswith(GRAPHS) for line in found):
+        how = "nothing captured on a CPU" if env.device == "cpu" else "each token a replayed CUDA graph"
+        notes.append(f"graphs: decoding over a cache of fixed size, {how}; up to the first token as without.")
     if env.device == "cpu":
         notes.append("A CPU: what pays on a GPU may not pay here, and the other way round.")
     if cell.random_weights:

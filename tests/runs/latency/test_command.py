@@ -49,6 +49,21 @@ def test_cells_are_timed_written_and_kept(
     assert [len(c.rows[0].samples) for c in read_cells(tmp_path)] == [1, 2]
 
 
+def test_graphs_stand_beside_what_they_are_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--methods", "fastv,mustdrop", "--ratio", "0.5", "--warmup", "1", "--passes", "1", "--device", "cpu"]
+    assert call(monkeypatch, *given, "--new-tokens", "3", "--graphs", "cuda", "--out", str(tmp_path)) == 0
+    told = capsys.readouterr().out
+    (cell,) = read_cells(tmp_path)
+    timed = [row.name for row in cell.rows if row.samples]
+    assert timed == ["unpruned", "eager", "fastv", "mustdrop", "unpruned, graphs", "fastv, graphs"]
+    assert {row.name: row.failure for row in cell.rows if not row.samples} == {
+        "mustdrop, graphs": "its count is the sample's own, so there is no fixed shape to capture"
+    }
+    assert "nothing captured on a CPU" in told and "fastv, graphs" in told
+
+
 def test_the_cost_of_choosing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
