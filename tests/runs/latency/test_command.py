@@ -49,6 +49,7 @@ def test_cells_are_timed_written_and_kept(
     assert [len(c.rows[0].samples) for c in read_cells(tmp_path)] == [1, 2]
 
 
+@pytest.mark.slow
 def test_graphs_stand_beside_what_they_are_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import BudgetError, UnsupportedError
+from meteor_bench.core.graphs import Graphs
 from meteor_bench.engine.make_method import make_pruner
 from meteor_bench.engine.session import Session
 from meteor_bench.runs.latency import interleave
@@ -58,6 +59,17 @@ def watch(sessions: dict[str, Session], monkeypatch: pytest.MonkeyPatch) -> Watc
     monkeypatch.setattr(interleave, "encode", made.encode)
     monkeypatch.setattr(interleave, "answer", made.answer)
     return made
+
+
+def test_a_session_is_timed_with_and_without_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Graphs] = []
+    monkeypatch.setattr(interleave, "graphs_for", lambda _: made.append(Graphs()) or made[-1])
+    one = session("fastv", 0.5)
+    found = measure({"a": one, "b": one}, tiny.requests(1), warmup=1, passes=2, graphed=("b",))
+    assert [len(timing.samples) for timing in found.values()] == [2, 2] and not found["b"].failure
+    (graphs,) = made
+    assert graphs.kept and one.engine.graphs is None  # captured once for all passes, and for none of the other's
+    assert len(graphs.kept) == 1
 
 
 def test_sessions_take_turns_after_their_warm_ups(sessions: dict[str, Session], watch: Watch) -> None:
