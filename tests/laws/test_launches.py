@@ -56,6 +56,13 @@ CEILINGS = {
     "comp-token": Ceiling(118),
     "svdprune": Ceiling(1350, 3),  # torch's eigensolver waits
     "e-adaprune": Ceiling(500, 2),
+    "midpool": Ceiling(620, 1),  # groups that vanish on the way to the common grid
+    "hiprune": Ceiling(230),
+    "scope": Ceiling(245),
+    "apet": Ceiling(380),
+    "mmtok": Ceiling(180),
+    "prunesid": Ceiling(560, 16),  # groups, their sizes and suppression are the image's; torch's eigensolver waits
+    "vscan": Ceiling(330),
     "meteor": Ceiling(195, 1),  # stage 3's count
 }
 DEFAULTS = [

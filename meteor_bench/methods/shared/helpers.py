@@ -33,6 +33,8 @@ __all__ = [
     "frame_shares",
     "leaders",
     "mean_text",
+    "more_than_target",
+    "nearest_kept",
     "noise",
     "on_grid",
     "per_tower",
@@ -93,6 +95,26 @@ def earlier_target(view: View, power: float) -> Tensor:
     budget = TokenBudget(view.keep**power)
     left = torch.tensor([budget.tokens(n) for n in view.reference.tolist()], dtype=torch.long)
     return torch.maximum(left, view.target)
+
+
+def more_than_target(view: View, factor: float) -> Tensor:
+    """[B] on the CPU, ``factor`` times the target, for a point before the last one; at most the unpruned number."""
+    return torch.minimum(round_half_up(view.target.double() * factor), view.reference)
+
+
+def nearest_kept(x: Tensor, keep: Tensor, visual: Tensor) -> Tensor:
+    """[B, N] for each dropped visual token the kept one of the largest cosine, ties to the lower; -1 where none is.
+
+    Args:
+        x: [B, N, D].
+        keep: [B, N] bool.
+    """
+    nobody = torch.full(keep.shape, -1, dtype=torch.long, device=keep.device)
+    if x.shape[1] == 0:
+        return nobody
+    v = unit(x)
+    likeness = (v @ v.transpose(1, 2)).masked_fill(~keep[:, None], -torch.inf)  # [B, N, N]
+    return torch.where(visual & ~keep & keep.any(1, keepdim=True), likeness.argmax(2), nobody)
 
 
 def rank_of(visual: Tensor) -> Tensor:

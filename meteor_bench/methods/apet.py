@@ -1,0 +1,165 @@
+"""ApET: Approximation-Error Guided Token Compression for Efficient VLMs (CVPR 2026, arXiv 2602.19870), section 3.
+
+Needs no attention. `basis` tokens that lie far apart span what can be said with few; the tokens that a linear
+combination of them (ridge 1e-5) approximates worst stay. Of the places that stay, the `basis` best approximated ones
+are given to the basis tokens themselves; every token that goes is averaged into the staying one that is most like it
+(cosine), the basis tokens' places excepted. Once after the encoder, on features before the projector, which leaves
+3·T tokens, and once more on the hidden states in the middle of the language model (before layer 16 of 32), which leaves
+T.
+
+Deviations:
+
+1. The published pairs (96, 32) and (288, 96) are 3·T and T; `first` is that factor, and N the most. The layer is the
+   one nearest to half of the language model's depth.
+2. The search for basis tokens (farthest point, Euclidean) starts at the token farthest from the mean; theirs starts at
+   a random one. With fewer places than basis tokens, the first of them are taken, and nothing is averaged.
+3. The first basis token gets the place that is approximated best, the second the next, and so on.
+4. On a shared fusion tokens are the concatenated features of all encoders on the common grid; on an independent one
+   each encoder is pruned on its own, the budget split in proportion to the token counts. A clip's frames are images of
+   their own in the first step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core.apply import take_rows
+from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.pruner import (
+    Decision,
+    DecodePoint,
+    DecodeView,
+    EncodePoint,
+    EncodeView,
+    Fact,
+    FusePoint,
+    FuseView,
+    Points,
+    Pruner,
+    View,
+    keep_top,
+)
+from meteor_bench.core.settings import Range
+from meteor_bench.methods.shared.frames import frames_of, join_decision
+from meteor_bench.methods.shared.helpers import depth_points, frame_shares, more_than_target, shares, unit
+
+if TYPE_CHECKING:
+    from meteor_bench.core.model import VLM
+
+__all__ = ["ApET", "approximation_error", "farthest_points"]
+
+RIDGE = 1e-5
+MIDDLE = Fraction(1, 2)
+
+
+def farthest_points(x: Tensor, visual: Tensor, count: int) -> Tensor:
+    """[B, count] long, tokens far from each other; the first is the farthest from the mean. Ties to the lower index.
+
+    Args:
+        x: [B, N, D].
+        visual: [B, N] bool; a row with fewer of them repeats the last.
+    """
+    x = x.double()
+    mean = x.masked_fill(~visual[..., None], 0.0).sum(1, keepdim=True) / visual.sum(1).clamp(min=1)[:, None, None]
+    gap = (x - mean).square().sum(2).masked_fill(~visual, -torch.inf)
+    found = [gap.argmax(1, keepdim=True)]
+    nearest = torch.full_like(gap, torch.inf).masked_fill_(~visual, -torch.inf)
+    while len(found) < count:
+        nearest = torch.minimum(nearest, (x - take_rows(x, found[-1])).square().sum(2))
+        found.append(nearest.argmax(1, keepdim=True))
+    return torch.cat(found[:count], 1)
+
+
+def approximation_error(x: Tensor, basis: Tensor) -> Tensor:
+    """[B, N] float64, the distance of each token from its ridge approximation by the basis.
+
+    Args:
+        x: [B, N, D].
+        basis: [B, K] long, indices of the basis tokens.
+    """
+    x = x.double()
+    b = take_rows(x, basis)  # [B, K, D]
+    gram = b @ b.transpose(1, 2) + RIDGE * torch.eye(b.shape[1], dtype=b.dtype, device=b.device)
+    # Unchecked: the ridge makes it regular, and a check would make the host wait for a GPU.
+    weight = torch.linalg.solve_ex(gram, b @ x.transpose(1, 2)).result  # [B, K, N]
+    error: Tensor = (x - weight.transpose(1, 2) @ b).norm(dim=2)
+    return error
+
+
+@dataclass(frozen=True)
+class ApET(Pruner):
+    """Attributes are explained at the top of the file.
+
+    Attributes:
+        basis: how many basis tokens.
+        first: tokens that the language model gets, as a multiple of the budget.
+    """
+
+    basis: Annotated[int, Range(least=1)] = 10
+    first: Annotated[float, Range(least=1)] = 3.0
+
+    fact: ClassVar[Fact] = Fact(year=2026, paper="arXiv 2602.19870", stages=("encode", "decode"))
+    positions: ClassVar[Literal["keep", "renumber"]] = "renumber"
+
+    def points(self, vlm: VLM, budget: TokenBudget) -> Points:
+        """Before the projector, and in the middle of the language model."""
+        (layer,) = depth_points("apet", vlm, (MIDDLE,))
+        decode = (DecodePoint(before=layer),)
+        if vlm.fusion.kind == "shared":
+            return Points(fuse=FusePoint(features=True), decode=decode)
+        end = EncodePoint(after={name: tower.depth for name, tower in vlm.towers.items()})
+        return Points(encode=(end,), decode=decode)
+
+    def encode(self, views: Mapping[str, EncodeView]) -> Mapping[str, Decision]:
+        """Each encoder's share of what the language model gets."""
+        first = next(iter(views.values()))
+        share = frame_shares(first.changed(target=more_than_target(first, self.first)))
+        return {name: self._reduce(view, share[name]) for name, view in views.items()}
+
+    def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
+        """The common grid, frame by frame."""
+        views = {name: v.changed(target=more_than_target(v, self.first)) for name, v in views.items()}
+        decisions = {}
+        for name, share in shares(views).items():
+            part = frames_of(views[name], torch.zeros_like(views[name].tokens.size), share)
+            decisions[name] = join_decision(self._reduce(part.view, part.share), part.per_sample)
+        return decisions
+
+    def decode(self, view: DecodeView) -> Decision:
+        """The rest of the way."""
+        return self._reduce(view, view.target)
+
+    def _reduce(self, view: View, share: Tensor) -> Decision:
+        """Keep what is approximated worst, ``share`` [B] tokens, with the basis among them."""
+        x, visual, count = view.tokens.x, view.tokens.visual, view.tokens.counts()
+        share = torch.minimum(share, count)
+        if x.shape[1] == 0 or bool((share == count).all()):
+            return Decision(keep=visual)
+        n, device = x.shape[1], x.device
+        basis = farthest_points(x, visual, min(self.basis, n))
+        score = approximation_error(x, basis).masked_fill(~visual, -torch.inf)
+        keep = keep_top(score, share, visual)
+        wanted = torch.minimum(share, torch.full_like(share, basis.shape[1])).masked_fill(share == count, 0)
+        given = keep_top(-score, wanted, keep)  # places that the basis tokens get
+        v = unit(x)
+        likeness = (v @ v.transpose(1, 2)).masked_fill(~(keep & ~given)[:, None], -torch.inf)
+        into = likeness.argmax(2).masked_fill(likeness.amax(2) == -torch.inf, -1)
+        into = into.masked_fill(keep | ~visual, -1)
+        # Which basis token a place is given: the first to the place that is approximated best.
+        by_error = score.masked_fill(~given, torch.inf).argsort(dim=1, stable=True)
+        place = torch.empty_like(by_error).scatter_(1, by_error, torch.arange(n, device=device).expand_as(by_error))
+        source = basis.gather(1, place.clamp(max=basis.shape[1] - 1))
+        width = int(share.max())
+        row = (~keep).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]  # [B, K] the kept ones, in order
+        own = torch.arange(n, device=device)
+        mine = (row[..., None] == own) | (into[:, None] == row[..., None])  # [B, K, N]
+        mean = mine.double() / mine.sum(2, keepdim=True)
+        basis_row = (source.gather(1, row)[..., None] == own).double()
+        mix = torch.where(given.gather(1, row)[..., None], basis_row, mean)
+        return Decision(keep=keep, merge_into=into, mix=mix.float(), score=score.float(), count=share)

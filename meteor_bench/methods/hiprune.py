@@ -1,0 +1,75 @@
+"""HiPrune: Training-Free Visual Token Pruning via Hierarchical Attention (ACL 2026, arXiv 2508.00553), section 3.
+
+After the encoder, by the attention that tokens receive (mean over heads and all queries) in two of its blocks. Of T
+tokens, ``round(alpha·T / 5)`` are anchors, the highest in the object block (the ninth of CLIP-L's 24); beside each
+anchor its neighbours in the grid, left, right, above and below, stay as buffers; the rest are registers, the highest in
+the last block among those not chosen. alpha is 0.1.
+
+Deviations:
+
+1. Neighbours are cell numbers plus and minus 1 and plus and minus the grid's width, held within the grid, as in the
+   authors' code: at the end of a row the next cell is the first of the row below.
+2. The object block is the one nearest to 9/24 of the encoder's depth. The authors' 16 of 32 for Qwen2.5-VL is not.
+3. On a shared fusion each encoder's order (anchors, then buffers, then registers by attention) is made a score for the
+   mean over encoders. Convolutional encoders have no blocks: the distance to the mean token takes the place of both
+   attentions.
+4. Several encoders and frames: see `methods.shared.selection`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core.pruner import EncodeView, Fact, TowerAttention, keep_top
+from meteor_bench.core.settings import Share
+from meteor_bench.methods.shared.helpers import frame_shares
+from meteor_bench.methods.shared.two_blocks import TwoBlockScorer
+
+__all__ = ["HiPrune", "neighbours"]
+
+
+def neighbours(anchors: Tensor, origin: Tensor, width: int, cells: int) -> Tensor:
+    """[R, N] bool, tokens whose cell is beside that of an anchor.
+
+    Args:
+        anchors: [R, N] bool.
+        origin: [R, N] long, a token's cell of the grid; -1 for what has none.
+        width: of the grid, which has ``cells`` cells.
+    """
+    beside = torch.zeros(len(anchors), cells + 1, dtype=torch.bool, device=anchors.device)
+    for step in (-1, 1, -width, width):
+        cell = (origin + step).clamp(0, cells - 1)
+        beside.scatter_(1, torch.where(anchors, cell, cells), True)  # the extra column takes what is no anchor's
+    beside[:, cells] = False
+    return beside.gather(1, torch.where(origin < 0, cells, origin))
+
+
+@dataclass(frozen=True)
+class HiPrune(TwoBlockScorer):
+    """Attributes are explained at the top of the file; see also `EncodeScorer`.
+
+    Attributes:
+        alpha: share of the budget that anchors and their neighbours are to take, if no two of them meet.
+    """
+
+    alpha: Share = 0.1
+
+    fact: ClassVar[Fact] = Fact(year=2026, paper="arXiv 2508.00553", stages=("encode",), needs=("attention",))
+    statistic: ClassVar[TowerAttention | None] = "received"
+    on_the_way: ClassVar[Fraction] = Fraction(9, 24)
+
+    def score(self, view: EncodeView) -> Tensor:
+        """The last block's attention; 1 more for a neighbour of an anchor, 2 more for an anchor."""
+        last = super().score(view)  # each at most 1
+        tokens, grid = view.tokens, view.tokens.grid
+        shared = view.layout.fusion == "shared"
+        share = view.target if shared else frame_shares(view)[view.tower]
+        wanted = (share.double() * self.alpha / 5).round().long()
+        anchors = keep_top(self.earlier(view, last), wanted, view.candidates)
+        beside = neighbours(anchors, tokens.origin, grid.w, grid.n) & tokens.visual
+        return last + torch.where(anchors, 2.0, beside.float())

@@ -1,0 +1,89 @@
+"""PruneSID against plain loops in float64."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from meteor_bench.core.tokens import Grid
+from meteor_bench.methods.prunesid import PruneSID, places, survivors
+from tests.methods.views import ragged, view, visual_indices
+
+GRID = Grid(1, 8, 8)
+
+
+def suppressed(cos: np.ndarray, order: list[int], group: list[int], threshold: float) -> set[int]:
+    """Plain non-maximum suppression: who is left."""
+    alive: list[int] = []
+    for i in order:
+        if not any(group[j] == group[i] and cos[i, j] > threshold for j in alive):
+            alive.append(i)
+    return set(alive)
+
+
+def reference(x: Tensor, attention: list[float], total: int) -> set[int]:
+    n = len(x)
+    data = torch.sigmoid(x).numpy().T  # channels are samples
+    data = data - data.mean(0)
+    _, _, components = np.linalg.svd(data, full_matrices=True)
+    group = np.abs(components[: max(1, total // 4)]).argmax(0).tolist()
+    units = (x / x.norm(dim=1, keepdim=True)).numpy()
+    cos = units @ units.T
+    threshold = total / 32 * float(np.mean([cos[i, j] for i in range(n) for j in range(n) if i != j]))
+    order = sorted(range(n), key=lambda i: (-attention[i], i))
+    alive = suppressed(cos, order, group, threshold)
+    labels = range(max(group) + 1)
+    sizes = [group.count(g) for g in labels]
+    share = places(total, sizes, [sum(group[i] == g for i in alive) for g in labels])
+    kept: set[int] = set()
+    for g in labels:
+        mine = [i for i in order if group[i] == g]
+        kept |= set(sorted(mine, key=lambda i: (i not in alive, order.index(i)))[: share[g]])
+    return kept
+
+
+@pytest.mark.parametrize("target", [5, 12, 20, 40])
+def test_groups_suppression_and_places(target: int) -> None:
+    counts = [64, 45]
+    tokens = ragged(counts, GRID, dim=24, cls=True, seed=target)
+    seen = view(tokens, target)
+    keep = PruneSID().encode({"t": seen})["t"].keep
+    for b in range(2):
+        at = visual_indices(tokens, b)
+        want = reference(tokens.x[b, at].double(), seen.attention[b, at].tolist(), target)
+        assert {int(i) for i in keep[b].nonzero()[:, 0]} == {at[p] for p in want} and len(want) == target
+
+
+def test_rounds_of_suppression_end_where_a_walk_through_the_ranks_does() -> None:
+    g = torch.Generator().manual_seed(1)
+    for _ in range(20):
+        n = 30
+        cos = torch.rand(n, n, generator=g, dtype=torch.float64)
+        cos = (cos + cos.T) / 2
+        rank = torch.randperm(n, generator=g)
+        group = torch.randint(0, 3, (n,), generator=g)
+        order = rank.argsort().tolist()
+        want = suppressed(cos.numpy(), order, group.tolist(), 0.6)
+        alive = survivors(cos, rank, group, torch.tensor(0.6, dtype=torch.float64))
+        assert set(alive.nonzero().flatten().tolist()) == want
+
+
+def test_places_are_all_given_and_nobody_gets_more_than_it_has() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        sizes = rng.integers(0, 40, rng.integers(1, 20)).tolist()
+        if sum(sizes) == 0:
+            continue
+        alive = [int(rng.integers(1, s + 1)) if s else 0 for s in sizes]
+        total = int(rng.integers(1, sum(sizes) + 1))
+        share = places(total, sizes, alive)
+        assert sum(share) == total and all(0 <= k <= s for k, s in zip(share, sizes, strict=True))
+        if total >= sum(s > 0 for s in sizes):
+            assert all(k >= 1 for k, s in zip(share, sizes, strict=True) if s)
+        cap = 5 * math.ceil(total / 64)
+        if sum(min(cap, s, max(a, 1)) for s, a in zip(sizes, alive, strict=True)) >= total:
+            assert max(share) <= cap
