@@ -69,6 +69,7 @@ OF_LATENCY = {
     "random_weights": (["--random-weights"], True),
     "selection": (["--selection"], True),
     "count_launches": (["--count-launches"], True),
+    "graphs": (["--graphs", "cuda"], "cuda"),
     "tokens": (["--tokens", "64"], 64),
 }
 
