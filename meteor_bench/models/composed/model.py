@@ -36,6 +36,8 @@ from meteor_bench.utils.plain_text import one_line
 
 __all__ = ["Composed", "Projectors", "card_of"]
 
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+
 
 class Composed(nn.Module):
     """The modules of a recipe; a tower that is another once more has none of its own."""
@@ -145,6 +147,9 @@ def _trained(recipe: Recipe, where: str, device: str, dtype: torch.dtype, folder
     """
     if folder is None:
         raise ModelError(f"'{recipe.name}' has no weights: take --random-weights, or say weights: FOLDER in {where}")
+    # The library makes an empty tokenizer where there is none.
+    if not any((folder / name).exists() for name in _TOKENIZERS):
+        raise ModelError(f"{folder} holds no tokenizer, without which '{recipe.name}' has no text: {_TOKENIZERS[0]}")
     model = _skeleton(recipe, where)
     tied = {"decoder.lm_head.weight": "decoder.model.embed_tokens.weight"}
     load_weights(model, folder, device=device, dtype=dtype, ties=tied if recipe.decoder.tie_word_embeddings else {})
