@@ -130,19 +130,16 @@ def climb(count: int) -> Step:
     )
 
 
-def table(steps: Sequence[Step]) -> str:
+HEAD = """\
+| encoders | tokens | stage 1 | stage 2 | stage 3 | TFLOPs‡ unpruned | METEOR | fewer‡ | kernels of choosing |
+| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""
+
+
+def row(s: Step) -> str:
     """In markdown."""
-    lines = [
-        "| encoders | tokens | after stage 1 | after stage 2 | after stage 3 | TFLOPs‡ unpruned | TFLOPs‡ METEOR | "
-        "fewer‡ | kernels of choosing |",
-        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for s in steps:
-        lines.append(
-            f"| {s.encoders} | {s.entering} | {s.encoded} | {s.fused} | {s.final} | {s.unpruned:.1f} | "
-            f"{s.pruned:.1f} | {s.unpruned / s.pruned:.1f}x | {s.kernels} |"
-        )
-    return "\n".join(lines)
+    tokens = f"{s.entering} | {s.encoded} | {s.fused} | {s.final}"
+    work = f"{s.unpruned:.1f} | {s.pruned:.1f} | {s.unpruned / s.pruned:.1f}x"
+    return f"| {s.encoders} | {tokens} | {work} | {s.kernels} |"
 
 
 def figure(steps: Sequence[Step]) -> str:
@@ -177,8 +174,11 @@ def main() -> None:
     parser.add_argument("--steps", default="1,2,3,4,5", help="numbers of encoders")
     parser.add_argument("--svg", type=Path, help="write the figure there")
     arguments = parser.parse_args()
-    steps = [climb(int(count)) for count in arguments.steps.split(",")]
-    print(table(steps))
+    steps = []
+    print(HEAD)
+    for count in arguments.steps.split(","):
+        steps.append(climb(int(count)))
+        print(row(steps[-1]), flush=True)
     if arguments.svg is not None:
         arguments.svg.write_text(figure(steps), encoding="utf-8")
 
