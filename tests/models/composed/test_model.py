@@ -27,7 +27,8 @@ from meteor_bench.models.composed.shipped import METEOR_X4_7B
 from meteor_bench.models.composed.towers import module_of, prepared, tower_of
 from meteor_bench.models.sizes import tower_flops
 from tests import composed, eagle, hubs, tiny
-from tests.laws.cases import generate, visual_of
+from tests.laws import test_laws as laws
+from tests.laws.cases import Case, generate, visual_of
 
 VIT: dict[str, Any] = {"hidden_size": 32, "num_attention_heads": 2, "patch_size": 8}
 PATCHES = (0, 7, 12, 3)  # of a picture, in no order
@@ -120,6 +121,13 @@ def test_rotations_follow_the_tokens_that_are_left() -> None:
     assert not torch.allclose(got, elsewhere, atol=1e-3)
 
 
+@torch.inference_mode()
+def test_a_projector_each_it_is_the_libraries_own_forward_and_its_flops_are_counted() -> None:
+    """Unpruned, from pixels to greedy answers; and FLOPs under METEOR. All laws on it are slow tests."""
+    laws.test_1_keep_all_equals_the_librarys_own_forward(Case("none", "composed"), 1)
+    laws.test_4_closed_form_flops_equal_the_counter(Case("meteor", "composed"), 1)
+
+
 # ---------------------------------------------------------------- joined along channels
 
 
@@ -196,6 +204,7 @@ def test_without_weights_it_says_what_to_do() -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_other_weights_or_another_file_is_another_model(tmp_path: Path) -> None:
     first, key = composed.build().digest, "projector.conv.0.bias"
     (tmp_path / "a").mkdir()
