@@ -361,8 +361,8 @@ def build(path: Path | None = None) -> VLM:
     return resolve_model(str(path), NoPruning()).build("cpu", torch.float32, path)
 
 
-def seen(image: Image.Image) -> Tensor:
-    """[3, 256, 256]: the published preprocessing of an image, in plain numpy."""
+def seen(image: Image.Image, pixels: int = IMAGE) -> Tensor:
+    """[3, pixels, pixels]: the published preprocessing of an image, in plain numpy."""
     rgb = np.asarray(image.convert("RGB"))
     height, width, _ = rgb.shape
     side = max(height, width)
@@ -370,7 +370,7 @@ def seen(image: Image.Image) -> Tensor:
     square[:] = (122, 116, 104)
     top, left = (side - height) // 2, (side - width) // 2
     square[top : top + height, left : left + width] = rgb
-    resized = np.asarray(Image.fromarray(square).resize((IMAGE, IMAGE), Image.Resampling.BICUBIC), dtype=np.float64)
+    resized = np.asarray(Image.fromarray(square).resize((pixels, pixels), Image.Resampling.BICUBIC), dtype=np.float64)
     normal = (resized / 255 - np.array(MEAN)) / np.array(STD)
     return torch.from_numpy(normal).permute(2, 0, 1).float()
 

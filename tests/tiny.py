@@ -4,7 +4,7 @@
 - ``independent``: the same encoders, one projector each, sequences concatenated.
 - ``single``: one CLIP tower on a grid that is not square, an MLP and a decoder with grouped keys, like LLaVA.
 - ``bare``: the same with a SigLIP tower, so no class token; the laws leave it out.
-- the families of `tests.hubs`, from checkpoints that the library wrote.
+- the families of `tests.hubs`, from checkpoints that the library wrote; ``eagle`` and ``composed`` of their own.
 
 `build` wraps a fresh copy; `plain` gives the library's own modules with the same weights, run by the library's own
 forward, to compare with.
@@ -40,7 +40,7 @@ from meteor_bench.models.fusions import OneProjector
 from meteor_bench.models.pocket.model import assemble
 from meteor_bench.models.pocket.modules import PocketConfig, PocketVLM
 from meteor_bench.models.towers import VitTower
-from tests import eagle, hubs
+from tests import composed, eagle, hubs
 from tests.hubs import enliven
 
 __all__ = ["FAMILIES", "MODELS", "Plain", "build", "pixels", "plain", "prompts", "requests"]
@@ -149,6 +149,8 @@ def build(name: str, *, native: bool = False) -> VLM:
         return hubs.build(name)
     if name == "eagle":
         return eagle.build()
+    if name == "composed":
+        return composed.build()
     modules = deepcopy(_modules(name, native)).requires_grad_(False)
     if name in ("single", "bare"):
         return _single(name, modules)
@@ -159,7 +161,7 @@ def build(name: str, *, native: bool = False) -> VLM:
 
 
 MODELS = ("shared", "independent", "single")
-FAMILIES = (*hubs.FAMILIES, "eagle")  # of real models
+FAMILIES = (*hubs.FAMILIES, "eagle", "composed")  # of real models
 
 
 def small(name: str) -> Any:
@@ -242,11 +244,13 @@ class Plain:
         return ids, torch.stack(logits)
 
 
-def plain(name: str) -> Plain | hubs.Reference | eagle.Reference:
+def plain(name: str) -> Plain | hubs.Reference | eagle.Reference | composed.Reference:
     """The library's view of a tiny model."""
     if name in hubs.FAMILIES:
         return hubs.Reference(name)
     if name == "eagle":
         return eagle.Reference()
+    if name == "composed":
+        return composed.Reference()
     modules = deepcopy(_modules(name, True)).requires_grad_(False)
     return Plain(name, modules)

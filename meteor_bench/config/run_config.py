@@ -19,6 +19,8 @@ from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.method_file import MethodFile, shown
 from meteor_bench.core.registry import METHODS, MODELS, parts_of
 from meteor_bench.core.settings import Range
+from meteor_bench.models.composed.recipe import is_recipe
+from meteor_bench.models.composed.recipe import read as read_recipe
 from meteor_bench.models.locate import check_model, is_location
 from meteor_bench.utils.structuring import PlainError, fit, hints
 
@@ -26,7 +28,9 @@ __all__ = ["Entry", "RunConfig", "Setting", "Stage", "check", "load"]
 
 
 def _model(name: str) -> None:
-    if name in MODELS.table() or not is_location(name):
+    if name not in MODELS.table() and is_recipe(name):
+        read_recipe(Path(name))
+    elif name in MODELS.table() or not is_location(name):
         MODELS.target(name)
     else:
         check_model(name)
@@ -71,7 +75,9 @@ def _data_root(root: Path | None) -> None:
 Stage = Literal["encode", "fuse", "decode"]
 Positive = Annotated[int, Range(least=1)]
 Model = Annotated[
-    str, Flag("Row of `list models`, folder or hub id.", completes="models", metavar="MODEL"), Known(_model)
+    str,
+    Flag("Row of `list models`, file of a composition, folder or hub id.", completes="models", metavar="MODEL"),
+    Known(_model),
 ]
 Source = Annotated[str | None, Flag("Folder or hub id of other weights for a row.")]
 Method = Annotated[
@@ -111,7 +117,7 @@ class RunConfig:
     """One run, as the user asked for it. `load` checks it; a record is read without its method being installed.
 
     Attributes:
-        model: row of the model table, or a checkpoint's folder or hub id.
+        model: row of the model table, a composition's file (.yaml), or a checkpoint's folder or hub id.
         source: folder or hub id of other weights for a row of the table.
         method: row of the method table, a file that holds a method ("./loudest.py", "./loudest.py:Loudest"), or several
             joined by "+" in the order of their stages.

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from meteor_bench.config.spec import is_list, spelled, verify
 from meteor_bench.core.errors import ConfigError, MeteorBenchError, UnknownNameError
 from meteor_bench.utils.plain_text import shortened
-from meteor_bench.utils.safe_files import UnsafeFile, read_text
-from meteor_bench.utils.safe_yaml import LIMIT, compose, construct, data
-from meteor_bench.utils.structuring import Place, PlainError, fit, hints
+from meteor_bench.utils.safe_files import UnsafeFile
+from meteor_bench.utils.safe_yaml import data
+from meteor_bench.utils.structuring import PlainError, fit, hints
+from meteor_bench.utils.yaml_file import line_of, parsed
 
 __all__ = ["Parameter", "fit_flags", "names", "once", "parameter", "read_file", "said", "scalar"]
 
@@ -114,12 +113,12 @@ def read_file(file: Path, kind: type) -> dict[str, Any]:
     Raises:
         ConfigError: naming file, line and key.
     """
-    top, data = _parsed(file)
+    top, given = parsed(file)
     if top is None:
         return {}
     known = hints(kind)
     values = {}
-    for key, value in data.items():
+    for key, value in given.items():
         try:
             if key not in known:
                 raise UnknownNameError("key", str(key), known)
@@ -129,58 +128,7 @@ def read_file(file: Path, kind: type) -> dict[str, Any]:
             verify(values[key], known[key])
         except PlainError as error:
             place = (key, *error.place)
-            raise ConfigError(f"{file}:{_line(top, place)}: {PlainError(place, error.reason)}") from None
+            raise ConfigError(f"{file}:{line_of(top, place)}: {PlainError(place, error.reason)}") from None
         except MeteorBenchError as error:  # a checkpoint's among them
-            raise ConfigError(f"{file}:{_line(top, (key,))}: {key}: {error}") from None
+            raise ConfigError(f"{file}:{line_of(top, (key,))}: {key}: {error}") from None
     return values
-
-
-def _parsed(file: Path) -> tuple[yaml.Node | None, dict[Any, Any]]:
-    """A YAML file's nodes, which know their lines, and its data; None and nothing for an empty one."""
-    try:
-        text = read_text(file, LIMIT)
-    except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}") from None
-    except UnsafeFile as error:
-        raise ConfigError(f"cannot read {file}: {error}") from None
-    try:
-        top = compose(text)
-        found = construct(top)
-    except UnsafeFile as error:
-        raise ConfigError(f"{file}: {error}") from None
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{file}{line}: not valid YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file}: not valid YAML: {str(error).splitlines()[0]}") from None
-    if top is None:
-        return None, {}
-    if not isinstance(top, yaml.MappingNode):
-        raise ConfigError(f"{file}:{top.start_mark.line + 1}: expected keys and values, one 'key: value' a line")
-    _refuse_repeated(file, top)
-    return top, found
-
-
-def _refuse_repeated(file: Path, node: yaml.Node) -> None:
-    """YAML lets the last of two equal keys win silently; a config must not."""
-    seen: set[str] = set()
-    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
-        if key.value in seen:
-            raise ConfigError(f"{file}:{key.start_mark.line + 1}: key '{key.value}' is given twice")
-        seen.add(str(key.value))
-        _refuse_repeated(file, value)
-
-
-def _line(node: yaml.Node, place: Place) -> int:
-    """Line of the value at ``place``, or of the last thing on the way to it."""
-    line = node.start_mark.line + 1
-    for step in place:
-        if isinstance(node, yaml.MappingNode):
-            found = [(k, v) for k, v in node.value if k.value == str(step)]
-            if not found:
-                break
-            line, node = found[0][0].start_mark.line + 1, found[0][1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
-            node = node.value[step]
-            line = node.start_mark.line + 1
-    return line

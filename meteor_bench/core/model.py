@@ -62,6 +62,11 @@ class VisionTower(nn.Module, ABC):
         """Width of the sequence between two blocks."""
         return self.dim
 
+    @property
+    def specials(self) -> int:
+        """Class and register tokens, which stand first."""
+        return int(self.has_cls)
+
     @abstractmethod
     def grid(self, height: int, width: int) -> Grid:
         """Token grid (t = 1) of one frame of that many pixels, as the processor delivers it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -12,6 +13,8 @@ from meteor_bench.core.errors import ConfigError, UnsupportedError
 from meteor_bench.core.model import VLM, ModelCard
 from meteor_bench.core.pruner import Pruner
 from meteor_bench.core.registry import FAMILIES, MODELS
+from meteor_bench.models.composed.recipe import is_recipe
+from meteor_bench.models.composed.recipe import read as read_recipe
 from meteor_bench.models.locate import family_of, is_location, locate, read_config, short_name
 from meteor_bench.utils.progress import say
 
@@ -25,11 +28,16 @@ def resolve_model(model: str, pruner: Pruner, source: str | None = None) -> Mode
     """The model, or its variant with the fusion that the method was made for, where the model offers one.
 
     Args:
-        model: row of the model table, or a checkpoint's folder or hub id, whose config.json names its family.
+        model: row of the model table, a composition's file, or a checkpoint's folder or hub id, whose config.json names
+            its family.
 
     Raises:
         UnknownNameError, ModelError, ConfigError: there is no such model here.
     """
+    if model not in MODELS.names() and is_recipe(model):
+        from meteor_bench.models.composed.model import card_of
+
+        return card_of(read_recipe(Path(model)), model)
     if model not in MODELS.names() and is_location(model):
         if source is not None:
             raise ConfigError(f"model '{model}' is itself a checkpoint; leave --source out")

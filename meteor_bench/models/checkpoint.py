@@ -76,10 +76,14 @@ def _indexed(folder: Path, listing: str) -> list[Path]:
     return [folder / name for name in names]
 
 
-def digest(folder: Path) -> str:
-    """SHA-256 over the configuration and all shards, for records."""
+def digest(folder: Path, *, described: bool = True) -> str:
+    """SHA-256 over the configuration and all shards, for records.
+
+    Args:
+        described: whether the folder has a configuration.
+    """
     total = hashlib.sha256()
-    for path in [folder / "config.json", *shards(folder)]:
+    for path in [*([folder / "config.json"] if described else []), *shards(folder)]:
         total.update(path.name.encode())
         with path.open("rb") as stream:
             while part := stream.read(_CHUNK):

@@ -19,6 +19,7 @@ from meteor_bench.core import flops
 from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.host import on_device
 from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.models.towers import Prepare, as_they_are
 from meteor_bench.models.windows import WindowedTower, read_beside
 
 __all__ = ["SamTower", "sam"]
@@ -57,9 +58,9 @@ def sam(sizes: dict[str, Any]) -> SamVisionEncoder:
 class SamTower(WindowedTower):
     """transformers' `SamVisionEncoder` up to its neck's first norm."""
 
-    def __init__(self, name: str, model: SamVisionEncoder) -> None:
+    def __init__(self, name: str, model: SamVisionEncoder, prepare: Prepare = as_they_are) -> None:
         super().__init__()
-        config = model.config
+        self.prepare, config = prepare, model.config
         self.name, self.model = name, model
         self.width, self.dim, self.depth = config.hidden_size, config.output_channels, config.num_hidden_layers
         self.inner = config.mlp_dim
@@ -67,7 +68,7 @@ class SamTower(WindowedTower):
         self.patch, self.cells = config.patch_size, config.image_size // config.patch_size
 
     def embed(self, pixels: Tensor) -> Tokens:
-        x = self.model.patch_embed(pixels) + self.model.pos_embed  # [R, h, w, D]
+        x = self.model.patch_embed(self.prepare(pixels)) + self.model.pos_embed  # [R, h, w, D]
         return Tokens.dense(x.flatten(1, 2), Grid(1, *x.shape[1:3]))
 
     def attend(self, block: int, x: Tensor, mask: Tensor | None, probe: Probe | None, where: Any = None) -> Tensor:

@@ -71,8 +71,8 @@ def _parameters(module: nn.Module) -> int:
 def tower_flops(tower: VisionTower, height: int, width: int) -> int:
     """FLOPs of an encoder on one unpruned row (image, frame or tile) of that many pixels."""
     grid = tower.grid(height, width)
-    n = grid.n + int(tower.has_cls)
-    where = tower.where(Tokens.dense(torch.empty(1, n, 1), grid, specials=int(tower.has_cls)))
+    n = grid.n + tower.specials
+    where = tower.where(Tokens.dense(torch.empty(1, n, 1), grid, specials=tower.specials))
     total = tower.flops_embed(height, width) + tower.flops_finish(grid.n)
     for block in range(tower.depth):
         pairs = tower.pairs(block, where)

@@ -16,9 +16,14 @@ from meteor_bench.core.attention_probe import Probe, probing
 from meteor_bench.core.model import VisionTower
 from meteor_bench.core.tokens import Grid, Tokens
 
-__all__ = ["ConvNextTower", "ConvShape", "VitTower", "WholeTower"]
+__all__ = ["ConvNextTower", "ConvShape", "Prepare", "VitTower", "WholeTower", "as_they_are"]
 
 Prepare = Callable[[Tensor], Tensor]
+
+
+def as_they_are(pixels: Tensor) -> Tensor:
+    """For an encoder that sees the pixels of the processor."""
+    return pixels
 
 
 class VitTower(VisionTower):
@@ -128,18 +133,27 @@ class ConvNextTower(WholeTower):
         shape: of ``model``.
         prepare: makes of the shared pixels [R, 3, H, W] what this encoder sees.
         features: ``model`` and its pixels -> [R, D, h, w].
+        size: side in pixels of what ``prepare`` makes of any picture; None: it leaves height and width alone.
     """
 
     def __init__(
-        self, name: str, model: Any, shape: ConvShape, *, prepare: Prepare, features: Callable[[Any, Tensor], Tensor]
+        self,
+        name: str,
+        model: Any,
+        shape: ConvShape,
+        *,
+        prepare: Prepare,
+        features: Callable[[Any, Tensor], Tensor],
+        size: int | None = None,
     ) -> None:
         super().__init__()
+        self.size = size
         self.name, self.model, self.shape, self.prepare, self.features = name, model, shape, prepare, features
         self.dim = shape.channels[-1]
         self.stride = shape.patch * 2 ** (len(shape.channels) - 1)
 
     def grid(self, height: int, width: int) -> Grid:
-        return Grid(1, height // self.stride, width // self.stride)
+        return Grid(1, (self.size or height) // self.stride, (self.size or width) // self.stride)
 
     def embed(self, pixels: Tensor) -> Tokens:
         features = self.features(self.model, self.prepare(pixels))
@@ -148,4 +162,5 @@ class ConvNextTower(WholeTower):
 
     def flops_embed(self, height: int, width: int) -> int:
         shape = self.shape
+        height, width = self.size or height, self.size or width
         return flops.convnext(height, width, shape.inputs, shape.patch, shape.channels, shape.depths)

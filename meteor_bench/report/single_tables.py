@@ -123,6 +123,11 @@ def latency_table(cell: Cell, frame: pd.DataFrame, notes: Sequence[str]) -> Tabl
     starts = {len(rows)}
     rows += [[f"{name}, GFLOPs{INFERRED}", *_numbers(work[name], compared, 3)] for name in _FLOPS if name in work]
     rows += [[f"{name}, MiB", *_numbers(r, compared, 0)] for name, r in memory.items()]
+    if compared and "ttft" in ms and "to first token" in work:
+        share = ms["ttft"]["speedup"] / work["to first token"]["speedup"]
+        if not math.isnan(share):
+            blank = [MISSING] * 4
+            rows.append([f"first token, share of the speed-up by FLOPs{INFERRED}", *blank, f"{share:.0%}"])
     heads = ["", *(["unpr. p50", "p90"] if compared else []), "p50", "p90", *(["speed-up"] if compared else [])]
     return Table(_title("Latency", cell), heads, rows, frozenset(starts), notes)
 

@@ -96,6 +96,7 @@ def param(case: Case, *more: object) -> object:
     slow = case.method not in QUICK and (case.model != "shared" or clip)
     slow |= bool(case.options) and (case.model in tiny.FAMILIES or case.model == "single")
     slow |= clip and case.model in tiny.FAMILIES
+    slow |= case.model == "composed"  # two of its laws are quick in tests/models/composed
     if case.model == "eagle":
         slow = case.method not in QUICKEST or bool(case.options) or clip
     return pytest.param(case, *more, marks=pytest.mark.slow) if slow else pytest.param(case, *more)

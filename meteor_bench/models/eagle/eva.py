@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 from meteor_bench.core import flops
 from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.models.towers import Prepare, as_they_are
 from meteor_bench.models.windows import WindowedTower, beside, read_beside
 
 __all__ = ["EvaEncoder", "EvaTower", "eva"]
@@ -93,16 +94,16 @@ def eva(sizes: dict[str, Any]) -> EvaEncoder:
 class EvaTower(WindowedTower):
     """`EvaEncoder`, block by block."""
 
-    def __init__(self, name: str, model: EvaEncoder) -> None:
+    def __init__(self, name: str, model: EvaEncoder, prepare: Prepare = as_they_are) -> None:
         super().__init__()
-        self.name = name
+        self.name, self.prepare = name, prepare
         self.model: Any = model  # as the library's modules
         self.dim = self.width = model.pos_embed.shape[-1]
         self.depth = len(model.blocks)
         self.side, self.open, self.cells = model.window, frozenset(model.global_blocks), model.cells
 
     def embed(self, pixels: Tensor) -> Tokens:
-        x = self.model.patch_embed(pixels) + self.model.positions()
+        x = self.model.patch_embed(self.prepare(pixels)) + self.model.positions()
         return Tokens.dense(x, Grid(1, self.cells, self.cells))
 
     def attend(self, block: int, x: Tensor, mask: Tensor | None, probe: Probe | None, where: Any = None) -> Tensor:

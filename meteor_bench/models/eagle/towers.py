@@ -20,9 +20,19 @@ from meteor_bench.core.attention_probe import Probe, probing, register
 from meteor_bench.core.host import upload
 from meteor_bench.core.model import VisionTower
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.models.towers import ConvNextTower, ConvShape, VitTower
+from meteor_bench.models.towers import ConvNextTower, ConvShape, Prepare, VitTower, as_they_are
 
-__all__ = ["CLIP_MEAN", "CLIP_STD", "ClipTower", "Pix2StructTower", "clip", "convnext", "convnext_tower", "pix2struct"]
+__all__ = [
+    "CLIP_MEAN",
+    "CLIP_STD",
+    "ClipTower",
+    "Pix2StructTower",
+    "aligned",
+    "clip",
+    "convnext",
+    "convnext_tower",
+    "pix2struct",
+]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -75,7 +85,7 @@ class ClipTower(VitTower):
 
     def __init__(self, name: str, model: CLIPVisionModel) -> None:
         size = model.config.image_size
-        super().__init__(name, model, has_cls=False, post_norm=False, prepare=partial(_aligned, size=size))
+        super().__init__(name, model, has_cls=False, post_norm=False, prepare=partial(aligned, size=size))
 
     def embed(self, pixels: Tensor) -> Tokens:
         x = self.model.embeddings(self.prepare(pixels))[:, 1:]  # positions are added with the class token present
@@ -83,19 +93,22 @@ class ClipTower(VitTower):
         return Tokens.dense(self.model.pre_layrnorm(x), Grid(1, side, side))
 
 
-def _aligned(pixels: Tensor, size: int) -> Tensor:
+def aligned(pixels: Tensor, size: int) -> Tensor:
+    """[R, 3, H, W] -> [R, 3, size, size], bilinear, corners aligned, no antialias."""
     if tuple(pixels.shape[-2:]) == (size, size):
         return pixels
     resized = interpolate(pixels.float(), size=(size, size), mode="bilinear", align_corners=True)
     return resized.to(pixels.dtype)
 
 
-def convnext_tower(name: str, model: ConvNeXt) -> ConvNextTower:
-    """The last stage's map, without the head's norm."""
+def convnext_tower(
+    name: str, model: ConvNeXt, prepare: Prepare = as_they_are, size: int | None = None
+) -> ConvNextTower:
+    """The last stage's map, without the head's norm; arguments as for `ConvNextTower`."""
     channels = tuple(stage.blocks[-1].conv_dw.out_channels for stage in model.stages)
     shape = ConvShape(channels, tuple(len(stage.blocks) for stage in model.stages), model.stem[0].kernel_size[0])
     return ConvNextTower(
-        name, model, shape, prepare=lambda pixels: pixels, features=lambda m, pixels: m.stages(m.stem(pixels))
+        name, model, shape, prepare=prepare, features=lambda m, pixels: m.stages(m.stem(pixels)), size=size
     )
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.core.errors import BudgetError, RecordError, UnsupportedError
 from meteor_bench.data.suites import calibration_requests
+from meteor_bench.models.composed.recipe import is_recipe, read
 from meteor_bench.records.code_digest import hashed
 from meteor_bench.records.provenance import PACKAGE, Environment, environment, fingerprint, package_version, processor
 from meteor_bench.runs.device import device_and_dtype, device_name
@@ -243,6 +244,7 @@ def _fingerprint(settings: Settings, ratio: float, batch: int) -> str:
     """Hash of what the numbers of a cell depend on, the machine included."""
     import torch
 
+    model = settings.plain.model
     device, dtype = device_and_dtype(settings.plain)
     return fingerprint(
         {
@@ -251,6 +253,7 @@ def _fingerprint(settings: Settings, ratio: float, batch: int) -> str:
             "sizes": [batch, settings.frames, settings.new_tokens, settings.passes, settings.warmup, settings.seconds],
             "random_weights": settings.random_weights,
             "graphs": settings.graphs,
+            "composition": read(Path(model)).digest if is_recipe(model) else "",
             "device": device_name(device) if device.startswith("cuda") else processor(),
             "dtype": dtype,
             "threads": torch.get_num_threads(),

@@ -69,6 +69,11 @@ class Line:
         return self.times["prune"].p50 / self.times["ttft"].p50
 
     @property
+    def realised(self) -> float:
+        """Measured speed-up to the first token, as a share of what its FLOPs alone would give."""
+        return self.faster["ttft"] / self.lighter["ttft"]
+
+    @property
     def gflops_per_second(self) -> float:
         """Achieved up to the first token."""
         return self.work["ttft"] / self.times["ttft"].p50 * 1e3

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from meteor_bench.report.document import Document
-from meteor_bench.report.table import MISSING, Table, fixed
+from meteor_bench.report.table import INFERRED, MARKS, MISSING, Table, fixed
 from meteor_bench.runs.latency.records import GRAPHS, UNPRUNED, Cell
 from meteor_bench.runs.latency.summary import STEADY, Line, lines
 from meteor_bench.utils.structuring import plain
@@ -72,7 +72,8 @@ def _tables(cell: Cell) -> Iterator[Table]:
         yield Table(_title("Encoders", cell), heads, rows, detail=True)
     heads = ["ms", "first", "p90", "p99", "IQR", "end", "p90", "p99", "IQR", "clocks", "stages"]
     yield Table(_title("Spread", cell), heads, [_spreads(line) for line in found], notes=_spread_notes(found))
-    heads = ["", "kept", "chosen", "GFLOPs", "fewer", "faster", "of it", "prefill", "GFLOP/s", "MiB"]
+    fewer, realised, prefill = (head + INFERRED for head in ("fewer", "of it", "prefill"))
+    heads = ["", "kept", "chosen", "GFLOPs", fewer, "faster", realised, prefill, "GFLOP/s", "MiB"]
     yield Table(
         _title("Work to the first token", cell), heads, [_works(line) for line in found], notes=_work_notes(cell)
     )
@@ -108,7 +109,6 @@ def _spreads(line: Line) -> list[str]:
 
 def _works(line: Line) -> list[str]:
     low, mean, high = line.kept
-    lighter = line.lighter["ttft"]
     kept = f"{mean:.0f}" if low == high else f"{mean:.1f}"
     memory = line.row.memory_bytes
     return [
@@ -116,9 +116,9 @@ def _works(line: Line) -> list[str]:
         kept,
         f"{line.prune_share:.1%}",
         _three(line.work["ttft"]),
-        f"{lighter:.2f}x",
+        f"{line.lighter['ttft']:.2f}x",
         f"{line.faster['ttft']:.2f}x",
-        f"{line.faster['ttft'] / lighter:.0%}",
+        f"{line.realised:.0%}",
         f"{line.faster['prefill'] / line.lighter['prefill']:.0%}",
         fixed(line.gflops_per_second, 0),
         MISSING if memory is None else _three(memory / 2**20),
@@ -194,21 +194,35 @@ def _spread_notes(found: Sequence[Line]) -> list[str]:
 def _work_notes(cell: Cell) -> list[str]:
     return [
         "kept: visual tokens after the last pruning point, of each sample. chosen: prune as a share of the time to the "
-        "first token. GFLOPs of the whole batch, 1 multiply-add = 2 FLOPs, choosing included. fewer, faster: against "
-        "unpruned; of it: faster as a share of fewer, and the same for the prefill alone. GFLOP/s: achieved. MiB: what "
-        f"a pass needs beside the weights ({cell.weight_bytes / 2**20:.0f} MiB)."
+        "first token. GFLOPs of the whole batch, 1 multiply-add = 2 FLOPs, choosing included. faster: measured, "
+        "against unpruned. fewer: its limit were computing all that takes time, from FLOPs; of it: faster as a share "
+        f"of fewer, and the same for the prefill alone. {INFERRED} {MARKS[INFERRED]}, but choosing's FLOPs are "
+        "counted. GFLOP/s: achieved. MiB: what a pass needs beside the weights "
+        f"({cell.weight_bytes / 2**20:.0f} MiB)."
     ]
 
 
 def _overview(cells: Sequence[Cell]) -> Table:
-    """Time to the first token against unpruned, cell by cell."""
+    """Time to the first token against unpruned: measured, what FLOPs alone would give, the share of that."""
     found = [{line.row.name: line for line in lines(cell)} for cell in cells]
     names = [name for name in dict.fromkeys(name for part in found for name in part) if name != UNPRUNED]
     several = len({(cell.model, cell.frames) for cell in cells}) > 1
     heads = [f"{cell.model + ' ' if several else ''}{cell.ratio:g}, b{cell.batch}" for cell in cells]
-    rows = [[name, *(f"{p[name].faster['ttft']:.2f}x" if name in p else MISSING for p in found)] for name in names]
+    shown: dict[str, Callable[[Line], str]] = {
+        "": lambda line: f"{line.faster['ttft']:.2f}x",
+        f", by FLOPs{INFERRED}": lambda line: f"{line.lighter['ttft']:.2f}x",
+        f", share of that{INFERRED}": lambda line: f"{line.realised:.0%}",
+    }
+    rows = [
+        [name + what, *(tell(part[name]) if name in part else MISSING for part in found)]
+        for name in names
+        for what, tell in shown.items()
+    ]
     base = ["unpruned, ms", *(fixed(part[UNPRUNED].times["ttft"].p50, 1) for part in found)]
-    return Table("Faster to the first token than unpruned: ratio, batch", ["", *heads], [base, *rows])
+    notes = [
+        f"Measured; {INFERRED} {MARKS[INFERRED]}: the limit were computing all that takes time, and the share realised."
+    ]
+    return Table("Faster to the first token than unpruned: ratio, batch", ["", *heads], [base, *rows], notes=notes)
 
 
 def _told(line: Line) -> dict[str, Any]:
@@ -219,6 +233,7 @@ def _told(line: Line) -> dict[str, Any]:
         "kept": {"min": low, "mean": mean, "max": high, "reference": line.reference},
         "faster": dict(line.faster),
         "lighter": dict(line.lighter),
+        "realised": line.realised,
         "prune_share": line.prune_share,
         "gflops_per_second": line.gflops_per_second,
         "instrumentation": line.instrumentation,
@@ -237,6 +252,7 @@ def _quantities(line: Line) -> Iterator[dict[str, Any]]:
         yield {"quantity": f"{stage}, time of unpruned", "unit": "ratio", "p50": gain}
     for stage, gain in line.lighter.items():
         yield {"quantity": f"{stage}, FLOPs of unpruned", "unit": "ratio", "mean": gain}
+    yield {"quantity": "ttft, time saved as a share of FLOPs saved", "unit": "ratio", "p50": line.realised}
     yield {"quantity": "to first token", "unit": "GFLOP/s", "p50": line.gflops_per_second}
     if line.row.memory_bytes is not None:
         yield {"quantity": "memory", "unit": "bytes", "p50": line.row.memory_bytes}

@@ -61,8 +61,13 @@ def test_several_cells_end_with_an_overview() -> None:
     assert table.rows == [
         ["unpruned, ms", "76.0", "76.0"],
         ["eager", "0.50x", "0.50x"],
+        ["eager, by FLOPs‡", "1.00x", "1.00x"],
+        ["eager, share of that‡", "50%", "50%"],
         ["adaptive", "0.80x", "0.80x"],
+        ["adaptive, by FLOPs‡", "2.00x", "2.00x"],
+        ["adaptive, share of that‡", "40%", "40%"],
     ]
+    assert "inferred from closed forms" in table.notes[0]
 
 
 def test_every_format() -> None:
