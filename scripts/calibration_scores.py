@@ -33,12 +33,12 @@ def requests(blank: bool = False) -> tuple[list[Request], dict[str, str]]:
 
 
 def variant(text: str, ratio: float, asked: list[Request]) -> Session:
-    """A session for "method:name=value;..."; values are YAML."""
+    """A session for "method:name=value;..."; values are YAML. `model` and `positions` are those of the run."""
     method, _, rest = text.partition(":")
     parameters = {k: yaml.safe_load(v) for k, _, v in (part.partition("=") for part in rest.split(";") if part)}
     positions = parameters.pop("positions", None)
     return build(
-        "pocket",
+        parameters.pop("model", "pocket"),
         method,
         ratio=0.0 if method == "none" else ratio,
         parameters=parameters,

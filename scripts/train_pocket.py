@@ -5,6 +5,7 @@ python scripts/train_pocket.py symbolic     # phases "symbolic" and "encoders" m
 python scripts/train_pocket.py encoders     # one core each; so may the two joint ones
 python scripts/train_pocket.py joint --fusion shared
 python scripts/train_pocket.py export --fusion shared
+python scripts/train_pocket.py through      # pocket-through, from the shipped pocket-independent
 python scripts/train_pocket.py all --smoke --folder some/where --weights some/where/else
 """
 
@@ -25,6 +26,7 @@ from scripts.pocket.export import export  # noqa: E402
 from scripts.pocket.phase_encoders import train_encoders  # noqa: E402
 from scripts.pocket.phase_joint import JointRecipe, train_joint  # noqa: E402
 from scripts.pocket.phase_symbolic import train_symbolic  # noqa: E402
+from scripts.pocket.phase_through import ThroughRecipe, export_through, train_through  # noqa: E402
 from scripts.pocket.words import write_tokenizer  # noqa: E402
 
 FUSIONS = ("shared", "independent")
@@ -41,6 +43,7 @@ class Recipe:
     encoder_clips: int = 2
     questions: int = 10
     joint: JointRecipe = field(default_factory=JointRecipe)
+    through: ThroughRecipe = field(default_factory=ThroughRecipe)
     card_per_kind: int = 40
 
 
@@ -52,13 +55,14 @@ SMOKE = Recipe(
     encoder_clips=1,
     questions=3,
     joint=JointRecipe(minutes=0.12, batch=4, questions=3, align_minutes=0.04, eval_every=9, per_kind=2),
+    through=ThroughRecipe(minutes=0.05, batch=4, questions=3, per_kind=1),
     card_per_kind=4,
 )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("phase", choices=("symbolic", "encoders", "joint", "export", "all"))
+    parser.add_argument("phase", choices=("symbolic", "encoders", "joint", "export", "through", "all"))
     parser.add_argument("--folder", type=Path, default=ROOT / ".train", help="checkpoints of the phases")
     parser.add_argument("--weights", type=Path, default=ROOT / "meteor_bench" / "models" / "weights")
     parser.add_argument("--fusion", choices=FUSIONS, help="for joint and export; both if left out")
@@ -73,8 +77,9 @@ def main() -> None:
     torch.set_default_device(args.device)
     recipe = SMOKE if args.smoke else Recipe()
     if args.minutes:
-        joint = replace(recipe.joint, minutes=args.minutes)
+        joint, through = (replace(part, minutes=args.minutes) for part in (recipe.joint, recipe.through))
         recipe = replace(recipe, symbolic_minutes=args.minutes, encoder_minutes=args.minutes, joint=joint)
+        recipe = replace(recipe, through=through)
     args.folder.mkdir(parents=True, exist_ok=True)
     tokenizer_file = args.folder / "tokenizer.json"
     if not tokenizer_file.exists():
@@ -92,6 +97,10 @@ def main() -> None:
         if args.phase in ("export", "all"):
             target = export(args.folder, fusion, args.weights)
             write_card(args.folder, fusion, target, recipe.card_per_kind)
+    if args.phase in ("through", "all"):
+        source = args.weights / "pocket-independent"
+        addition = train_through(args.folder, source, args.seed, recipe.through)
+        export_through(addition, source, args.weights / "pocket-through")
 
 
 if __name__ == "__main__":

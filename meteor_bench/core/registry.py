@@ -176,6 +176,7 @@ MODELS = Registry(
     {
         "pocket": "meteor_bench.models.pocket.model:POCKET",
         "pocket-independent": "meteor_bench.models.pocket.model:POCKET_INDEPENDENT",
+        "pocket-through": "meteor_bench.models.pocket.model:POCKET_THROUGH",
         "llava-1.5-7b": "meteor_bench.models.llava:LLAVA_7B",
         "llava-next-7b": "meteor_bench.models.llava_next:LLAVA_NEXT_7B",
         "llava-onevision-7b": "meteor_bench.models.llava_onevision:LLAVA_ONEVISION_7B",

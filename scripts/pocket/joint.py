@@ -84,8 +84,13 @@ class JointModel(nn.Module):
             clip = torch.cat([fusion.positions(n, True).flatten(0, 1) for n in TOWERS])
         return torch.stack([image, clip])[clips.long()]
 
-    def look(self, samples: list[Sample], stages: np.random.Generator | None = None) -> Visual:
-        """Samples of one kind (images, or clips) -> visual tokens; with `stages`, METEOR's pruning at random ratios."""
+    def look(
+        self, samples: list[Sample], stages: np.random.Generator | None = None, stage2: int | None = None
+    ) -> Visual:
+        """Samples of one kind (images, or clips) -> visual tokens; with `stages`, METEOR's pruning at random ratios.
+
+        `stage2` tokens are left, if given, by its second stage.
+        """
         clip = samples[0].is_clip
         pixels = torch.as_tensor(np.stack([s.image for s in samples]))
         rows = normalise(pixels).to(self.embedding.dtype)
@@ -96,12 +101,12 @@ class JointModel(nn.Module):
             plain = self.vlm.fusion.project({n: s.features for n, s in seen.items()}).reshape(batch, self.total, -1)
             index = torch.arange(self.total).expand(batch, -1)
         else:
-            plain, index = self._concatenate(seen, batch, clip, stages)
+            plain, index = self._concatenate(seen, batch, clip, stages, stage2)
         tables = self.tables(torch.full((batch,), clip))
         return Visual(plain + take(tables, index), plain, index)
 
     def _concatenate(
-        self, seen: dict[str, Seen], batch: int, clip: bool, stages: np.random.Generator | None
+        self, seen: dict[str, Seen], batch: int, clip: bool, stages: np.random.Generator | None, stage2: int | None
     ) -> tuple[Tensor, Tensor]:
         fusion = self.vlm.fusion
         if not isinstance(fusion, IndependentFusion):
@@ -116,9 +121,8 @@ class JointModel(nn.Module):
             start += cells * frames
         plain, index = torch.cat(list(parts.values()), dim=1), torch.cat(places, dim=1)
         if stages is not None:
-            kept = least_redundant(
-                {n: z.detach() for n, z in parts.items()}, int(stages.integers(48, plain.shape[1] + 1))
-            )
+            left = int(stages.integers(48, plain.shape[1] + 1)) if stage2 is None else stage2
+            kept = least_redundant({n: z.detach() for n, z in parts.items()}, left)
             plain, index = take(plain, kept), index.gather(1, kept)
         return plain, index
 

@@ -1,10 +1,11 @@
-"""The shipped models in the engine's terms: `pocket` (shared fusion) and `pocket-independent`.
+"""The shipped models in the engine's terms: `pocket` (shared fusion), `pocket-independent` and `pocket-through`.
 
 The modules and weights are those of `pocket_modules`; see the model cards beside the weights.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,15 +27,17 @@ from meteor_bench.models.decoders import LlamaDecoder
 from meteor_bench.models.decoders import cast as cast_model
 from meteor_bench.models.fusions import Independent
 from meteor_bench.models.locate import read_config
+from meteor_bench.models.pocket.addition import add_to
 from meteor_bench.models.pocket.modules import LUMA, TOWERS, IndependentFusion, PocketConfig, PocketVLM, SharedFusion
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 from meteor_bench.models.positions import add_positions, resize_table
 from meteor_bench.models.towers import ConvNextTower, ConvShape, VitTower
 from meteor_bench.utils.plain_text import one_line
 
-__all__ = ["POCKET", "POCKET_INDEPENDENT", "PocketProcessor", "assemble", "card_for", "load"]
+__all__ = ["POCKET", "POCKET_INDEPENDENT", "POCKET_THROUGH", "PocketProcessor", "assemble", "card_for", "load"]
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
+WHOLE = ("pocket", "pocket-independent")  # what another checkpoint may add to
 CELL = 8  # pixels of the image per cell of the common grid
 
 
@@ -199,7 +202,7 @@ def load(name: str, device: str, dtype: torch.dtype, source: Path | None = None)
     """Build a pocket model from its checkpoint.
 
     Args:
-        name: "pocket" or "pocket-independent".
+        name: "pocket", "pocket-independent" or "pocket-through".
         source: a folder with config.json, tokenizer.json and safetensors; None for the shipped one.
 
     Raises:
@@ -213,10 +216,22 @@ def load(name: str, device: str, dtype: torch.dtype, source: Path | None = None)
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         said = one_line(error)
         raise ModelError(f"{folder / 'config.json'} does not describe a pocket model: {said}") from error
-    load_weights(model, folder, ties={"decoder.lm_head.weight": "decoder.model.embed_tokens.weight"})
+    whole = _base(config, folder) if config.base else folder
+    load_weights(model, whole, ties={"decoder.lm_head.weight": "decoder.model.embed_tokens.weight"})
+    if config.base:
+        add_to(model, folder)
     vlm = assemble(name, model, tokenizer, dtype, device)
     vlm.digest, vlm.folder = digest(folder), folder
+    if config.base:
+        vlm.digest = hashlib.sha256(f"{digest(whole)} {vlm.digest}".encode()).hexdigest()
     return vlm
+
+
+def _base(config: PocketConfig, folder: Path) -> Path:
+    """The shipped folder that a checkpoint adds to."""
+    if config.base not in WHOLE:
+        raise ModelError(f"{folder / 'config.json'} has base='{config.base}'; expected one of {', '.join(WHOLE)}")
+    return WEIGHTS / config.base
 
 
 def _described(folder: Path) -> tuple[PocketConfig, PocketTokenizer]:
@@ -274,4 +289,8 @@ def _card(name: str, fusion: Any, tokens: int, note: str) -> ModelCard:
 POCKET = _card("pocket", "shared", 256, "channel concatenation on one grid, the EAGLE of this suite")
 POCKET_INDEPENDENT = _card(
     "pocket-independent", "independent", 576, "one projector per encoder, trained with METEOR's stages 1 and 2"
+)
+# Its kin with METEOR's third stage trained in the loop, too: the one thing that its paper leaves training-free.
+POCKET_THROUGH = _card(
+    "pocket-through", "independent", 576, "pocket-independent trained on with METEOR's stage 3 in the loop as well"
 )

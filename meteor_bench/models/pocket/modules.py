@@ -29,7 +29,11 @@ LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class PocketConfig:
-    """Sizes of the model, as its config.json holds them."""
+    """Sizes of the model, as its config.json holds them.
+
+    Attributes:
+        base: the shipped model whose weights those in the folder are added to; empty where they are whole themselves.
+    """
 
     fusion: Literal["shared", "independent"] = "shared"
     vocab_size: int = 166
@@ -44,6 +48,7 @@ class PocketConfig:
     frame_size: int = 64
     frames: int = 4
     model_type: str = "pocket"
+    base: str = ""
 
     @property
     def grids(self) -> dict[str, int]:

@@ -1,0 +1,312 @@
+"""Phase 3: the third stage of METEOR in the loop, on a low-rank addition to what the joint phase left.
+
+Each question keeps the visual tokens that its own words attend to before language-model layer `LAYER`, as the method
+does when it answers, and the layers behind it see those alone. What is trained is W + B A for the matrices of the
+fusion and the decoder, so that the addition is small enough to ship beside the checkpoint that it is added to.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+from meteor_bench.models.pocket.addition import FILE
+from meteor_bench.models.pocket.modules import PocketConfig, load_pocket
+from meteor_bench.models.pocket.tokenizer import PocketTokenizer
+from scripts.pocket.batches import (
+    FAMILIES,
+    IGNORE,
+    Curriculum,
+    Packed,
+    block_mask,
+    choose_questions,
+    draw_samples,
+    pack,
+    right_answers,
+)
+from scripts.pocket.joint import JointModel, Visual
+from scripts.pocket.loop import Progress, log
+from scripts.pocket.sample import Sample
+from scripts.pocket.scores import ASKED, benchmark_scores, score_samples
+from scripts.pocket.symbolic import answer_logits
+from scripts.pocket.world import split_rng
+
+LAYER, HEADS = 3, 2  # meteor's depth=0.6 of five layers, head_share=0.5 of three heads
+CLAMP = (0.25, 4.0)
+REFERENCE, POWER = 256, 0.4  # tokens that a ratio is of; meteor's fuse_power
+MASKED = -1e4
+
+
+@dataclass(frozen=True)
+class ThroughRecipe:
+    minutes: float = 60
+    batch: int = 12
+    questions: int = 8
+    rank: int = 16
+    rate: float = 2e-3
+    full_share: float = 0.1
+    eval_every: float = 8
+    per_kind: int = 20
+
+
+class LowRank:
+    """Additions B A to chosen matrices of a model; small tensors are added to whole."""
+
+    def __init__(self, model: nn.Module, prefixes: tuple[str, ...], rank: int, rate: float) -> None:
+        self.params, self.base, self.parts = {}, {}, {}
+        for name, p in model.named_parameters():
+            p.requires_grad_(name.startswith(prefixes) and "positions" not in name)
+            if not p.requires_grad:
+                continue
+            self.params[name], self.base[name] = p, p.detach().float().clone()
+            if p.ndim == 2 and "embed" not in name:
+                a = torch.randn(rank, p.shape[1]) / p.shape[1] ** 0.5
+                self.parts[name] = (nn.Parameter(torch.zeros(p.shape[0], rank)), nn.Parameter(a))
+            else:
+                self.parts[name] = (nn.Parameter(torch.zeros(p.shape)),)
+        matrices = [t for part in self.parts.values() if len(part) == 2 for t in part]
+        others = [t for part in self.parts.values() if len(part) == 1 for t in part]
+        groups = [{"params": matrices, "lr": rate, "rate": rate}, {"params": others, "lr": rate / 4, "rate": rate / 4}]
+        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0, foreach=True)
+
+    def step(self, factor: float) -> float:
+        """One update; returns the norm of the gradient before clipping to 1."""
+        for name, part in self.parts.items():
+            grad = self.params[name].grad
+            grad = torch.zeros(self.params[name].shape) if grad is None else grad.float()
+            if len(part) == 2:
+                part[0].grad, part[1].grad = grad @ part[1].detach().T, part[0].detach().T @ grad
+            else:
+                part[0].grad = grad
+            self.params[name].grad = None
+        every = [t for part in self.parts.values() for t in part]
+        norm = float(torch.nn.utils.clip_grad_norm_(every, 1.0))
+        if math.isfinite(norm):
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["rate"] * factor
+            self.optimizer.step()
+            self.apply()
+        return norm
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        for name, part in self.parts.items():
+            self.params[name].copy_(self.base[name] + (part[0] @ part[1] if len(part) == 2 else part[0]))
+
+    def state(self) -> dict[str, Tensor]:
+        """As it ships: NAME.b [out, rank] and NAME.a [rank, in], or NAME.whole."""
+        found = {}
+        for name, part in self.parts.items():
+            for leaf, tensor in zip(("b", "a") if len(part) == 2 else ("whole",), part, strict=True):
+                found[f"{name}.{leaf}"] = tensor.detach()
+        return found
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, part in self.parts.items():
+                for leaf, tensor in zip(("b", "a") if len(part) == 2 else ("whole",), part, strict=True):
+                    tensor.copy_(state[f"{name}.{leaf}"])
+        self.apply()
+
+
+def question_rows(packed: Packed) -> Tensor:
+    """[batch, T] bool: the tokens of a question as they stand in the prompt, the mark of the answer included."""
+    wanted = packed.target != IGNORE
+    before = F.pad(wanted[:, :-1], (1, 0)) & (packed.segment == F.pad(packed.segment[:, :-1], (1, 0)))
+    return (packed.segment > 0) & ~(wanted & before)
+
+
+def text_attention(layer: nn.Module, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor, start: int) -> Tensor:
+    """[batch, heads, T, n] attention rows of the tokens from `start` on."""
+    attention = layer.self_attn
+    normed = layer.input_layernorm(x)
+
+    def heads(part: Tensor) -> Tensor:
+        return part.unflatten(2, (-1, attention.head_dim)).transpose(1, 2)
+
+    q, k = heads(attention.q_proj(normed)), heads(attention.k_proj(normed))
+    q, k = apply_rotary_pos_emb(q, k, *rotary)
+    scores = (q[:, :, start:] @ k.transpose(2, 3)).float() * attention.scaling + mask[:, :, start:].float()
+    return scores.softmax(-1)
+
+
+def choose(attention: Tensor, rows: Tensor, keep: int) -> tuple[Tensor, Tensor]:
+    """The K tokens of each question, K by its attention mass: order [B, Q, most] in rising place, and which count.
+
+    Args:
+        attention: [B, H, T, N] of text to visual tokens.
+        rows: [B, Q, T] bool, the rows of each question.
+    """
+    share = rows.float() / rows.sum(2, keepdim=True).clamp(min=1)
+    by_head = torch.einsum("bhtn,bqt->bqhn", attention, share)
+    value = by_head.sum(-1)
+    chosen = torch.zeros_like(value).scatter_(2, value.topk(HEADS, dim=2).indices, 1.0)
+    score = (by_head * chosen[..., None]).sum(2)
+    mass, real = score.sum(-1), rows.any(2)
+    mean = (mass * real).sum() / real.sum()
+    n = attention.shape[3]
+    k = (keep * mass / mean).round().clamp(max(1, CLAMP[0] * keep), min(n, CLAMP[1] * keep)).long()
+    most = int(k.max())
+    best = score.topk(most, dim=2)
+    place, at = best.indices.sort(dim=2)
+    return place, at < k[..., None]
+
+
+def through_logits(model: JointModel, visual: Visual, packed: Packed, keep: int) -> Tensor:
+    """Logits at the positions with a target, in `packed`'s order; every question with `keep` tokens behind LAYER."""
+    decoder = model.vlm.decoder.model
+    table = decoder.embed_tokens.weight
+    batch, n = visual.index.shape
+    x = torch.cat([table[1].expand(batch, 1, -1), visual.tokens, F.embedding(packed.ids, table)], dim=1)
+    positions = torch.cat([torch.zeros(batch, 1).long(), 1 + visual.index, model.total + 1 + packed.offset], dim=1)
+    mask = block_mask(n, packed.segment, x.dtype)
+    rotary = decoder.rotary_emb(x, positions)
+    for layer in decoder.layers[: LAYER - 1]:
+        x = layer(x, attention_mask=mask, position_ids=positions, position_embeddings=rotary)
+    last = decoder.layers[LAYER - 1]
+    with torch.no_grad():
+        attention = text_attention(last, x, rotary, mask, 1 + n)[..., 1 : 1 + n]
+    x = last(x, attention_mask=mask, position_ids=positions, position_embeddings=rotary)
+
+    count = int(packed.segment.max())
+    mine = packed.segment[:, None] == torch.arange(1, count + 1)[None, :, None]  # [B, Q, T]
+    place, real = choose(attention, mine & question_rows(packed)[:, None], keep)
+    length = int(mine.sum(2).max())
+    text = (mine.float() - torch.arange(mine.shape[2]) * 1e-4).topk(length, dim=2).indices.sort(dim=2).values
+    there = mine.gather(2, text)  # padding of a shorter question comes from its neighbours and is masked
+
+    def rows(of: Tensor, at: Tensor, offset: int) -> Tensor:
+        wide = of[:, None].expand(-1, count, *of.shape[1:])
+        return wide.gather(2, (at + offset)[..., None].expand(*at.shape, of.shape[2])).flatten(0, 1)
+
+    first = x[:, :1].repeat_interleave(count, 0)
+    y = torch.cat([first, rows(x, place, 1), rows(x, text, 1 + n)], dim=1)
+    where = positions[..., None]
+    at = torch.cat([where[:, :1].repeat_interleave(count, 0), rows(where, place, 1), rows(where, text, 1 + n)], 1)
+    at = at.squeeze(2)
+    seen = torch.cat([torch.ones(batch * count, 1).bool(), real.flatten(0, 1), there.flatten(0, 1)], 1)
+    # Text indices rise within a question, so does its place: causal by order of the row.
+    order = torch.arange(y.shape[1])
+    allowed = (order[:, None] >= order[None]) & seen[:, None]
+    allowed |= torch.eye(y.shape[1]).bool()  # a row that does not count sees itself, lest its softmax be of nothing
+    bias = torch.zeros(allowed.shape, dtype=y.dtype).masked_fill_(~allowed, MASKED)[:, None]
+    rotary = decoder.rotary_emb(y, at)
+    for layer in decoder.layers[LAYER:]:
+        y = layer(y, attention_mask=bias, position_ids=at, position_embeddings=rotary)
+    y = decoder.norm(y[:, -length:]).unflatten(0, (batch, count))
+    flat = torch.zeros(batch, mine.shape[2], y.shape[3], dtype=y.dtype)
+    b, q, t = there.nonzero(as_tuple=True)
+    flat = flat.index_put((b, text[b, q, t]), y[b, q, t])
+    return (flat[packed.target >= 0] @ table.T).float()
+
+
+def look_pruned(model: JointModel, samples: list[Sample], rng: np.random.Generator, keep: float) -> Visual:
+    """Stages 1 and 2: stage 1 at random ratios, stage 2 at what meteor gives at this share."""
+    return model.look(samples, rng, stage2=max(round(REFERENCE * keep**POWER), 1))
+
+
+@torch.no_grad()
+def pruned_scores(
+    model: JointModel, tokenizer: PocketTokenizer, batches: list[list[Sample]], keep: float | None
+) -> dict[str, float]:
+    """As `family_scores`, under all three stages at a share; None: without any pruning."""
+    right, asked = np.zeros(len(FAMILIES)), np.zeros(len(FAMILIES))
+    rng = np.random.default_rng(0)
+    for samples in batches:
+        packed = pack([s.qas for s in samples], tokenizer)
+        if keep is None:
+            visual = model.look(samples)
+            logits = answer_logits(model.vlm.decoder, visual.tokens, visual.index, model.total, packed)
+        else:
+            visual = look_pruned(model, samples, rng, keep)
+            logits = through_logits(model, visual, packed, round(REFERENCE * keep))
+        families, good = right_answers(packed, logits.argmax(-1))
+        np.add.at(right, families, good)
+        np.add.at(asked, families, 1)
+    return {f: round(float(r / n), 3) for f, r, n in zip(FAMILIES, right, asked, strict=True) if n and f in ASKED}
+
+
+def train_through(folder: Path, source: Path, seed: int, recipe: ThroughRecipe) -> LowRank:
+    """Train on from the weights in `source`; the checkpoint in `folder` is resumed."""
+    torch.manual_seed(seed)
+    tokenizer = PocketTokenizer(source / "tokenizer.json")
+    model = JointModel(PocketConfig.load(source), tokenizer)
+    model.vlm.load_state_dict(load_pocket(source).state_dict())
+    progress = Progress("through", folder, recipe.minutes, decay_from=0.5)
+    addition = LowRank(model, ("vlm.fusion", "vlm.decoder"), recipe.rank, recipe.rate)
+    rotary = model.vlm.decoder.model.rotary_emb
+    frequencies = rotary.inv_freq.clone()
+    model.to(torch.bfloat16)
+    rotary.inv_freq = frequencies  # rounding the rotary frequencies ruins long positions
+    curriculum = Curriculum()
+    if saved := progress.resume():
+        addition.load(saved["addition"])
+        addition.optimizer.load_state_dict(saved["optimizer"])
+        curriculum = saved["curriculum"]
+    fixed = score_samples(seed=11, per_kind=recipe.per_kind, split="eval")
+    rng = split_rng("train", seed * 1_000_003 + progress.step + 3_000_000)
+    last_eval = progress.elapsed
+    if not saved:
+        report(model, tokenizer, fixed)
+    while progress.fraction < 1:
+        samples = draw_samples(rng, recipe.batch, curriculum, draw=True, max_objects=9)
+        full = rng.random() < recipe.full_share
+        keep = float(np.exp(rng.uniform(math.log(0.07), math.log(0.6))))
+        numbers: dict[str, float] = {}
+        results = []
+        for part in ([s for s in samples if not s.is_clip], [s for s in samples if s.is_clip]):
+            if not part:
+                continue
+            packed = pack([choose_questions(s, rng, curriculum, recipe.questions) for s in part], tokenizer)
+            wanted = packed.target[packed.target >= 0]
+            if full:
+                visual = model.look(part)
+                logits = answer_logits(model.vlm.decoder, visual.tokens, visual.index, model.total, packed)
+            else:
+                logits = through_logits(model, look_pruned(model, part, rng, keep), packed, round(REFERENCE * keep))
+            loss = F.cross_entropy(logits, wanted)
+            numbers["loss"] = loss.item()
+            (loss * len(part) / recipe.batch).backward()
+            results.append(right_answers(packed, logits.argmax(-1)))
+        families, right = (np.concatenate(r) for r in zip(*results, strict=True))
+        if full:
+            families = right = None
+        else:
+            curriculum.record(families, right)
+        norm = addition.step(progress.factor)
+        progress.count(recipe.batch, families, right, norm=norm, **numbers)
+        progress.line()
+        if progress.elapsed - last_eval > recipe.eval_every or progress.fraction == 1:
+            last_eval = progress.elapsed
+            report(model, tokenizer, fixed)
+        state = {"addition": addition.state(), "optimizer": addition.optimizer.state_dict(), "curriculum": curriculum}
+        progress.save(state)
+    return addition
+
+
+def report(model: JointModel, tokenizer: PocketTokenizer, batches: list[list[Sample]]) -> None:
+    for keep in (None, 0.24, 0.11):
+        found = pruned_scores(model, tokenizer, batches, keep)
+        whole = benchmark_scores(found)
+        mean = np.mean(list(whole.values()))
+        log.info("through EVAL keep %s: %.3f %s families %s", keep, mean, json.dumps(whole), json.dumps(found))
+
+
+def export_through(addition: LowRank, source: Path, target: Path) -> None:
+    """The addition in fp16, with the configuration and the tokenizer of what it is added to."""
+    target.mkdir(parents=True, exist_ok=True)
+    state = {name.removeprefix("vlm."): t.half().contiguous() for name, t in addition.state().items()}
+    save_file(state, target / FILE, metadata={"format": "pt"})
+    (target / FILE).chmod(0o644)  # safetensors leaves it readable by its owner alone
+    replace(PocketConfig.load(source), base=source.name).save(target)
+    shutil.copyfile(source / "tokenizer.json", target / "tokenizer.json")
