@@ -41,7 +41,7 @@ def test_with_all_tokens_kept_it_is_the_plain_forward(asked: tuple[JointModel, l
 
 
 def test_the_rows_of_a_question_are_its_prompt(asked: tuple[JointModel, list, Packed]) -> None:
-    _, samples, packed = asked
+    _, _, packed = asked
     rows = question_rows(packed)
     for b in range(2):
         for q in range(1, int(packed.segment[b].max()) + 1):
