@@ -164,6 +164,7 @@ METHODS = Registry(
         "mmtok": "meteor_bench.methods.mmtok:MMTok",
         "prunesid": "meteor_bench.methods.prunesid:PruneSID",
         "vscan": "meteor_bench.methods.vscan:VScan",
+        "contrast": "meteor_bench.methods.contrast:Contrast",
         "meteor": "meteor_bench.methods.meteor.method:Meteor",
     },
     parts=("fact", "exact", "draws", "positions", "parameters", "bind", "points", "encode", "fuse", "decode"),

@@ -100,7 +100,7 @@ class TokenRecord:
         requested_ratio: fraction to remove.
         realised_ratio: 1 - sum of final / sum of reference. The reference of a model with a projector for each encoder
             is its kin with one: of pocket-independent both ratios are of pocket's 256 tokens, not of its own 576.
-        missed: samples whose final count is not the target.
+        missed: samples whose final count is not the target; 0 where nothing was to be removed.
     """
 
     towers: Mapping[str, Spread]
