@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-__all__ = ["Found", "nearest"]
+__all__ = ["Found", "nearest", "nearest_from"]
 
 
 class Found(NamedTuple):
@@ -73,3 +73,24 @@ def nearest(measure: Callable[[int], float | None], most: int, target: float) ->
         return Found(low, below, True) if target - below <= above - target else Found(high, above, True)
     behind = at(high + 1) if high < most else above
     return Found(high, above, behind is not None and above - target <= (behind - above) / 2)
+
+
+def nearest_from(start: int, measure: Callable[[int], float | None], most: int, target: float) -> Found | None:
+    """The same, searched around a count that is thought to be near, for a measure that is dear to take.
+
+    Counts are tried step by step until the target lies between two neighbours.
+    """
+    at, low, high = start, (0, -1.0), (most + 1, 2.0)  # counts with their measures, not above and above the target
+    while high[0] - low[0] > 1:
+        value = measure(at)
+        if value is None or value <= target:
+            low = at, -1.0 if value is None else value
+        else:
+            high = at, value
+        step = 1 if value is None else max(1, round(abs(target - value) * most))
+        at = min(high[0] - 1, low[0] + step) if low[0] == at else max(low[0] + 1, high[0] - step)
+    ends = [end for end in (low, high) if 0 < end[0] <= most and end[1] >= 0]
+    if not ends:
+        return None
+    count, value = min(ends, key=lambda end: (abs(end[1] - target), end[1] > target))
+    return Found(count, value, True)

@@ -19,12 +19,13 @@ from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import BudgetError
 from meteor_bench.core.match import MEASURES, OF, WORDS, Measure, left, realised
 from meteor_bench.core.request import Answer, Request
-from meteor_bench.core.search import Found, nearest
+from meteor_bench.core.search import Found, nearest, nearest_from
 from meteor_bench.engine.gauge import Gauge, Shape
 
 __all__ = ["Calibrated", "Resolver", "counted_alike", "short"]
 
 OF_QUESTION = ("prune", "prefill", "decode")  # stages whose FLOPs depend on the question's length
+PART = 4  # so many calibration samples, one is looked at to tell where to search
 Kept = Mapping[Measure, float]
 """Measure -> the share that is left."""
 
@@ -75,13 +76,19 @@ class Calibrated:
     """The budget of any other method, on the calibration samples together.
 
     Args:
-        answered: (budget) -> the calibration samples' answers, the method's constants measured at that budget.
+        answered: (budget, every) -> answers of all or each second, third, ... calibration sample, the method's
+            constants measured on the same ones at that budget.
         most: largest N of the samples.
         title: as for `Resolver`.
     """
 
     def __init__(
-        self, answered: Callable[[TokenBudget], Sequence[Answer]], most: int, measure: Measure, ratio: float, title: str
+        self,
+        answered: Callable[[TokenBudget, int], Sequence[Answer]],
+        most: int,
+        measure: Measure,
+        ratio: float,
+        title: str,
     ) -> None:
         self._answered, self._most = answered, most
         self._measure, self._ratio, self._title = measure, ratio, title
@@ -89,20 +96,29 @@ class Calibrated:
     def budget(self) -> tuple[TokenBudget, dict[str, Any]]:
         """The budget, and what its search found, for records.
 
+        A part of the samples tells where to look, all of them what is nearest.
+
         Raises:
             BudgetError: the target is out of reach; names what is within it.
         """
 
         @cache
-        def kept(count: int) -> Kept | None:
+        def kept(count: int, every: int) -> Kept | None:
             try:
-                answers = self._answered(_budget(count, self._most))
+                answers = self._answered(_budget(count, self._most), every)
             except BudgetError:
                 return None
             removed = realised([left(answer.tokens, answer.flops) for answer in answers])
             return {measure: 1 - ratio for measure, ratio in removed.items()}
 
-        found = searched(kept, self._most, self._measure, self._ratio, self._title)
+        def of_all(count: int) -> float | None:
+            found = kept(count, 1)
+            return None if found is None else found[self._measure]
+
+        near = searched(lambda count: kept(count, PART), self._most, self._measure, self._ratio, self._title)
+        found = nearest_from(near.tokens, of_all, self._most, 1 - self._ratio)
+        if found is None:
+            raise BudgetError(f"{self._title} cannot keep {near.tokens} tokens of all calibration samples")
         budget = _budget(found.tokens, self._most)
         return budget, {"ratio of": self._measure, "keep": budget.keep, "calibrated": 1 - found.value}
 

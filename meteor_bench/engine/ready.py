@@ -96,7 +96,7 @@ class _Maker:
     ) -> Session:
         """At a budget, the method's constants measured at it unless they are given."""
         if facts is None:
-            facts = self._facts(budget)
+            facts = self._facts(budget, None)
         return Session(
             self._vlm,
             self._pruner,
@@ -118,9 +118,11 @@ class _Maker:
             return session
         facts: dict[float, Mapping[str, Any]] = {}
 
-        def answered(budget: TokenBudget) -> list[Answer]:
-            facts[budget.keep] = self._facts(budget)
-            return self._answers(self.session(budget, True, None, facts[budget.keep]), self.requests)
+        def answered(budget: TokenBudget, every: int) -> list[Answer]:
+            requests = self.requests[::every] if len(self.requests) > every * LOOKED_AT else self.requests
+            found = self._facts(budget, requests)
+            facts[budget.keep] = found  # of all samples where those were asked last
+            return self._answers(self.session(budget, True, None, found), requests)
 
         most = max(answer.tokens["reference"] for answer in self._answers(self._plain(), self.requests[:LOOKED_AT]))
         budget, found = Calibrated(answered, most, *target).budget()
@@ -145,11 +147,12 @@ class _Maker:
     def _plain(self) -> Session:
         return Session(self._vlm, Pruner(), TokenBudget(1.0))
 
-    def _facts(self, budget: TokenBudget) -> Mapping[str, Any]:
+    def _facts(self, budget: TokenBudget, requests: Sequence[Request] | None) -> Mapping[str, Any]:
+        """The method's constants, measured on some of the samples; None: on all."""
         if not self._pruner.needs_calibration:
             return {}
         vlm, positions, seed = self._vlm, self._positions, self._seed
-        return calibrate(vlm, self._pruner, budget, self.requests, positions=positions, seed=seed)
+        return calibrate(vlm, self._pruner, budget, requests or self.requests, positions=positions, seed=seed)
 
     def _answers(self, session: Session, requests: Sequence[Request]) -> list[Answer]:
         """In the order of the requests."""
