@@ -47,11 +47,8 @@ def _fastv(average: int) -> int:
 
 ROWS = (
     Published("unpruned", "arXiv 2310.03744", "576", {0: N}),
-    Published("FastV, K = 2, half of the tokens", "arXiv 2403.06764, section 4", "50 %", {0: N, 2: N // 2}),
-    *(
-        Published("FastV in others' tables", "arXiv 2410.04417, table 1", f"{n}", {0: N, 2: _fastv(n)})
-        for n in (192, 128, 64)
-    ),
+    Published("FastV, K = 2, half of the tokens", "arXiv 2403.06764", "50 %", {0: N, 2: N // 2}),
+    *(Published("FastV in others' tables", "arXiv 2410.04417", f"{n}", {0: N, 2: _fastv(n)}) for n in (192, 128, 64)),
     *(
         Published("SparseVLM, pruned behind layers 2, 6, 15", "arXiv 2410.04417", f"{n}", {0: N, 3: a, 7: b, 16: c})
         for n, a, b, c in ((192, 309, 204, 113), (128, 312, 117, 39), (64, 82, 32, 18))
@@ -61,10 +58,10 @@ ROWS = (
         for n, a, b, c in ((192, 309, 204, 113), (128, 312, 117, 39), (64, 82, 32, 18))
     ),
     Published("PyramidDrop, 1/2 at each stage", "arXiv 2410.17247", "-", {0: N, 8: N // 2, 16: N // 4, 24: N // 8}),
-    *(Published("VisionZip", "arXiv 2412.04467, table 1", f"{n}", {0: n}) for n in (192, 128, 64)),
+    *(Published("VisionZip", "arXiv 2412.04467", f"{n}", {0: n}) for n in (192, 128, 64)),
     Published("PruMerge+, on average a quarter", "arXiv 2403.15388", "144", {0: N // 4}),
     Published(
-        "METEOR's shares of 1024: 576, then 242", "METEOR, table 1", "242", {0: N * 576 // 1024, 19: N * 242 // 1024}
+        "METEOR's shares of 1024: 576, then 242", "arXiv 2507.20842", "242", {0: N * 576 // 1024, 19: N * 242 // 1024}
     ),
 )
 
