@@ -150,7 +150,7 @@ def test_what_a_ratio_is_of(tmp_path: Path) -> None:
     config = load(file, {"match": "layer-mean"})
     assert config.share == "0.5 of tokens over the layers" and config.unpruned().match == "tokens"
     assert load(None, {"method": "fastv", "ratio": 0.5}).share == "0.5"
-    with pytest.raises(ConfigError, match="expected .*tokens.*layer-mean.*kv.*flops"):
+    with pytest.raises(ConfigError, match=r"expected .*tokens.*layer-mean.*kv.*flops"):
         load(None, {"method": "fastv", "ratio": 0.5, "match": "macs"})
     with pytest.raises(ConfigError, match="method 'none' removes nothing; leave --match kv out"):
         load(None, {"match": "kv"})
