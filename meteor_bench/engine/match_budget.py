@@ -150,7 +150,7 @@ def _smallest(kept: Callable[[int], Kept | None], most: int) -> int:
     """The smallest count that the method can keep."""
     low, high = 0, most
     while high - low > 1:
-        middle = low + 1 if high == most else (low + high) // 2
+        middle = (low + high) // 2 if low else 1
         low, high = (middle, high) if kept(middle) is None else (low, middle)
     return high
 
