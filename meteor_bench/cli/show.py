@@ -17,7 +17,7 @@ app = alone()
 
 
 @app.command()
-@flags(RunConfig, "model", "source", "stages", "positions", "device", "dtype", "seed", "data_root", "frames")
+@flags(RunConfig, "model", "source", "match", "stages", "positions", "device", "dtype", "seed", "data_root", "frames")
 def show(
     sample: Annotated[str, typer.Argument(help="<benchmark>/<document>, say pocket_gqa/12.")],
     method: Annotated[

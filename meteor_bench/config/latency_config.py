@@ -22,6 +22,7 @@ class LatencyConfig:
     Attributes:
         methods: names, or "all" for the whole table.
         ratios: fractions of the visual tokens to remove.
+        match: what the ratios are of; see `core.match`.
         batches: batch sizes.
         frames: pictures of a sample, 1 for an image.
         new_tokens: tokens generated, at least 2.
@@ -46,6 +47,7 @@ class LatencyConfig:
         tuple[of_run.Ratio, ...],
         Flag("Fractions of the visual tokens to remove, separated by commas.", name="--ratio"),
     ] = (0.76,)
+    match: of_run.Match = "tokens"
     batches: Annotated[tuple[of_run.Positive, ...], Flag("Batch sizes, separated by commas.", name="--batch")] = (1,)
     frames: Annotated[of_run.Positive, Flag("Pictures of a sample; above 1 a clip.")] = 1
     new_tokens: Annotated[int, Flag("Tokens generated, end tokens ignored."), Range(least=2)] = 8

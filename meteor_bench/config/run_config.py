@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from meteor_bench.config.spec import Flag, Known, verify
 from meteor_bench.config.yaml_settings import fit_flags, read_file, said
 from meteor_bench.core.errors import ConfigError
+from meteor_bench.core.match import Measure, of_ratio
 from meteor_bench.core.method_file import MethodFile, shown
 from meteor_bench.core.registry import METHODS, MODELS, parts_of
 from meteor_bench.core.settings import Range
@@ -93,6 +94,13 @@ Ratio = Annotated[
     Flag("Fraction of the visual tokens to remove, in [0, 1); on pocket-independent of pocket's 256.", default=""),
     Range(least=0, below=1),
 ]
+Match = Annotated[
+    Measure,
+    Flag(
+        "What the ratio is of: tokens after the last prune, layer-mean (tokens averaged over the language model's "
+        "layers), kv (their KV cache), flops (to the first token)."
+    ),
+]
 Stages = Annotated[tuple[Stage, ...] | None, Flag("Stages to run: encode,fuse,decode.", default="all")]
 Positions = Annotated[Literal["keep", "renumber"] | None, Flag("keep or renumber.", default="the method's own")]
 Suite = Annotated[str, Flag("Benchmarks by suite.", completes="suites"), Known(_suite)]
@@ -125,6 +133,7 @@ class RunConfig:
         ratio: fraction of the visual tokens removed, in [0, 1). Of a model with a projector for each encoder
             (pocket-independent) it is the fraction of the tokens of its kin with one (pocket's 256, not its own 576),
             as METEOR's 242 tokens are of EAGLE's 1024: at 0.5 it keeps 128.
+        match: what the ratio is of; see `core.match`.
         stages: stages of the method that are switched on; None for all of them.
         positions: what a pruned token's successors do with their position ids; None for the method's own policy.
         suite: row of the suite table; ignored when tasks are given.
@@ -149,6 +158,7 @@ class RunConfig:
     method: Method = "none"
     parameters: Parameters = field(default_factory=dict)
     ratio: Ratio = 0.0
+    match: Match = "tokens"
     stages: Stages = None
     positions: Positions = None
     suite: Suite = "pocket"
@@ -176,6 +186,8 @@ class RunConfig:
             check(one.name, getattr(self, one.name))
         if self.method == "none" and self.ratio > 0:
             raise ConfigError(f"method 'none' removes nothing; leave --ratio {self.ratio:g} out or name a --method")
+        if self.method == "none" and self.match != "tokens":
+            raise ConfigError(f"method 'none' removes nothing; leave --match {self.match} out or name a --method")
 
     @property
     def method_name(self) -> str:
@@ -192,9 +204,16 @@ class RunConfig:
             "unpruned" if self.method == "none" else self.method_name + stages + (f"({', '.join(extra)})" * bool(extra))
         )
 
+    @property
+    def share(self) -> str:
+        """The ratio, and what it is of where that is not the final tokens: "0.76", "0.76 of FLOPs"."""
+        return f"{self.ratio:g}{of_ratio(self.match)}"
+
     def unpruned(self) -> RunConfig:
         """The run that this one is compared with: the model the user named, nothing pruned, nothing drawn."""
-        return replace(self, method="none", parameters={}, ratio=0.0, stages=None, positions=None, seed=0)
+        return replace(
+            self, method="none", parameters={}, ratio=0.0, match="tokens", stages=None, positions=None, seed=0
+        )
 
 
 @dataclass(frozen=True)
@@ -212,12 +231,13 @@ class Setting(Entry):
     """The same at a ratio."""
 
     ratio: Ratio = 0.0
+    match: Match = "tokens"
 
     @property
     def label(self) -> str:
         """`RunConfig.label` and the ratio."""
         run = RunConfig(**{f.name: getattr(self, f.name) for f in fields(Setting)})
-        return run.label if run.method == "none" else f"{run.label} {run.ratio:g}"
+        return run.label if run.method == "none" else f"{run.label} {run.share}"
 
 
 def check(name: str, value: Any) -> None:

@@ -31,6 +31,7 @@ class SweepConfig:
     Attributes:
         methods: names, compositions, entries with settings of their own, or "all" for the whole table.
         ratios: fractions of the visual tokens to remove.
+        match: what the ratios are of; see `core.match`.
         models, suites: by name.
         tasks: benchmarks by name, in place of the suites.
         seeds: of methods that draw, all of them; of the others, the first.
@@ -49,6 +50,7 @@ class SweepConfig:
         tuple[of_run.Ratio, ...],
         Flag("Fractions of the visual tokens to remove: 0.5,0.76; on pocket-independent of pocket's 256."),
     ] = ()
+    match: of_run.Match = "tokens"
     models: Annotated[
         tuple[of_run.Model, ...], Flag("Rows of `list models`, folders or hub ids.", completes="models")
     ] = ("pocket",)

@@ -266,6 +266,7 @@ class VLM:
         name: row of the model table.
         towers: in the order of the model's configuration.
         reference: `grid` of a sample -> N, the visual tokens that the unpruned reference model feeds its LLM.
+        reference_fusion: where that is another model, its fusion, of which only the FLOPs are asked; None: this one's.
         native: height and width in pixels of an image as the processor delivers it.
         digest: hash of the checkpoint's bytes, for records.
         folder: of the checkpoint; a method's trained parts for this model lie in folders of their own in there.
@@ -283,6 +284,7 @@ class VLM:
     processor: Processor
     reference: Callable[[Grid], int]
     native: tuple[int, int]
+    reference_fusion: Fusion | None = None
     digest: str = ""
     folder: Path | None = None
     resizable: bool = True

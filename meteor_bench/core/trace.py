@@ -24,7 +24,9 @@ class SampleTrace:
         reference: N, what the unpruned reference model feeds its LLM for this sample.
         target: the budget's count after the last pruning point.
         padded: width of the padded visual block in each layer's batch, beside the useful counts above.
-        flops: stage -> FLOPs of this sample run alone: "encode.<tower>", "fuse", "prefill", "decode".
+        flops: stage -> FLOPs of this sample run alone: "encode.<tower>", "fuse", "prefill", "decode"; where they were
+            counted, those of the selection, "prune".
+        reference_flops: what the unpruned reference model takes to the first token of this sample; 0: not worked out.
         notes: substitutions that were made, say a tower without a class token.
     """
 
@@ -38,6 +40,7 @@ class SampleTrace:
     target: int = 0
     padded: list[int] = field(default_factory=list)
     flops: dict[str, int] = field(default_factory=dict)
+    reference_flops: int = 0
     notes: tuple[str, ...] = ()
 
     def copy(self) -> SampleTrace:
@@ -62,4 +65,5 @@ class SampleTrace:
             "answer": self.answer,
             "reference": self.reference,
             "target": self.target,
+            **({"reference_flops": self.reference_flops} if self.reference_flops else {}),
         }

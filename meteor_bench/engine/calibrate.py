@@ -18,6 +18,7 @@ from meteor_bench.core.pruner import Pruner, View
 from meteor_bench.core.request import Request
 from meteor_bench.engine.encode import encode
 from meteor_bench.engine.fuse import fuse as fuse_towers
+from meteor_bench.engine.match_budget import short
 from meteor_bench.engine.session import Session
 
 __all__ = ["calibrate"]
@@ -90,16 +91,11 @@ def calibrate(
             session = Session(vlm, pruner, budget, positions=positions, seed=seed, facts=facts)
             with session.engine.instrumented(observer=watch):
                 if stage == "decode":
-                    session.answer([_short(r) for r in requests], lambda _request, _answer: None, batch_size)
+                    session.answer([short(r) for r in requests], lambda _request, _answer: None, batch_size)
                 else:
                     _encode_only(session, requests, watch, fuse=stage == "fuse")
             facts |= pruner.fit(stage, watch.gathered())
     return facts
-
-
-def _short(request: Request) -> Request:
-    """The same request, one token long: the decode points are passed in the prefill."""
-    return Request(request.key, request.media_key, request.media, request.question, 1)
 
 
 @torch.inference_mode()

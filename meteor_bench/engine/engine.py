@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, overload
 
 import torch
@@ -76,6 +77,16 @@ class Generators(Sequence[torch.Generator]):
         return self._made[at]
 
 
+@dataclass
+class _Instruments:
+    """What times and watches an engine, and those that it made of itself (`Engine.at`)."""
+
+    clock: Clock
+    observer: Observer | None
+    recorder: Recorder | None
+    graphs: Graphs | None = None
+
+
 class Engine:
     """One model under one method at one budget.
 
@@ -107,14 +118,13 @@ class Engine:
         observer: Observer | None = None,
         recorder: Recorder | None = None,
     ) -> None:
+        self._unbound = pruner
         pruner = pruner.bind(vlm, budget)
         self.vlm, self._pruner, self.budget = vlm, pruner, budget
         self.positions = positions or default_positions(vlm, pruner)
         self.overruled = positions is None and self.positions != pruner.positions
         self.seed, self.facts = seed, dict(facts or {})
-        self._observer, self._recorder = observer, recorder
-        self._clock = clock or Clock(vlm.device, enabled=False)
-        self._graphs: Graphs | None = None
+        self._by = _Instruments(clock or Clock(vlm.device, enabled=False), observer, recorder)
         self.watch = Watch()
         self.points: Points = pruner.points(vlm, budget)
         self._check_points()
@@ -128,22 +138,39 @@ class Engine:
     @property
     def clock(self) -> Clock:
         """What times the stages."""
-        return self._clock
+        return self._by.clock
 
     @property
     def graphs(self) -> Graphs | None:
         """What answers of fixed length are decoded by, over a cache of fixed size; None: token by token as ever."""
-        return self._graphs
+        return self._by.graphs
 
     @property
     def observer(self) -> Observer | None:
         """What is called with every view."""
-        return self._observer
+        return self._by.observer
 
     @property
     def recorder(self) -> Recorder | None:
         """What is shown the tokens that are left after each point."""
-        return self._recorder
+        return self._by.recorder
+
+    def at(self, budget: TokenBudget, clock: Clock | None = None) -> Engine:
+        """The same at another budget; what times and watches one of the two does so with the other.
+
+        Args:
+            clock: another clock, and nobody watches.
+
+        Raises:
+            BudgetError: the method cannot run at it.
+        """
+        other = Engine(
+            self.vlm, self._unbound, budget, positions=self.positions, seed=self.seed, facts=self.facts, clock=clock
+        )
+        other.overruled = self.overruled
+        if clock is None:
+            other._by, other.watch = self._by, self.watch
+        return other
 
     @contextmanager
     def instrumented(
@@ -159,14 +186,19 @@ class Engine:
 
         What is not given stays as it is; afterwards everything is as before, whatever happens in the block.
         """
-        before = self._clock, self._observer, self._recorder, self._pruner, self._graphs
-        self._graphs = graphs or self._graphs
-        self._clock, self._pruner = clock or self._clock, pruner or self._pruner
-        self._observer, self._recorder = observer or self._observer, recorder or self._recorder
+        by, before, method = self._by, replace(self._by), self._pruner
+        by.clock, by.graphs, self._pruner = clock or by.clock, graphs or by.graphs, pruner or method
+        by.observer, by.recorder = observer or by.observer, recorder or by.recorder
         try:
             yield
         finally:
-            self._clock, self._observer, self._recorder, self._pruner, self._graphs = before
+            by.clock, by.observer, by.recorder, by.graphs = (
+                before.clock,
+                before.observer,
+                before.recorder,
+                before.graphs,
+            )
+            self._pruner = method
 
     def _check_points(self) -> None:
         depth = self.vlm.decoder.depth

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.errors import UnknownNameError, UnsupportedError
+from meteor_bench.core.errors import UnknownNameError
+from meteor_bench.core.match import Measure
 from meteor_bench.core.method_file import digests, shown
 from meteor_bench.core.model import VLM, ModelCard
 from meteor_bench.core.pruner import Pruner
-from meteor_bench.core.request import Request
-from meteor_bench.engine.calibrate import calibrate
 from meteor_bench.engine.engine import default_positions
 from meteor_bench.engine.load_model import (
     DTYPES,
@@ -26,11 +25,10 @@ from meteor_bench.engine.load_model import (
     resolve_model,
 )
 from meteor_bench.engine.make_method import make_pruner
+from meteor_bench.engine.ready import Calibration, ready
 from meteor_bench.engine.session import Session
 
 __all__ = ["Blueprint", "arrange", "blueprint", "build"]
-
-Calibration = Callable[[], Sequence[Request]]
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,7 @@ class Blueprint:
     Attributes:
         provenance: what records say about a session of it, but for the facts.
         modules: dotted names of the Python modules that the model's parts live in.
+        budget: of ``match``, what the ratio is of; where that is not the tokens, where the search for theirs starts.
     """
 
     vlm: VLM
@@ -49,34 +48,29 @@ class Blueprint:
     seed: int
     provenance: Mapping[str, Any]
     modules: tuple[str, ...]
+    match: Measure = "tokens"
 
-    def session(self, calibration: Calibration | None = None) -> Session:
+    def session(self, calibration: Calibration | None = None, *, measured: bool = False) -> Session:
         """Measure the method's constants, if it has any, and make it ready to answer.
 
         Args:
             calibration: gives the samples for a method that must be calibrated.
+            measured: as for `Session`.
 
         Raises:
             BudgetError, UnsupportedError, ConfigError: the method cannot run on this model at this budget.
         """
-        facts: Mapping[str, Any] = {}
-        if self.pruner.needs_calibration:
-            if calibration is None:
-                raise UnsupportedError(
-                    f"method '{self.provenance['method']}' needs calibration and model "
-                    f"'{self.provenance['variant']}' has no samples for it"
-                )
-            facts = calibrate(
-                self.vlm, self.pruner, self.budget, calibration(), positions=self.positions, seed=self.seed
-            )
-        return Session(
+        return ready(
             self.vlm,
             self.pruner,
-            self.budget,
+            self.provenance["ratio"],
+            self.match,
+            method=self.provenance["method"],
             positions=self.positions,
             seed=self.seed,
-            facts=facts,
-            provenance={**self.provenance, "facts": dict(facts)},
+            calibration=calibration,
+            measured=measured,
+            provenance=self.provenance,
         )
 
 
@@ -85,6 +79,7 @@ def arrange(
     method: str,
     *,
     ratio: float = 0.0,
+    match: Measure = "tokens",
     parameters: Mapping[str, Any] | None = None,
     stages: Sequence[str] | None = None,
     positions: str | None = None,
@@ -99,6 +94,7 @@ def arrange(
 
     Args:
         model: row of the model table, or a checkpoint's folder or hub id.
+        match: what the ratio is of.
         source: folder or hub id of other weights than the row's own.
         random_weights: build a row of the table at its real size without any file, for counting and timing.
         load: gives the model, say one that was loaded before; None: `random_model` or `load_model`.
@@ -124,12 +120,13 @@ def arrange(
         "parameters": pruner.bind(vlm, budget).parameters(),
         "positions": positions or default_positions(vlm, pruner),
         "ratio": ratio,
+        "match": match,
         "exact": pruner.exact,
         "device": device,
         "dtype": dtype,
         "seed": seed,
     }
-    return Blueprint(vlm, pruner, budget, positions, seed, provenance, _modules(card, vlm))
+    return Blueprint(vlm, pruner, budget, positions, seed, provenance, _modules(card, vlm), match)
 
 
 def blueprint(config: RunConfig, load: Loader | None = None) -> Blueprint:
@@ -143,6 +140,7 @@ def blueprint(config: RunConfig, load: Loader | None = None) -> Blueprint:
         config.model,
         config.method,
         ratio=config.ratio,
+        match=config.match,
         parameters=config.parameters,
         stages=config.stages,
         positions=config.positions,

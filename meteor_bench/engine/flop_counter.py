@@ -7,23 +7,27 @@ from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from meteor_bench.core.clock import Clock
 
 __all__ = ["FlopMeter"]
 
+FUSED = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+
 
 class FlopMeter(Clock):
     """A clock whose hands are torch's FLOP counter. Use as a context manager around the work.
 
-    On a CPU attention runs on the plain kernel meanwhile, because the fused one has no entry in torch's table.
+    Every thread counts for itself. With a torch whose table has no entry for the CPU's fused attention the plain kernel
+    takes its place meanwhile, in all threads.
     """
 
     def __init__(self, device: torch.device) -> None:
         super().__init__(device)
         self._counter: Any = FlopCounterMode(display=False)
-        self._kernel: Any = nullcontext() if device.type == "cuda" else sdpa_kernel(SDPBackend.MATH)
+        counted = device.type == "cuda" or FUSED in flop_registry
+        self._kernel: Any = nullcontext() if counted else sdpa_kernel(SDPBackend.MATH)
 
     def __enter__(self) -> FlopMeter:
         self._kernel.__enter__()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from threading import Event, Lock
+from threading import Event, Lock, RLock
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ from meteor_bench.core.errors import (
     MediaError,
     UnsupportedError,
 )
+from meteor_bench.core.match import Measure, to_first_token
 from meteor_bench.core.model import (
     PLAIN,
     VLM,
@@ -36,18 +37,34 @@ from meteor_bench.engine.batches import (
 from meteor_bench.engine.encode import Towered, encode
 from meteor_bench.engine.engine import Engine
 from meteor_bench.engine.fuse import Visual, embed_questions, fuse
+from meteor_bench.engine.gauge import Gauge, Shape, shape_of
 from meteor_bench.engine.generate import Generation, Likelihood, answer, score
+from meteor_bench.engine.match_budget import Resolver
 from meteor_bench.engine.prefetch import Prefetcher
 from meteor_bench.engine.prefill import Prefix, prefix
 from meteor_bench.engine.text_only import blank
 from meteor_bench.engine.thread_pool import Workers, share_out
 from meteor_bench.utils.plain_text import one_line
 
-__all__ = ["Session"]
+__all__ = ["Session", "Target"]
 
 IMAGES_AT_ONCE = 16
 _NOTHING = Look(torch.empty(0), PLAIN)  # what a question without a picture shows
 SHORT = 4  # frames of a clip that is treated as an image is; longer ones are in memory alone
+
+
+class Target(NamedTuple):
+    """A budget that each shape of sample has of its own.
+
+    Attributes:
+        measure: what the ratio is of.
+        ratio: fraction of it to remove.
+        title: of the method on its model, for messages.
+    """
+
+    measure: Measure
+    ratio: float
+    title: str
 
 
 class _Ready(NamedTuple):
@@ -67,13 +84,14 @@ class _Ready(NamedTuple):
 class _Images:
     """Some images after encoding: their questions, and what those share (None: fusion depends on the question).
 
-    Without pictures nothing was encoded, and the engine is one that asks no method.
+    Without pictures nothing was encoded, there is no shape, and the engine is one that asks no method.
     """
 
     questions: list[Question]
     towered: Towered | None
     shared: Visual | Prefix | None
     engine: Engine
+    shape: Shape | None
 
     def batches(self, size: int) -> Iterator[Batch]:
         """The questions in batches of that size."""
@@ -87,6 +105,9 @@ class Session:
     Args:
         positions, seed, facts: as for `Engine`.
         provenance: what records say about this session.
+        measured: tell of each answer also what its selection took and what the reference model would take, in FLOPs.
+        target: give each shape of sample the budget that meets this; ``budget`` is then only where the search starts,
+            and answers are measured.
     """
 
     def __init__(
@@ -99,11 +120,17 @@ class Session:
         seed: int = 0,
         facts: Mapping[str, Any] | None = None,
         provenance: Mapping[str, Any] | None = None,
+        measured: bool = False,
+        target: Target | None = None,
     ) -> None:
         self.vlm, self.pruner, self.budget = vlm, pruner, budget
         self.clock = Clock(vlm.device)
         self.engine = Engine(vlm, pruner, budget, positions=positions, seed=seed, facts=facts, clock=self.clock)
         self.provenance: dict[str, Any] = dict(provenance or {})
+        self.gauge = Gauge(self.engine) if measured or target else None
+        self._resolver = Resolver(self.gauge, *target) if self.gauge and target else None
+        self._engines: dict[float, Engine] = {}
+        self._making = RLock()
 
     @property
     def device(self) -> torch.device:
@@ -119,6 +146,35 @@ class Session:
     def frames(self) -> int:
         """How many the model takes of a video, where the user does not say."""
         return self.vlm.processor.frames
+
+    def start_at(self, request: Request) -> None:
+        """Let `engine`, `budget` and what the gauge looks at be those of this sample's shape.
+
+        Raises:
+            BudgetError: the target is out of reach there.
+        """
+        if self.gauge is None or not request.media():
+            return
+        look = self.look(request)
+        self.gauge.show(shape_of(look), look.pixels)
+        self.engine = self.engine_for(look, self.vlm.processor.prompt(request.question))
+        self.budget = self.engine.budget
+
+    def engine_for(self, look: Look, prompt: Prompt) -> Engine:
+        """The method at the budget of a sample: everyone's, or that of its shape.
+
+        Raises:
+            BudgetError: the target is out of reach there.
+        """
+        if self._resolver is None:
+            return self.engine
+        budget = self._resolver.budget(shape_of(look), len(prompt.after))
+        if budget == self.engine.budget:
+            return self.engine
+        with self._making:
+            if budget.keep not in self._engines:
+                self._engines[budget.keep] = self.engine.at(budget)
+            return self._engines[budget.keep]
 
     @torch.inference_mode()
     def answer(
@@ -157,6 +213,7 @@ class Session:
                     # Nothing times zero is a number: what one question spoils, those that share its row have too.
                     use(images, Batch([question], 1), common)
                     continue
+                self._measure(images, question, generation)
                 found = self._answer(question.request, generation, common, own)
                 with one_at_a_time:
                     on_answer(question.request, found)
@@ -215,12 +272,13 @@ class Session:
         def work(members: list[_Ready], ended: Event) -> None:
             self.clock.read_ms()
             with self.engine.watch.looking():
-                images = self._look(members, reuse, prefetcher.release)
-                common = {name: ms / len(images.questions) for name, ms in self.clock.read_ms().items()}
-                for batch in images.batches(batch_size):
-                    if ended.is_set():
-                        return
-                    use(images, batch, common)
+                for engine, part in self._by_budget(members):
+                    images = self._look(engine, part, reuse, prefetcher.release)
+                    common = {name: ms / len(images.questions) for name, ms in self.clock.read_ms().items()}
+                    for batch in images.batches(batch_size):
+                        if ended.is_set():
+                            return
+                        use(images, batch, common)
 
         with Prefetcher(calls, IMAGES_AT_ONCE, lambda ready: ready.alone) as prefetcher:
             share_out(_by_shape(prefetcher, workers.portion(len(groups), IMAGES_AT_ONCE)), work, workers)
@@ -261,19 +319,36 @@ class Session:
                 request.media_key,
             ) from error
 
-    def _look(self, members: list[_Ready], reuse: bool, release: Callable[[], None]) -> _Images:
+    def _by_budget(self, members: list[_Ready]) -> list[tuple[Engine, list[_Ready]]]:
+        """Images of equal shape under the budgets of their questions; an image stands under each of its own."""
+        if self._resolver is None or members[0].look is _NOTHING:
+            return [(self.engine, members)]
+        parts: dict[Engine, list[_Ready]] = {}
+        for ready in members:
+            own: dict[Engine, tuple[list[Request], list[Prompt]]] = {}
+            for request, prompt in zip(ready.requests, ready.prompts, strict=True):
+                requests, prompts = own.setdefault(self.engine_for(ready.look, prompt), ([], []))
+                requests.append(request)
+                prompts.append(prompt)
+            for engine, (requests, prompts) in own.items():
+                parts.setdefault(engine, []).append(ready._replace(requests=requests, prompts=prompts))
+        members.clear()
+        return list(parts.items())
+
+    def _look(self, engine: Engine, members: list[_Ready], reuse: bool, release: Callable[[], None]) -> _Images:
         """Encode images of equal shape and run what their questions share; ``release`` a long video."""
-        engine, vlm = self.engine, self.vlm
+        vlm = self.vlm
         questions = [
             Question(row, request, prompt)
             for row, ready in enumerate(members)
             for request, prompt in zip(ready.requests, ready.prompts, strict=True)
         ]
         keys, scene, alone = [m.requests[0].media_key for m in members], members[0].look.scene, members[0].alone
+        shape = shape_of(members[0].look)
         pixels = torch.stack([ready.look.pixels for ready in members])
         members.clear()
         if pixels.numel() == 0:
-            return _Images(questions, None, blank(self._text_engine, keys), self._text_engine)
+            return _Images(questions, None, blank(self._text_engine, keys), self._text_engine, None)
         try:
             towered = encode(engine, pixels.to(vlm.device, vlm.dtype), keys, scene)
         finally:
@@ -281,21 +356,29 @@ class Session:
             if alone:
                 release()
         if engine.points.fuse is not None and engine.points.fuse.text:
-            return _Images(questions, towered, None, engine)
+            return _Images(questions, towered, None, engine, shape)
         visual = fuse(engine, towered)
         shared = prefix(engine, visual, questions[0].prompt.before) if reuse else visual
-        return _Images(questions, towered, shared, engine)
+        return _Images(questions, towered, shared, engine, shape)
 
     def _shared_for(self, images: _Images, batch: Batch) -> tuple[Visual | Prefix, Sequence[int]]:
         """What a batch of questions extends, and the row of each in it."""
         if images.shared is not None:
             return images.shared, batch.rows
         assert images.towered is not None  # what was encoded is not shared
-        return self._fuse_with_text(images.towered, batch.rows, batch.prompts), range(len(batch.questions))
+        # Fusion for a method whose choice depends on the question.
+        text = embed_questions(images.engine, batch.prompts)
+        return fuse(images.engine, images.towered, batch.rows, text), range(len(batch.questions))
 
-    def _fuse_with_text(self, towered: Towered, rows: Sequence[int], prompts: Sequence[Prompt]) -> Visual:
-        """Fusion for a method whose choice depends on the question."""
-        return fuse(self.engine, towered, rows, embed_questions(self.engine, prompts))
+    def _measure(self, images: _Images, question: Question, generation: Generation) -> None:
+        """Add to an answer's trace what the gauge knows of its shape."""
+        if self.gauge is None:
+            return
+        trace = generation.trace
+        if images.shape is None:  # nothing to prune
+            trace.reference_flops = int(to_first_token(trace.flops))
+        else:
+            self.gauge.complete(trace, images.shape, images.engine.budget, len(question.prompt.after))
 
     def _answer(
         self, request: Request, generation: Generation, common: Mapping[str, float], own: Mapping[str, float]

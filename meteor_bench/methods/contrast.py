@@ -1,13 +1,12 @@
 """contrast: keep what its surroundings do not say. A method of this project; training-free, needs no attention.
 
-Before the language model, on projected tokens z: ``score_i = (1 - cos(z_i, mean z)) + local · (1 - mean over neighbours j
-of cos(z_i, z_j))``; the T highest stay, with their positions. Neighbours are the cells left, right, above and below in
+Before the language model, on projected tokens z: ``score_i = (1 - cos(z_i, mean z)) + local · (1 - mean over neighbours
+j of cos(z_i, z_j))``; the T highest stay, with their positions. Neighbours are the cells left, right, above and below in
 the grid and, in a clip, the same cell one frame before and after. A token of a uniform surface is said by those beside
-it, one of an edge, a letter or a thing on that surface is not; the first term keeps two things alike apart from what the
-whole picture is made of. Linear in the number of tokens: no matrix between them is made.
+it, one of an edge, a letter or a thing on that surface is not; the first term keeps things apart from what the whole
+picture is made of. Linear in the number of tokens: no matrix between them is made.
 
-Why: on the calibration questions of pocket at 76 % the first term alone has 94.9, with 3 times the second 95.8, both
-above every method that the table had (docs/LOG.md has all that was tried, merges, text and later layers among it).
+docs/LOG.md (2026-11-30) has how it was chosen, on calibration questions alone, and what did not help.
 
 Limits: chosen on a drawn world, whose things stand on textures; it is no evidence about photographs, in which a texture
 may be what is asked about, nor for a question about what is everywhere. A cell with no neighbour left (after another

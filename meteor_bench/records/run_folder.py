@@ -65,7 +65,8 @@ class RunFolder:
                 continue
             if lock := _lock(path):
                 return cls(path, lock, record.started, resumed=True)
-        stem = f"{now:%Y%m%d-%H%M%S}-{config.method_name}-{config.ratio:g}-{fingerprint[:8]}"
+        of = "" if config.match == "tokens" else f"-{config.match}"
+        stem = f"{now:%Y%m%d-%H%M%S}-{config.method_name}-{config.ratio:g}{of}-{fingerprint[:8]}"
         for attempt in range(1, 1000):
             path = config.out / (stem if attempt == 1 else f"{stem}.{attempt}")
             try:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from meteor_bench.config.run_config import RunConfig
+from meteor_bench.core.match import Measure
 from meteor_bench.core.request import FAILED
 from meteor_bench.records.provenance import Environment
 
@@ -30,7 +31,7 @@ __all__ = [
     "worded",
 ]
 
-SCHEMA = 2
+SCHEMA = 3
 LOOKALIKE = "look-alike "
 """Begins the digest of documents that are none of the benchmark's own."""
 LOOKALIKES = "look-alike data: nothing measured on it says anything about the benchmark"
@@ -97,10 +98,13 @@ class TokenRecord:
         answer: tokens generated.
         reference: what the unpruned reference model feeds its language model.
         target: what the budget allows after the last pruning point.
-        requested_ratio: fraction to remove.
+        requested_ratio: fraction to remove; `RunConfig.match` says of what.
         realised_ratio: 1 - sum of final / sum of reference. The reference of a model with a projector for each encoder
             is its kin with one: of pocket-independent both ratios are of pocket's 256 tokens, not of its own 576.
         missed: samples whose final count is not the target; 0 where nothing was to be removed.
+        realised: measure -> fraction removed, over all samples together, of each of `core.match.MEASURES`: tokens, the
+            tokens of all layers, KV cache, and FLOPs to the first token against the unpruned reference model's. Of a
+            record of an older version the FLOPs are missing.
     """
 
     towers: Mapping[str, Spread]
@@ -116,6 +120,7 @@ class TokenRecord:
     requested_ratio: float
     realised_ratio: float
     missed: int
+    realised: Mapping[Measure, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -230,8 +235,23 @@ class LatencySample:
 def migrated(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """A record of this or an older version in the present layout; None for a version that is not known.
 
-    Version 1 had no `peak_memory`.
+    Version 1 had no `peak_memory`; version 2 had no `RunConfig.match`, for every ratio was of the final tokens, and no
+    `TokenRecord.realised`, which follows from its counts but for the FLOPs.
     """
-    if data["schema"] not in (1, SCHEMA):
+    if data["schema"] not in range(1, SCHEMA + 1):
         return None
+    tokens = data.get("tokens")
+    if data["schema"] < 3 and isinstance(tokens, Mapping):
+        data = {**data, "tokens": {**tokens, **_realised(tokens)}}
     return {**data, "schema": SCHEMA}
+
+
+def _realised(tokens: Mapping[str, Any]) -> dict[str, Any]:
+    """What a token record of version 2 tells of `TokenRecord.realised`; nothing where it is broken."""
+    try:
+        whole = tokens["reference"]["mean"]
+        means = {"layer-mean": tokens["layer_mean"]["mean"], "kv": tokens["kv_mean"]["mean"]}
+        found = {measure: 1 - mean / whole for measure, mean in means.items()} if whole else {}
+        return {"realised": {"tokens": tokens["realised_ratio"], **found}}
+    except (KeyError, TypeError):
+        return {}

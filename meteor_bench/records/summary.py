@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from meteor_bench.core.match import left, realised
 from meteor_bench.records.schema import SampleRecord, Spread, TokenRecord
 
 __all__ = ["mean_flops", "summarise_tokens"]
@@ -29,6 +30,7 @@ def summarise_tokens(samples: Sequence[SampleRecord], ratio: float) -> TokenReco
         realised_ratio=float(1 - final.sum() / max(1, sum(c["reference"] for c in counts))),
         # An unpruned model with a projector for each encoder has more tokens than its kin, whose number the target is.
         missed=int((final != np.array([c["target"] for c in counts])).sum()) if ratio > 0 else 0,
+        realised=realised(left(s.tokens, s.flops) for s in samples),
     )
 
 

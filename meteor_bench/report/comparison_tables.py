@@ -8,12 +8,21 @@ from typing import Any
 
 import pandas as pd
 
+from meteor_bench.core.match import MEASURES, OF, WORDS
 from meteor_bench.report.accuracy import few_images
 from meteor_bench.report.runs import ADAPTATION, Cell
 from meteor_bench.report.sections import Section
 from meteor_bench.report.table import FEW_IMAGES, INFERRED, Table, fixed, interval, with_half
 
-__all__ = ["accuracy_tables", "breaks", "latency_table", "overview_table", "row_names", "tokens_table"]
+__all__ = [
+    "accuracy_tables",
+    "breaks",
+    "latency_table",
+    "overview_table",
+    "removed_table",
+    "row_names",
+    "tokens_table",
+]
 
 # Heading, name in the frame, unit, digits.
 _TIMES = (
@@ -49,19 +58,22 @@ def accuracy_tables(section: Section, frame: pd.DataFrame, notes: Sequence[str])
 def overview_table(section: Section, scores: pd.DataFrame, counts: pd.DataFrame, notes: Sequence[str]) -> Table:
     """All settings by all benchmarks, the average and the visual tokens in front."""
     names = list(dict.fromkeys(scores.loc[scores["kind"] == "benchmark", "name"]))
+    matched = section.match != "tokens"
     rows, tokens = _by_row(scores), _by_row(counts) if len(counts) else {}
     body, bold = [], set()
     for i, name in enumerate(row_names(section)):
         r = rows[i]["average"]
         difference = with_half(r["difference"], r["difference_low"], r["difference_high"])
         kept = fixed(_get(tokens.get(i, {}), "final", "mean")).removesuffix(".0")
-        body.append([name, _score(r), difference, kept, *(_score(rows[i][column]) for column in names)])
+        removed = [_share(_get(tokens.get(i, {}), f"removed {section.match}", "mean"))] * matched
+        body.append([name, _score(r), difference, kept, *removed, *(_score(rows[i][column]) for column in names)])
         bold |= {(i, 1)} if r["best"] else set()
-        bold |= {(i, 4 + at) for at, column in enumerate(names) if rows[i][column]["best"]}
-    heads = ["", "average", "difference", "tokens", *_headings(section, names)]
+        bold |= {(i, 4 + matched + at) for at, column in enumerate(names) if rows[i][column]["best"]}
+    heads = ["", "average", "difference", "tokens", *["removed"] * matched, *_headings(section, names)]
     said = [
         "tokens: visual tokens after the last prune, mean. Bold: ahead of all others of its ratio beyond the noise."
     ]
+    said += [f"removed: {OF[section.match]}, which the ratio is of."] * matched
     several = max(len(cell.runs) for cell in section.cells)
     said += [f"±: of an average, the standard deviation over {several} seeds."] if several > 1 else []
     return Table("Overview", heads, body, breaks(section.cells), [*notes, *said], frozenset(bold))
@@ -144,6 +156,25 @@ def tokens_table(section: Section, frame: pd.DataFrame) -> Table:
     return Table("Tokens", heads, body, breaks([section.cells[i] for i in rows]), notes)
 
 
+def removed_table(section: Section, frame: pd.DataFrame) -> Table:
+    """The fraction of each measure that a setting removes, beside the one that was asked for."""
+    if frame.empty:
+        return Table("", [], [])
+    rows = {i: by_name for i, by_name in _by_row(frame).items() if section.cells[i].pruned}
+    body = [
+        [
+            row_names(section)[i],
+            fixed(_get(by_name, "requested ratio", "mean"), 3),
+            *(_share(_get(by_name, f"removed {measure}", "mean")) for measure in MEASURES),
+        ]
+        for i, by_name in rows.items()
+    ]
+    heads = ["", "requested", *(OF[measure] for measure in MEASURES)]
+    notes = [f"Requested of the {WORDS[section.match]}. Fractions removed, over all questions together."]
+    notes.append("FLOPs to the first token against the unpruned model's, selection included; inferred from counts.")
+    return Table("Removed", heads, body, breaks([section.cells[i] for i in rows]), notes, detail=True)
+
+
 def latency_table(section: Section, frame: pd.DataFrame, notes: Sequence[str]) -> Table:
     """Medians of the stages, the speed-up with its interval, FLOPs and, where it was measured, memory."""
     if frame.empty:
@@ -196,6 +227,10 @@ def breaks(cells: Sequence[Cell]) -> frozenset[int]:
     """The rows at which another ratio begins."""
     ratios = [cell.ratio if cell.pruned else None for cell in cells]
     return frozenset(i for i in range(1, len(ratios)) if ratios[i] != ratios[i - 1])
+
+
+def _share(value: float | None) -> str:
+    return fixed(value, 4)
 
 
 def _score(r: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from meteor_bench.core.match import MEASURES
 from meteor_bench.records.schema import Spread, TokenRecord
 from meteor_bench.report.runs import Cell
 from meteor_bench.report.sections import Section
@@ -25,7 +26,8 @@ def tokens(section: Section) -> pd.DataFrame:
     Columns: row (number of the cell in the section); name (a count of the token record; encoders as "encoder <name>");
     mean, min, max, sd over the samples; unpruned (its mean). The row "requested ratio" has the run's value in mean;
     "realised ratio" has 1 - sum of final / sum of reference in mean and the samples' own ratios in min, max and sd;
-    "missed" has the number of samples off their budget in mean.
+    "missed" has the number of samples off their budget in mean; "removed tokens", "removed layer-mean", "removed kv"
+    and "removed flops" have in mean the fraction of each measure that was removed, where the records tell it.
     """
     rows: list[dict[str, Any]] = []
     for row, cell in enumerate(section.cells):
@@ -40,6 +42,10 @@ def tokens(section: Section) -> pd.DataFrame:
             rows.append({"row": row, "name": shown, **spread, "unpruned": other.mean if other else math.nan})
         rows.append({"row": row, "name": "requested ratio", "mean": records[0].requested_ratio})
         rows.append({"row": row, "name": "realised ratio", **_realised(cell, records)})
+        for measure in MEASURES:
+            shares = [record.realised[measure] for record in records if measure in record.realised]
+            if len(shares) == len(records):
+                rows.append({"row": row, "name": f"removed {measure}", "mean": float(np.mean(shares))})
         rows.append({"row": row, "name": "missed", "mean": float(sum(record.missed for record in records))})
     return pd.DataFrame(rows)
 

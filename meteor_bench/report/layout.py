@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from meteor_bench.core.match import WORDS
 from meteor_bench.records.schema import LOOKALIKES, RunRecord
 from meteor_bench.report import comparison_tables, single_tables
 from meteor_bench.report.accuracy import accuracy, few_images
@@ -40,8 +41,9 @@ def lay_out(cells: Sequence[Cell]) -> list[Table]:
             tables += _single(section, section.cells.index(pruned[0]) if pruned else 0)
         else:
             made = _several(section)
-            several = sum(other.model == section.model for other in parts) > 1
+            several = len({other.tasks for other in parts if other.model == section.model}) > 1
             where = f"{section.model}, {len(section.tasks)} benchmarks" if several else section.model
+            where += section.of
             tables += [replace(table, title=f"{table.title}: {where}") for table in made]
     return [table for table in tables if table.rows]
 
@@ -58,7 +60,7 @@ def overview(cells: Sequence[Cell]) -> list[Table]:
             section, accuracy(section), tokens(section), notes(section, section.cells)
         )
         n = len(section.tasks)
-        tables.append(replace(made, title=f"{section.model}, {n} benchmark{'s' * (n > 1)}"))
+        tables.append(replace(made, title=f"{section.model}, {n} benchmark{'s' * (n > 1)}{section.of}"))
     return tables
 
 
@@ -74,11 +76,12 @@ def _single(section: Section, row: int) -> list[Table]:
 
 
 def _several(section: Section) -> list[Table]:
-    times = latency(section)
+    times, counts = latency(section), tokens(section)
     faster = "faster: end to end, median over the requests of unpruned / pruned, timed in turn, ± its 95 % interval."
     return [
         *comparison_tables.accuracy_tables(section, accuracy(section), notes(section, section.cells)),
-        comparison_tables.tokens_table(section, tokens(section)),
+        comparison_tables.tokens_table(section, counts),
+        comparison_tables.removed_table(section, counts),
         comparison_tables.latency_table(
             section, times, [*latency_notes(times), f"{faster} GFLOPs: to the first token."]
         ),
@@ -94,6 +97,7 @@ def notes(section: Section, cells: Sequence[Cell]) -> list[str]:
     record = cells[-1].record
     notes = [
         *_environments(section, cells),
+        *([f"Ratios are of the {WORDS[section.match]}."] if section.match != "tokens" else []),
         "Intervals: 95 %, clustered by image, never narrower than if no answer had differed; differences are paired, "
         "in points of 100.",
         *([f"{LOOKALIKES.capitalize()}."] if any(cell.record.lookalike for cell in cells) else []),

@@ -20,7 +20,7 @@ from meteor_bench.utils.structuring import plain
 __all__ = ["KEYS", "document", "frames", "named"]
 
 # What a line of CSV is about.
-KEYS = ("model", "benchmarks", "method", "ratio", "seeds", "kind", "name", "group", "metric", "unit", "source")
+KEYS = ("model", "benchmarks", "method", "ratio", "match", "seeds", "kind", "name", "group", "metric", "unit", "source")
 
 
 def document(cells: Sequence[Cell]) -> Document:
@@ -60,6 +60,7 @@ def named(frame: pd.DataFrame, section: Section) -> pd.DataFrame:
             "benchmarks": len(section.tasks),
             "method": section.labels,
             "ratio": [cell.ratio for cell in section.cells],
+            "match": section.match,
             "seeds": [",".join(map(str, cell.seeds)) for cell in section.cells],
         }
     )

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meteor_bench.core.errors import RecordError
+from meteor_bench.core.match import Measure
 from meteor_bench.core.request import FAILED
 from meteor_bench.records.provenance import fingerprint
 from meteor_bench.records.reader import read_latency, read_run, read_scores
@@ -107,12 +108,17 @@ class Cell:
     @property
     def name(self) -> str:
         """The label with its ratio: "fastv 0.76"."""
-        return f"{self.label} {self.ratio:g}" if self.pruned else self.label
+        return f"{self.label} {self.record.config.share}" if self.pruned else self.label
 
     @property
     def ratio(self) -> float:
-        """The fraction of the visual tokens that was asked to be removed."""
+        """The fraction that was asked to be removed, of what `match` says."""
         return self.record.config.ratio
+
+    @property
+    def match(self) -> Measure:
+        """What the ratio is of."""
+        return self.record.config.match
 
     @cached_property
     def label(self) -> str:

@@ -1,10 +1,11 @@
-"""Cells that may stand in one table: the same model, the same benchmarks, the same documents; named and in order."""
+"""Cells that may stand in one table: the same model, benchmarks and documents, ratios of the same measure; in order."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from meteor_bench.core.match import MEASURES, Measure, of_ratio
 from meteor_bench.report.runs import Cell, same_questions
 
 __all__ = ["CONTROLS", "Section", "sections"]
@@ -22,16 +23,23 @@ class Section:
         tasks: the benchmarks.
         cells: the unpruned model, then ratio by ratio: controls, then methods, the best average first.
         labels: a name for each cell, unique together with its ratio.
+        match: what the ratios are of.
     """
 
     model: str
     tasks: tuple[str, ...]
     cells: tuple[Cell, ...]
     labels: tuple[str, ...]
+    match: Measure = "tokens"
+
+    @property
+    def of(self) -> str:
+        """What a title adds where the ratios are not of the final tokens: ", ratio of FLOPs"."""
+        return f", ratio{of_ratio(self.match)}" if self.match != "tokens" else ""
 
 
 def sections(cells: Sequence[Cell]) -> list[Section]:
-    """Cells by model and benchmarks; the unpruned cell that others are compared with joins them where it is missing.
+    """Cells by model, benchmarks and what their ratios are of; the unpruned cell of others is there.
 
     Raises:
         RecordError: two cells of the same model and benchmarks answered different documents.
@@ -45,8 +53,11 @@ def sections(cells: Sequence[Cell]) -> list[Section]:
     result = []
     for (model, tasks), group in groups.items():
         same_questions([cell.runs[0] for cell in group.values()])
-        ordered = sorted(group.values(), key=_place)
-        result.append(Section(model, tasks, tuple(ordered), tuple(_labels(ordered))))
+        asked = {cell.match for cell in group.values() if cell.pruned} or {"tokens"}
+        for match in (measure for measure in MEASURES if measure in asked):
+            alike = [cell for cell in group.values() if not cell.pruned or cell.match == match]
+            ordered = sorted(alike, key=_place)
+            result.append(Section(model, tasks, tuple(ordered), tuple(_labels(ordered)), match))
     return result
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from meteor_bench.core.match import MEASURES, OF, WORDS
 from meteor_bench.report.runs import Cell
 from meteor_bench.report.statistics import FEW
 from meteor_bench.report.table import FEW_IMAGES, INFERRED, MISSING, Table, fixed, interval, signed
@@ -88,7 +89,8 @@ def tokens_table(cell: Cell, frame: pd.DataFrame) -> Table:
             continue
         numbers = [fixed(r["unpruned"])] if compared else []
         rows.append([_COUNTS.get(name, name), *numbers, *(fixed(r[c]) for c in ("mean", "min", "max", "sd"))])
-    notes = ["Visual tokens per question, counted from tensors; the ratio is measured after the last prune."]
+    measured = "after the last prune" if cell.match == "tokens" else f"on the {WORDS[cell.match]}"
+    notes = [f"Visual tokens per question, counted from tensors; the ratio is measured {measured}."]
     if cell.pruned:
         notes += _ratio_notes(cell, by_name)
     heads = ["", *(["unpruned"] if compared else []), "mean", "min", "max", "sd"]
@@ -100,9 +102,14 @@ def _ratio_notes(cell: Cell, by_name: Mapping[str, Mapping[str, float]]) -> list
     missed = f"{int(by_name['missed']['mean'])} samples missed the budget."
     of = fixed(by_name["reference"]["mean"]).removesuffix(".0")
     text = f"Ratio requested {requested:.4f} of {of} tokens, realised {realised['mean']:.4f}"
+    if cell.match != "tokens":
+        text = f"Ratio requested {requested:.4f} of {WORDS[cell.match]}; of {of} final tokens {realised['mean']:.4f}"
     if not math.isnan(realised["sd"]):
         text += f" ({realised['min']:.4f} to {realised['max']:.4f}, sd {realised['sd']:.4f})"
     notes = [f"{text}; {missed if cell.record.exact else 'adaptive: met on average.'}"]
+    removed = {measure: by_name.get(f"removed {measure}", {}).get("mean") for measure in MEASURES}
+    told = ", ".join(f"{OF[measure]} {share:.4f}" for measure, share in removed.items() if share is not None)
+    notes.append(f"Removed of each measure, over all questions together: {told}.")
     if facts := ", ".join(f"{name} {number:g}" for name, number in flat(cell.record.facts)):
         notes.append(f"Measured on calibration samples, which are never evaluated: {facts}.")
     return notes
@@ -139,6 +146,6 @@ def _numbers(r: Mapping[str, float], compared: bool, digits: int) -> list[str]:
 
 
 def _title(what: str, cell: Cell) -> str:
-    ratio = f" at ratio {cell.ratio:g}" if cell.pruned else ""
+    ratio = f" at ratio {cell.record.config.share}" if cell.pruned else ""
     seeds = f", {len(cell.runs)} seeds" if len(cell.runs) > 1 else ""
     return f"{what}: {cell.record.model}, {cell.label}{ratio}{seeds}"

@@ -67,6 +67,7 @@ class FakeBackend(Backend):
             "parameters": dict(config.parameters),
             "positions": "keep",
             "ratio": config.ratio,
+            "match": config.match,
             "exact": True,
             "device": "cpu",
             "dtype": "float32" if config.dtype == "auto" else config.dtype,
@@ -84,7 +85,7 @@ class FakeBackend(Backend):
             modules=("meteor_bench.models.pocket.model",),
             vlm=SimpleNamespace(device=cpu),
             pruner=SimpleNamespace(exact=True, needs_calibration=False),
-            session=lambda calibration: session,
+            session=lambda calibration, measured: session,
         )
         return cast("Blueprint", made)
 

@@ -96,7 +96,7 @@ def plan(config: RunConfig) -> list[str]:
     card = resolve_model(config.model, pruner, config.source)
     device, dtype = device_and_dtype(config)
     shown = ", ".join(f"{k}={v}" for k, v in pruner.parameters().items()) or "no parameters"
-    runs = [f"{config.method_name} on {card.name} at ratio {config.ratio:g} ({shown})"]
+    runs = [f"{config.method_name} on {card.name} at ratio {config.share} ({shown})"]
     if config.method != "none" and config.baseline:
         runs.insert(0, f"unpruned on {config.model}, unless {config.out} holds its record")
     rows = [counted(row, config.data_root) for row in suites.resolve(config.suite, config.tasks)]

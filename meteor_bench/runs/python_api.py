@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from meteor_bench.config import run_config, sweep_config
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.match import Measure
 from meteor_bench.core.model import VLM
 from meteor_bench.core.pruner import Pruner
 from meteor_bench.core.request import Answer, Request
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.data.suites import calibration_requests
-from meteor_bench.engine import session as engine_session
-from meteor_bench.engine.calibrate import calibrate
 from meteor_bench.engine.load_model import load_model as load_card
 from meteor_bench.engine.load_model import (
     random_model,
@@ -24,6 +23,7 @@ from meteor_bench.engine.load_model import (
     resolve_model,
 )
 from meteor_bench.engine.make_method import checked, make_pruner
+from meteor_bench.engine.ready import ready
 from meteor_bench.utils.environment import quiet_libraries
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ class Session:
             each (meteor) takes that variant of a model that is given by name.
         method: row of `list methods`, a composition ("evoprune+fastv"), a file ("./loudest.py"), or a `Pruner`.
         ratio: fraction of the visual tokens to remove, in [0, 1).
+        match: what the ratio is of: "tokens" (after the last prune), "layer-mean", "kv" or "flops".
         parameters: hyperparameters of a method that is given by name.
         stages, positions, seed: as the flags of `meteor-bench run`.
         calibration: gives the samples on which an adaptive method measures its constants; by default the shipped
@@ -112,6 +113,7 @@ class Session:
         ratio: float = 0.0,
         *,
         parameters: Mapping[str, Any] | None = None,
+        match: Measure = "tokens",
         stages: Sequence[str] | None = None,
         positions: str | None = None,
         seed: int = 0,
@@ -121,14 +123,15 @@ class Session:
     ) -> None:
         quiet_libraries()
         pruner = make_pruner(method, parameters, stages) if isinstance(method, str) else checked(method)
-        budget = TokenBudget.from_ratio(ratio)
+        TokenBudget.from_ratio(ratio)  # before anything is loaded
+        run_config.check("match", match)
         if isinstance(model, str):
             where = resolve_device(device)
             model = load_card(resolve_model(model, pruner), where, resolve_dtype(dtype, where), None)
-        facts = {}
-        if pruner.needs_calibration:
-            facts = dict(calibrate(model, pruner, budget, calibration(), positions=positions, seed=seed))
-        self._session = engine_session.Session(model, pruner, budget, positions=positions, seed=seed, facts=facts)
+        name = method if isinstance(method, str) else type(method).__name__
+        self._session = ready(
+            model, pruner, ratio, match, method=name, positions=positions, seed=seed, calibration=calibration
+        )
         self._asked = 0
 
     @property
@@ -195,9 +198,10 @@ def sweep(**settings: Any) -> list[Path]:
 def load_runs(*folders: str | Path) -> pd.DataFrame:
     """Records as a frame: a row for each run and benchmark, runs found in the folders and below them.
 
-    Columns: run, model, method, ratio, seed, task, group, score (0 to 100), n; mean visual tokens of the run at the
-    language model's input and after the last pruning point (tokens_llm_input, tokens_final), the fraction removed
-    (realised_ratio), and mean FLOPs by stage (flops_fuse, flops_prefill, ...).
+    Columns: run, model, method, ratio, match (what the ratio is of), seed, task, group, score (0 to 100), n; mean
+    visual tokens of the run at the language model's input and after the last pruning point (tokens_llm_input,
+    tokens_final), the fraction removed (realised_ratio; of each measure realised_tokens, realised_layer-mean,
+    realised_kv, realised_flops), and mean FLOPs by stage (flops_fuse, flops_prefill, ...).
 
     Raises:
         RecordError: a folder holds no run, or a record is broken.
@@ -217,6 +221,7 @@ def load_runs(*folders: str | Path) -> pd.DataFrame:
                         "model": record.model,
                         "method": record.config.label,
                         "ratio": record.config.ratio,
+                        "match": record.config.match,
                         "seed": record.config.seed,
                         "task": task.task,
                         "group": task.group,
@@ -237,4 +242,5 @@ def _tokens(record: RunRecord) -> dict[str, float]:
         "tokens_llm_input": tokens.llm_input.mean,
         "tokens_final": tokens.final.mean,
         "realised_ratio": tokens.realised_ratio,
+        **{f"realised_{measure}": share for measure, share in tokens.realised.items()},
     }

@@ -74,7 +74,7 @@ class SingleRun:
         Raises:
             MeteorBenchError: method, model and ratio do not fit.
         """
-        return self.blueprint.session(suites.calibration_requests)
+        return self.blueprint.session(suites.calibration_requests, measured=True)
 
     def get_ready(self) -> None:
         """Measure the method's constants, so that a target out of reach is known before anything is answered.
@@ -89,9 +89,7 @@ class SingleRun:
     @property
     def title(self) -> str:
         """For progress lines."""
-        return (
-            "unpruned" if self.config.method == "none" else f"{self.config.method_name} at ratio {self.config.ratio:g}"
-        )
+        return "unpruned" if self.config.method == "none" else f"{self.config.method_name} at ratio {self.config.share}"
 
     @property
     def benchmarks(self) -> tuple[suites.Benchmark, ...]:

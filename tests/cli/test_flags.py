@@ -28,6 +28,7 @@ OF_RUN: dict[str, tuple[list[str], Any]] = {
     "method": (["--method", "fastv"], "fastv"),
     "parameters": (["--param", "layer=3", "--param", "depth=[1, 2]"], {"layer": 3, "depth": [1, 2]}),
     "ratio": (["--ratio", "0.5"], 0.5),
+    "match": (["--match", "kv"], "kv"),
     "stages": (["--stages", "decode,encode"], ("decode", "encode")),
     "positions": (["--positions", "renumber"], "renumber"),
     "suite": (["--suite", "ci"], "ci"),
@@ -49,6 +50,7 @@ OF_SWEEP = {
     **OF_RUN,
     "methods": (["--methods", "fastv,evoprune+fastv"], ("fastv", "evoprune+fastv")),
     "ratios": (["--ratios", "0.5,0.76"], (0.5, 0.76)),
+    "match": (["--match", "kv"], "kv"),
     "models": (["--models", "pocket,pocket-independent"], ("pocket", "pocket-independent")),
     "suites": (["--suite", "ci,pocket"], ("ci", "pocket")),
     "seeds": (["--seeds", "3,4"], (3, 4)),
@@ -61,6 +63,7 @@ OF_LATENCY = {
     **OF_RUN,
     "methods": (["--methods", "fastv,random"], ("fastv", "random")),
     "ratios": (["--ratio", "0.5,0.25"], (0.5, 0.25)),
+    "match": (["--match", "kv"], "kv"),
     "batches": (["--batch", "2,4"], (2, 4)),
     "new_tokens": (["--new-tokens", "3"], 3),
     "passes": (["--passes", "5"], 5),
@@ -129,8 +132,8 @@ def test_every_field_has_a_flag_that_reaches_it(
     assert all(value != getattr(kind(), name) for name, value in meant.items())  # each was said
 
 
-RUN_OF_CHECK = ("suite", "model", "ratio", "limit", "device", "data_root")
-RUN_OF_SHOW = ("model", "source", "stages", "positions", "device", "dtype", "seed", "data_root", "frames")
+RUN_OF_CHECK = ("suite", "model", "ratio", "match", "limit", "device", "data_root")
+RUN_OF_SHOW = ("model", "source", "match", "stages", "positions", "device", "dtype", "seed", "data_root", "frames")
 RUN_OF_PAPER = ("out", "limit", "batch_size", "device")
 
 

@@ -142,3 +142,15 @@ def test_the_unpruned_run_does_not_depend_on_the_method() -> None:
     one = RunConfig(method="random", ratio=0.5, seed=3, parameters={"x": 1}, limit=8)
     two = RunConfig(method="meteor", ratio=0.76, stages=("encode",), positions="keep", limit=8)
     assert one.unpruned() == two.unpruned() == RunConfig(limit=8)
+
+
+def test_what_a_ratio_is_of(tmp_path: Path) -> None:
+    file = write(tmp_path, "method: fastv\nratio: 0.5\nmatch: kv\n")
+    assert load(file, {}).match == "kv"
+    config = load(file, {"match": "layer-mean"})
+    assert config.share == "0.5 of tokens over the layers" and config.unpruned().match == "tokens"
+    assert load(None, {"method": "fastv", "ratio": 0.5}).share == "0.5"
+    with pytest.raises(ConfigError, match=r"expected .*tokens.*layer-mean.*kv.*flops"):
+        load(None, {"method": "fastv", "ratio": 0.5, "match": "macs"})
+    with pytest.raises(ConfigError, match="method 'none' removes nothing; leave --match kv out"):
+        load(None, {"match": "kv"})

@@ -133,7 +133,7 @@ def test_nothing_is_half_written(tmp_path: Path) -> None:
         (lambda text: "", "is cut or no record"),
         (lambda text: "[]", "has no 'schema'"),
         (lambda text: "{}", "has no 'schema'"),
-        (lambda text: text.replace('"schema": 2', '"schema": 99'), "has schema 99; this version reads schemas 1 to 2"),
+        (lambda text: text.replace('"schema": 3', '"schema": 99'), "has schema 99; this version reads schemas 1 to 3"),
         (lambda text: text.replace('"complete"', '"finished"'), "status: expected one of partial, complete"),
         (lambda text: text.replace('"checkpoint"', '"chekpoint"'), "did you mean 'checkpoint'?"),
         (lambda text: text.replace('"exact": true', '"exact": 3'), "exact: expected true or false, found 3"),

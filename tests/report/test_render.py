@@ -61,7 +61,7 @@ def test_all_methods_at_three_ratios(tmp_path_factory: pytest.TempPathFactory) -
     for width in (80, 200):
         text = terminal(cells, width)
         assert max(map(len, text.splitlines())) <= width and "…" not in text
-        assert sum(line.startswith("random 0.76 ") for line in text.splitlines()) <= {80: 8, 200: 5}[width]
+        assert sum(line.startswith("random 0.76 ") for line in text.splitlines()) <= {80: 9, 200: 6}[width]
 
 
 def test_a_table_too_wide_is_continued(runs: Mapping[str, Path]) -> None:
@@ -170,15 +170,15 @@ def test_an_adaptation_is_marked_in_every_table(tmp_path: Path) -> None:
         config = RunConfig(method="meteor", ratio=ratio, out=tmp_path)
         synthetic.write(config, note="shared fusion: training-free adaptation")
     text = terminal(load(tmp_path), 200)
-    assert text.count("meteor† 0.5 ") == 5, "averages, benchmarks, differences, tokens, latency"
+    assert text.count("meteor† 0.5 ") == 6, "averages, benchmarks, differences, tokens, removed, latency"
     assert "†: training-free adaptation" in text
 
 
 def test_several_settings_are_shown_a_row_each(runs: Mapping[str, Path]) -> None:
     lines = [line.split() for line in terminal(load(runs["none"].parent), 200).splitlines()]
     heads = [line[:2] for line in lines if line and line[0] in ("unpruned", "meteor", "random")]
-    assert heads.count(["meteor", "0.5"]) == 5, "averages, benchmarks, differences, tokens, latency"
-    assert heads.count(["random", "0.76"]) == 5
+    assert heads.count(["meteor", "0.5"]) == 6, "averages, benchmarks, differences, tokens, removed, latency"
+    assert heads.count(["random", "0.76"]) == 6
     averages = next(line for line in lines if line[:2] == ["random", "0.76"])
     assert averages[3].startswith("±"), "mean and standard deviation over the seeds"
 

@@ -183,10 +183,13 @@ def assemble(name: str, model: PocketVLM, tokenizer: PocketTokenizer, dtype: tor
         "c": VitTower("c", model.towers["c"], has_cls=False, post_norm=True, prepare=_to_patches_of_16),
     }
     fusion: Fusion
+    reference = None
     if isinstance(model.fusion, SharedFusion):
         fusion = PocketShared(model.fusion, model.config)
     else:
         fusion = PocketIndependent(model.fusion, model.config)
+        with skeleton():  # pocket's, whose tokens are this model's reference: it is counted, never run
+            reference = PocketShared(SharedFusion(model.config), model.config)
     return VLM(
         name=name,
         towers=towers,
@@ -195,6 +198,7 @@ def assemble(name: str, model: PocketVLM, tokenizer: PocketTokenizer, dtype: tor
         processor=PocketProcessor(tokenizer, model.config),
         reference=lambda grid: grid.n,
         native=(model.config.image_size, model.config.image_size),
+        reference_fusion=reference,
     )
 
 

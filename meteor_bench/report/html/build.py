@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from meteor_bench.core.match import of_ratio
 from meteor_bench.records.reader import read_samples
 from meteor_bench.records.schema import RunRecord, SampleRecord, worded
 from meteor_bench.report import subscores
@@ -80,6 +81,7 @@ def _chapter(section: Section, pictures: int, draw: Draw | None, most: int) -> C
         why_no_pictures="" if drawn else NO_PICTURES,
         reported=reported(section),
         subscores=list(subscores.tables(section)),
+        match=section.match,
     )
 
 
@@ -109,7 +111,7 @@ def _run(cell: Cell, label: str) -> Mapping[str, str]:
     record = cell.record
     given = ", ".join(f"{name}: {worded(value)}" for name, value in record.parameters.items())
     return {
-        "setting": f"{label} {100 * cell.ratio:g}\N{NO-BREAK SPACE}%" if cell.pruned else label,
+        "setting": f"{label} {100 * cell.ratio:g}\N{NO-BREAK SPACE}%{of_ratio(cell.match)}" if cell.pruned else label,
         "ran on": record.model,
         "seeds": ", ".join(map(str, cell.seeds)),
         "positions": record.positions,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from meteor_bench.core.match import Measure
 from meteor_bench.report.html.data import Setting
 from meteor_bench.report.html.reported import Reported
 from meteor_bench.report.html.samples import Questions
@@ -22,6 +23,7 @@ class Chapter:
 
     Attributes:
         settings: the unpruned one first.
+        match: what their ratios are of.
         tasks: benchmark -> its group, in order.
         facts: what is said of the measurement: name -> text.
         notes: sentences about it.
@@ -41,6 +43,7 @@ class Chapter:
     questions: Questions
     pictures: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     why_no_pictures: str = ""
+    match: Measure = "tokens"
     reported: Sequence[Reported] = ()
     subscores: Sequence[Table] = ()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from meteor_bench.core.match import Measure, of_ratio
 from meteor_bench.report.accuracy import accuracy
 from meteor_bench.report.counts import tokens
 from meteor_bench.report.sections import Section
@@ -36,6 +37,7 @@ class Setting:
 
     Attributes:
         label: unique together with ``ratio``.
+        match: what the ratio is of.
         scores: benchmark, group or average -> row of the accuracy table.
         tokens: row of the token table -> its mean.
         ms, gflops: row of the latency table -> p50, p90, iqr, n, speedup and its interval, best.
@@ -55,6 +57,7 @@ class Setting:
     ms: Mapping[str, Row] = field(default_factory=dict)
     gflops: Mapping[str, Row] = field(default_factory=dict)
     memory: float | None = None
+    match: Measure = "tokens"
 
     @property
     def pruned(self) -> bool:
@@ -64,7 +67,7 @@ class Setting:
     @property
     def name(self) -> str:
         """With its ratio."""
-        return f"{self.label} {100 * self.ratio:g} %" if self.pruned else self.label
+        return f"{self.label} {100 * self.ratio:g} %{of_ratio(self.match)}" if self.pruned else self.label
 
     def cost(self, name: str) -> float | None:
         """A cost of `COSTS`, None where it was not measured."""
@@ -95,6 +98,7 @@ def settings(section: Section) -> list[Setting]:
                 spread={name: (r["min"], r["max"]) for name, r in counted.items() if "min" in r},
                 ms={r["name"]: r for r in timed if r["unit"] == "ms"},
                 gflops={r["name"]: r for r in timed if r["unit"] == "GFLOPs"},
+                match=section.match,
                 memory=next((r["p50"] for r in timed if r["unit"] == "MiB"), None),
             )
         )

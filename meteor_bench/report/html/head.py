@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from meteor_bench.core.match import of_ratio
 from meteor_bench.report.html.markup import Html, counted, tag
 from meteor_bench.report.html.tables import numbers
 from meteor_bench.report.table import REPORTED
@@ -93,7 +94,8 @@ def head(chapters: Sequence[Chapter]) -> Html:
 
 
 def _tab(s: Chapter) -> str:
-    return f"{s.model}, {counted(len(s.tasks), 'benchmark')}"
+    of = f", ratio{of_ratio(s.match)}" if s.match != "tokens" else ""
+    return f"{s.model}, {counted(len(s.tasks), 'benchmark')}{of}"
 
 
 def tiles(s: Chapter) -> Html:
@@ -112,7 +114,9 @@ def tiles(s: Chapter) -> Html:
         if len(rows) > 1:
             second = sorted(x.scores["average"]["score"] for x in rows)[-2]
             about += f", {numbers(row['score'] - second, signed=True)} to the next"
-        tiles.append(_tile(f"best at {100 * ratio:g} % removed", numbers(row["score"]), best.label, about))
+        tiles.append(
+            _tile(f"best at {100 * ratio:g} %{of_ratio(s.match)} removed", numbers(row["score"]), best.label, about)
+        )
     return tag("dl", *tiles, class_="tiles")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from meteor_bench.core.match import MEASURES, OF, WORDS, Measure, of_ratio
 from meteor_bench.report import table as text
 from meteor_bench.report.html.data import Setting
 from meteor_bench.report.html.markup import Html, counted, tag
@@ -109,9 +110,11 @@ def tokens(settings: Sequence[Setting], colours: Mapping[str, str], towers: Sequ
 
     columns = [Column(title, hint, counted(key), key == "fused") for key, title, hint in rows]
     columns.append(
-        Column("asked for", "share of the tokens to be removed", lambda s: _ratio(s, "requested ratio"), True)
+        Column("asked for", "share to be removed, of what is named", lambda s: _ratio(s, "requested ratio"), True)
     )
     columns.append(Column("removed", "share that was, after the last prune", lambda s: _ratio(s, "realised ratio")))
+    for measure in MEASURES[1:]:
+        columns.append(Column(f"of {OF[measure]}", f"share removed: {WORDS[measure]}", _removed(measure)))
     columns.append(Column("missed", "questions whose final count is not the budget's", _missed))
     return _table(settings, colours, columns)
 
@@ -136,12 +139,17 @@ def _token_cell(s: Setting, key: str, most: float) -> Html:
     return tag("td", bar, data_v=value, class_=starts, title=f"{low:g} to {high:g} on single questions")
 
 
+def _removed(measure: Measure) -> Callable[[Setting], Html]:
+    return lambda s: _ratio(s, f"removed {measure}")
+
+
 def _ratio(s: Setting, key: str) -> Html:
     value = s.tokens.get(key)
     starts = "group-start" if key.startswith("requested") else None
     if value is None or not s.pruned:
         return tag("td", text.MISSING, data_v="", class_=starts)
-    return tag("td", f"{100 * value:.2f} %", data_v=value, class_=starts)
+    of = of_ratio(s.match) if key.startswith("requested") else ""
+    return tag("td", f"{100 * value:.2f} %{of}", data_v=value, class_=starts)
 
 
 def _missed(s: Setting) -> Html:
@@ -215,7 +223,8 @@ def _table(
     rows = []
     for s in settings:
         colour = f"--dot:var(--{colours[s.label]})"
-        ratio = tag("span", f"{100 * s.ratio:g}\N{NO-BREAK SPACE}%", class_="at") if s.pruned else None
+        at = f"{100 * s.ratio:g}\N{NO-BREAK SPACE}%{of_ratio(s.match)}"
+        ratio = tag("span", at, class_="at") if s.pruned else None
         title = f"{s.model}, {len(s.seeds)} seeds" if len(s.seeds) > 1 else s.model
         first = tag(
             "th", tag("span", class_="dot"), s.label, ratio, scope="row", data_v=s.name, title=title, style=colour

@@ -115,12 +115,13 @@ class RunIndex:
         return self._frames[key]
 
     def find(self, model: str, run: Run, asked: Sequence[str], *, timed: bool = False) -> Cell | None:
-        """The newest cell of a run that answered all these benchmarks."""
+        """The newest cell of a run that answered all these benchmarks; papers' ratios are of the final tokens."""
         wanted = (short_name(run.model or model), run.method, plain(run.parameters), run.stages, run.positions)
         found = [
             cell
             for cell in self.cells
-            if _setting(cell) == wanted
+            if cell.match == "tokens"
+            and _setting(cell) == wanted
             and abs(cell.ratio - run.ratio) < SAME_RATIO
             and {task.task for task in cell.record.tasks} >= set(asked)
             and (not timed or any(run.latency for run in cell.runs))

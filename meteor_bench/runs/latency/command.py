@@ -92,7 +92,7 @@ class _Bench:
     def cell(self, ratio: float, batch: int) -> Cell:
         """A cell from the output folder, or timed now."""
         settings = self.settings
-        path = cell_path(settings.out, settings.plain.model, settings.frames, ratio, batch)
+        path = cell_path(settings.out, settings.plain.model, settings.frames, ratio, batch, settings.match)
         wanted = _fingerprint(settings, ratio, batch)
         try:
             found = read_cell(path)
@@ -155,7 +155,8 @@ class _Bench:
                 self.failures[name + GRAPHS] = "its count is the sample's own, so there is no fixed shape to capture"
         sessions |= graphed
         before, started = state(first.device), datetime.now(UTC)
-        running = cell_path(settings.out, settings.plain.model, settings.frames, ratio, batch).with_suffix(".running")
+        path = cell_path(settings.out, settings.plain.model, settings.frames, ratio, batch, settings.match)
+        running = path.with_suffix(".running")
         running.parent.mkdir(parents=True, exist_ok=True)
         running.write_text("")
         wall, used = time.perf_counter(), time.process_time()
@@ -204,6 +205,7 @@ class _Bench:
             cpu_share=round(used / wall, 4),
             started=started.isoformat(timespec="seconds"),
             seconds=round(wall, 3),
+            match=settings.match,
             rows=(*(_row(name, sessions[name], t) for name, t in timings.items()), *self._missing()),
         )
 

@@ -26,6 +26,7 @@ from meteor_bench.core.points import Points
 from meteor_bench.core.request import Request
 from meteor_bench.core.trace import SampleTrace
 from meteor_bench.engine.encode import encode
+from meteor_bench.engine.engine import Engine
 from meteor_bench.engine.flop_counter import FlopMeter
 from meteor_bench.engine.fuse import embed_questions, fuse
 from meteor_bench.engine.generate import answer
@@ -45,8 +46,8 @@ class Timing:
             fuse_ms, prune_ms, prefill_ms, ttft_ms (encode + fuse + prune + prefill), decode_ms_per_token,
             end_to_end_ms, instrumented_ms (the second pass, without preprocessing), flops {stage} of the whole batch
             (closed forms on the samples' own counts; those of "prune" as torch's counter sees them on the first
-            request), tokens (kept: of each sample after the last pruning point; reference, target and text of the
-            first).
+            request), tokens (of each sample: kept, after the last pruning point, and means over the layers and over
+            their KV caches; reference, target and text of the first).
         memory_bytes: most that a pass allocated beyond what was there before it; None where that cannot be told.
         failure: why there are no samples, or no more, "" where there are all.
         broken: whether that was an error of the program or the machine, not of what was asked for.
@@ -64,6 +65,7 @@ class _Inputs(NamedTuple):
     pixels: Tensor
     scene: Scene
     prompts: list[Prompt]
+    engine: Engine
 
 
 class _Pass(NamedTuple):
@@ -196,7 +198,7 @@ def _uncollected() -> Iterator[None]:
 
 
 def _prepare(session: Session, batch: Sequence[Request]) -> _Inputs:
-    """Decode, scale, tokenise and move a batch to the device."""
+    """Decode, scale, tokenise and move a batch to the device; its budget is that of its first sample."""
     vlm = session.vlm
     looks = [vlm.processor.look(request.media()) for request in batch]
     first = looks[0]
@@ -207,16 +209,17 @@ def _prepare(session: Session, batch: Sequence[Request]) -> _Inputs:
                 f"{tuple(look.pixels.shape)}"
             )
     pixels = torch.stack([look.pixels for look in looks]).to(vlm.device, vlm.dtype)
-    return _Inputs(pixels, first.scene, [vlm.processor.prompt(request.question) for request in batch])
+    prompts = [vlm.processor.prompt(request.question) for request in batch]
+    return _Inputs(pixels, first.scene, prompts, session.engine_for(first, prompts[0]))
 
 
 def _run(session: Session, batch: Sequence[Request], new_tokens: int, inputs: _Inputs | None = None) -> _Pass:
     """One pass; with ``inputs`` given nothing is prepared."""
-    device, engine = session.vlm.device, session.engine
+    device = session.vlm.device
     _wait(device)
     start = time.perf_counter()
     inputs = inputs or _prepare(session, batch)
-    pixels, scene, prompts = inputs
+    pixels, scene, prompts, engine = inputs
     _wait(device)
     ready = time.perf_counter()
     towered = encode(engine, pixels, [request.media_key for request in batch], scene)
@@ -281,6 +284,8 @@ def _sample(session: Session, batch: Sequence[Request], new_tokens: int) -> dict
         "flops": {stage: sum(trace.flops[stage] for trace in plain.traces) for stage in first.flops},
         "tokens": {
             "kept": [trace.final for trace in plain.traces],
+            "layer_mean": [sum(trace.llm) / len(trace.llm) for trace in plain.traces],
+            "kv_mean": [sum(trace.cache) / len(trace.cache) for trace in plain.traces],
             "reference": first.reference,
             "target": first.target,
             "text": first.text,

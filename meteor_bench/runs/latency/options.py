@@ -18,7 +18,7 @@ from meteor_bench.runs.patches.command import settings as every
 __all__ = ["ALL", "Settings", "configs", "new_folder", "settings"]
 
 ALL = "all"
-_OF_RUN = ("model", "source", "device", "dtype", "seed")  # fields of `LatencyConfig` that each of its runs has
+_OF_RUN = ("model", "source", "match", "device", "dtype", "seed")  # fields of `LatencyConfig` that each of its runs has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,8 @@ def settings(config: LatencyConfig, parameters: Sequence[str]) -> Settings:
         raise ConfigError("give one of --selection and --count-launches")
     if (config.selection or config.count_launches) and len(config.ratios) > 1:
         raise ConfigError("--selection and --count-launches take one --ratio")
+    if (config.selection or config.count_launches) and config.match != "tokens":
+        raise ConfigError("--selection and --count-launches take the ratio of the tokens; leave out --match")
     if config.count_launches and config.frames != 1:
         raise ConfigError("--count-launches counts passes over one picture; leave out --frames")
     shared = {name: getattr(config, name) for name in _OF_RUN}

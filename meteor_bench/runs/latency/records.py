@@ -1,6 +1,6 @@
 """What a latency run leaves: cells as plain, versioned data beside their raw samples.
 
-    <out>/<model>-f<frames>-r<ratio>-b<batch>.json           `Cell`
+    <out>/<model>-f<frames>-r<ratio>-b<batch>.json           `Cell`; <ratio>-flops where it is of FLOPs
     <out>/<model>-f<frames>-r<ratio>-b<batch>.raw.jsonl.gz   one pass a line
     <out>/latency.md, .csv, .json                            the tables of all cells in the folder
 
@@ -19,6 +19,7 @@ from statistics import median
 from typing import Any
 
 from meteor_bench.core.errors import RecordError
+from meteor_bench.core.match import MEASURES, Measure, of_ratio
 from meteor_bench.records.provenance import Environment
 from meteor_bench.utils.atomic_io import write_whole
 from meteor_bench.utils.safe_files import UnsafeFile, gunzip, json_lines, open_regular, read_json
@@ -83,6 +84,7 @@ class Cell:
         model: as the user named it.
         random_weights: whether the weights were drawn.
         pictures: where the pictures and questions come from.
+        match: what the ratio is of; see `core.match`.
         new_tokens: tokens generated, end tokens ignored.
         warmup: passes thrown away.
         weight_bytes: of the model that the user named.
@@ -112,11 +114,18 @@ class Cell:
     started: str
     seconds: float
     rows: tuple[Row, ...]
+    match: Measure = "tokens"
+
+    @property
+    def share(self) -> str:
+        """The ratio, and what it is of: "0.76", "0.76 of FLOPs"."""
+        return f"{self.ratio:g}{of_ratio(self.match)}"
 
 
-def cell_path(out: Path, model: str, frames: int, ratio: float, batch: int) -> Path:
+def cell_path(out: Path, model: str, frames: int, ratio: float, batch: int, match: Measure = "tokens") -> Path:
     """Where a cell is written."""
-    return out / f"{slug(model)}-f{frames}-r{ratio:g}-b{batch}.json"
+    of = "" if match == "tokens" else f"-{match}"
+    return out / f"{slug(model)}-f{frames}-r{ratio:g}{of}-b{batch}.json"
 
 
 def slug(name: str) -> str:
@@ -174,13 +183,13 @@ def read_cell(path: Path) -> Cell:
 
 
 def read_cells(out: Path) -> list[Cell]:
-    """All cells of a folder, by model, frames, batch and ratio.
+    """All cells of a folder, by model, frames, what the ratio is of, batch and ratio.
 
     Raises:
         RecordError: one of them is cut or foreign.
     """
     found: Sequence[Cell] = [read_cell(path) for path in out.glob("*-b*.json")]
-    return sorted(found, key=lambda cell: (cell.model, cell.frames, cell.batch, cell.ratio))
+    return sorted(found, key=lambda cell: (cell.model, cell.frames, MEASURES.index(cell.match), cell.batch, cell.ratio))
 
 
 LIMIT = 0.05  # what choosing may cost, as a share of the encoder's time

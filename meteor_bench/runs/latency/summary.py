@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean, quantiles
 from typing import Any
 
+from meteor_bench.core.match import Measure
 from meteor_bench.runs.latency.records import UNPRUNED, Cell, Row
 
 __all__ = ["STEADY", "Line", "Spread", "lines", "spread"]
@@ -53,6 +54,7 @@ class Line:
         reference: tokens that the unpruned model feeds its language model.
         faster: stage -> time of the unpruned model over this one's (medians): prefill, ttft, end to end.
         lighter: stage -> FLOPs of the unpruned model over this one's: prefill, ttft.
+        removed: measure -> fraction removed, over all passes; {} where the record does not tell.
     """
 
     row: Row
@@ -62,6 +64,7 @@ class Line:
     reference: int
     faster: Mapping[str, float]
     lighter: Mapping[str, float]
+    removed: Mapping[Measure, float]
 
     @property
     def prune_share(self) -> float:
@@ -109,9 +112,24 @@ def lines(cell: Cell) -> list[Line]:
                 reference=row.samples[0]["tokens"]["reference"],
                 faster={s: plain_times[s].p50 / own[s].p50 for s in ("prefill", "ttft", "end to end")},
                 lighter={s: plain_work[s] / load[s] for s in ("prefill", "ttft") if load[s]},
+                removed=_removed(row, load["ttft"] / plain_work["ttft"]),
             )
         )
     return out
+
+
+def _removed(row: Row, work: float) -> dict[Measure, float]:
+    """Of each measure.
+
+    Args:
+        work: FLOPs to the first token over the unpruned model's.
+    """
+    counts = [sample["tokens"] for sample in row.samples]
+    if any("layer_mean" not in count for count in counts):
+        return {}
+    names: dict[Measure, str] = {"tokens": "kept", "layer-mean": "layer_mean", "kv": "kv_mean"}
+    left = {m: fmean(n for count in counts for n in count[name]) for m, name in names.items()}
+    return {**{m: 1 - n / counts[0]["reference"] for m, n in left.items()}, "flops": 1 - work}
 
 
 def _times(row: Row, new_tokens: int) -> dict[str, Spread]:

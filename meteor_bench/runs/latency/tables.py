@@ -7,6 +7,7 @@ from dataclasses import asdict
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from meteor_bench.core.match import MEASURES, OF, WORDS
 from meteor_bench.report.document import Document
 from meteor_bench.report.table import INFERRED, MARKS, MISSING, Table, fixed
 from meteor_bench.runs.latency.records import GRAPHS, UNPRUNED, Cell
@@ -31,7 +32,7 @@ def _numbers(cells: Sequence[Cell]) -> pd.DataFrame:
     """Percentiles of the times, one value for the rest."""
     import pandas as pd
 
-    about = ("model", "frames", "ratio", "batch")
+    about = ("model", "frames", "ratio", "match", "batch")
     rows = [
         {name: getattr(cell, name) for name in about} | {"contender": line.row.name} | quantity
         for cell in cells
@@ -72,6 +73,8 @@ def _tables(cell: Cell) -> Iterator[Table]:
         yield Table(_title("Encoders", cell), heads, rows, detail=True)
     heads = ["ms", "first", "p90", "p99", "IQR", "end", "p90", "p99", "IQR", "clocks", "stages"]
     yield Table(_title("Spread", cell), heads, [_spreads(line) for line in found], notes=_spread_notes(found))
+    if cell.match != "tokens":
+        yield _removed(cell, found)
     fewer, realised, prefill = (head + INFERRED for head in ("fewer", "of it", "prefill"))
     heads = ["", "kept", "chosen", "GFLOPs", fewer, "faster", realised, prefill, "GFLOP/s", "MiB"]
     yield Table(
@@ -79,9 +82,16 @@ def _tables(cell: Cell) -> Iterator[Table]:
     )
 
 
+def _removed(cell: Cell, found: Sequence[Line]) -> Table:
+    """The fraction of each measure that a contender removes."""
+    rows = [[_name(line), *(fixed(line.removed.get(m), 4) for m in MEASURES)] for line in found if line.removed]
+    notes = [f"The ratio, {cell.ratio:g}, is of the {WORDS[cell.match]}. Fractions removed, all passes together."]
+    return Table(_title("Removed", cell), ["", *(OF[m] for m in MEASURES)], rows, notes=notes)
+
+
 def _title(what: str, cell: Cell) -> str:
     frames = f", {cell.frames} frames" if cell.frames > 1 else ""
-    return f"{what}: {cell.model}{frames}, ratio {cell.ratio:g}, batch {cell.batch}"
+    return f"{what}: {cell.model}{frames}, ratio {cell.share}, batch {cell.batch}"
 
 
 def _name(line: Line) -> str:
@@ -207,7 +217,7 @@ def _overview(cells: Sequence[Cell]) -> Table:
     found = [{line.row.name: line for line in lines(cell)} for cell in cells]
     names = [name for name in dict.fromkeys(name for part in found for name in part) if name != UNPRUNED]
     several = len({(cell.model, cell.frames) for cell in cells}) > 1
-    heads = [f"{cell.model + ' ' if several else ''}{cell.ratio:g}, b{cell.batch}" for cell in cells]
+    heads = [f"{cell.model + ' ' if several else ''}{cell.share}, b{cell.batch}" for cell in cells]
     shown: dict[str, Callable[[Line], str]] = {
         "": lambda line: f"{line.faster['ttft']:.2f}x",
         f", by FLOPs{INFERRED}": lambda line: f"{line.lighter['ttft']:.2f}x",

@@ -100,7 +100,7 @@ def show(sample: str, configs: Sequence[RunConfig], out: Path | None) -> Watched
 
 def named(config: RunConfig) -> str:
     """The setting with its ratio: "fastv(layer=2) 0.76"."""
-    return config.label if config.method == "none" else f"{config.label} {config.ratio:g}"
+    return config.label if config.method == "none" else f"{config.label} {config.share}"
 
 
 def told(watched: Watched) -> list[str]:

@@ -60,7 +60,8 @@ def watch(session: Session, document: Document, label: str) -> Shown:
         session.answer([request], lambda _, answer: answers.append(answer), batch_size=1)
     (answer,) = answers
     look = session.vlm.processor.look(media)
-    points = recorder.points(session.engine, look.scene)
+    engine = session.engine_for(look, session.vlm.processor.prompt(request.question))
+    points = recorder.points(engine, look.scene)
     scored = document.score(answer.text)
     return Shown(
         label=label,

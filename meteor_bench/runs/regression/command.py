@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 from meteor_bench.config.run_config import Setting
 from meteor_bench.config.run_config import check as check_value
 from meteor_bench.core.errors import ConfigError, RecordError
+from meteor_bench.core.match import Measure
 from meteor_bench.runs.regression.baseline import FORMAT, Baseline, CheckConfig, Measured, Tolerances, read, write
 from meteor_bench.utils.progress import track
 
@@ -38,8 +39,8 @@ def check(
 
     Args:
         file: the baseline.
-        given: fields of `CheckConfig` that the user named, "methods" as names and "ratio" for all of them. With
-            ``update`` they change the file; without, they must be what the file says.
+        given: fields of `CheckConfig` that the user named, "methods" as names, "ratio" and "match" for all of them.
+            With ``update`` they change the file; without, they must be what the file says.
         stream: where the table goes.
         update: accept what was measured: write the file.
         junit: file for the findings as JUnit XML.
@@ -82,10 +83,12 @@ def check(
 def _configured(file: Path, old: CheckConfig | None, given: Mapping[str, Any], *, update: bool) -> CheckConfig:
     """What to run: the file's settings, with the user's where they may change them."""
     named = dict(given)
-    methods, ratio = named.pop("methods", None), named.pop("ratio", None)
-    if methods is not None or ratio is not None or old is None:
+    methods, ratio, match = (named.pop(name, None) for name in ("methods", "ratio", "match"))
+    if methods is not None or ratio is not None or match is not None or old is None:
         default = METHODS if old is None else tuple(s.method for s in old.methods)
-        named["methods"] = tuple(Setting(name, ratio=RATIO if ratio is None else ratio) for name in methods or default)
+        share: float = RATIO if ratio is None else ratio
+        of: Measure = "tokens" if match is None else match
+        named["methods"] = tuple(Setting(name, ratio=share, match=of) for name in methods or default)
     if "suite" in named and "tasks" not in named and old and old.tasks:
         named["tasks"] = ()  # tasks win over a suite
     if old is None:

@@ -121,8 +121,10 @@ class _Estimator:
         own = [record for record in alike if record.config.method == run.method]
         unpruned = [record for record in alike if record.config.method == "none"]
         if own:
-            record = min(own, key=lambda r: (abs(r.config.ratio - run.ratio), -_questions(r)))
-            source = f"record at {record.config.ratio:g}" if run.method != "none" else "record"
+            record = min(
+                own, key=lambda r: (r.config.match != run.match, abs(r.config.ratio - run.ratio), -_questions(r))
+            )
+            source = f"record at {record.config.share}" if run.method != "none" else "record"
         elif unpruned:
             record, source = max(unpruned, key=_questions), "record, unpruned"
         else:

@@ -14,8 +14,8 @@ from meteor_bench.utils.structuring import plain
 
 __all__ = ["cells", "title"]
 
-# What a sweep and its runs have alike.
-_SHARED = tuple({f.name for f in fields(SweepConfig)} & {f.name for f in fields(RunConfig)})
+# What a sweep and all of its runs, the unpruned ones among them, have alike.
+_SHARED = tuple({f.name for f in fields(SweepConfig)} & {f.name for f in fields(RunConfig)} - {"match"})
 
 
 def cells(config: SweepConfig) -> list[RunConfig]:
@@ -35,7 +35,7 @@ def title(run: RunConfig) -> str:
     """A cell in a few words: "fastv(layer=3) at 0.5, seed 1"."""
     if run.method == "none":
         return run.label
-    return f"{run.label} at {run.ratio:g}" + (f", seed {run.seed}" if run.seed else "")
+    return f"{run.label} at {run.share}" + (f", seed {run.seed}" if run.seed else "")
 
 
 def _unpruned(config: SweepConfig) -> Iterator[RunConfig]:
@@ -57,7 +57,7 @@ def _pruned(config: SweepConfig, unpruned: RunConfig) -> Iterator[RunConfig]:
             draws = False  # its cells fail one by one, and say so; the others do not
         for ratio in config.ratios:
             for seed in config.seeds if draws else config.seeds[:1]:
-                yield replace(unpruned, **vars(entry), ratio=ratio, seed=seed)
+                yield replace(unpruned, **vars(entry), ratio=ratio, match=config.match, seed=seed)
 
 
 def _entries(methods: Iterable[str | Entry]) -> Iterator[Entry]:

@@ -70,7 +70,7 @@ def kept_traceback(run: RunConfig, error: Exception) -> str:
     """What an error says, in one line, and the file in which its traceback is kept."""
     said = " ".join(f"{type(error).__name__}: {error}".split())
     folder = run.out / "errors"
-    file = folder / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{run.method_name}-{run.ratio:g}-seed{run.seed}.txt"
+    file = folder / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{run.method_name}-{run.ratio:g}-{run.match}-seed{run.seed}.txt"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         text = "".join(traceback.format_exception(error))

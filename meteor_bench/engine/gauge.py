@@ -1,0 +1,181 @@
+"""What a sample of a shape comes to at a budget: counts, and FLOPs to the first token, with those of the selection.
+
+Found by a pass of one sample of that shape, outside of every clock: the counts are those of its trace. Encoders, fusion
+and prefill are closed forms on those counts, which hold for a question of any length; what the selection takes is
+counted by torch on that pass, and is a polynomial of second degree in the question's length (a method may look at the
+question's tokens, at their attention, or at a layer run for it alone), which three lengths fix.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from threading import RLock
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.match import Left, Measure, left
+from meteor_bench.core.model import Look, Prompt, Scene
+from meteor_bench.core.points import Points
+from meteor_bench.core.pruner import Pruner
+from meteor_bench.core.trace import SampleTrace
+from meteor_bench.engine.encode import Towered, encode
+from meteor_bench.engine.engine import Engine
+from meteor_bench.engine.flop_counter import FlopMeter
+from meteor_bench.engine.fuse import Visual, embed_questions, fuse
+from meteor_bench.engine.prefill import begin
+
+__all__ = ["Gauge", "Shape", "shape_of"]
+
+LENGTHS = (8, 16, 24)  # of the questions of three passes, in tokens
+KEY = "gauge"
+
+
+class Shape(NamedTuple):
+    """What the counts of an exact method depend on.
+
+    Attributes:
+        pixels: (F, C, H, W).
+        scene: what else the sample is.
+    """
+
+    pixels: tuple[int, ...]
+    scene: Scene
+
+
+def shape_of(look: Look) -> Shape:
+    """The shape of what a model is shown."""
+    return Shape(tuple(look.pixels.shape), look.scene)
+
+
+class _Profile(NamedTuple):
+    """A pass of one sample.
+
+    Attributes:
+        trace: its counts; its FLOPs without prefill and selection.
+        selection: FLOPs of choosing, for a question of each of some lengths.
+    """
+
+    trace: SampleTrace
+    selection: tuple[tuple[int, int], ...]
+
+
+class Gauge:
+    """Profiles of samples under a method, each worked out once. Several threads may ask.
+
+    Args:
+        engine: the method at any budget.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = RLock()
+        self._profiles: dict[tuple[Shape, float], _Profile] = {}
+        self._unpruned: dict[Shape, Visual] = {}
+        self._pixels: dict[Shape, Tensor] = {}
+
+    def show(self, shape: Shape, pixels: Tensor) -> None:
+        """Take this picture [F, C, H, W] for all samples of its shape; else it is noise."""
+        self._pixels[shape] = pixels
+
+    def reference(self, shape: Shape) -> int:
+        """N of a shape."""
+        return self._reference(shape).traces[0].reference
+
+    def measured(self, shape: Shape, budget: TokenBudget, question: int) -> dict[Measure, Left]:
+        """All measures of a sample of that shape.
+
+        Args:
+            question: tokens behind the picture.
+
+        Raises:
+            BudgetError: the method cannot run at the budget.
+        """
+        trace = self._profile(shape, budget).trace.copy()
+        trace.text += question
+        decoder = self._engine.vlm.decoder
+        prefill = sum(decoder.flops_layer(n + trace.text, n + trace.text) for n in trace.llm)
+        trace.flops["prefill"] = prefill + decoder.flops_head(1)
+        self.complete(trace, shape, budget, question)
+        return left(trace.as_record(), trace.flops)
+
+    def complete(self, trace: SampleTrace, shape: Shape, budget: TokenBudget, question: int) -> None:
+        """Add to a sample's trace what its selection takes, and what the reference model would take in all."""
+        trace.flops["prune"] = self._selection(shape, budget, question)
+        trace.reference_flops = self._reference_flops(shape, question)
+
+    def _selection(self, shape: Shape, budget: TokenBudget, question: int) -> int:
+        if budget == self._engine.budget and self._engine.points == Points():
+            return 0
+        known = self._profile(shape, budget).selection
+        total = Fraction(0)
+        for at, flops in known:  # Lagrange
+            part = Fraction(flops)
+            for other, _ in known:
+                if other != at:
+                    part *= Fraction(question - other, at - other)
+            total += part
+        return max(0, round(total))
+
+    def _reference_flops(self, shape: Shape, question: int) -> int:
+        visual, decoder = self._reference(shape), self._engine.vlm.decoder
+        (trace,) = visual.traces
+        tokens = len(self._prompt(0).before) + trace.reference + visual.specials + question
+        prefill = decoder.depth * decoder.flops_layer(tokens, tokens) + decoder.flops_head(1)
+        return sum(trace.flops.values()) + prefill
+
+    def _reference(self, shape: Shape) -> Visual:
+        """What the encoders and the fusion of the unpruned reference model make of a sample."""
+        with self._lock:
+            if shape not in self._unpruned:
+                plain = Engine(self._engine.vlm, Pruner(), TokenBudget(1.0))
+                self._unpruned[shape] = visual = self._fused(plain, shape)
+                vlm, trace = plain.vlm.at(shape.scene), visual.traces[0]
+                if vlm.reference_fusion is not None:
+                    grids, other = visual.shape.grids, vlm.reference_fusion
+                    trace.flops["fuse"] = other.flops_align(grids) + other.flops({"fused": trace.reference})
+            return self._unpruned[shape]
+
+    def _profile(self, shape: Shape, budget: TokenBudget) -> _Profile:
+        with self._lock:
+            key = shape, budget.keep
+            if key not in self._profiles:
+                self._profiles[key] = self._passed(shape, budget)
+            return self._profiles[key]
+
+    @torch.inference_mode()
+    def _passed(self, shape: Shape, budget: TokenBudget) -> _Profile:
+        vlm = self._engine.vlm
+        meter = FlopMeter(vlm.device)
+        engine = self._engine.at(budget, meter)
+        fusing, asked = engine.points.fuse, bool(engine.points.decode)
+        lengths = LENGTHS if asked or (fusing is not None and fusing.text) else LENGTHS[:1]
+        found: list[tuple[int, int]] = []
+        with meter:
+            towered = self._encoded(engine, shape)
+            encoding = meter.read_flops().get("prune", 0)
+            for length in lengths:
+                before, prompt = meter.read_flops().get("prune", 0), self._prompt(length)
+                visual = fuse(engine, towered, text=embed_questions(engine, [prompt]))
+                (trace,) = begin(engine, visual, [0], [prompt], 1).traces
+                found.append((length, encoding + meter.read_flops().get("prune", 0) - before))
+        trace.text -= lengths[-1]
+        del trace.flops["prefill"]
+        return _Profile(trace, tuple(found))
+
+    @torch.inference_mode()
+    def _fused(self, plain: Engine, shape: Shape) -> Visual:
+        return fuse(plain, self._encoded(plain, shape))
+
+    def _encoded(self, engine: Engine, shape: Shape) -> Towered:
+        if shape not in self._pixels:
+            self._pixels[shape] = torch.randn(shape.pixels, generator=torch.Generator().manual_seed(0))
+        pixels = self._pixels[shape][None].to(engine.vlm.device, engine.vlm.dtype)
+        return encode(engine, pixels, [KEY], shape.scene)
+
+    def _prompt(self, question: int) -> Prompt:
+        """So many tokens behind the picture."""
+        before, ids = self._engine.vlm.processor.prompt("What is it?")
+        return Prompt(before, ((*ids,) * (question // len(ids) + 1))[:question])

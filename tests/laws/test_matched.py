@@ -1,0 +1,152 @@
+"""Laws 3 and 4 under every measure: budgets are the nearest of all, FLOPs are what the counter counts.
+
+The reference tries every count of final tokens, each in a pass of its own: counts from the trace, which law 3 holds to
+the decoder's calls, and FLOPs from torch's counter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache, partial
+
+import pytest
+import torch
+
+from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.errors import BudgetError
+from meteor_bench.core.match import MEASURES, Measure, left, realised
+from meteor_bench.core.request import Answer, Request
+from meteor_bench.engine.engine import Engine
+from meteor_bench.engine.flop_counter import FlopMeter
+from meteor_bench.engine.ready import ready
+from meteor_bench.engine.session import Session
+from tests import tiny
+from tests.laws.cases import RUNNABLE, Case, engine, facts, generate, shared_model
+
+CHEAP = [("fastv", "layer-mean"), ("divprune", "flops")]
+Kept = Mapping[Measure, float]
+
+
+@pytest.fixture(autouse=True)
+def _inference() -> Iterator[None]:
+    with torch.inference_mode():
+        yield
+
+
+@cache
+def counted(case: Case, count: int, request: int, most: int) -> tuple[Kept, int] | None:
+    """A pass at a count of final tokens: what is left of each measure (FLOPs: how many), and the final count."""
+    asked = tiny.requests(4)[request]
+    try:
+        made = engine(case, count / most)
+        with FlopMeter(made.vlm.device) as meter, made.instrumented(clock=meter):
+            (generation,) = generate(made, [asked], new_tokens=1)
+    except BudgetError:
+        return None
+    trace = generation.trace
+    work = sum(flops for stage, flops in meter.read_flops().items() if stage != "decode")
+    layers, cache_ = sum(trace.llm) / len(trace.llm), sum(trace.cache) / len(trace.cache)
+    return {"tokens": trace.final, "layer-mean": layers, "kv": cache_, "flops": work}, trace.final
+
+
+def whole(case: Case, request: int) -> Kept:
+    """What the unpruned reference model has of each measure."""
+    vlm = shared_model(case.model)
+    plain = Engine(vlm, Case("none", case.model).pruner, TokenBudget(1.0))
+    (generation,) = generate(plain, [tiny.requests(4)[request]], new_tokens=1)
+    trace, decoder = generation.trace, vlm.decoder
+    n = trace.reference
+    length = n + trace.text
+    fusion = vlm.reference_fusion
+    grids = {name: tower.grid(64, 64) for name, tower in vlm.towers.items()} if fusion else {}
+    fuse = trace.flops["fuse"] if fusion is None else fusion.flops({"fused": n}) + fusion.flops_align(grids)
+    encode = sum(flops for stage, flops in trace.flops.items() if stage.startswith("encode"))
+    work = encode + fuse + decoder.depth * decoder.flops_layer(length, length) + decoder.flops_head(1)
+    return {"tokens": n, "layer-mean": n, "kv": n, "flops": work}
+
+
+def tried(case: Case, measure: Measure, request: int) -> dict[int, float]:
+    """Count -> share of the measure that is left, of all counts that the method can keep."""
+    reference = whole(case, request)
+    most = int(reference["tokens"])
+    passes = {count: counted(case, count, request, most) for count in range(1, most + 1)}
+    return {n: found[0][measure] / reference[measure] for n, found in passes.items() if found is not None}
+
+
+def session_of(case: Case, measure: Measure, ratio: float) -> Session:
+    return ready(
+        shared_model(case.model),
+        case.pruner,
+        ratio,
+        measure,
+        method=case.method,
+        calibration=partial(tiny.requests, 4),
+        measured=True,
+    )
+
+
+def answers(session: Session) -> dict[str, Answer]:
+    found: dict[str, Answer] = {}
+
+    def note(request: Request, answer: Answer) -> None:
+        found[request.key] = answer
+
+    session.answer([Request(**{**vars(r), "max_new_tokens": 1}) for r in tiny.requests(4)], note)
+    return found
+
+
+def params() -> list[object]:
+    plain = [case for case in RUNNABLE if not case.options and case.method != "none"]
+    values = [(case, measure) for case in plain for measure in MEASURES]
+    quick = {(method, measure, "shared") for method, measure in CHEAP}
+    return [
+        pytest.param(c, m, marks=() if (c.method, m, c.model) in quick else pytest.mark.slow, id=f"{c}-{m}")
+        for c, m in values
+    ]
+
+
+@pytest.mark.parametrize(("case", "measure"), params())
+def test_3_and_4_under_every_measure(case: Case, measure: Measure) -> None:
+    shares = tried(case, measure, 0)
+    ratio = round(1 - (min(shares.values()) + max(shares.values())) / 2, 3)
+    session = session_of(case, measure, ratio)
+    found = answers(session)
+    for i, request in enumerate(tiny.requests(4)):
+        tokens, flops = found[request.key].tokens, found[request.key].flops
+        if i == 0 and "match" not in session.provenance["facts"]:
+            best = min(abs(share - 1 + ratio) for share in shares.values())
+            assert abs(shares[tokens["final"]] - 1 + ratio) == pytest.approx(best, abs=1e-12)
+        assert tokens["reference_flops"] == whole(case, i)["flops"]
+        if session.pruner.exact and not session.pruner.needs_calibration:
+            made = counted(case, tokens["final"], i, tokens["reference"])
+            assert made is not None and tokens["final"] == tokens["target"] == made[1]
+            if case.method not in ("evoprune", "tome"):  # how much they choose among depends on the picture
+                assert sum(n for stage, n in flops.items() if stage != "decode") == made[0]["flops"]
+    if "match" in session.provenance["facts"]:
+        removed = realised(left(answer.tokens, answer.flops) for answer in found.values())[measure]
+        assert removed == pytest.approx(session.provenance["facts"]["match"]["calibrated"], abs=1e-9)
+        assert removed == pytest.approx(ratio, abs=2 / 64 + 0.01)
+
+
+def test_the_search_is_of_no_tokens_where_nothing_is_matched() -> None:
+    """The default is what it was: the budget's share, whatever else it comes to."""
+    case = Case("fastv", "shared")
+    session = session_of(case, "tokens", 0.5)
+    plain = Session(shared_model("shared"), case.pruner, TokenBudget(0.5), facts=facts(case, 0.5, 4, 1, False))
+    mine, other = answers(session), answers(plain)
+    assert {key: (a.text, a.tokens["final"]) for key, a in mine.items()} == {
+        key: (a.text, a.tokens["final"]) for key, a in other.items()
+    }
+
+
+@pytest.mark.parametrize("measure", MEASURES[1:])
+def test_a_target_out_of_reach_names_what_is_within_it(measure: Measure) -> None:
+    with pytest.raises(BudgetError) as caught:
+        session_of(Case("fastv", "shared"), measure, 0.95)
+    said = str(caught.value)
+    assert "\n" not in said and "method 'fastv' on model" in said and "cannot remove 0.95" in said
+    within = dict(part.rsplit(" ", 1) for part in said.partition("its reach: ")[2].split(", "))
+    assert list(within) == ["final tokens", "tokens over the layers", "KV cache", "FLOPs"]
+    shares = {m: tried(Case("fastv", "shared"), m, 0) for m in ("layer-mean", "flops")}
+    assert float(within["tokens over the layers"]) == pytest.approx(1 - min(shares["layer-mean"].values()), abs=1e-4)
+    assert float(within["FLOPs"]) == pytest.approx(1 - min(shares["flops"].values()), abs=1e-4)
