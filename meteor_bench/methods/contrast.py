@@ -1,10 +1,10 @@
 """contrast: keep what its surroundings do not say. A method of this project; training-free, needs no attention.
 
 Before the language model, on projected tokens z: ``score_i = (1 - cos(z_i, mean z)) + local · (1 - mean over neighbours
-j of cos(z_i, z_j))``; the T highest stay, with their positions. Neighbours are the cells left, right, above and below in
-the grid and, in a clip, the same cell one frame before and after. A token of a uniform surface is said by those beside
-it, one of an edge, a letter or a thing on that surface is not; the first term keeps things apart from what the whole
-picture is made of. Linear in the number of tokens: no matrix between them is made.
+j of cos(z_i, z_j))``; the T highest stay, with their positions. Neighbours are the cells left, right, above and below
+in the grid and, in a clip, the same cell one frame before and after. A token of a uniform surface is said by those
+beside it, one of an edge, a letter or a thing on that surface is not; the first term keeps things apart from what the
+whole picture is made of. Linear in the number of tokens: no matrix between them is made.
 
 docs/LOG.md (2026-11-30) has how it was chosen, on calibration questions alone, and what did not help.
 
@@ -35,7 +35,7 @@ def likeness_to_neighbours(tokens: Tokens) -> Tensor:
     """[B, N] mean cosine of each visual token to those in the neighbouring cells of its grid; 1 where there is none."""
     cells, there = _on_grid(tokens)
     t, h, w = tokens.grid
-    cells, there = cells.unflatten(1, (t, h, w)), there.unflatten(1, (t, h, w))
+    cells, there = cells.view(len(cells), t, h, w, -1), there.view(len(there), t, h, w)
     total, number = torch.zeros_like(there), torch.zeros_like(there)
     for axis, length in ((1, t), (2, h), (3, w)):
         if length < 2:

@@ -63,6 +63,7 @@ CEILINGS = {
     "mmtok": Ceiling(180),
     "prunesid": Ceiling(560, 16),  # groups, their sizes and suppression are the image's; torch's eigensolver waits
     "vscan": Ceiling(330),
+    "contrast": Ceiling(60),
     "meteor": Ceiling(195, 1),  # stage 3's count
 }
 DEFAULTS = [
