@@ -56,14 +56,16 @@ CEILINGS = {
     "comp-token": Ceiling(118),
     "svdprune": Ceiling(1350, 3),  # torch's eigensolver waits
     "e-adaprune": Ceiling(500, 2),
-    "midpool": Ceiling(620, 1),  # groups that vanish on the way to the common grid
-    "hiprune": Ceiling(230),
-    "scope": Ceiling(245),
-    "apet": Ceiling(380),
-    "mmtok": Ceiling(180),
+    "midpool": Ceiling(460, 1),  # groups that vanish on the way to the common grid
+    "hiprune": Ceiling(200),
+    "scope": Ceiling(220),
+    "apet": Ceiling(370),
+    "mmtok": Ceiling(170),
     "prunesid": Ceiling(560, 16),  # groups, their sizes and suppression are the image's; torch's eigensolver waits
-    "vscan": Ceiling(330),
-    "contrast": Ceiling(60),
+    "vscan": Ceiling(300),
+    "subsample": Ceiling(6),
+    "vidcom2": Ceiling(150, 1),  # how much each frame gets, once
+    "contrast": Ceiling(52),
     "meteor": Ceiling(195, 1),  # stage 3's count
 }
 DEFAULTS = [
