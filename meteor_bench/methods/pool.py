@@ -82,5 +82,5 @@ class Pool(FuseChooser):
 def _absorbers(cell: Tensor, real: Tensor) -> Tensor:
     """[B, N] the first member of each token's cell [B, N], which absorbs the others; -1 for what is not ``real``."""
     n = cell.shape[1]
-    cell = torch.where(real, cell, n)  # a cell of its own for what belongs to none
+    cell = torch.where(real & (cell >= 0), cell, n)  # a cell of its own for what belongs to none
     return torch.where(cell < n, leaders(cell, n + 1), -1)

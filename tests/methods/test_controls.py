@@ -102,3 +102,13 @@ def test_fastv_needs_a_layer_before_and_after() -> None:
     shallow = SimpleNamespace(name="m", decoder=SimpleNamespace(depth=2))
     with pytest.raises(UnsupportedError, match="'m'"):
         FastV().points(shallow, TokenBudget(0.5))  # type: ignore[arg-type]
+
+
+def test_of_a_clip_with_fewer_cells_than_frames_some_frames_get_none() -> None:
+    grid = Grid(4, 2, 2)
+    tokens = Tokens.dense(torch.randn(2, grid.n, 3, generator=torch.Generator().manual_seed(0)), grid)
+    out = apply(tokens, Pool().fuse({"t": view(tokens, [2, 5])})["t"])
+    assert out.counts().tolist() == [2, 5]
+    frames = [sorted({int(o) // 4 for o in row[valid]}) for row, valid in zip(out.origin, out.visual, strict=True)]
+    assert frames == [[1, 3], [0, 1, 2, 3]]
+    assert torch.allclose(out.x[0, 0], tokens.x[0, 4:8].mean(0), atol=1e-6), "the mean of the frame that got the cell"
