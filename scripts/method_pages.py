@@ -1,6 +1,6 @@
-"""Write a page for each method under docs/methods, from its module's docstring and its class: `python scripts/method_pages.py`.
+"""Write a page for each method under docs/methods, from its module's docstring and its class.
 
-`make docs` does it before it builds the site; `tests/scripts/test_method_pages.py` says when it is due.
+`python scripts/method_pages.py` and `make docs` do it; `tests/scripts/test_method_pages.py` says when it is due.
 """
 
 from __future__ import annotations
@@ -114,10 +114,13 @@ def _parameters(made: type[Any]) -> str:
             rows.append(f"| `{field.name}` | {_value(default)} | {allowed} | {said.get(field.name, '')} |")
     if not rows:
         return "It has none."
-    return "\n".join(
-        ["Set with `--param name=value`.", "", "| name | default | may be | what it is |", "| --- | --- | --- | --- |"]
-        + rows
-    )
+    head = [
+        "Set with `--param name=value`.",
+        "",
+        "| name | default | may be | what it is |",
+        "| --- | --- | --- | --- |",
+    ]
+    return "\n".join([*head, *rows])
 
 
 def _value(value: Any) -> str:
@@ -152,7 +155,9 @@ def _attributes(made: type[Any]) -> dict[str, str]:
     for owner in reversed(made.__mro__):
         section = re.search(r"^Attributes:\n(.*?)(?=^\S|\Z)", inspect.cleandoc(owner.__doc__ or ""), re.S | re.M)
         for names, text in re.findall(r"^ {4}(\w[\w, ]*): (.*(?:\n {5,}.*)*)", section[1] if section else "", re.M):
-            found.update({name.strip(): " ".join(_plain(text).split()).replace("|", "\\|") for name in names.split(",")})
+            found.update(
+                {name.strip(): " ".join(_plain(text).split()).replace("|", "\\|") for name in names.split(",")}
+            )
     return found
 
 

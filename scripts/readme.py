@@ -49,7 +49,9 @@ def method_links() -> str:
         several = PLACES.get(tuple(row["stages"]), "at several places")
         place = "controls" if row["paper"] == "control" else several
         found[place].append(f"[{row['name']}](docs/methods/{page_name(row['name'])})")
-    return _table(["where it prunes", "methods"], ["---"] * 2, [[place, ", ".join(them)] for place, them in found.items()])
+    return _table(
+        ["where it prunes", "methods"], ["---"] * 2, [[place, ", ".join(them)] for place, them in found.items()]
+    )
 
 
 def _ours() -> list[dict[str, Any]]:

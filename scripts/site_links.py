@@ -1,7 +1,8 @@
 """For `mkdocs build`: pages under docs/ may link to any file of the repository, as they do where it is read as files.
 
-A linked Markdown file outside docs/ becomes a page of the site, under `repository/` and the path it has; any other file is
-copied there. A folder stands for its README.md. A link that leads to no file stays as it is, and the strict build fails.
+A linked Markdown file outside docs/ becomes a page of the site, under `repository/` and the path it has; any other file
+is copied there. A folder stands for its README.md. A link that leads to no file stays as it is, and the strict build
+fails.
 """
 
 from __future__ import annotations
