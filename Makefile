@@ -83,7 +83,7 @@ tables: $(DEV_STAMP)
 docs: $(DOCS_STAMP)
 	$(BIN)/python scripts/method_pages.py
 	$(BIN)/python scripts/readme.py
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Newer versions of everything. The locks hold names and versions, nothing else; each keeps to the one before it.
 COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.11 --no-header --no-annotate pyproject.toml

@@ -1,8 +1,8 @@
 """For `mkdocs build`: pages under docs/ may link to any file of the repository, as they do where it is read as files.
 
 A linked Markdown file outside docs/ becomes a page of the site, under `repository/` and the path it has; any other file
-is copied there. A folder stands for its README.md. A link that leads to no file stays as it is, and the strict build
-fails.
+is copied there. A folder stands for its README.md; to one that has none there is no link on the site. A link that leads
+nowhere stays as it is, and the strict build fails.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = PurePosixPath("docs")
 PLACE = PurePosixPath("repository")
-LINK = re.compile(r"(?<=\]\()([^)\s#:]+)((?:#[^)\s]*)?)(?=\))")
+LINK = re.compile(r"\[([^\]]*)\]\(([^)\s#:]+)((?:#[^)\s]*)?)\)")
 FENCED = re.compile(r"(^```.*?^```$)", re.S | re.M)
 
 
@@ -42,8 +42,9 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     folder = str(PurePosixPath(page.file.src_uri).parent)
 
     def moved(link: re.Match[str]) -> str:
-        target = resolved(here, link[1])
-        return link[0] if target is None else os.path.relpath(site_uri(target), folder) + link[2]
+        if (target := resolved(here, link[2])) is not None:
+            return f"[{link[1]}]({os.path.relpath(site_uri(target), folder)}{link[3]})"
+        return link[1] if (ROOT / here.parent / link[2]).is_dir() else link[0]
 
     return "".join(part if part.startswith("```") else LINK.sub(moved, part) for part in FENCED.split(markdown))
 
@@ -51,7 +52,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 def linked(page: PurePosixPath, markdown: str) -> set[PurePosixPath]:
     """Files of the repository that a page links to."""
     text = FENCED.sub("", markdown)
-    return {target for link in LINK.finditer(text) if (target := resolved(page, link[1])) is not None}
+    return {target for link in LINK.finditer(text) if (target := resolved(page, link[2])) is not None}
 
 
 def resolved(page: PurePosixPath, link: str) -> PurePosixPath | None:

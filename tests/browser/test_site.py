@@ -20,7 +20,7 @@ pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).parents[2]
 SHOWN = ["index", "compare-methods", "methods", "methods/meteor", "results", "honesty", "api", "latency-on-a-gpu"]
-NAVIGATION = '.md-nav--primary a.md-nav__link[href$="{}"]'
+NAVIGATION = '.md-nav--primary a.md-nav__link[href="{}"]'
 
 
 @pytest.fixture(scope="module")
