@@ -93,7 +93,9 @@ def _facts(row: dict[str, Any]) -> str:
         "positions": positions,
         "stands in": "; ".join(row["substitutes"]),
     }
-    return "\n".join(["| | |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in told.items() if value)])
+    return "\n".join(
+        ["| at a glance | |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in told.items() if value)]
+    )
 
 
 def _paper(paper: str) -> str:

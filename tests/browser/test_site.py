@@ -1,4 +1,4 @@
-"""The documentation's site as a reader meets it: built strictly, opened from a folder without a network, narrow and wide."""
+"""The documentation's site as a reader meets it: built strictly, opened from a folder, offline, narrow and wide."""
 
 from __future__ import annotations
 
