@@ -5,10 +5,11 @@ INSTALL := $(BIN)/uv pip install --python $(BIN)/python
 STAMP := .venv/.setup-done
 DEV_STAMP := .venv/.setup-dev-done
 RAY_STAMP := .venv/.setup-ray-done
+DOCS_STAMP := .venv/.setup-docs-done
 # Two workers: the tests start threads and processes of their own. What imports lmms-eval shares one (`xdist_group`).
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --durations 15
 
-.PHONY: setup setup-dev setup-browser setup-ray run check test test-all test-browser lint type fmt tables lock
+.PHONY: setup setup-dev setup-browser setup-ray run check test test-all test-browser lint type fmt tables docs lock
 
 setup: $(STAMP)
 
@@ -32,6 +33,11 @@ $(RAY_STAMP): requirements-ray.lock $(DEV_STAMP)
 	$(INSTALL) --requirement requirements-ray.lock
 	touch $@
 
+# What building the site needs besides.
+$(DOCS_STAMP): requirements-docs.lock $(DEV_STAMP)
+	$(INSTALL) --requirement requirements-docs.lock
+	touch $@
+
 # Debian's Chromium and a font to measure with; any Chromium or Chrome that is there already will do.
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 setup-browser: $(DEV_STAMP)
@@ -48,8 +54,8 @@ test: $(DEV_STAMP)
 test-all: $(RAY_STAMP)
 	$(PYTEST) -m "not browser"
 
-# The HTML report in Chromium.
-test-browser: setup-browser
+# The HTML report and the site in Chromium.
+test-browser: setup-browser $(DOCS_STAMP)
 	$(BIN)/python -m pytest -m browser tests/browser
 
 # Whether accuracy, tokens, FLOPs or times of a small subset moved; `--update` accepts what it finds.
@@ -73,9 +79,16 @@ tables: $(DEV_STAMP)
 	$(BIN)/python scripts/reference_pocket.py
 	$(BIN)/python scripts/readme.py
 
+# The documentation as a site, in site/; a warning is an error.
+docs: $(DOCS_STAMP)
+	$(BIN)/python scripts/method_pages.py
+	$(BIN)/python scripts/readme.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 # Newer versions of everything. The locks hold names and versions, nothing else; each keeps to the one before it.
 COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.11 --no-header --no-annotate pyproject.toml
 lock: $(STAMP)
 	$(COMPILE) --upgrade --output-file requirements.lock
 	$(COMPILE) --upgrade --extra dev --constraints requirements.lock --output-file requirements-dev.lock
 	$(COMPILE) --upgrade --extra dev --extra ray --constraints requirements-dev.lock --output-file requirements-ray.lock
+	$(COMPILE) --upgrade --extra dev --extra docs --constraints requirements-dev.lock --output-file requirements-docs.lock

@@ -1,4 +1,4 @@
-"""Write the tables of README.md that are made from something else: the methods, and the reference results.
+"""Write the tables of README.md and docs/ that are made from something else: the methods, and the reference results.
 
 `python scripts/readme.py` rewrites what stands between their markers; `tests/test_readme.py` says when that is due.
 """
@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -18,18 +20,42 @@ from meteor_bench.report.accuracy import accuracy  # noqa: E402
 from meteor_bench.report.runs import Cell, load  # noqa: E402
 from meteor_bench.report.sections import sections  # noqa: E402
 from meteor_bench.utils.atomic_io import write_whole  # noqa: E402
+from scripts.method_pages import page_name  # noqa: E402
 
 REFERENCE = ROOT / "results" / "reference" / "pocket"
+BEST = 6  # rows of README.md
+# Stages of a method -> what README.md calls its place; any other combination is "at several places".
+PLACES = {
+    ("encode",): "in the encoders or at their output",
+    ("fuse",): "before the language model",
+    ("decode",): "inside the language model",
+}
 COLUMNS = ("name", "year", "stages", "needs", "trained", "budget", "positions", "paper")
 
 
 def methods() -> str:
-    """This repository's methods as Markdown; what others have registered is theirs to document."""
-    lines = [f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
-    for row in listing.methods():
-        if row["name"] in METHODS.rows:
-            lines.append(f"| {' | '.join(_cell(row[column]) for column in COLUMNS)} |")
-    return "\n".join(lines) + "\n"
+    """This repository's methods as Markdown, each with its page; what others have registered is theirs to document."""
+    rows = [
+        [f"[{row['name']}](methods/{page_name(row['name'])})", *(_cell(row[column]) for column in COLUMNS[1:])]
+        for row in _ours()
+    ]
+    return _table(COLUMNS, ["---"] * len(COLUMNS), rows)
+
+
+def method_links() -> str:
+    """The same methods by the place where they prune, as links to their pages."""
+    found: dict[str, list[str]] = {place: [] for place in [*PLACES.values(), "at several places", "controls"]}
+    for row in _ours():
+        several = PLACES.get(tuple(row["stages"]), "at several places")
+        place = "controls" if row["paper"] == "control" else several
+        found[place].append(f"[{row['name']}](docs/methods/{page_name(row['name'])})")
+    return _table(
+        ["where it prunes", "methods"], ["---"] * 2, [[place, ", ".join(them)] for place, them in found.items()]
+    )
+
+
+def _ours() -> list[dict[str, Any]]:
+    return [row for row in listing.methods() if row["name"] in METHODS.rows]
 
 
 def _cell(value: object) -> str:
@@ -38,28 +64,42 @@ def _cell(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def results() -> str:
-    """Mean accuracy of every method of the reference at each ratio, best at the middle one first."""
-    (section,) = sections(load(REFERENCE))
+def _table(head: Iterable[str], rules: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in [head, rules, *rows])
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the tables of results: a folder of records, a ratio, and mean accuracies in it.
+
+    Attributes:
+        unpruned: of the model without a method.
+        found: method -> accuracy; a method that is not there has an empty cell.
+    """
+
+    title: str
+    ratio: float
+    unpruned: float
+    found: dict[str, float]
+
+
+def columns(folder: Path = REFERENCE, title: str = "{:g} %") -> list[Column]:
+    """A column for each ratio of a folder of records; further kinds of columns are further lists like this one.
+
+    Args:
+        title: what stands above a column, with its ratio in per cent.
+    """
+    (section,) = sections(load(folder))
     frame = accuracy(section)
     means = frame[(frame["kind"] == "average") & (frame["name"] == "average")].set_index("row")["score"]
     unpruned = 0.0
-    found: dict[str, dict[float, float]] = {}
+    found: dict[float, dict[str, float]] = {}
     for row, cell in enumerate(section.cells):
         if cell.pruned:
-            found.setdefault(_name(cell), {})[cell.ratio] = means[row]
+            found.setdefault(cell.ratio, {})[_name(cell)] = means[row]
         else:
             unpruned = means[row]
-    ratios = sorted({ratio for row in found.values() for ratio in row})
-    middle = ratios[len(ratios) // 2]
-    lines = [
-        f"| visual tokens removed | {' | '.join(f'{100 * ratio:g} %' for ratio in ratios)} |",
-        f"| --- |{' ---: |' * len(ratios)}",
-        f"| unpruned | {' | '.join([f'{unpruned:.1f}'] * len(ratios))} |",
-    ]
-    for name, row in sorted(found.items(), key=lambda item: -item[1].get(middle, 0)):
-        lines.append(f"| {name} | {' | '.join(f'{row[r]:.1f}' if r in row else '' for r in ratios)} |")
-    return "\n".join(lines) + "\n"
+    return [Column(title.format(100 * ratio), ratio, unpruned, found[ratio]) for ratio in sorted(found)]
 
 
 def _name(cell: Cell) -> str:
@@ -67,7 +107,34 @@ def _name(cell: Cell) -> str:
     return f"{cell.label}{seeds}"
 
 
-BLOCKS: dict[str, Callable[[], str]] = {"methods": methods, "results": results}
+def results() -> str:
+    """Mean accuracy of every method of the reference at each ratio, best at the middle one first."""
+    return ranked(columns())
+
+
+def best_results() -> str:
+    """Its first rows."""
+    return ranked(columns(), BEST)
+
+
+def ranked(shown: list[Column], most: int | None = None) -> str:
+    """Methods by their accuracy in the middle column, with the unpruned model above them."""
+    middle = shown[len(shown) // 2].found
+    names = sorted({name for column in shown for name in column.found}, key=lambda name: (-middle.get(name, 0), name))
+    rows = [
+        ["unpruned", *(f"{column.unpruned:.1f}" for column in shown)],
+        *([name, *(f"{c.found[name]:.1f}" if name in c.found else "" for c in shown)] for name in names[:most]),
+    ]
+    head = ["visual tokens removed", *(column.title for column in shown)]
+    return _table(head, ["---", *["---:"] * len(shown)], rows)
+
+
+# File -> what stands in it -> what makes that.
+BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"best results": best_results, "method links": method_links},
+    "docs/results.md": {"results": results},
+    "docs/methods.md": {"methods": methods},
+}
 
 
 def markers(name: str) -> tuple[str, str]:
@@ -75,19 +142,20 @@ def markers(name: str) -> tuple[str, str]:
     return f"<!-- {name}: scripts/readme.py -->\n", f"<!-- end of {name} -->\n"
 
 
-def updated(readme: str) -> str:
-    """The README with its tables as they are now."""
-    for name, table in BLOCKS.items():
+def updated(text: str, blocks: dict[str, Callable[[], str]]) -> str:
+    """A page with its tables as they are now."""
+    for name, table in blocks.items():
         begin, end = markers(name)
-        head, rest = readme.split(begin)
+        head, rest = text.split(begin)
         _, tail = rest.split(end)
-        readme = f"{head}{begin}{table()}{end}{tail}"
-    return readme
+        text = f"{head}{begin}{table()}{end}{tail}"
+    return text
 
 
 def main() -> None:
-    path = ROOT / "README.md"
-    write_whole(path, updated(path.read_text(encoding="utf-8")).encode())
+    for page, blocks in BLOCKS.items():
+        path = ROOT / page
+        write_whole(path, updated(path.read_text(encoding="utf-8"), blocks).encode())
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from meteor_bench import __version__
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-ray.lock")
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-ray.lock", "requirements-docs.lock")
 
 
 def locked(name: str) -> dict[str, str]:
@@ -29,27 +29,29 @@ def named(requirements: list[str]) -> set[str]:
 
 
 def test_each_lock_keeps_to_the_one_before_it() -> None:
-    run, develop, ray = map(locked, LOCKS)
-    assert run.items() < develop.items() < ray.items()
+    run, develop, ray, docs = map(locked, LOCKS)
+    assert run.items() < develop.items() < ray.items() and develop.items() < docs.items()
     extras = PROJECT["optional-dependencies"]
     assert named(PROJECT["dependencies"]) <= run.keys()
     assert named(extras["dev"]) <= develop.keys() and named(extras["ray"]) <= ray.keys()
+    assert named(extras["docs"]) <= docs.keys()
 
 
 def test_running_needs_no_tools() -> None:
-    tools = {"pytest", "pytest-xdist", "hypothesis", "playwright", "mypy", "matplotlib", "jsonschema", "ray"}
+    tools = {"pytest", "pytest-xdist", "hypothesis", "playwright", "mypy", "matplotlib", "jsonschema", "ray", "mkdocs"}
     assert not tools & locked("requirements.lock").keys()
 
 
 @pytest.mark.parametrize(
     ("target", "wanted", "unwanted"),
     [
-        ("run", {"requirements.lock"}, {"requirements-dev.lock", "requirements-ray.lock"}),
-        ("check", {"requirements.lock"}, {"requirements-dev.lock", "requirements-ray.lock"}),
-        ("test", {"requirements.lock", "requirements-dev.lock"}, {"requirements-ray.lock"}),
-        ("lint", {"requirements.lock", "requirements-dev.lock"}, {"requirements-ray.lock"}),
-        ("test-all", set(LOCKS), set()),
-        ("setup-ray", set(LOCKS), set()),
+        ("run", {"requirements.lock"}, set(LOCKS[1:])),
+        ("check", {"requirements.lock"}, set(LOCKS[1:])),
+        ("test", set(LOCKS[:2]), set(LOCKS[2:])),
+        ("lint", set(LOCKS[:2]), set(LOCKS[2:])),
+        ("test-all", set(LOCKS[:3]), {"requirements-docs.lock"}),
+        ("setup-ray", set(LOCKS[:3]), {"requirements-docs.lock"}),
+        ("docs", {"requirements.lock", "requirements-dev.lock", "requirements-docs.lock"}, {"requirements-ray.lock"}),
     ],
 )
 def test_a_target_installs_what_it_needs(target: str, wanted: set[str], unwanted: set[str], tmp_path: Path) -> None:
