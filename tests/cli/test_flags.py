@@ -128,7 +128,7 @@ def test_every_field_has_a_flag_that_reaches_it(
     assert all(value != getattr(kind(), name) for name, value in meant.items())  # each was said
 
 
-RUN_OF_CHECK = ("suite", "model", "ratio", "limit", "device", "data_root")
+RUN_OF_CHECK = ("suite", "tasks", "model", "ratio", "limit", "device", "data_root")
 RUN_OF_SHOW = ("model", "source", "stages", "positions", "device", "dtype", "seed", "data_root", "frames")
 RUN_OF_PAPER = ("out", "limit", "batch_size", "device")
 
@@ -139,14 +139,14 @@ def _said(names: tuple[str, ...]) -> list[str]:
 
 # What is left besides the flags of configs: command -> its own flags, as tests below say them.
 OWN = {
-    "run": {"config", "dry_run", "online"},
-    "sweep": {"file", "dry_run", "online"},
+    "run": {"config", "data", "dry_run", "online"},
+    "sweep": {"file", "data", "dry_run", "online"},
     "latency": {"param", "format"},
     "report": {"runs", "format", "html", "pictures", "sub_scores"},
     "compare": {"a", "b", "samples", "pictures", "most", "format"},
     "show": {"sample", "method", "ratio", "param", "out"},
     "paper": {"name", "table", "model", "format", "plan", "run"},
-    "check": {"baseline", "methods", "update", "junit"},
+    "check": {"baseline", "data", "methods", "update", "junit"},
     "doctor": {"full", "json"},
     "list methods": {"json"},
     "list models": {"json"},
