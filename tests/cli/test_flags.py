@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import typer
+from PIL import Image
 
 from meteor_bench.cli import app as application
+from meteor_bench.config.choose_config import GOALS, ChooseConfig
 from meteor_bench.config.latency_config import LatencyConfig
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.config.spec import options
@@ -142,6 +144,7 @@ OWN = {
     "run": {"config", "data", "dry_run", "online"},
     "sweep": {"file", "data", "dry_run", "online"},
     "latency": {"param", "format"},
+    "choose": {"data", "dry_run", "online"},
     "report": {"runs", "format", "html", "pictures", "sub_scores"},
     "compare": {"a", "b", "samples", "pictures", "most", "format"},
     "show": {"sample", "method", "ratio", "param", "out"},
@@ -157,6 +160,7 @@ OWN = {
 SHARED = {
     "run": set(options(RunConfig)),
     "sweep": set(options(SweepConfig)),
+    "choose": set(options(ChooseConfig)),
     "latency": set(options(LatencyConfig)),
     "show": set(RUN_OF_SHOW),
     "paper": set(RUN_OF_PAPER),
@@ -190,6 +194,28 @@ def test_own_flags_of_run_and_sweep(call: Said, caught: Any, monkeypatch: pytest
     ((config,), named) = swept[0]
     assert (config.limit, config.methods, config.ratios) == (3, ("fastv",), (0.5,)) and named == {"dry_run": True}
     assert online
+
+
+@pytest.mark.parametrize("goal", GOALS)
+def test_choose(call: Said, caught: Any, goal: str) -> None:
+    assert {f.name for f in fields(ChooseConfig)} == set(options(ChooseConfig))
+    chosen = caught("meteor_bench.runs.choose.command.choose", STOP)
+    table = {**OF_RUN, "methods": (["--method", "fastv,random"], ("fastv", "random"))}
+    table |= {"ratios": (["--ratios", "0.5,0.25"], (0.5, 0.25)), goal: ([f"--{goal.replace('_', '-')}", "2"], 2)}
+    names = [name for name in options(ChooseConfig) if name == goal or name not in GOALS]
+    call("choose", *[part for name in names for part in table[name][0]], "--dry-run")
+    ((config,), named), *_ = chosen
+    assert {name: getattr(config, name) for name in names} == {name: table[name][1] for name in names}
+    assert named == {"dry_run": True}
+
+
+def test_data_stands_in_place_of_benchmarks(call: Said, caught: Any) -> None:
+    Path("sub").mkdir()
+    Image.new("RGB", (2, 2)).save("sub/a.png")
+    Path("sub/my.jsonl").write_text('{"image": "a.png", "question": "what", "answer": "nothing"}')
+    ran = caught("meteor_bench.cli.run._run", STOP)
+    call("run", "--data", "sub/my.jsonl")
+    assert ran[0][0][0].tasks == ("sub/my.jsonl",)
 
 
 def test_latency(call: Said, caught: Any) -> None:

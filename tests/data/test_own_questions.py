@@ -27,7 +27,8 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (8, 6), "red").save("a.png")
     Image.new("RGB", (8, 6), "blue").save("b.png")
-    whole = Path("a.png").read_bytes()
+    Image.effect_noise((64, 64), 50).save("noise.png")
+    whole = Path("noise.png").read_bytes()
     Path("cut.png").write_bytes(whole[: len(whole) // 2])
     Path("text.png").write_text("no picture")
 
