@@ -42,8 +42,11 @@ class Choice:
     exhaustive: int
 
 
-def choose(config: ChooseConfig, *, dry_run: bool = False, stream: IO[str] = sys.stdout) -> int:
+def choose(config: ChooseConfig, *, dry_run: bool = False, stream: IO[str] | None = None) -> int:
     """Choose, or say what that would take.
+
+    Args:
+        stream: where the table goes; None for standard output.
 
     Returns:
         Exit status: 1 where nothing qualifies, or a candidate failed.
@@ -52,6 +55,7 @@ def choose(config: ChooseConfig, *, dry_run: bool = False, stream: IO[str] = sys
         MeteorBenchError: a wrong setting, or nothing can be run.
         KeyboardInterrupt: passed on; what was answered is kept and the same choice goes on from there.
     """
+    stream = stream or sys.stdout
     quiet_libraries()
     check_writable(config.out)
     detail("loading libraries and weights")
@@ -61,7 +65,7 @@ def choose(config: ChooseConfig, *, dry_run: bool = False, stream: IO[str] = sys
     ratios: Sequence[float] = config.ratios
     if config.tokens is not None:
         ratios = (measurer.ratio_of(config.tokens, first),)
-    possible = _planned(measurer, candidates(config, ratios), stream)
+    possible = _planned(measurer, candidates(config, ratios))
     if dry_run:
         return 0
     found = search(possible, measurer.questions, goal, measurer.measure)
@@ -70,7 +74,7 @@ def choose(config: ChooseConfig, *, dry_run: bool = False, stream: IO[str] = sys
     return told(choice, config, stream)
 
 
-def _planned(measurer: Measurer, every: Sequence[Candidate], stream: IO[str]) -> list[Candidate]:
+def _planned(measurer: Measurer, every: Sequence[Candidate]) -> list[Candidate]:
     """Those that can be run; says how long the rounds will take."""
     steps = sizes(measurer.questions)
     plan = measurer.plan(every, steps[0])
