@@ -24,6 +24,7 @@ __all__ = ["COMMANDS", "alone", "app", "group", "main", "resumable"]
 COMMANDS = {
     "run": "Run a model with a pruning method on benchmarks, beside the unpruned model.",
     "sweep": "Run methods x ratios x models x suites x seeds, and print one table of all.",
+    "choose": "Choose a method and a ratio for a drop, a speed-up or a number of tokens that you name.",
     "report": "Print the tables of a run, or of several together.",
     "compare": "Compare two runs question by question: differences, tests, flips.",
     "show": "Draw which patches each encoder keeps at each stage for one question, with the answers.",

@@ -19,7 +19,7 @@ app = alone()
 
 
 @app.command()
-@flags(RunConfig, "suite", "model", "ratio", "match", "limit", "device", "data_root", defaults=False)
+@flags(RunConfig, "suite", "tasks", "model", "ratio", "match", "limit", "device", "data_root", defaults=False)
 def check(
     baseline: Annotated[Path, typer.Option(help="The baseline file.")],
     said: dict[str, Any],

@@ -14,6 +14,8 @@ import typer
 from meteor_bench.cli.completion import completer
 from meteor_bench.config.spec import Option, options, read_text
 from meteor_bench.config.yaml_settings import once, parameter
+from meteor_bench.core.errors import ConfigError
+from meteor_bench.data import own_questions
 
 __all__ = ["Format", "How", "Json", "Online", "flags", "print_report", "print_rows"]
 
@@ -31,6 +33,10 @@ class Format(StrEnum):
 Online = Annotated[bool, typer.Option("--online", help="Let models and data be fetched from the hub.")]
 How = Annotated[Format, typer.Option(help="How to print.")]
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
+# Of every command that takes benchmarks by name: a file of questions is one.
+Data = Annotated[
+    Path | None, typer.Option("--data", metavar="FILE.jsonl", help="Questions of your own, in place of benchmarks.")
+]
 
 Command = Callable[..., Any]
 
@@ -47,18 +53,22 @@ def flags(kind: type, *names: str, defaults: bool = True) -> Callable[[Command],
     """
     every = options(kind)
     shown = {name: every[name] for name in names} if names else every
+    asks = "tasks" in shown
 
     def decorate(command: Command) -> Command:
         parameters: list[inspect.Parameter] = []
         for one in inspect.signature(command, eval_str=True).parameters.values():
             if one.name == "said":
                 parameters += [_parameter(option, defaults=defaults) for option in shown.values()]
+                parameters += [inspect.Parameter("data", one.KEYWORD_ONLY, default=None, annotation=Data)] * asks
             else:
                 parameters.append(one.replace(kind=inspect.Parameter.KEYWORD_ONLY))
 
         def call(**given: Any) -> Any:
             texts = {name: given.pop(name) for name in shown}
             said = {name: _read(kind, shown[name], text) for name, text in texts.items() if text not in (None, [])}
+            if asks and (file := given.pop("data")) is not None:
+                said["tasks"] = _own(file, said)
             return command(said=said, **given)
 
         call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -88,6 +98,15 @@ def _read(kind: type, option: Option, given: Any) -> Any:
     if option.kind != "many":
         return read_text(kind, option.field, given)
     return once([parameter(text) for text in given])
+
+
+def _own(file: Path, said: dict[str, Any]) -> list[str]:
+    if not own_questions.is_file(str(file)):
+        raise ConfigError(f"--data takes a file of JSON lines, whose name ends in {own_questions.SUFFIX}, not {file}")
+    for name in ("tasks", "suite", "suites"):
+        if name in said:
+            raise ConfigError("--data stands in place of --suite and --tasks; give one of them")
+    return [str(file)]
 
 
 def print_report(runs: list[Path], format: Format) -> None:

@@ -19,7 +19,7 @@ app = alone()
 @app.command()
 @flags(RunConfig, "model", "source", "match", "stages", "positions", "device", "dtype", "seed", "data_root", "frames")
 def show(
-    sample: Annotated[str, typer.Argument(help="<benchmark>/<document>, say pocket_gqa/12.")],
+    sample: Annotated[str, typer.Argument(help="<benchmark>/<document>: pocket_gqa/12, my.jsonl/0.")],
     method: Annotated[
         list[str],
         typer.Option(

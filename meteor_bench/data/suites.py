@@ -1,7 +1,8 @@
 """Which benchmarks there are, in which suites, and where their files lie; read from ``tasks/suites.yaml``.
 
 Packages of others add theirs through the entry-point group ``meteor_bench.benchmarks``, each row of which names a
-package whose folder holds such a file and its tasks. Nothing of the package is imported for it.
+package whose folder holds such a file and its tasks. Nothing of the package is imported for it. A file of questions
+("photos.jsonl") names the benchmark that is made of it (`data.own_questions`).
 
 Light: no lmms-eval, datasets or torch.
 """
@@ -22,6 +23,7 @@ import yaml
 
 from meteor_bench.core.errors import DataError, PluginError, UnknownNameError
 from meteor_bench.core.request import Request
+from meteor_bench.data import own_questions
 from meteor_bench.utils.structuring import PlainError, fit
 
 if TYPE_CHECKING:
@@ -205,12 +207,26 @@ def benchmarks() -> Mapping[str, Benchmark]:
     return _tables().benchmarks
 
 
+# Made of files in this process, by the names of their tasks.
+_own: dict[str, Benchmark] = {}
+
+
 def benchmark(task: str) -> Benchmark:
     """The row of one benchmark.
 
+    Args:
+        task: its name, or a file of questions; afterwards its task's name will do, too.
+
     Raises:
         UnknownNameError: there is none of that name.
+        DataError: the file holds no questions, or wrong ones.
     """
+    if own_questions.is_file(task):
+        (row,) = read_tables(own_questions.folder(Path(task)) / "suites.yaml").benchmarks.values()
+        _own[row.task] = row
+        return row
+    if task in _own:
+        return _own[task]
     rows = benchmarks()
     if task not in rows:
         raise UnknownNameError("task", task, rows)
@@ -240,8 +256,17 @@ def suite_tasks(suite: str) -> tuple[str, ...]:
 
 
 def resolve(suite: str, tasks: Iterable[str] = ()) -> tuple[Benchmark, ...]:
-    """The rows of the named tasks, each once, or of the suite when none is named."""
-    return tuple(benchmark(task) for task in dict.fromkeys(tasks) or suite_tasks(suite))
+    """The rows of the named tasks, each once, or of the suite when none is named.
+
+    Raises:
+        UnknownNameError: there is none of that name.
+        DataError: a file of questions is wrong, or two of them have one name.
+    """
+    rows = tuple(benchmark(task) for task in dict.fromkeys(tasks) or suite_tasks(suite))
+    names = [row.task for row in dict.fromkeys(rows)]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise DataError(f"two files of questions are called {twice} in tables; give one of them another name")
+    return tuple(dict.fromkeys(rows))
 
 
 def check_data(folder: Path) -> str:

@@ -1,1 +1,1 @@
-"""What the commands do: one run, a sweep, several processes, regression checks, latency, pictures of kept patches."""
+"""What the commands do: a run, a sweep, a choice, several processes, regression checks, latency, kept patches."""

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import typer
+from PIL import Image
 
 from meteor_bench.cli import app as application
+from meteor_bench.config.choose_config import GOALS, ChooseConfig
 from meteor_bench.config.latency_config import LatencyConfig
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.config.spec import options
@@ -132,7 +134,7 @@ def test_every_field_has_a_flag_that_reaches_it(
     assert all(value != getattr(kind(), name) for name, value in meant.items())  # each was said
 
 
-RUN_OF_CHECK = ("suite", "model", "ratio", "match", "limit", "device", "data_root")
+RUN_OF_CHECK = ("suite", "tasks", "model", "ratio", "match", "limit", "device", "data_root")
 RUN_OF_SHOW = ("model", "source", "match", "stages", "positions", "device", "dtype", "seed", "data_root", "frames")
 RUN_OF_PAPER = ("out", "limit", "batch_size", "device")
 
@@ -143,14 +145,15 @@ def _said(names: tuple[str, ...]) -> list[str]:
 
 # What is left besides the flags of configs: command -> its own flags, as tests below say them.
 OWN = {
-    "run": {"config", "dry_run", "online"},
-    "sweep": {"file", "dry_run", "online"},
+    "run": {"config", "data", "dry_run", "online"},
+    "sweep": {"file", "data", "dry_run", "online"},
     "latency": {"param", "format"},
+    "choose": {"data", "dry_run", "online"},
     "report": {"runs", "format", "html", "pictures", "sub_scores"},
     "compare": {"a", "b", "samples", "pictures", "most", "format"},
     "show": {"sample", "method", "ratio", "param", "out"},
     "paper": {"name", "table", "model", "format", "plan", "run"},
-    "check": {"baseline", "methods", "update", "junit"},
+    "check": {"baseline", "data", "methods", "update", "junit"},
     "doctor": {"full", "json"},
     "list methods": {"json"},
     "list models": {"json"},
@@ -161,6 +164,7 @@ OWN = {
 SHARED = {
     "run": set(options(RunConfig)),
     "sweep": set(options(SweepConfig)),
+    "choose": set(options(ChooseConfig)),
     "latency": set(options(LatencyConfig)),
     "show": set(RUN_OF_SHOW),
     "paper": set(RUN_OF_PAPER),
@@ -194,6 +198,28 @@ def test_own_flags_of_run_and_sweep(call: Said, caught: Any, monkeypatch: pytest
     ((config,), named) = swept[0]
     assert (config.limit, config.methods, config.ratios) == (3, ("fastv",), (0.5,)) and named == {"dry_run": True}
     assert online
+
+
+@pytest.mark.parametrize("goal", GOALS)
+def test_choose(call: Said, caught: Any, goal: str) -> None:
+    assert {f.name for f in fields(ChooseConfig)} == set(options(ChooseConfig))
+    chosen = caught("meteor_bench.runs.choose.command.choose", STOP)
+    table = {**OF_RUN, "methods": (["--method", "fastv,random"], ("fastv", "random"))}
+    table |= {"ratios": (["--ratios", "0.5,0.25"], (0.5, 0.25)), goal: ([f"--{goal.replace('_', '-')}", "2"], 2)}
+    names = [name for name in options(ChooseConfig) if name == goal or name not in GOALS]
+    call("choose", *[part for name in names for part in table[name][0]], "--dry-run")
+    ((config,), named), *_ = chosen
+    assert {name: getattr(config, name) for name in names} == {name: table[name][1] for name in names}
+    assert named == {"dry_run": True}
+
+
+def test_data_stands_in_place_of_benchmarks(call: Said, caught: Any) -> None:
+    Path("sub").mkdir()
+    Image.new("RGB", (2, 2)).save("sub/a.png")
+    Path("sub/my.jsonl").write_text('{"image": "a.png", "question": "what", "answer": "nothing"}')
+    ran = caught("meteor_bench.cli.run._run", STOP)
+    call("run", "--data", "sub/my.jsonl")
+    assert ran[0][0][0].tasks == ("sub/my.jsonl",)
 
 
 def test_latency(call: Said, caught: Any) -> None:

@@ -64,12 +64,13 @@ def show(sample: str, configs: Sequence[RunConfig], out: Path | None) -> Watched
     """Watch a document under each setting and the unpruned model, and write the sheet.
 
     Args:
-        sample: "pocket_gqa/12".
+        sample: "pocket_gqa/12", or "photos.jsonl/12" of a file of questions.
         out: a PNG file; by default named after the sample, in the working directory.
 
     Raises:
         MeteorBenchError: something the user can put right.
     """
+    sample = _called(sample)
     path = out or Path(sample.replace("/", "-") + ".png")
     if path.suffix.lower() != ".png":
         raise ConfigError(f"--out must end in .png, not {path.name}")
@@ -96,6 +97,15 @@ def show(sample: str, configs: Sequence[RunConfig], out: Path | None) -> Watched
     unpruned, *others = shown
     write_png(sheet(document, unpruned, others), path)
     return Watched(document, unpruned, others, path)
+
+
+def _called(sample: str) -> str:
+    """A sample by its benchmark's name, where the user gave a file of questions."""
+    from meteor_bench.data.own_questions import is_file
+    from meteor_bench.data.suites import benchmark
+
+    file, slash, number = sample.rpartition("/")
+    return f"{benchmark(file).task}/{number}" if slash and is_file(file) else sample
 
 
 def named(config: RunConfig) -> str:

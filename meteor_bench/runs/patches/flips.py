@@ -149,6 +149,7 @@ def draw(compared: Pair, found: Sequence[Flip], folder: Path, data_root: Path | 
         return 0
     folder.mkdir(parents=True, exist_ok=True)
     say("loading libraries and weights")
+    from meteor_bench.data.suites import resolve
     from meteor_bench.lmms.document import find
     from meteor_bench.lmms.inputs import Inputs
     from meteor_bench.runs.patches.command import named, write_png
@@ -157,6 +158,7 @@ def draw(compared: Pair, found: Sequence[Flip], folder: Path, data_root: Path | 
 
     configs = [_config(compared.a), _config(compared.b)]
     plain = configs[0].unpruned()
+    resolve(plain.suite, plain.tasks)  # files of questions get their names
     inputs = Inputs.of(replace(plain, data_root=data_root or plain.data_root))
     sessions = _sessions([plain, *(config for config in configs if config.method != "none")])
     changed = 0

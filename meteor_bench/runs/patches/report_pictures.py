@@ -34,7 +34,7 @@ def draw(records: Sequence[RunRecord], samples: Sequence[SampleRecord]) -> list[
         DataError: the data here are not those of the records.
         MeteorBenchError: a model or a method cannot be built here.
     """
-    from meteor_bench.data.suites import calibration_requests
+    from meteor_bench.data.suites import calibration_requests, resolve
     from meteor_bench.lmms.document import find
     from meteor_bench.lmms.inputs import Inputs
     from meteor_bench.runs.model_cache import ModelCache
@@ -50,6 +50,7 @@ def draw(records: Sequence[RunRecord], samples: Sequence[SampleRecord]) -> list[
         for at, record in enumerate(records):
             session = models.blueprint(replace(record.config, device="auto")).session(calibration_requests)
             inputs = Inputs.of(record.config)
+            resolve(record.config.suite, record.config.tasks)  # files of questions get their names
             documents = documents or [_same(find(f"{s.task}/{s.doc_id}", session, inputs), s) for s in samples]
             for i, document in enumerate(documents):
                 shown = watch(session, document, named(record.config))
