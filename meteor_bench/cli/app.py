@@ -32,7 +32,7 @@ COMMANDS = {
     "latency": "Time methods beside the unpruned model, interleaved in one process.",
     "check": "Compare a small run with a committed baseline: accuracy, tokens, FLOPs, latency. Exit status 1: a "
     "regression.",
-    "doctor": "Check the environment, and say what would not work and why.",
+    "doctor": "Check the environment, or a model before a run, and say what would not work and why.",
     "list": "What there is to choose from.",
     "data": "Data sets of the hub, in a folder.",
 }

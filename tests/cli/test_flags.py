@@ -154,7 +154,7 @@ OWN = {
     "show": {"sample", "method", "ratio", "param", "out"},
     "paper": {"name", "table", "model", "format", "plan", "run"},
     "check": {"baseline", "data", "methods", "update", "junit"},
-    "doctor": {"full", "json"},
+    "doctor": {"full", "json", "model", "source", "device", "dtype"},
     "list methods": {"json"},
     "list models": {"json"},
     "list tasks": {"json", "suite"},

@@ -1,7 +1,7 @@
 """Every command of README.md and of the pages under docs/: known to the command line, and run as far as a test can.
 
 A command that a page gains has to be entered below: as it is, shortened by flags behind it (the later of two wins), run
-by another test, or not run, with the reason. The guides under `adding-a-*.md` have tests of their own.
+by another test, or not run, with the reason. The guides of GUIDES have tests of their own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.docs.guides import DOCS, blocks
 
 pytestmark = pytest.mark.xdist_group("lmms_eval")
 ROOT = DOCS.parent
-GUIDES = {path.name for path in DOCS.glob("adding-a-*.md")}
+GUIDES = {"choosing-a-ratio.md", "your-own-data.md", *(path.name for path in DOCS.glob("adding-a-*.md"))}
 WITHOUT = {*GUIDES, "architecture.md", "LOG.md"}  # the second's block is a tree of folders
 PAGES = ["../README.md", *sorted(path.name for path in DOCS.glob("*.md") if path.name not in WITHOUT)]
 METHOD_PAGES = sorted(f"methods/{path.name}" for path in (DOCS / "methods").glob("*.md"))
@@ -44,6 +44,7 @@ SLOW = {
     "sweep --methods all --ratios 0.5,0.76,0.889 --limit 64": f"{FEW} --ratios 0.5 --methods random,uniform --seeds 0",
     "sweep --methods all --ratios 0.5,0.76 --limit 64": f"{FEW} --ratios 0.5 --methods random,uniform --seeds 0",
     "sweep sweep.yaml --dry-run": "--methods random --models pocket --device cpu",
+    "choose --max-drop 1": "--max-drop 100 --method random --ratios 0.25 --tasks pocket_gqa --limit 2 --device cpu",
     "report results/runs": "",
     "report RUN --sub-scores": "",
     "report results/reference/pocket --html report.html": "",
