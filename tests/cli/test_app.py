@@ -24,7 +24,7 @@ from tests import synthetic
         ("run --model pokcet", "unknown model 'pokcet'; did you mean 'pocket'?"),
         ("run --tasks pocket_pop", "unknown task 'pocket_pop'; did you mean 'pocket_pope'?"),
         ("run --suite pokcet", "unknown suite 'pokcet'; did you mean 'pocket'?"),
-        ("run --methd meteor", "No such option: --methd (Possible options: --method"),
+        ("run --methd meteor", "No such option: --methd (Possible options: --match, --method"),
         ("rnu", "No such command 'rnu'. Did you mean 'run'?"),
         ("list method", "No such command 'method'. Did you mean 'methods'?"),
         ("run --method meteor --ratio 1", "--ratio: expected a number, in [0, 1), found 1.0"),
@@ -137,7 +137,11 @@ def test_report(call, tmp_path: Path, form: str) -> None:
     synthetic.reference(tmp_path / "runs")
     result = call("report", "runs", "--format", form)
     assert result.code == 0 and result.err == ""
-    start = {"json": '{\n "schema"', "markdown": "### Accuracy", "csv": "table,model,benchmarks,method,ratio,seeds"}
+    start = {
+        "json": '{\n "schema"',
+        "markdown": "### Accuracy",
+        "csv": "table,model,benchmarks,method,ratio,match,seeds",
+    }
     assert result.out.startswith({"terminal": "Accuracy: pocket", "latex": "% \\usepackage{booktabs}", **start}[form])
 
 

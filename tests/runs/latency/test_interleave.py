@@ -123,7 +123,9 @@ def test_times_and_counts_of_a_sample() -> None:
     assert sample["instrumented_ms"] >= sample["ttft_ms"] + 2 * sample["decode_ms_per_token"] - 1e-6
     assert sample["end_to_end_ms"] > sample["preprocess_ms"] > 0
     assert sample["flops"]["prune"] > 0
-    assert sample["tokens"] == {"kept": [24], "reference": 48, "target": 24, "text": 7}
+    # Of two layers the first sees all 48, the second the 24 that are left.
+    means = {"layer_mean": [36.0], "kv_mean": [36.0]}
+    assert sample["tokens"] == {"kept": [24], "reference": 48, "target": 24, "text": 7, **means}
     assert found.memory_bytes is not None and found.memory_bytes > 0
 
 
