@@ -65,6 +65,11 @@ CEILINGS = {
     "vscan": Ceiling(300),
     "subsample": Ceiling(6),
     "vidcom2": Ceiling(150, 1),  # how much each frame gets, once
+    "fastvid": Ceiling(225),
+    "dycoke": Ceiling(6),
+    "holitom": Ceiling(9999, 99),
+    "framefusion": Ceiling(9999, 99),
+    "prunevid": Ceiling(9999, 99),
     "contrast": Ceiling(52),
     "meteor": Ceiling(195, 1),  # stage 3's count
 }
