@@ -171,6 +171,7 @@ METHODS = Registry(
         "holitom": "meteor_bench.methods.holitom:HoliTom",
         "framefusion": "meteor_bench.methods.framefusion:FrameFusion",
         "prunevid": "meteor_bench.methods.prunevid:PruneVid",
+        "flashvid": "meteor_bench.methods.flashvid:FlashVID",
         "contrast": "meteor_bench.methods.contrast:Contrast",
         "meteor": "meteor_bench.methods.meteor.method:Meteor",
     },

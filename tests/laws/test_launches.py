@@ -70,6 +70,7 @@ CEILINGS = {
     "holitom": Ceiling(9999, 99),
     "framefusion": Ceiling(9999, 99),
     "prunevid": Ceiling(9999, 99),
+    "flashvid": Ceiling(9999, 99),
     "contrast": Ceiling(52),
     "meteor": Ceiling(195, 1),  # stage 3's count
 }

@@ -60,7 +60,11 @@ def test_neighbours_merge_then_attention_prunes(frames: int, target: int, shift:
     tokens = Tokens.dense(x.flatten(1, 2), grid)
     attention = torch.rand(2, grid.n, generator=g)
     method, memo, counts = FrameFusion(), {}, []
-    for point in range(4):
+    for point in range(-1, 3):
+        if point < 0:
+            tokens = apply(tokens, method.fuse({"t": view(tokens, target, kind="fuse")})["t"])
+            counts.append(tokens.counts().tolist())
+            continue
         shown = attention.gather(1, tokens.origin.clamp(min=0))[:, None, None]
         seen = view(
             tokens,
@@ -89,12 +93,10 @@ def test_neighbours_merge_then_attention_prunes(frames: int, target: int, shift:
 
 def test_encoders_are_compared_each_with_itself() -> None:
     """Two encoders of a clip one after another: the same position of both is not the same place."""
-    grids = {"a": Grid(2, 1, 2), "b": Grid(2, 1, 2)}
+    layout = Layout("independent", {"a": Grid(2, 1, 2), "b": Grid(2, 1, 2)}, {"a": 1, "b": 1})
     one, two = torch.randn(2, 2, 8, generator=torch.Generator().manual_seed(0))
-    x = torch.cat([one, two, one, -two])[None]
-    tokens = Tokens.dense(x, Grid(1, 1, 8))
-    seen = view(tokens, 2, tower="llm", kind="decode", layout=Layout("independent", grids, {"a": 1, "b": 1}))
-    assert FrameFusion(alike=0.99).decode(seen).keep.all()
-    x = torch.cat([one, one, two, two])[None]
-    seen = view(tokens.with_x(x), 2, tower="llm", kind="decode", layout=Layout("independent", grids, {"a": 1, "b": 1}))
-    assert FrameFusion(alike=0.99).decode(seen).keep[0].tolist() == [True, True, False, False] * 2
+    memo = {"framefusion.merging": torch.tensor([True])}
+    for frames, kept in (((one, two, one, -two), [True] * 8), ((one, one, two, two), [True, True, False, False] * 2)):
+        tokens = Tokens.dense(torch.cat(frames)[None], Grid(1, 1, 8))
+        seen = view(tokens, 2, tower="llm", kind="decode", layout=layout, memo=memo)
+        assert FrameFusion(alike=0.99).decode(seen).keep[0].tolist() == kept
