@@ -105,6 +105,8 @@ class FrameFusion(Pruner):
         tokens, target = view.tokens, view.target
         own, counts = places(tokens.x.shape[1], tokens.x.device), tokens.counts()
         over = counts > target
+        if not bool(over.any()):
+            return Decision(keep=tokens.visual)
         if STATE in view.memo:
             merging = view.memo[STATE].cpu()
         else:  # before layer 1: what the first merge did is seen from what is left
