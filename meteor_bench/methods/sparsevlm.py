@@ -42,6 +42,7 @@ from meteor_bench.core.apply import kept_places, take_rows
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.host import on_device, places
 from meteor_bench.core.pruner import Decision, DecodePoint, DecodeView, Fact, Points, Pruner, keep_top
+from meteor_bench.methods.shared.density import density_scores
 from meteor_bench.methods.shared.helpers import depth_points
 
 if TYPE_CHECKING:
@@ -101,33 +102,17 @@ class Clusters:
 def density_peaks(x: Tensor, present: Tensor | None, k: Tensor) -> Clusters:
     """Density-peak clustering with k-nearest-neighbour densities (Du et al. 2016).
 
-    ``density = exp(-mean of the k smallest squared distances)``, itself included, distances over sqrt(D); a point's
-    score is its density times the distance to the nearest denser point (the densest: the largest distance there is);
-    the k highest scores are centres, everyone joins the nearest. Of two equal densities, scores or distances that of
-    the lower index (of centres: of the higher score) comes first.
+    The k highest `density_scores`, of k neighbours, are centres, everyone joins the nearest. Of two equal scores or
+    distances that of the lower index (of centres: of the higher score) comes first.
 
     Args:
         x: [B, R, D].
         present: [B, R] bool; None: all are.
         k: [B] long, clusters, at most the points present.
     """
-    b, n, d = x.shape
-    pair = None if present is None else present[:, :, None] & present[:, None]
-    distance = torch.cdist(x.float(), x.float(), compute_mode="donot_use_mm_for_euclid_dist") / d**0.5
-    near = (distance if pair is None else distance.masked_fill(~pair, torch.inf)).square().sort(2).values  # [B, R, R]
-    wanted = places(n, x.device) < k[:, None]
-    density = torch.exp(-(near.masked_fill(~wanted[:, None], 0.0).sum(2) / k.clamp(min=1)[:, None]))
-    density = density if present is None else density.masked_fill(~present, -1.0)
-    far = (distance if pair is None else distance.masked_fill(~pair, 0.0)).flatten(1).amax(1)[:, None, None]
-    here, there = density[:, :, None], density[:, None]
-    at = places(n, x.device)
-    earlier = at < at[:, None]  # [R, R], True where the other point has the lower index
-    # Two nearest neighbours have the same density to the last bit: without a rule for ties both would be peaks.
-    denser = (there > here) | ((there == here) & earlier)
-    denser = denser if pair is None else denser & pair
-    apart = torch.where(denser, distance, far.expand_as(distance)).amin(2)
-    score = apart * density
-    score = score if present is None else score.masked_fill(~present, -torch.inf)
+    b, n = x.shape[:2]
+    score, distance = density_scores(x, present, k)
+    at, wanted = places(n, x.device), places(n, x.device) < k[:, None]
     order = score.argsort(dim=1, descending=True, stable=True)
     rank = torch.empty_like(order).scatter_(1, order, at.expand(b, n))
     centre = rank < k[:, None]

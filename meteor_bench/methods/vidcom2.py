@@ -23,9 +23,9 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, Fact, FuseView
 from meteor_bench.core.settings import Range
+from meteor_bench.methods.shared.clips import best_of_groups
 from meteor_bench.methods.shared.helpers import split_total, unit
 from meteor_bench.methods.shared.scorers import FuseChooser
 
@@ -79,7 +79,7 @@ class VidCom2(FuseChooser):
         # In proportion to the tokens that a frame has, too: all alike in a video that nothing has pruned yet.
         weights = {name: parts[name] * caps[i].double() for i, name in enumerate(names)}
         given = split_total(share, weights, dict(zip(names, caps, strict=True)))
-        keep = _best_of_frames(score, frame.masked_fill(~visual, frames), torch.stack(list(given.values()), 1))
+        keep = best_of_groups(score, frame.masked_fill(~visual, frames), torch.stack(list(given.values()), 1))
         return Decision(keep=keep, score=score, count=share)
 
 
@@ -92,18 +92,3 @@ def _steady(x: Tensor, visual: Tensor) -> Tensor:
     half = max(1, x.shape[2] // 2)
     chosen = variance.argsort(dim=1, stable=True)[:, :half].sort(dim=1).values
     return unit(x.gather(2, chosen[:, None].expand(-1, x.shape[1], -1)))
-
-
-def _best_of_frames(score: Tensor, frame: Tensor, given: Tensor) -> Tensor:
-    """[B, N] bool, the ``given`` [B, F] (on the CPU) highest scores of each frame; ties to the lower index."""
-    order = score.argsort(dim=1, descending=True, stable=True)
-    there = frame.gather(1, order)
-    order = order.gather(1, there.argsort(dim=1, stable=True))  # frame after frame, falling scores in each
-    there = frame.gather(1, order)
-    frames = given.shape[1]
-    counts = torch.zeros(len(score), frames + 1, dtype=torch.long, device=score.device)
-    counts.scatter_add_(1, there, torch.ones_like(there))
-    place = torch.arange(score.shape[1], device=score.device) - (counts.cumsum(1) - counts).gather(1, there)
-    wanted = torch.nn.functional.pad(on_device(given, score.device), (0, 1))  # nothing for what is in no frame
-    best = place < wanted.gather(1, there)
-    return torch.zeros_like(best).scatter(1, order, best)

@@ -65,6 +65,12 @@ CEILINGS = {
     "vscan": Ceiling(300),
     "subsample": Ceiling(6),
     "vidcom2": Ceiling(150, 1),  # how much each frame gets, once
+    "fastvid": Ceiling(225),
+    "dycoke": Ceiling(6),
+    "holitom": Ceiling(200),
+    "framefusion": Ceiling(70),
+    "prunevid": Ceiling(115),
+    "flashvid": Ceiling(640),
     "contrast": Ceiling(52),
     "meteor": Ceiling(195, 1),  # stage 3's count
 }

@@ -84,8 +84,8 @@ def test_the_core_needs_no_more_of_methods_and_models_than_is_covered() -> None:
     """Rooms that are hashed whole are hashed without following their imports, which must be covered otherwise."""
     core = [file for part in ALWAYS for file in (PACKAGE / part).rglob("*.py")]
     followed = answering([], others=core)
-    # The engine finds a checkpoint through models/locate, which no answer depends on: its bytes are hashed. Whatever makes
-    # a composition is covered where a model is one, because its parts live there; others' answers do not need it.
+    # The engine finds a checkpoint through models/locate, which no answer depends on: its bytes are hashed. Whatever
+    # makes a composition is covered where a model is one, because its parts live there; others do not need it.
     composed = answering(["meteor_bench.models.composed.model"])
     known = {"models/__init__.py", "models/config_bounds.py", "models/locate.py"}
     more = {f.relative_to(PACKAGE).as_posix() for f in followed ^ answering([COMPOSITION])}

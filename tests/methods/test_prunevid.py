@@ -1,0 +1,112 @@
+"""PruneVid against plain loops in float64."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+
+import pytest
+import torch
+from torch import Tensor
+
+from meteor_bench.core.apply import apply
+from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.methods.prunevid import PruneVid, pairwise_likeness
+from tests.methods.test_fastvid import clip
+from tests.methods.test_holitom import quotas
+from tests.methods.views import view
+
+
+def cosine(a: Tensor, b: Tensor) -> float:
+    return float(torch.cosine_similarity(a, b, dim=0))
+
+
+def clusters(x: list[Tensor], k: int) -> dict[int, list[int]]:
+    """Peak -> its members."""
+    gap = [[float((a - b).norm()) / math.sqrt(len(a)) for b in x] for a in x]
+    near = min(7, len(x))
+    density = [math.exp(-sum(d * d for d in sorted(row)[:near]) / near) for row in gap]
+    far = max(max(row) for row in gap)
+    score = []
+    for i in range(len(x)):
+        denser = [gap[i][j] for j in range(len(x)) if (density[j], -j) > (density[i], -i)]
+        score.append(density[i] * min(denser, default=far))
+    peaks = sorted(range(len(x)), key=lambda i: (-score[i], i))[:k]
+    members: dict[int, list[int]] = {p: [p] for p in peaks}
+    for i in range(len(x)):
+        if i not in peaks:
+            members[min(peaks, key=lambda p: (gap[i][p], p))].append(i)
+    return members
+
+
+def reference(x: Tensor, total: int) -> dict[tuple[int, int], Tensor]:
+    """(frame, position) -> what the kept token there has become; for clips that averaging leaves enough of."""
+    frames, side, _ = x.shape
+    of = [0] * frames
+    for peak, mine in clusters(list(x.mean(1)), max(1, int(0.25 * frames + 0.5))).items():
+        for f in mine:
+            of[f] = peak
+    segments: list[list[int]] = []
+    for f in range(frames):
+        if f and of[f] == of[f - 1]:
+            segments[-1].append(f)
+        else:
+            segments.append([f])
+    moving: list[dict[int, Tensor]] = [{} for _ in range(frames)]
+    still: list[dict[int, Tensor]] = []
+    for part in segments:
+        pairs = list(combinations(part, 2))
+        alike = [sum(cosine(x[f, p], x[g, p]) for f, g in pairs) / max(1, len(pairs)) for p in range(side)]
+        static = [p for p in range(side) if pairs and alike[p] >= 0.8]
+        still.append({p: torch.stack([x[f, p] for f in part]).mean(0) for p in static})
+        for f in part:
+            moving[f] = {p: x[f, p] for p in range(side) if p not in static}
+    assert total < sum(map(len, moving)) + sum(map(len, still))
+    out: dict[tuple[int, int], Tensor] = {}
+    heads = [*range(frames), *(part[0] for part in segments)]
+    given = quotas(total, [*map(len, moving), *map(len, still)])
+    for f, tokens, k in zip(heads, [*moving, *still], given, strict=True):
+        places, values = list(tokens), list(tokens.values())
+        for peak, mine in clusters(values, k).items() if k else ():
+            out[f, places[peak]] = torch.stack([values[i] for i in mine]).mean(0)
+    return out
+
+
+@pytest.mark.parametrize("frames", [1, 4, 9])
+def test_static_positions_are_averaged_and_everything_clustered(frames: int) -> None:
+    scenes = [i // 4 for i in range(frames)]
+    x = torch.stack([clip(frames, 12, 10, scenes, seed) for seed in (1, 2)])
+    tokens = Tokens.dense(x.flatten(1, 2), Grid(frames, 3, 4))
+    for target in (1, 2, 2 + frames // 2):
+        total = math.floor(2.5 * target + 0.5)
+        out = apply(tokens, PruneVid().fuse({"t": view(tokens, target, kind="fuse")})["t"])
+        assert out.counts().tolist() == [total] * 2
+        for b in range(2):
+            want = reference(x[b].double(), total)
+            found = {divmod(int(out.origin[b, i]), 12): out.x[b, i].double() for i in range(total)}
+            assert found.keys() == want.keys()
+            assert all(torch.allclose(found[c], want[c], atol=1e-5) for c in want)
+
+
+def test_likeness_is_the_mean_over_all_pairs() -> None:
+    x = torch.randn(5, 3, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    want = [sum(cosine(x[f, p], x[g, p]) for f, g in combinations(range(5), 2)) / 10 for p in range(3)]
+    assert pairwise_likeness(x).tolist() == pytest.approx(want)
+
+
+def test_of_a_still_clip_the_least_alike_stay_by_themselves() -> None:
+    x = torch.randn(1, 6, 8, generator=torch.Generator().manual_seed(0)).repeat(4, 1, 1)
+    x[3, 2] += 0.5 * torch.randn(8, generator=torch.Generator().manual_seed(1))  # still alike
+    tokens = Tokens.dense(x.view(1, 24, 8), Grid(4, 2, 3))
+    seen = view(tokens, 7, kind="fuse")
+    out = apply(tokens, PruneVid(threshold=0.5, first=1).fuse({"t": seen})["t"])
+    assert sorted(out.origin[0].tolist()) == [*range(6), 3 * 6 + 2]
+
+
+def test_one_head_of_one_token_of_the_question_is_enough() -> None:
+    tokens = Tokens.dense(torch.randn(1, 8, 4), Grid(2, 2, 2))
+    attention = torch.full((1, 3, 2, 8), 0.1)
+    attention[0, 2, 1, 5], attention[0, 0, 0, 3] = 0.5, 0.4
+    attention[0, :, :, 6] = 0.3  # more than either on average
+    keep = PruneVid().decode(view(tokens, 2, attention=attention, tower="llm")).keep
+    assert keep[0].nonzero()[:, 0].tolist() == [3, 5]
