@@ -33,6 +33,7 @@ print(MethodFile(Path(sys.argv[1])).load(Pruner).which)
 """
 
 
+@pytest.mark.slow
 def test_a_compiled_file_beside_it_is_not_taken(tmp_path: Path) -> None:
     """Of equal size and time, it would be taken for that of today's file."""
     file = tmp_path / "loud.py"

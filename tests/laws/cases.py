@@ -94,8 +94,6 @@ def param(case: Case, *more: object) -> object:
     """
     clip = any(isinstance(m, int) and m > 1 for m in more)
     slow = case.method not in QUICK and (case.model != "shared" or clip)
-    # The others at one share by default.
-    slow |= case.method not in QUICK and any(isinstance(m, float) and m != 0.25 for m in more)
     slow |= bool(case.options) and (case.model in tiny.FAMILIES or case.model == "single")
     slow |= clip and case.model in tiny.FAMILIES
     slow |= case.model == "composed"  # two of its laws are quick in tests/models/composed

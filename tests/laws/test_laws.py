@@ -127,7 +127,7 @@ def test_2_sharing_an_image_between_questions_changes_nothing(case: Case) -> Non
 # ---------------------------------------------------------------- 3
 
 
-@pytest.mark.parametrize(("keep", "frames"), list(zip(KEEPS, (1, 3, 1), strict=True)))
+@pytest.mark.parametrize(("keep", "frames"), [pytest.param(0.5, 1, marks=pytest.mark.slow), (0.25, 3), (0.06, 1)])
 @cases
 def test_3_kept_is_budget_is_trace_is_cache(case: Case, frames: int, keep: float) -> None:
     (request,) = tiny.requests(1, frames)
@@ -154,7 +154,7 @@ def test_3_kept_is_budget_is_trace_is_cache(case: Case, frames: int, keep: float
     assert trace.llm == sorted(trace.llm, reverse=True) and trace.llm[0] == trace.fused
 
 
-@pytest.mark.parametrize("keep", KEEPS)
+@pytest.mark.parametrize("keep", [pytest.param(k, marks=pytest.mark.slow) if k == 0.5 else k for k in KEEPS])
 @pytest.mark.parametrize("case", [param(case) for case in RUNNABLE if not case.pruner.exact], ids=str)
 def test_3_adaptive_budgets_are_met_on_average(case: Case, keep: float) -> None:
     asked = tiny.requests(4)

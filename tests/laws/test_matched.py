@@ -139,6 +139,7 @@ def test_the_search_is_of_no_tokens_where_nothing_is_matched() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("measure", MEASURES[1:])
 def test_a_target_out_of_reach_names_what_is_within_it(measure: Measure) -> None:
     with pytest.raises(BudgetError) as caught:

@@ -87,6 +87,7 @@ def test_sessions_take_turns_after_their_warm_ups(sessions: dict[str, Session], 
     assert [(name, clocked) for name, _, clocked in watch.passes[11:]] == expected
 
 
+@pytest.mark.slow
 def test_a_batch_is_one_forward(sessions: dict[str, Session], watch: Watch) -> None:
     asked = [replace(r, question="what is it") for r in tiny.requests(11)]
     found = measure(sessions, asked, batch_size=5, warmup=1)

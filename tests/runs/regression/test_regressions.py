@@ -80,6 +80,7 @@ def test_one_token_too_many(
     assert not any(cell == "unpruned" for cell, _ in failed)
 
 
+@pytest.mark.slow
 def test_swapped_index_order(accepted: Path, become: Callable[[str], None]) -> None:
     """The same tokens at each other's places: no count moves, the answers' loss does."""
     become("SwappedOrder")
