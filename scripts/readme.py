@@ -23,6 +23,7 @@ from meteor_bench.utils.atomic_io import write_whole  # noqa: E402
 from scripts.method_pages import page_name  # noqa: E402
 
 REFERENCE = ROOT / "results" / "reference" / "pocket"
+FLOPS = ROOT / "results" / "reference" / "pocket-flops"
 BEST = 6  # rows of README.md
 # Stages of a method -> what README.md calls its place; any other combination is "at several places".
 PLACES = {
@@ -117,7 +118,17 @@ def best_results() -> str:
     return ranked(columns(), BEST)
 
 
-def ranked(shown: list[Column], most: int | None = None) -> str:
+def at_equal_flops() -> str:
+    """The same of the records at matched FLOPs."""
+    return ranked(columns(FLOPS), head="FLOPs to the first token removed")
+
+
+def best_at_equal_flops() -> str:
+    """Its first rows."""
+    return ranked(columns(FLOPS), BEST, head="FLOPs to the first token removed")
+
+
+def ranked(shown: list[Column], most: int | None = None, head: str = "visual tokens removed") -> str:
     """Methods by their accuracy in the middle column, with the unpruned model above them."""
     middle = shown[len(shown) // 2].found
     names = sorted({name for column in shown for name in column.found}, key=lambda name: (-middle.get(name, 0), name))
@@ -125,14 +136,17 @@ def ranked(shown: list[Column], most: int | None = None) -> str:
         ["unpruned", *(f"{column.unpruned:.1f}" for column in shown)],
         *([name, *(f"{c.found[name]:.1f}" if name in c.found else "" for c in shown)] for name in names[:most]),
     ]
-    head = ["visual tokens removed", *(column.title for column in shown)]
-    return _table(head, ["---", *["---:"] * len(shown)], rows)
+    return _table([head, *(column.title for column in shown)], ["---", *["---:"] * len(shown)], rows)
 
 
 # File -> what stands in it -> what makes that.
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"best results": best_results, "method links": method_links},
-    "docs/results.md": {"results": results},
+    "README.md": {
+        "best results": best_results,
+        "best at equal FLOPs": best_at_equal_flops,
+        "method links": method_links,
+    },
+    "docs/results.md": {"results": results, "results at equal FLOPs": at_equal_flops},
     "docs/methods.md": {"methods": methods},
 }
 

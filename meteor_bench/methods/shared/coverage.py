@@ -51,7 +51,7 @@ def cover(
         if not bool(wanted.all()):  # what a row does not want any more it has already
             places = torch.where(on_device(wanted, places.device), places, places[:, :1])
         keep.scatter_(1, places, True)
-    if bool((~whole).all()):
+    if bool((steps > 0).all()):
         return keep
     every, searched = (on_device(part, keep.device)[:, None] for part in (whole, steps > 0))
     return (keep & searched) | (allowed & every)
