@@ -31,7 +31,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.slow  # CI has it as `make run`
+@pytest.mark.slow  # a minute; `make check` in CI goes the same way on fewer questions
 def test_the_main_job(tmp_path: Path) -> None:
     """Both models answer, three tables are printed and written, the last line is the folder, budgets are met."""
     done = run(tmp_path, "run", "--method", "meteor", "--ratio", "0.76", "--suite", "ci", "--limit", "3")
