@@ -133,11 +133,12 @@ class Scoreboard:
 
     def _sd(self, weights: Floats) -> Floats:
         """Standard deviation over the seeds."""
-        values = []
-        for cell in self.section.cells:
-            per_seed = sum(share * cell.headline(task) for task, share in zip(self.section.tasks, weights, strict=True))
-            values.append(float(np.std(per_seed, ddof=1)) if len(cell.runs) > 1 else math.nan)
-        return np.array(values)
+        values = np.full(len(self.section.cells), math.nan)
+        for row, cell in enumerate(self.section.cells):
+            if len(cell.runs) > 1:
+                parts = zip(self.section.tasks, weights, strict=True)
+                values[row] = np.std(sum(share * cell.headline(task) for task, share in parts), ddof=1)
+        return values
 
     def _best(self, score: Floats, weights: Floats) -> NDArray[np.bool_]:
         """Whether a cell is better than every other of its ratio, by more than the noise of each paired difference."""

@@ -119,11 +119,12 @@ def _benchmarks(section: Section, rows: Mapping[int, Mapping[str, Any]], names: 
 
 def _differences(section: Section, rows: Mapping[int, Mapping[str, Any]], names: Sequence[str]) -> Table:
     shown = [i for i in rows if not math.isnan(rows[i]["average"]["difference"])]
+    called = row_names(section)
     body: list[list[str]] = []
     for i in shown:
         columns = (rows[i][column] for column in names)
         numbers = (with_half(r["difference"], r["difference_low"], r["difference_high"]) for r in columns)
-        body.append([row_names(section)[i], *numbers])
+        body.append([called[i], *numbers])
     heads = ["", *_headings(section, names)]
     title = "Difference to the unpruned model per benchmark"
     return Table(title, heads, body, breaks([section.cells[i] for i in shown]), detail=True)
@@ -135,6 +136,7 @@ def tokens_table(section: Section, frame: pd.DataFrame) -> Table:
         return Table("", [], [])
     rows = _by_row(frame)
     towers = [str(n) for n in dict.fromkeys(frame["name"]) if str(n).startswith("encoder ")]
+    called = row_names(section)
     body: list[list[str]] = []
     for i in rows:
         counts = [fixed(_get(rows[i], n, "mean")).removesuffix(".0") for n in [*towers, *(n for _, n in _COUNTS)]]
@@ -144,7 +146,7 @@ def tokens_table(section: Section, frame: pd.DataFrame) -> Table:
         requested = fixed(_get(rows[i], "requested ratio", "mean"), 3)
         shown = [requested, fixed(realised.get("mean"), 4), "" if same else "–".join(spread)]
         shown.append("" if same else fixed(realised.get("sd"), 4))
-        body.append([row_names(section)[i], *counts, *shown])
+        body.append([called[i], *counts, *shown])
     heads = ["", *(t.removeprefix("encoder ") for t in towers), *(h for h, _ in _COUNTS)]
     heads += ["requested", "realised", "range", "sd"]
     notes = [
@@ -161,9 +163,10 @@ def removed_table(section: Section, frame: pd.DataFrame) -> Table:
     if frame.empty:
         return Table("", [], [])
     rows = {i: by_name for i, by_name in _by_row(frame).items() if section.cells[i].pruned}
+    called = row_names(section)
     body = [
         [
-            row_names(section)[i],
+            called[i],
             fixed(_get(by_name, "requested ratio", "mean"), 3),
             *(_share(_get(by_name, f"removed {measure}", "mean")) for measure in MEASURES),
         ]
@@ -193,6 +196,7 @@ def latency_table(section: Section, frame: pd.DataFrame, notes: Sequence[str]) -
         f"GFLOPs{INFERRED}",
         *["MiB"] * memory,
     ]
+    called = row_names(section)
     body: list[list[str]] = []
     bold: set[tuple[int, int]] = set()
     for i, by_stage in rows.items():
@@ -202,7 +206,7 @@ def latency_table(section: Section, frame: pd.DataFrame, notes: Sequence[str]) -
         bold |= {(len(body), 2 + len(columns))} if end.get("best") else set()
         work = fixed(by_stage.get(("to first token", "GFLOPs"), {}).get("p50"), 2)
         used = [fixed(by_stage.get(("peak memory", "MiB"), {}).get("p50"), 0)] * memory
-        body.append([row_names(section)[i], *stages, fixed(end.get("p90"), 1), *_faster(end), work, *used])
+        body.append([called[i], *stages, fixed(end.get("p90"), 1), *_faster(end), work, *used])
     return Table("Latency", heads, body, breaks([section.cells[i] for i in rows]), notes, frozenset(bold))
 
 

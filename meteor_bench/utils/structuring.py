@@ -168,8 +168,11 @@ def _simple(annotation: Any) -> Reader:
 
 
 def _literal(annotation: Any, members: tuple[Any, ...]) -> Reader:
+    known = {(type(member), member) for member in members}
+    kinds = {kind for kind, _ in known}
+
     def read(value: Any) -> Any:
-        if any(value == member and type(value) is type(member) for member in members):
+        if type(value) in kinds and (type(value), value) in known:
             return value
         raise _misfit(value, annotation)
 
@@ -248,9 +251,13 @@ def _ranged(annotation: Any, inner: Reader, ranges: list[Range]) -> Reader:
 
 
 def _table(annotation: Any, inner: Reader) -> Reader:
+    anything = get_args(annotation)[1] is Any
+
     def read(value: Any) -> Any:
         if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
             raise _misfit(value, annotation)
+        if anything:
+            return dict(value)
         table = {}
         for key, item in value.items():
             try:

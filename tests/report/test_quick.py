@@ -30,5 +30,5 @@ def seconds(script: str) -> float:
 
 
 def test_the_reference_is_printed_without_torch_and_soon() -> None:
-    """At most four times what importing pandas takes; at eighty runs it is between two and three times that."""
-    assert seconds(SCRIPT) <= 4 * seconds("import pandas")
+    """At most three times what importing pandas takes; it is twice that at eighty runs."""
+    assert seconds(SCRIPT) <= 3 * seconds("import pandas")
