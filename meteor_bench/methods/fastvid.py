@@ -37,17 +37,16 @@ from meteor_bench.core.settings import Range, Share
 from meteor_bench.methods.shared.clips import (
     Clip,
     ClipScorer,
-    best_of_groups,
     clip_of,
     decided,
-    divide,
     frame_likeness,
     group_of_frames,
     on_clip,
     segments,
 )
 from meteor_bench.methods.shared.density import density_scores
-from meteor_bench.methods.shared.helpers import unit
+from meteor_bench.methods.shared.helpers import divide, unit
+from meteor_bench.methods.shared.picks import best_of_groups
 
 __all__ = ["FastVID"]
 

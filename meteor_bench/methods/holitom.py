@@ -40,15 +40,14 @@ from meteor_bench.core.settings import Range, Share
 from meteor_bench.methods.shared.clips import (
     Clip,
     ClipScorer,
-    best_of_groups,
     clip_of,
     cosine_to,
     decided,
-    divide,
     on_clip,
 )
 from meteor_bench.methods.shared.density import clustered
-from meteor_bench.methods.shared.helpers import depth_points, more_than_target, nearest_kept
+from meteor_bench.methods.shared.helpers import depth_points, divide, more_than_target, nearest_kept
+from meteor_bench.methods.shared.picks import best_of_groups
 from meteor_bench.methods.shared.still import averaged, still_of, undone
 
 if TYPE_CHECKING:

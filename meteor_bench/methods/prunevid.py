@@ -35,9 +35,9 @@ from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.host import on_device, places
 from meteor_bench.core.pruner import Decision, DecodePoint, DecodeView, Fact, FuseView, Points, keep_top
 from meteor_bench.core.settings import Range, Share
-from meteor_bench.methods.shared.clips import Clip, clip_of, decided, divide
+from meteor_bench.methods.shared.clips import Clip, clip_of, decided
 from meteor_bench.methods.shared.density import clustered
-from meteor_bench.methods.shared.helpers import depth_points, more_than_target, per_tower
+from meteor_bench.methods.shared.helpers import depth_points, divide, more_than_target, per_tower
 from meteor_bench.methods.shared.scorers import FuseChooser
 from meteor_bench.methods.shared.still import averaged, still_of, undone
 

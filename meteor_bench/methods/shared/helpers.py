@@ -28,6 +28,7 @@ __all__ = [
     "NO_CLIP_TEXT",
     "absorb",
     "depth_points",
+    "divide",
     "earlier_target",
     "evenly",
     "frame_shares",
@@ -206,6 +207,21 @@ def split_total(total: Tensor, weights: Mapping[str, Tensor | float], caps: Mapp
     place = torch.empty_like(order).scatter_(1, order, torch.arange(len(names), device=cap.device).expand_as(order))
     share = share + whole + (place < rest).long()
     return {n: share[:, i] for i, n in enumerate(names)}
+
+
+def divide(total: Tensor, weights: Tensor, caps: Tensor) -> Tensor:
+    """[B, G] whole numbers in proportion to weights that add up to ``total`` [B]; see `split_total`.
+
+    Args:
+        weights, caps: [B, G], as everything here on the CPU.
+    """
+    names = [str(g) for g in range(caps.shape[1])]
+    given = split_total(
+        total,
+        dict(zip(names, weights.double().unbind(1), strict=True)),
+        dict(zip(names, caps.unbind(1), strict=True)),
+    )
+    return torch.stack([given[name] for name in names], 1)
 
 
 def shares(views: Mapping[str, FuseView]) -> dict[str, Tensor]:
