@@ -56,7 +56,6 @@ class DyCoke(FuseChooser):
     def choose(self, view: FuseView, share: Tensor) -> Decision:
         """Windows, and windows of their first frames, until the budget is met."""
         tokens = view.tokens
-        share = torch.minimum(share, tokens.counts())
         if tokens.grid.t == 1:
             return Decision(keep=evenly(tokens, share), count=share)
         clip = clip_of(tokens)

@@ -77,7 +77,6 @@ class FastVID(ClipScorer):
     def choose(self, view: View, score: Tensor, share: Tensor) -> Decision:
         """Salient tokens of every frame, and density peaks of the anchor frames that take in the rest."""
         tokens = view.tokens
-        share = torch.minimum(share, tokens.counts())
         if bool((share == tokens.counts()).all()):
             return Decision(keep=tokens.visual)
         clip = clip_of(tokens)

@@ -52,7 +52,7 @@ from meteor_bench.methods.shared.clips import (
     segments,
 )
 from meteor_bench.methods.shared.density import clustered
-from meteor_bench.methods.shared.helpers import depth_points, divide, more_than_target
+from meteor_bench.methods.shared.helpers import depth_points, divide, widened
 from meteor_bench.methods.shared.picks import best_of_groups, picked
 
 if TYPE_CHECKING:
@@ -114,12 +114,11 @@ class FlashVID(ClipScorer):
 
     def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
         """More than the budget; the rest of the work is the language model's."""
-        return super().fuse({name: v.changed(target=more_than_target(v, self.first)) for name, v in views.items()})
+        return super().fuse(widened(views, self.first))
 
     def choose(self, view: View, score: Tensor, share: Tensor) -> Decision:
         """Diverse tokens, and clusters of the roots of what is linked."""
         tokens, counts = view.tokens, view.tokens.counts()
-        share = torch.minimum(share, counts)
         if bool((share == counts).all()):
             return Decision(keep=tokens.visual)
         clip = clip_of(tokens)

@@ -37,7 +37,7 @@ from meteor_bench.core.pruner import Decision, DecodePoint, DecodeView, Fact, Fu
 from meteor_bench.core.settings import Range, Share
 from meteor_bench.methods.shared.clips import Clip, clip_of, decided
 from meteor_bench.methods.shared.density import clustered
-from meteor_bench.methods.shared.helpers import depth_points, divide, more_than_target, per_tower
+from meteor_bench.methods.shared.helpers import depth_points, divide, widened
 from meteor_bench.methods.shared.scorers import FuseChooser
 from meteor_bench.methods.shared.still import averaged, still_of, undone
 
@@ -83,12 +83,11 @@ class PruneVid(FuseChooser):
 
     def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
         """More than the budget; the rest of the work is the language model's."""
-        return per_tower({n: v.changed(target=more_than_target(v, self.first)) for n, v in views.items()}, self.choose)
+        return super().fuse(widened(views, self.first))
 
     def choose(self, view: FuseView, share: Tensor) -> Decision:
         """Average what is static, then cluster what is left."""
         tokens, counts = view.tokens, view.tokens.counts()
-        share = torch.minimum(share, counts)
         if bool((share == counts).all()):
             return Decision(keep=tokens.visual)
         clip = clip_of(tokens)

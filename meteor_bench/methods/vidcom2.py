@@ -57,8 +57,6 @@ class VidCom2(FuseChooser):
         """Frames by how unlike the video they are, tokens by how unlike both."""
         tokens = view.tokens
         visual, frames = tokens.visual, tokens.grid.t
-        count = tokens.counts()
-        share = torch.minimum(share, count)
         frame = torch.where(visual, tokens.origin // (tokens.grid.h * tokens.grid.w), 0)
         member = (frame[:, None] == torch.arange(frames, device=visual.device)[:, None]) & visual[:, None]  # [B, F, N]
         x = _steady(tokens.x.float(), visual)

@@ -43,7 +43,7 @@ from meteor_bench.core.pruner import (
 )
 from meteor_bench.core.settings import Range
 from meteor_bench.core.tokens import Grid
-from meteor_bench.methods.shared.helpers import depth_points, frame_shares, more_than_target, nearest_kept
+from meteor_bench.methods.shared.helpers import depth_points, frame_shares, more_than_target, nearest_kept, widened
 from meteor_bench.methods.shared.picks import best_of_groups
 from meteor_bench.methods.shared.two_blocks import TwoBlockScorer
 
@@ -104,7 +104,7 @@ class VScan(TwoBlockScorer):
 
     def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
         """Choose more than the budget; the rest of the work is the language model's."""
-        return super().fuse({name: v.changed(target=more_than_target(v, self.first)) for name, v in views.items()})
+        return super().fuse(widened(views, self.first))
 
     def choose(self, view: View, score: Tensor, share: Tensor) -> Decision:
         """The chosen ones take in what is most like them."""
