@@ -93,6 +93,14 @@ def test_rounds_of_suppression_end_where_a_walk_through_the_ranks_does() -> None
         assert set(alive.nonzero().flatten().tolist()) == want
 
 
+def test_halves_are_rounded_as_fractions_say() -> None:
+    """3 places for 72 survivors, 36 before the largest group: one and a half, of which a float sum falls short."""
+    alive = [1, 5, 1, 1, 1, 4, 1, 9, 0, 1, 3, 2, 1, 4, 0, 2, 30, 2, 4, 0]
+    sizes = [1, 9, 3, 1, 9, 5, 1, 12, 0, 1, 5, 2, 2, 6, 0, 6, 55, 7, 32, 0]
+    assert places(21, sizes, alive) == shared_out(21, sizes, alive)
+    assert places(21, sizes, alive)[16] == 3
+
+
 def test_places_are_all_given_and_nobody_gets_more_than_it_has() -> None:
     rng = np.random.default_rng(0)
     for _ in range(300):
