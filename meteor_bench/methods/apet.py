@@ -29,8 +29,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import take_rows
+from meteor_bench.core.apply import kept_places, take_rows
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.host import places
 from meteor_bench.core.pruner import (
     Decision,
     DecodePoint,
@@ -47,7 +48,14 @@ from meteor_bench.core.pruner import (
 )
 from meteor_bench.core.settings import Range
 from meteor_bench.methods.shared.frames import frames_of, join_decision
-from meteor_bench.methods.shared.helpers import depth_points, frame_shares, more_than_target, shares, unit
+from meteor_bench.methods.shared.helpers import (
+    depth_points,
+    frame_shares,
+    more_than_target,
+    nearest_kept,
+    shares,
+    widened,
+)
 
 if TYPE_CHECKING:
     from meteor_bench.core.model import VLM
@@ -124,7 +132,7 @@ class ApET(Pruner):
 
     def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
         """The common grid, frame by frame."""
-        views = {name: v.changed(target=more_than_target(v, self.first)) for name, v in views.items()}
+        views = widened(views, self.first)
         decisions = {}
         for name, share in shares(views).items():
             part = frames_of(views[name], torch.zeros_like(views[name].tokens.size), share)
@@ -141,23 +149,20 @@ class ApET(Pruner):
         share = torch.minimum(share, count)
         if x.shape[1] == 0 or bool((share == count).all()):
             return Decision(keep=visual)
-        n, device = x.shape[1], x.device
+        n = x.shape[1]
         basis = farthest_points(x, visual, min(self.basis, n))
         score = approximation_error(x, basis).masked_fill(~visual, -torch.inf)
         keep = keep_top(score, share, visual)
         wanted = torch.minimum(share, torch.full_like(share, basis.shape[1])).masked_fill(share == count, 0)
         given = keep_top(-score, wanted, keep)  # places that the basis tokens get
-        v = unit(x)
-        likeness = (v @ v.transpose(1, 2)).masked_fill(~(keep & ~given)[:, None], -torch.inf)
-        into = likeness.argmax(2).masked_fill(likeness.amax(2) == -torch.inf, -1)
-        into = into.masked_fill(keep | ~visual, -1)
+        into = nearest_kept(x, keep & ~given, visual).masked_fill(given, -1)
         # Which basis token a place is given: the first to the place that is approximated best.
         by_error = score.masked_fill(~given, torch.inf).argsort(dim=1, stable=True)
-        place = torch.empty_like(by_error).scatter_(1, by_error, torch.arange(n, device=device).expand_as(by_error))
+        place = torch.empty_like(by_error).scatter_(1, by_error, places(n, x.device).expand_as(by_error))
         source = basis.gather(1, place.clamp(max=basis.shape[1] - 1))
         width = int(share.max())
-        row = (~keep).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]  # [B, K] the kept ones, in order
-        own = torch.arange(n, device=device)
+        row = kept_places(keep, width, ragged=not bool((share == width).all()))  # [B, K]
+        own = places(n, x.device)
         mine = (row[..., None] == own) | (into[:, None] == row[..., None])  # [B, K, N]
         mean = mine.double() / mine.sum(2, keepdim=True)
         basis_row = (source.gather(1, row)[..., None] == own).double()

@@ -30,6 +30,7 @@ from meteor_bench.core.apply import take_rows
 from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, Fact, FusePoint, FuseView, keep_top
 from meteor_bench.methods.shared.helpers import NO_CLIP_TEXT, mean_text
+from meteor_bench.methods.shared.picks import picked, to_search
 from meteor_bench.methods.shared.scorers import FuseChooser
 
 __all__ = ["CDPruner", "Chosen", "greedy_map", "relevance"]
@@ -88,10 +89,7 @@ def greedy_map(x: Tensor, quality: Tensor, k: Tensor, allowed: Tensor, count: Te
     gain = torch.where(weight > 0, quality.square(), 0.0)  # [B, N]
     kernel.diagonal(dim1=1, dim2=2).copy_(gain)
     floor = EXHAUSTED * gain.amax(1)
-    count = allowed.sum(1).cpu() if count is None else count
-    k = torch.minimum(k, count)
-    whole = k == count
-    k = k.masked_fill(whole, 0)  # rows that keep everything need no search
+    k, whole = to_search(k, allowed.sum(1).cpu() if count is None else count)
     steps = int(k.max())
     left = gain.masked_fill(~allowed, -torch.inf)  # what each would gain now
     # L·D·L' of the kernel, one pivot a step: the rows before their division by the pivot here, those after it, as
@@ -122,18 +120,15 @@ def _chosen(
         floor: [B, 1] where a gain counts as none.
         k, whole: [B] on the CPU, steps that a row wanted, and whether it keeps everything without.
     """
-    device, n = allowed.device, allowed.shape[1]
+    live = torch.arange(len(picks)) < k[:, None]
     if not picks:
-        return Chosen(allowed & on_device(whole, device)[:, None], floor.new_zeros(len(k), 0))
-    found = torch.cat(gains, 1)
-    live = on_device(torch.arange(len(picks)) < k[:, None], device)
+        return Chosen(picked(picks, live, whole, allowed), floor.new_zeros(live.shape))
+    found, live = torch.cat(gains, 1), on_device(live, allowed.device)
     live = live & ((~(found > floor)).cumsum(1) == 0)
-    keep = torch.zeros(len(k), n + 1, dtype=torch.bool, device=device)  # column n takes what is no step's
-    keep = keep.scatter_(1, torch.where(live, torch.cat(picks, 1), n), True)[:, :n]
-    missing = on_device(k, device) - keep.sum(1)
+    keep = picked(picks, live, whole, allowed)
+    missing = on_device(k, keep.device) - keep.sum(1)
     keep = keep | keep_top(quality, missing, allowed & ~keep)
-    whole, searched = (on_device(part, device)[:, None] for part in (whole, k > 0))
-    return Chosen((keep & searched) | (allowed & whole), found.masked_fill(~live, torch.nan))
+    return Chosen(keep, found.masked_fill(~live, torch.nan))
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import take_rows
-from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, Fact, FuseView
 from meteor_bench.methods.shared.helpers import unit
+from meteor_bench.methods.shared.picks import picked, to_search
 from meteor_bench.methods.shared.scorers import FuseChooser
 
 __all__ = ["DivPrune", "farthest"]
@@ -49,25 +49,13 @@ def farthest(x: Tensor, k: Tensor, allowed: Tensor, count: Tensor | None = None)
     nearest = nearest.masked_fill(~allowed, -torch.inf)
     # So far from all that are chosen as not to be chosen: what is, and what may not be.
     distance = distance.masked_fill_(itself | ~allowed[:, None], -torch.inf)
-    count = allowed.sum(1).cpu() if count is None else count
-    k = torch.minimum(k, count)
-    whole = k == count
-    k = k.masked_fill(whole, 0)  # rows that keep everything need no search
+    k, whole = to_search(k, allowed.sum(1).cpu() if count is None else count)
     picks: list[Tensor] = []
     for _ in range(int(k.max())):
         picks.append(nearest.argmax(1, keepdim=True))  # [B, 1]
         gap = take_rows(distance, picks[-1])[:, 0]  # [B, N]
         nearest = torch.minimum(nearest, gap) if len(picks) > 1 else gap
-    found = torch.zeros_like(allowed)
-    if picks:
-        places, wanted = torch.cat(picks, 1), torch.arange(len(picks)) < k[:, None]
-        if not bool(wanted.all()):  # what a row does not want any more it has already
-            places = torch.where(on_device(wanted, x.device), places, places[:, :1])
-        found.scatter_(1, places, True)
-    if bool((k > 0).all()):
-        return found
-    whole, searched = (on_device(part, x.device)[:, None] for part in (whole, k > 0))
-    return (found & searched) | (allowed & whole)
+    return picked(picks, torch.arange(len(picks)) < k[:, None], whole, allowed)
 
 
 @dataclass(frozen=True)

@@ -37,17 +37,16 @@ from meteor_bench.core.settings import Range, Share
 from meteor_bench.methods.shared.clips import (
     Clip,
     ClipScorer,
-    best_of_groups,
     clip_of,
     decided,
-    divide,
     frame_likeness,
     group_of_frames,
     on_clip,
     segments,
 )
 from meteor_bench.methods.shared.density import density_scores
-from meteor_bench.methods.shared.helpers import unit
+from meteor_bench.methods.shared.helpers import divide, unit
+from meteor_bench.methods.shared.picks import best_of_groups
 
 __all__ = ["FastVID"]
 
@@ -78,7 +77,6 @@ class FastVID(ClipScorer):
     def choose(self, view: View, score: Tensor, share: Tensor) -> Decision:
         """Salient tokens of every frame, and density peaks of the anchor frames that take in the rest."""
         tokens = view.tokens
-        share = torch.minimum(share, tokens.counts())
         if bool((share == tokens.counts()).all()):
             return Decision(keep=tokens.visual)
         clip = clip_of(tokens)

@@ -37,7 +37,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from meteor_bench.core.apply import scatter_rows
+from meteor_bench.core.apply import scatter_rows, take_rows
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.host import on_device, places, upload
 from meteor_bench.core.pruner import Decision, DecodePoint, DecodeView, Fact, FuseView, Points, View, keep_top
@@ -45,16 +45,15 @@ from meteor_bench.core.settings import Range, Share
 from meteor_bench.methods.shared.clips import (
     Clip,
     ClipScorer,
-    best_of_groups,
     clip_of,
     decided,
-    divide,
     frame_likeness,
     on_clip,
     segments,
 )
 from meteor_bench.methods.shared.density import clustered
-from meteor_bench.methods.shared.helpers import depth_points, more_than_target
+from meteor_bench.methods.shared.helpers import depth_points, divide, widened
+from meteor_bench.methods.shared.picks import best_of_groups, picked
 
 if TYPE_CHECKING:
     from meteor_bench.core.model import VLM
@@ -73,20 +72,14 @@ def diverse(gap: Tensor, live: Tensor, count: Tensor) -> Tensor:
     Args:
         gap: [R, P, P] distance from each token to each; live: [R, P] bool; count: [R] on the CPU.
     """
-    chosen = torch.zeros_like(live)
-    most = int(count.max())
-    if most == 0:
-        return chosen
-    wanted = on_device(count, live.device)[:, None]
     apart = gap.masked_fill(~live[..., None], torch.inf)
-    least = apart.topk(min(2, gap.shape[1]), dim=1, largest=False).values[:, -1].masked_fill(~live, -torch.inf)
-    nearest = torch.full_like(least, torch.inf)
-    for step in range(most):
-        best = least.argmax(1, keepdim=True)
-        chosen = chosen.scatter(1, best, chosen.gather(1, best) | (wanted > step))
-        nearest = torch.minimum(nearest, gap.gather(1, best[..., None].expand(-1, 1, gap.shape[2]))[:, 0])
-        least = nearest.masked_fill(~live | chosen, -torch.inf)
-    return chosen
+    second = apart.topk(min(2, gap.shape[1]), dim=1, largest=False).values[:, -1].masked_fill(~live, -torch.inf)
+    nearest = torch.full_like(second, torch.inf).masked_fill_(~live, -torch.inf)
+    picks: list[Tensor] = []
+    for _ in range(int(count.max())):
+        picks.append((nearest if picks else second).argmax(1, keepdim=True))
+        nearest = torch.minimum(nearest, take_rows(gap, picks[-1])[:, 0]).scatter_(1, picks[-1], -torch.inf)
+    return picked(picks, torch.arange(len(picks)) < count[:, None], torch.zeros(len(count), dtype=torch.bool), live)
 
 
 @dataclass(frozen=True)
@@ -121,12 +114,11 @@ class FlashVID(ClipScorer):
 
     def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
         """More than the budget; the rest of the work is the language model's."""
-        return super().fuse({name: v.changed(target=more_than_target(v, self.first)) for name, v in views.items()})
+        return super().fuse(widened(views, self.first))
 
     def choose(self, view: View, score: Tensor, share: Tensor) -> Decision:
         """Diverse tokens, and clusters of the roots of what is linked."""
         tokens, counts = view.tokens, view.tokens.counts()
-        share = torch.minimum(share, counts)
         if bool((share == counts).all()):
             return Decision(keep=tokens.visual)
         clip = clip_of(tokens)

@@ -40,15 +40,14 @@ from meteor_bench.core.settings import Range, Share
 from meteor_bench.methods.shared.clips import (
     Clip,
     ClipScorer,
-    best_of_groups,
     clip_of,
     cosine_to,
     decided,
-    divide,
     on_clip,
 )
 from meteor_bench.methods.shared.density import clustered
-from meteor_bench.methods.shared.helpers import depth_points, more_than_target, nearest_kept
+from meteor_bench.methods.shared.helpers import depth_points, divide, nearest_kept, widened
+from meteor_bench.methods.shared.picks import best_of_groups
 from meteor_bench.methods.shared.still import averaged, still_of, undone
 
 if TYPE_CHECKING:
@@ -122,12 +121,11 @@ class HoliTom(ClipScorer):
 
     def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
         """More than the budget; the rest of the work is the language model's."""
-        return super().fuse({name: v.changed(target=more_than_target(v, self.first)) for name, v in views.items()})
+        return super().fuse(widened(views, self.first))
 
     def choose(self, view: View, score: Tensor, share: Tensor) -> Decision:
         """Average what is static, then share what is left."""
         tokens, counts = view.tokens, view.tokens.counts()
-        share = torch.minimum(share, counts)
         if bool((share == counts).all()):
             return Decision(keep=tokens.visual)
         clip = clip_of(tokens)

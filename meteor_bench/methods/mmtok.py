@@ -58,8 +58,7 @@ class MMTok(FuseChooser):
         spoken = _rows(words @ v.transpose(1, 2) / self.text_temperature, live, visual)
         seen = _rows(v @ v.transpose(1, 2) / self.image_temperature, visual, visual)
         value = torch.cat([spoken, self.alpha * seen], 1)
-        count = view.tokens.counts()
-        return Decision(keep=cover(value, None, share, visual, count), count=torch.minimum(share, count))
+        return Decision(keep=cover(value, None, share, visual, view.tokens.counts()), count=share)
 
 
 def _rows(logits: Tensor, live: Tensor, visual: Tensor) -> Tensor:

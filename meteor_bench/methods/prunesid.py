@@ -22,6 +22,7 @@ Deviations:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from math import ceil
 from typing import ClassVar
 
@@ -64,30 +65,22 @@ def places(total: int, sizes: list[int], alive: list[int]) -> list[int]:
     """How many tokens each group keeps.
 
     Args:
-        total: at most the sum of ``sizes``.
-        sizes, alive: tokens and survivors of each group.
+        total: at least 1, at most the sum of ``sizes``.
+        sizes, alive: tokens and survivors of each group; one that has tokens has a survivor.
     """
-    real = [g for g in range(len(sizes)) if sizes[g] > 0]
-    real.sort(key=lambda g: (-alive[g], g))
+    real = sorted((g for g, size in enumerate(sizes) if size > 0), key=lambda g: (-alive[g], g))
+    most = [min(5 * ceil(total / 64), number) for number in alive]
+    while sum(most) < total:  # caps are raised until they suffice
+        most = [min(m + 1, size) for m, size in zip(most, sizes, strict=True)]
     share = [0] * len(sizes)
     for g in real[:total]:
         share[g] = 1
-    most = [min(5 * ceil(total / 64), sizes[g], max(alive[g], 1)) for g in range(len(sizes))]
-    while sum(most) < total:  # caps are raised until they suffice
-        most = [min(m + 1, size) for m, size in zip(most, sizes, strict=True)]
-    left, weight = total - sum(share), sum(alive)
-    done, before = 0.0, 0
-    for g in range(len(sizes)):  # by rounding the running sum, so that the parts add up
-        done += left * alive[g] / max(weight, 1)
-        part = round(done) - before
-        before += part
-        share[g] = min(share[g] + part, most[g]) if sizes[g] > 0 else 0
-    while sum(share) < total:
-        g = next(g for g in real if share[g] < most[g])
-        share[g] += 1
-    while sum(share) > total:
-        g = max(real, key=lambda g: share[g])
-        share[g] -= 1
+    left, before = total - sum(share), 0
+    for g, ahead in enumerate(accumulate(alive)):  # by rounding the running sum, so that the parts add up
+        end = round(left * ahead / sum(alive))
+        share[g], before = min(share[g] + end - before, most[g]), end
+    for g in real:  # what the caps took away
+        share[g] += min(most[g] - share[g], total - sum(share))
     return share
 
 

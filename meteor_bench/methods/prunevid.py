@@ -1,11 +1,14 @@
 """PruneVid: Visual Token Pruning for Efficient Video Large Language Models (ACL 2025, arXiv 2412.16117), section 3.
 
-Written from the paper alone (the authors' code may not be used by everyone). Before the language model: frames, by
-their mean tokens, are clustered around density peaks, a quarter as many as there are frames; neighbouring frames of one
-cluster are a segment. A position whose tokens in a segment are 0.8 alike (mean cosine of all pairs of frames) is
-static and averaged over it. Then the moving tokens of each frame, and the averaged ones of each segment, are clustered
-around density peaks in turn, everyone joining the nearest: a cluster's mean stands where its peak was. In the language
-model (before layer 10 of 32) those stay that some token of the question, in some head, attends to most: 0.4 of them.
+Written from a summary of the paper, with neither the paper nor the authors' code at hand (the code's licence excludes
+commercial use), and compared with nothing of theirs.
+
+Before the language model: frames, by their mean tokens, are clustered around density peaks, a quarter as many as
+there are frames; neighbouring frames of one cluster are a segment. A position whose tokens in a segment are 0.8 alike
+(mean cosine of all pairs of frames) is static and averaged over it. Then the moving tokens of each frame, and the
+averaged ones of each segment, are clustered around density peaks in turn, everyone joining the nearest: a cluster's
+mean stands where its peak was. In the language model (before layer 10 of 32) those stay that some token of the
+question, in some head, attends to most: 0.4 of them.
 
 Deviations:
 
@@ -13,7 +16,7 @@ Deviations:
    T / 0.4 tokens are left in all, and T at the end, both exactly (largest remainder). `first` is that 1 / 0.4.
 2. Where a clip is so still that averaging leaves fewer than that, as many of the averaged ones stay by themselves as
    are missing, those least like their mean first, and nothing is clustered.
-3. Densities are those of the 7 nearest, the token itself among them (the paper gives no number); the number of peaks
+3. Densities are those of the 7 nearest, the token itself among them (the summary gives no number); the number of peaks
    among frames is rounded to the nearest, halves up, at least 1.
 4. The question are all prompt tokens behind the image. A picture is a segment of one frame with nothing static.
 5. On an independent fusion each encoder is reduced on its own, the budget split in proportion to the token counts. A
@@ -35,9 +38,9 @@ from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.host import on_device, places
 from meteor_bench.core.pruner import Decision, DecodePoint, DecodeView, Fact, FuseView, Points, keep_top
 from meteor_bench.core.settings import Range, Share
-from meteor_bench.methods.shared.clips import Clip, clip_of, decided, divide
+from meteor_bench.methods.shared.clips import Clip, clip_of, decided
 from meteor_bench.methods.shared.density import clustered
-from meteor_bench.methods.shared.helpers import depth_points, more_than_target, per_tower
+from meteor_bench.methods.shared.helpers import depth_points, divide, widened
 from meteor_bench.methods.shared.scorers import FuseChooser
 from meteor_bench.methods.shared.still import averaged, still_of, undone
 
@@ -83,12 +86,11 @@ class PruneVid(FuseChooser):
 
     def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
         """More than the budget; the rest of the work is the language model's."""
-        return per_tower({n: v.changed(target=more_than_target(v, self.first)) for n, v in views.items()}, self.choose)
+        return super().fuse(widened(views, self.first))
 
     def choose(self, view: FuseView, share: Tensor) -> Decision:
         """Average what is static, then cluster what is left."""
         tokens, counts = view.tokens, view.tokens.counts()
-        share = torch.minimum(share, counts)
         if bool((share == counts).all()):
             return Decision(keep=tokens.visual)
         clip = clip_of(tokens)

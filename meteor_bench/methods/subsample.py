@@ -31,7 +31,6 @@ class Subsample(FuseChooser):
     def choose(self, view: FuseView, share: Tensor) -> Decision:
         """Whole frames, evenly spread, and a part of one more."""
         tokens = view.tokens
-        share = torch.minimum(share, tokens.counts())
         if tokens.grid.t == 1 or not tokens.whole:
             return Decision(keep=evenly(tokens, share), count=share)
         frames, each = tokens.grid.t, tokens.grid.h * tokens.grid.w

@@ -25,8 +25,8 @@ from torch import Tensor
 
 from meteor_bench.core.pruner import Decision, Fact, FuseView
 from meteor_bench.core.settings import Range
-from meteor_bench.methods.shared.clips import best_of_groups
-from meteor_bench.methods.shared.helpers import split_total, unit
+from meteor_bench.methods.shared.helpers import divide, unit
+from meteor_bench.methods.shared.picks import best_of_groups
 from meteor_bench.methods.shared.scorers import FuseChooser
 
 __all__ = ["VidCom2", "typicality"]
@@ -57,8 +57,6 @@ class VidCom2(FuseChooser):
         """Frames by how unlike the video they are, tokens by how unlike both."""
         tokens = view.tokens
         visual, frames = tokens.visual, tokens.grid.t
-        count = tokens.counts()
-        share = torch.minimum(share, count)
         frame = torch.where(visual, tokens.origin // (tokens.grid.h * tokens.grid.w), 0)
         member = (frame[:, None] == torch.arange(frames, device=visual.device)[:, None]) & visual[:, None]  # [B, F, N]
         x = _steady(tokens.x.float(), visual)
@@ -74,12 +72,10 @@ class VidCom2(FuseChooser):
         # Shares are whole numbers that add up: the host works them out, once for all frames.
         sizes = member.sum(2)
         told = torch.cat([part, sizes.double()], 1).cpu()
-        names = [str(f) for f in range(frames)]
-        parts, caps = dict(zip(names, told[:, :frames].T, strict=True)), told[:, frames:].long().T
+        part, caps = told[:, :frames], told[:, frames:].long()
         # In proportion to the tokens that a frame has, too: all alike in a video that nothing has pruned yet.
-        weights = {name: parts[name] * caps[i].double() for i, name in enumerate(names)}
-        given = split_total(share, weights, dict(zip(names, caps, strict=True)))
-        keep = best_of_groups(score, frame.masked_fill(~visual, frames), torch.stack(list(given.values()), 1))
+        given = divide(share, part * caps, caps)
+        keep = best_of_groups(score, frame.masked_fill(~visual, frames), given)
         return Decision(keep=keep, score=score, count=share)
 
 

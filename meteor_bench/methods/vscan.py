@@ -43,13 +43,14 @@ from meteor_bench.core.pruner import (
 )
 from meteor_bench.core.settings import Range
 from meteor_bench.core.tokens import Grid
-from meteor_bench.methods.shared.helpers import depth_points, frame_shares, more_than_target, nearest_kept
+from meteor_bench.methods.shared.helpers import depth_points, frame_shares, more_than_target, nearest_kept, widened
+from meteor_bench.methods.shared.picks import best_of_groups
 from meteor_bench.methods.shared.two_blocks import TwoBlockScorer
 
 if TYPE_CHECKING:
     from meteor_bench.core.model import VLM
 
-__all__ = ["VScan", "best_of_windows", "windows"]
+__all__ = ["VScan", "windows"]
 
 SIDE = 4  # windows along each side of the grid
 MIDDLE = Fraction(1, 2)
@@ -60,24 +61,6 @@ def windows(grid: Grid) -> Tensor:
     row = torch.arange(grid.h) * SIDE // grid.h
     col = torch.arange(grid.w) * SIDE // grid.w
     return (row[:, None] * SIDE + col).flatten()
-
-
-def best_of_windows(score: Tensor, window: Tensor, each: Tensor) -> Tensor:
-    """[R, N] bool, the ``each`` [R] highest scores of every window, ties to the lower index.
-
-    Args:
-        score: [R, N].
-        window: [R, N] long; ``SIDE**2`` for what lies in none.
-    """
-    order = score.argsort(dim=1, descending=True, stable=True)
-    there = window.gather(1, order)
-    order = order.gather(1, there.argsort(dim=1, stable=True))  # window after window, falling scores in each
-    there = window.gather(1, order)
-    counts = torch.zeros(len(score), SIDE**2 + 1, dtype=torch.long, device=score.device)
-    counts.scatter_add_(1, there, torch.ones_like(there))
-    place = torch.arange(score.shape[1], device=score.device) - (counts.cumsum(1) - counts).gather(1, there)
-    best = (place < on_device(each, score.device)[:, None]) & (there < SIDE**2)
-    return torch.zeros_like(best).scatter(1, order, best)
 
 
 @dataclass(frozen=True)
@@ -110,10 +93,10 @@ class VScan(TwoBlockScorer):
         wider = view.changed(target=more_than_target(view, self.first))
         share = wider.target if view.layout.fusion == "shared" else frame_shares(wider)[view.tower]
         share = torch.minimum(share, view.tokens.counts())
-        each = share // 2 // SIDE**2
+        each = (share // 2 // SIDE**2)[:, None].expand(-1, SIDE**2)
         shallow = self.earlier(view, last)
         window = on_device(windows(view.tokens.grid), visual.device)[view.tokens.origin.clamp(min=0)]
-        local = best_of_windows(shallow, window.masked_fill(~visual, SIDE**2), each)
+        local = best_of_groups(shallow, window.masked_fill(~visual, SIDE**2), each)
         rest = visual & ~local
         # What a window with fewer tokens than its part leaves goes to the global choice.
         chosen = keep_top(last, on_device(share, visual.device) - local.sum(1), rest)
@@ -121,7 +104,7 @@ class VScan(TwoBlockScorer):
 
     def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
         """Choose more than the budget; the rest of the work is the language model's."""
-        return super().fuse({name: v.changed(target=more_than_target(v, self.first)) for name, v in views.items()})
+        return super().fuse(widened(views, self.first))
 
     def choose(self, view: View, score: Tensor, share: Tensor) -> Decision:
         """The chosen ones take in what is most like them."""

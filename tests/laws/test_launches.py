@@ -59,7 +59,7 @@ CEILINGS = {
     "midpool": Ceiling(460, 1),  # groups that vanish on the way to the common grid
     "hiprune": Ceiling(200),
     "scope": Ceiling(220),
-    "apet": Ceiling(370),
+    "apet": Ceiling(360),
     "mmtok": Ceiling(170),
     "prunesid": Ceiling(560, 16),  # groups, their sizes and suppression are the image's; torch's eigensolver waits
     "vscan": Ceiling(300),
@@ -70,7 +70,7 @@ CEILINGS = {
     "holitom": Ceiling(200),
     "framefusion": Ceiling(70),
     "prunevid": Ceiling(115),
-    "flashvid": Ceiling(640),
+    "flashvid": Ceiling(365),
     "contrast": Ceiling(52),
     "meteor": Ceiling(195, 1),  # stage 3's count
 }

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.methods.dycoke import DyCoke
+from tests.methods.clips import cosine
 from tests.methods.views import ragged, view, visual_indices
 
 Cells = dict[tuple[int, int], Tensor]  # (frame, position) -> features
@@ -37,7 +38,7 @@ def reference(cells: Cells, frames: list[int], total: int, side: int) -> set[tup
 
         def likeness(c: tuple[int, int], partner: int = partner) -> float:
             other = cells.get((partner, c[1]))
-            return -2.0 if other is None else float(torch.cosine_similarity(cells[c], other, dim=0))
+            return -2.0 if other is None else cosine(cells[c], other)
 
         mine = sorted((c for c in cells if c[0] == f), key=lambda c: (likeness(c), c))
         kept |= set(mine[: share[f]])

@@ -13,44 +13,15 @@ from meteor_bench.core.pruner import Decision
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.methods.fastvid import FastVID
 from meteor_bench.methods.shared.clips import segments
+from tests.methods.clips import clip, cosine, evenly, peaks
 from tests.methods.views import view
-
-
-def clip(frames: int, side: int, dim: int, scenes: list[int], seed: int) -> Tensor:
-    """[frames, side, dim] frames that are near those of their scene."""
-    g = torch.Generator().manual_seed(seed)
-    scene = torch.randn(max(scenes) + 1, side, dim, generator=g)
-    return scene[scenes] + 0.4 * torch.randn(frames, side, dim, generator=g)
-
-
-def peaks(x: list[Tensor], k: int) -> list[int]:
-    """The k strongest density peaks."""
-    n = len(x)
-    gap = [[float((a - b).norm()) / math.sqrt(len(a)) for b in x] for a in x]
-    near = min(4, n)
-    density = [math.exp(-sum(d * d for d in sorted(row)[:near]) / near) for row in gap]
-    far = max(max(row) for row in gap)
-    score = []
-    for i in range(n):
-        denser = [gap[i][j] for j in range(n) if (density[j], -j) > (density[i], -i)]
-        score.append(density[i] * min(denser, default=far))
-    return sorted(range(n), key=lambda i: (-score[i], i))[:k]
-
-
-def evenly(total: int, caps: list[int]) -> list[int]:
-    given = [0] * len(caps)
-    while sum(given) < min(total, sum(caps)):
-        for i, cap in enumerate(caps):
-            if given[i] < cap and sum(given) < total:
-                given[i] += 1
-    return given
 
 
 def reference(x: Tensor, attention: Tensor, total: int, least: int) -> dict[tuple[int, int], Tensor]:
     """(frame, position) -> what the kept token there has become."""
     frames, side, _ = x.shape
     mean = x.mean(1)
-    like = [float(torch.cosine_similarity(mean[i], mean[i + 1], dim=0)) for i in range(frames - 1)]
+    like = [cosine(mean[i], mean[i + 1]) for i in range(frames - 1)]
     cut = set(sorted(range(frames - 1), key=lambda i: (like[i], i))[: least - 1])
     cut |= {i for i in range(frames - 1) if like[i] < 0.9}
     parts, run = [], [0]
@@ -77,11 +48,11 @@ def reference(x: Tensor, attention: Tensor, total: int, least: int) -> dict[tupl
         for f, k in given.items():
             if k == 0:
                 continue
-            chosen = sorted(rest[f][i] for i in peaks([x[f, p] for p in rest[f]], k))
+            chosen = sorted(rest[f][i] for i in peaks([x[f, p] for p in rest[f]], k, 4))
             joined: dict[int, list[Tensor]] = {p: [] for p in chosen}
             for g in part:
                 for q in rest[g]:
-                    best = max(chosen, key=lambda p: (float(torch.cosine_similarity(x[f, p], x[g, q], dim=0)), -p))
+                    best = max(chosen, key=lambda p: (cosine(x[f, p], x[g, q]), -p))
                     joined[best].append(x[g, q])
             for p, mine in joined.items():
                 w = max(1 / (len(mine) + 1), 0.6)

@@ -11,15 +11,10 @@ from torch import Tensor
 from meteor_bench.core.apply import apply
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.methods.flashvid import FlashVID
-from tests.methods.test_fastvid import clip, evenly
-from tests.methods.test_holitom import peaks, quotas
+from tests.methods.clips import clip, clusters, cosine, evenly, quotas
 from tests.methods.views import view
 
 Cell = tuple[int, int]
-
-
-def cosine(a: Tensor, b: Tensor) -> float:
-    return float(torch.cosine_similarity(a, b, dim=0))
 
 
 def chosen_of(x: Tensor, attention: Tensor, event: Tensor, k: int) -> list[int]:
@@ -70,11 +65,7 @@ def reference(x: Tensor, attention: Tensor, total: int, parts: list[range], quir
             values = [means[c] for c in cells]
             if k == 0:
                 continue
-            centres = peaks(values, k)
-            joined = {c: [c] for c in centres}
-            for i in range(len(values)):
-                if i not in joined:
-                    joined[min(centres, key=lambda c: (float((values[c] - values[i]).norm()), c))].append(i)
+            joined = clusters(values, k, min(7, k))
             out |= {cells[c]: torch.stack([values[i] for i in mine]).mean(0) for c, mine in joined.items()}
     return out
 

@@ -12,7 +12,7 @@ from meteor_bench.core.apply import apply
 from meteor_bench.core.pruner import Layout
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.methods.framefusion import FrameFusion
-from tests.methods.test_fastvid import clip
+from tests.methods.clips import clip, cosine
 from tests.methods.views import view
 
 SIDE = 6
@@ -33,9 +33,7 @@ def reference(
             cells = {c: cells[c] for c in best}
         else:
             line = sorted(cells)
-            alike = {
-                b: float(torch.cosine_similarity(cells[a], cells[b], dim=0)) for a, b in pairwise(line) if a[0] == b[0]
-            }
+            alike = {b: cosine(cells[a], cells[b]) for a, b in pairwise(line) if a[0] == b[0]}
             goes = {c for c, s in alike.items() if s >= 0.6}
             if len(goes) > before - target:
                 goes = set(sorted(alike, key=lambda c: (-alike[c], c))[: before - target])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from fractions import Fraction
 from itertools import pairwise, product
 
 import pytest
@@ -13,7 +11,7 @@ from torch import Tensor
 from meteor_bench.core.apply import apply
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.methods.holitom import HoliTom, runs
-from tests.methods.test_fastvid import clip
+from tests.methods.clips import clip, clusters, cosine, quotas
 from tests.methods.views import view
 
 Cell = tuple[int, int]
@@ -33,26 +31,6 @@ def test_the_runs_save_as_much_as_any_cut_can() -> None:
         found = runs(alike)
         assert [f for r in found for f in r] == list(range(7))
         assert saved(alike, found) == most > 0
-
-
-def peaks(x: list[Tensor], k: int) -> list[int]:
-    gap = [[float((a - b).norm()) / math.sqrt(len(a)) for b in x] for a in x]
-    near = min(7, k)
-    density = [math.exp(-sum(d * d for d in sorted(row)[:near]) / near) for row in gap]
-    far = max(max(row) for row in gap)
-    score = []
-    for i in range(len(x)):
-        denser = [gap[i][j] for j in range(len(x)) if (density[j], -j) > (density[i], -i)]
-        score.append(density[i] * min(denser, default=far))
-    return sorted(sorted(range(len(x)), key=lambda i: (-score[i], i))[:k])
-
-
-def quotas(total: int, caps: list[int]) -> list[int]:
-    ideal = [Fraction(total * c, sum(caps)) for c in caps]
-    given = [int(i) for i in ideal]
-    for g in sorted(range(len(caps)), key=lambda g: (given[g] - ideal[g], g))[: total - sum(given)]:
-        given[g] += 1
-    return given
 
 
 def reference(x: Tensor, attention: Tensor, total: int) -> dict[Cell, Tensor]:
@@ -78,13 +56,8 @@ def reference(x: Tensor, attention: Tensor, total: int) -> dict[Cell, Tensor]:
         places, values = list(means), list(means.values())
         if k == 0:
             continue
-        centres = peaks(values, k)
-        joined: dict[int, list[Tensor]] = {c: [] for c in centres}
-        for i, value in enumerate(values):
-            if i not in joined:
-                joined[min(centres, key=lambda c: (float((values[c] - value).norm()), c))].append(value)
-        for c, mine in joined.items():
-            rest = torch.stack(mine).mean(0) if mine else values[c]
+        for c, mine in clusters(values, k, min(7, k)).items():
+            rest = torch.stack([values[i] for i in mine[1:]]).mean(0) if mine[1:] else values[c]
             out[start, places[c]] = 0.6 * values[c] + 0.4 * rest
     return out
 
@@ -133,7 +106,7 @@ def test_the_late_merge() -> None:
         count = dict.fromkeys(kept, 1)
         for i in range(12):
             if i not in kept:
-                best = max(kept, key=lambda k: (float(torch.cosine_similarity(x[k], x[i], dim=0)), -k))
+                best = max(kept, key=lambda k: (cosine(x[k], x[i]), -k))
                 count[best] += 1
                 value[best] = (value[best] + x[i]) / 2 if quirk else value[best] + (x[i] - value[best]) / count[best]
         assert max(count.values()) > 2

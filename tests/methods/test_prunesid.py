@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -25,6 +26,26 @@ def suppressed(cos: np.ndarray, order: list[int], group: list[int], threshold: f
     return set(alive)
 
 
+def shared_out(total: int, sizes: list[int], alive: list[int]) -> list[int]:
+    """The rule for places, in fractions: one for each group that holds a token, the rest in proportion to survivors."""
+    labels = range(len(sizes))
+    by_survivors = sorted((g for g in labels if sizes[g]), key=lambda g: (-alive[g], g))
+    first = [int(g in by_survivors[:total]) for g in labels]
+    rest = total - sum(first)
+    ends = [round(Fraction(rest * sum(alive[: g + 1]), sum(alive))) for g in labels]  # of the running sum
+    raised = 0
+    while True:  # the caps, raised until they hold all
+        caps = [min(min(5 * math.ceil(total / 64), max(alive[g], 1)) + raised, sizes[g]) for g in labels]
+        if sum(caps) >= total:
+            break
+        raised += 1
+    given = [min(first[g] + ends[g] - (ends[g - 1] if g else 0), caps[g]) for g in labels]
+    for g in by_survivors:  # what the caps took away
+        given[g] += min(caps[g] - given[g], total - sum(given))
+    assert sum(given) == total
+    return given
+
+
 def reference(x: Tensor, attention: list[float], total: int) -> set[int]:
     n = len(x)
     data = torch.sigmoid(x).numpy().T  # channels are samples
@@ -38,7 +59,7 @@ def reference(x: Tensor, attention: list[float], total: int) -> set[int]:
     alive = suppressed(cos, order, group, threshold)
     labels = range(max(group) + 1)
     sizes = [group.count(g) for g in labels]
-    share = places(total, sizes, [sum(group[i] == g for i in alive) for g in labels])
+    share = shared_out(total, sizes, [sum(group[i] == g for i in alive) for g in labels])
     kept: set[int] = set()
     for g in labels:
         mine = [i for i in order if group[i] == g]
@@ -72,6 +93,14 @@ def test_rounds_of_suppression_end_where_a_walk_through_the_ranks_does() -> None
         assert set(alive.nonzero().flatten().tolist()) == want
 
 
+def test_halves_are_rounded_as_fractions_say() -> None:
+    """3 places for 72 survivors, 36 before the largest group: one and a half, of which a float sum falls short."""
+    alive = [1, 5, 1, 1, 1, 4, 1, 9, 0, 1, 3, 2, 1, 4, 0, 2, 30, 2, 4, 0]
+    sizes = [1, 9, 3, 1, 9, 5, 1, 12, 0, 1, 5, 2, 2, 6, 0, 6, 55, 7, 32, 0]
+    assert places(21, sizes, alive) == shared_out(21, sizes, alive)
+    assert places(21, sizes, alive)[16] == 3
+
+
 def test_places_are_all_given_and_nobody_gets_more_than_it_has() -> None:
     rng = np.random.default_rng(0)
     for _ in range(300):
@@ -81,6 +110,7 @@ def test_places_are_all_given_and_nobody_gets_more_than_it_has() -> None:
         alive = [int(rng.integers(1, s + 1)) if s else 0 for s in sizes]
         total = int(rng.integers(1, sum(sizes) + 1))
         share = places(total, sizes, alive)
+        assert share == shared_out(total, sizes, alive)
         assert sum(share) == total and all(0 <= k <= s for k, s in zip(share, sizes, strict=True))
         if total >= sum(s > 0 for s in sizes):
             assert all(k >= 1 for k, s in zip(share, sizes, strict=True) if s)

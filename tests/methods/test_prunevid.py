@@ -12,38 +12,15 @@ from torch import Tensor
 from meteor_bench.core.apply import apply
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.methods.prunevid import PruneVid, pairwise_likeness
-from tests.methods.test_fastvid import clip
-from tests.methods.test_holitom import quotas
+from tests.methods.clips import clip, clusters, cosine, quotas
 from tests.methods.views import view
-
-
-def cosine(a: Tensor, b: Tensor) -> float:
-    return float(torch.cosine_similarity(a, b, dim=0))
-
-
-def clusters(x: list[Tensor], k: int) -> dict[int, list[int]]:
-    """Peak -> its members."""
-    gap = [[float((a - b).norm()) / math.sqrt(len(a)) for b in x] for a in x]
-    near = min(7, len(x))
-    density = [math.exp(-sum(d * d for d in sorted(row)[:near]) / near) for row in gap]
-    far = max(max(row) for row in gap)
-    score = []
-    for i in range(len(x)):
-        denser = [gap[i][j] for j in range(len(x)) if (density[j], -j) > (density[i], -i)]
-        score.append(density[i] * min(denser, default=far))
-    peaks = sorted(range(len(x)), key=lambda i: (-score[i], i))[:k]
-    members: dict[int, list[int]] = {p: [p] for p in peaks}
-    for i in range(len(x)):
-        if i not in peaks:
-            members[min(peaks, key=lambda p: (gap[i][p], p))].append(i)
-    return members
 
 
 def reference(x: Tensor, total: int) -> dict[tuple[int, int], Tensor]:
     """(frame, position) -> what the kept token there has become; for clips that averaging leaves enough of."""
     frames, side, _ = x.shape
     of = [0] * frames
-    for peak, mine in clusters(list(x.mean(1)), max(1, int(0.25 * frames + 0.5))).items():
+    for peak, mine in clusters(list(x.mean(1)), max(1, int(0.25 * frames + 0.5)), 7).items():
         for f in mine:
             of[f] = peak
     segments: list[list[int]] = []
@@ -67,7 +44,7 @@ def reference(x: Tensor, total: int) -> dict[tuple[int, int], Tensor]:
     given = quotas(total, [*map(len, moving), *map(len, still)])
     for f, tokens, k in zip(heads, [*moving, *still], given, strict=True):
         places, values = list(tokens), list(tokens.values())
-        for peak, mine in clusters(values, k).items() if k else ():
+        for peak, mine in clusters(values, k, 7).items() if k else ():
             out[f, places[peak]] = torch.stack([values[i] for i in mine]).mean(0)
     return out
 

@@ -16,20 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from meteor_bench.core.apply import take_rows
-from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, EncodeView, FuseView, TowerAttention
 from meteor_bench.core.tokens import Tokens
-from meteor_bench.methods.shared.helpers import per_tower, split_total
+from meteor_bench.methods.shared.helpers import per_tower
 from meteor_bench.methods.shared.selection import EncodeScorer
 
 __all__ = [
     "Clip",
     "ClipScorer",
-    "best_of_groups",
     "clip_of",
     "cosine_to",
     "decided",
-    "divide",
     "frame_likeness",
     "group_of_frames",
     "on_clip",
@@ -142,40 +139,6 @@ def segments(likeness: list[float], cuts: int, threshold: float) -> list[range]:
     after = sorted({*least, *(i for i, value in enumerate(likeness) if value < threshold)})
     bounds = [0, *(i + 1 for i in after), len(likeness) + 1]
     return [range(a, b) for a, b in pairwise(bounds)]
-
-
-def divide(total: Tensor, weights: Tensor, caps: Tensor) -> Tensor:
-    """[B, G] whole numbers in proportion to weights that add up to ``total`` [B]; see `split_total`.
-
-    Args:
-        weights, caps: [B, G], as everything here on the CPU.
-    """
-    names = [str(g) for g in range(caps.shape[1])]
-    given = split_total(
-        total,
-        dict(zip(names, weights.double().unbind(1), strict=True)),
-        dict(zip(names, caps.unbind(1), strict=True)),
-    )
-    return torch.stack([given[name] for name in names], 1)
-
-
-def best_of_groups(score: Tensor, group: Tensor, given: Tensor) -> Tensor:
-    """[B, N] bool, the ``given`` [B, G] (on the CPU) highest scores of each group; ties to the lower index.
-
-    Args:
-        score: [B, N].
-        group: [B, N] long; G for what is in none.
-    """
-    order = score.argsort(dim=1, descending=True, stable=True)
-    there = group.gather(1, order)
-    order = order.gather(1, there.argsort(dim=1, stable=True))  # group after group, falling scores in each
-    there = group.gather(1, order)
-    counts = torch.zeros(len(score), given.shape[1] + 1, dtype=torch.long, device=score.device)
-    counts.scatter_add_(1, there, torch.ones_like(there))
-    place = torch.arange(score.shape[1], device=score.device) - (counts.cumsum(1) - counts).gather(1, there)
-    wanted = F.pad(on_device(given, score.device), (0, 1))  # nothing for what is in no group
-    best = place < wanted.gather(1, there)
-    return torch.zeros_like(best).scatter(1, order, best)
 
 
 @dataclass(frozen=True)

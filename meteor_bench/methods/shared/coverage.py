@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import take_rows
-from meteor_bench.core.host import on_device
+from meteor_bench.methods.shared.picks import picked, to_search
 
 __all__ = ["cover"]
 
@@ -29,14 +29,12 @@ def cover(
     Returns:
         [B, N] bool.
     """
-    k = torch.minimum(k, count)
-    whole = k == count  # nothing to search for
-    steps = k.masked_fill(whole, 0)
+    k, whole = to_search(k, count)
     columns = value.transpose(1, 2).contiguous()  # [B, N, R]: a token's values lie side by side
     covered = value.new_zeros(value.shape[0], 1, value.shape[1])
     aside = torch.zeros_like(allowed, dtype=torch.float64).masked_fill_(~allowed, -torch.inf)  # [B, N]
     picks: list[Tensor] = []
-    for _ in range(int(steps.max()) if len(steps) else 0):
+    for _ in range(int(k.max())):
         gain = (columns - covered).clamp_(min=0).sum(2, dtype=torch.float64)  # [B, N]
         if weight is not None:
             gain = gain + weight if plus else gain * weight
@@ -44,14 +42,4 @@ def cover(
         picks.append(gain.argmax(1, keepdim=True))  # [B, 1]
         aside.scatter_(1, picks[-1], -torch.inf)
         covered = torch.maximum(covered, take_rows(columns, picks[-1]))
-    keep = torch.zeros_like(allowed)
-    if picks:
-        wanted = torch.arange(len(picks)) < steps[:, None]
-        places = torch.cat(picks, 1)
-        if not bool(wanted.all()):  # what a row does not want any more it has already
-            places = torch.where(on_device(wanted, places.device), places, places[:, :1])
-        keep.scatter_(1, places, True)
-    if bool((steps > 0).all()):
-        return keep
-    every, searched = (on_device(part, keep.device)[:, None] for part in (whole, steps > 0))
-    return (keep & searched) | (allowed & every)
+    return picked(picks, torch.arange(len(picks)) < k[:, None], whole, allowed)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from math import floor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ __all__ = [
     "NO_CLIP_TEXT",
     "absorb",
     "depth_points",
+    "divide",
     "earlier_target",
     "evenly",
     "frame_shares",
@@ -47,9 +48,11 @@ __all__ = [
     "strided",
     "unit",
     "view_similarity",
+    "widened",
 ]
 
 
+AnyView = TypeVar("AnyView", bound=View)
 NO_CLIP_TEXT = "the mean of the question's embeddings in the language model takes the place of CLIP's text tower"
 
 
@@ -100,6 +103,11 @@ def earlier_target(view: View, power: float) -> Tensor:
 def more_than_target(view: View, factor: float) -> Tensor:
     """[B] on the CPU, ``factor`` times the target, for a point before the last one; at most the unpruned number."""
     return torch.minimum(round_half_up(view.target.double() * factor), view.reference)
+
+
+def widened(views: Mapping[str, AnyView], factor: float) -> dict[str, AnyView]:
+    """Views whose budget is `more_than_target`."""
+    return {name: view.changed(target=more_than_target(view, factor)) for name, view in views.items()}
 
 
 def nearest_kept(x: Tensor, keep: Tensor, visual: Tensor) -> Tensor:
@@ -208,6 +216,21 @@ def split_total(total: Tensor, weights: Mapping[str, Tensor | float], caps: Mapp
     return {n: share[:, i] for i, n in enumerate(names)}
 
 
+def divide(total: Tensor, weights: Tensor, caps: Tensor) -> Tensor:
+    """[B, G] whole numbers in proportion to weights that add up to ``total`` [B]; see `split_total`.
+
+    Args:
+        weights, caps: [B, G], as everything here on the CPU.
+    """
+    names = [str(g) for g in range(caps.shape[1])]
+    given = split_total(
+        total,
+        dict(zip(names, weights.double().unbind(1), strict=True)),
+        dict(zip(names, caps.unbind(1), strict=True)),
+    )
+    return torch.stack([given[name] for name in names], 1)
+
+
 def shares(views: Mapping[str, FuseView]) -> dict[str, Tensor]:
     """Our rule for single-encoder methods: the fuse point's total split in proportion to the towers' token counts."""
     counts = {name: view.tokens.counts() for name, view in views.items()}
@@ -216,7 +239,7 @@ def shares(views: Mapping[str, FuseView]) -> dict[str, Tensor]:
 
 
 def per_tower(views: Mapping[str, FuseView], rule: Callable[[FuseView, Tensor], Decision]) -> dict[str, Decision]:
-    """Lift a rule for one sequence to all views of a fuse point; each gets its share [B] of the budget."""
+    """Lift a rule for one sequence to all views of a fuse point; each gets its share [B], no more than it has."""
     share = shares(views)
     # A tower that an earlier stage emptied has nothing to decide about.
     return {

@@ -1,0 +1,63 @@
+"""Choices put together as masks: the picks of a greedy search, and the best of groups."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from meteor_bench.core.host import on_device, places
+
+__all__ = ["best_of_groups", "picked", "to_search"]
+
+
+def to_search(k: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """[B] picks that each row needs of a greedy search, and [B] whether it takes everything, for which none is needed.
+
+    Args:
+        k: [B] long, tokens to choose; clipped to what there is.
+        count: [B] long, tokens that may be chosen. All of this is on the CPU.
+    """
+    whole = k >= count
+    return k.masked_fill(whole, 0), whole
+
+
+def picked(picks: list[Tensor], live: Tensor, whole: Tensor, allowed: Tensor) -> Tensor:
+    """[B, N] bool, the picks that are live, and everything in rows that take everything.
+
+    A row may want fewer picks than another, or none: what the search found for it beyond that does not count.
+
+    Args:
+        picks: for each step [B, 1] the token.
+        live: [B, steps] bool, on the CPU where the host knows it.
+        whole: [B] bool on the CPU, as `to_search` says.
+        allowed: [B, N] bool.
+    """
+    rows, n = allowed.shape
+    found = torch.zeros(rows, n + 1, dtype=torch.bool, device=allowed.device)  # column n takes what does not count
+    if picks:
+        at = torch.cat(picks, 1)
+        if live.device.type != "cpu" or not bool(live.all()):
+            at = at.masked_fill(~on_device(live, at.device), n)
+        found.scatter_(1, at, True)
+    found = found[:, :n]
+    return found | (allowed & on_device(whole, found.device)[:, None]) if bool(whole.any()) else found
+
+
+def best_of_groups(score: Tensor, group: Tensor, given: Tensor) -> Tensor:
+    """[B, N] bool, the ``given`` [B, G] (on the CPU) highest scores of each group; ties to the lower index.
+
+    Args:
+        score: [B, N].
+        group: [B, N] long; G for what is in none.
+    """
+    order = score.argsort(dim=1, descending=True, stable=True)
+    there = group.gather(1, order)
+    order = order.gather(1, there.argsort(dim=1, stable=True))  # group after group, falling scores in each
+    there = group.gather(1, order)
+    counts = torch.zeros(len(score), given.shape[1] + 1, dtype=torch.long, device=score.device)
+    counts.scatter_add_(1, there, torch.ones_like(there))
+    place = places(score.shape[1], score.device) - (counts.cumsum(1) - counts).gather(1, there)
+    wanted = F.pad(on_device(given, score.device), (0, 1))  # nothing for what is in no group
+    best = place < wanted.gather(1, there)
+    return torch.zeros_like(best).scatter(1, order, best)
