@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.match import Left, Measure, left
-from meteor_bench.core.model import Look, Prompt, Scene
+from meteor_bench.core.match import Left, Measure, left, to_first_token
+from meteor_bench.core.model import VLM, Look, Prompt, Scene
 from meteor_bench.core.points import Points
 from meteor_bench.core.pruner import Pruner
 from meteor_bench.core.trace import SampleTrace
@@ -27,10 +27,11 @@ from meteor_bench.engine.flop_counter import FlopMeter
 from meteor_bench.engine.fuse import Visual, embed_questions, fuse
 from meteor_bench.engine.prefill import begin
 
-__all__ = ["Gauge", "Shape", "shape_of"]
+__all__ = ["Gauge", "Shape", "reference", "shape_of"]
 
 LENGTHS = (8, 16, 24)  # of the questions of three passes, in tokens
 KEY = "gauge"
+WHOLE = TokenBudget(1.0)
 
 
 class Shape(NamedTuple):
@@ -50,6 +51,12 @@ def shape_of(look: Look) -> Shape:
     return Shape(tuple(look.pixels.shape), look.scene)
 
 
+def reference(vlm: VLM, shape: Shape) -> int:
+    """N of a shape: what the unpruned reference model feeds its language model."""
+    frames, _, *side = shape.pixels
+    return vlm.at(shape.scene).reference(vlm.grid(frames, *side))
+
+
 class _Profile(NamedTuple):
     """A pass of one sample.
 
@@ -60,6 +67,18 @@ class _Profile(NamedTuple):
 
     trace: SampleTrace
     selection: tuple[tuple[int, int], ...]
+
+
+class _Unpruned(NamedTuple):
+    """What the unpruned reference model makes of a picture.
+
+    Attributes:
+        flops: of encoders and fusion.
+        tokens: handed to the language model, special ones among them.
+    """
+
+    flops: int
+    tokens: int
 
 
 class Gauge:
@@ -73,16 +92,16 @@ class Gauge:
         self._engine = engine
         self._lock = RLock()
         self._profiles: dict[tuple[Shape, float], _Profile] = {}
-        self._unpruned: dict[Shape, Visual] = {}
+        self._unpruned: dict[Shape, _Unpruned] = {}
         self._pixels: dict[Shape, Tensor] = {}
 
     def show(self, shape: Shape, pixels: Tensor) -> None:
         """Take this picture [F, C, H, W] for all samples of its shape; else it is noise."""
         self._pixels[shape] = pixels
 
-    def reference(self, shape: Shape) -> int:
-        """N of a shape."""
-        return self._reference(shape).traces[0].reference
+    def most(self, shape: Shape) -> int:
+        """`reference` on the model of the method."""
+        return reference(self._engine.vlm, shape)
 
     def measured(self, shape: Shape, budget: TokenBudget, question: int) -> dict[Measure, Left]:
         """All measures of a sample of that shape.
@@ -103,8 +122,15 @@ class Gauge:
 
     def complete(self, trace: SampleTrace, shape: Shape, budget: TokenBudget, question: int) -> None:
         """Add to a sample's trace what its selection takes, and what the reference model would take in all."""
+        if self._engine.points == Points() and budget == self._engine.budget == WHOLE and self._is_reference(shape):
+            trace.flops["prune"], trace.reference_flops = 0, int(to_first_token(trace.flops))
+            return
         trace.flops["prune"] = self._selection(shape, budget, question)
         trace.reference_flops = self._reference_flops(shape, question)
+
+    def _is_reference(self, shape: Shape) -> bool:
+        """Whether the model is its own reference: an unpruned pass of it needs no second."""
+        return self._engine.vlm.at(shape.scene).reference_fusion is None
 
     def _selection(self, shape: Shape, budget: TokenBudget, question: int) -> int:
         if budget == self._engine.budget and self._engine.points == Points():
@@ -120,22 +146,22 @@ class Gauge:
         return max(0, round(total))
 
     def _reference_flops(self, shape: Shape, question: int) -> int:
-        visual, decoder = self._reference(shape), self._engine.vlm.decoder
-        (trace,) = visual.traces
-        tokens = len(self._prompt(0).before) + trace.reference + visual.specials + question
+        unpruned, decoder = self._reference(shape), self._engine.vlm.decoder
+        tokens = len(self._prompt(0).before) + unpruned.tokens + question
         prefill = decoder.depth * decoder.flops_layer(tokens, tokens) + decoder.flops_head(1)
-        return sum(trace.flops.values()) + prefill
+        return unpruned.flops + prefill
 
-    def _reference(self, shape: Shape) -> Visual:
-        """What the encoders and the fusion of the unpruned reference model make of a sample."""
+    def _reference(self, shape: Shape) -> _Unpruned:
+        """Only numbers are kept: on some models nearly every picture has a shape of its own."""
         with self._lock:
             if shape not in self._unpruned:
-                plain = Engine(self._engine.vlm, Pruner(), TokenBudget(1.0))
-                self._unpruned[shape] = visual = self._fused(plain, shape)
-                vlm, trace = plain.vlm.at(shape.scene), visual.traces[0]
+                plain = Engine(self._engine.vlm, Pruner(), WHOLE)
+                visual = self._fused(plain, shape)
+                vlm, (trace,) = plain.vlm.at(shape.scene), visual.traces
                 if vlm.reference_fusion is not None:
                     grids, other = visual.shape.grids, vlm.reference_fusion
                     trace.flops["fuse"] = other.flops_align(grids) + other.flops({"fused": trace.reference})
+                self._unpruned[shape] = _Unpruned(sum(trace.flops.values()), trace.reference + visual.specials)
             return self._unpruned[shape]
 
     def _profile(self, shape: Shape, budget: TokenBudget) -> _Profile:
@@ -150,17 +176,22 @@ class Gauge:
         vlm = self._engine.vlm
         meter = FlopMeter(vlm.device)
         engine = self._engine.at(budget, meter)
-        fusing, asked = engine.points.fuse, bool(engine.points.decode)
-        lengths = LENGTHS if asked or (fusing is not None and fusing.text) else LENGTHS[:1]
+        reads = engine.points.fuse is not None and engine.points.fuse.text
+        lengths = LENGTHS if reads or engine.points.decode else LENGTHS[:1]
         found: list[tuple[int, int]] = []
+
+        def chosen() -> int:
+            return meter.read_flops().get("prune", 0)
+
         with meter:
             towered = self._encoded(engine, shape)
-            encoding = meter.read_flops().get("prune", 0)
+            shared = None if reads else fuse(engine, towered)
+            alike = chosen()  # whatever the question
             for length in lengths:
-                before, prompt = meter.read_flops().get("prune", 0), self._prompt(length)
-                visual = fuse(engine, towered, text=embed_questions(engine, [prompt]))
+                before, prompt = chosen(), self._prompt(length)
+                visual = shared or fuse(engine, towered, text=embed_questions(engine, [prompt]))
                 (trace,) = begin(engine, visual, [0], [prompt], 1).traces
-                found.append((length, encoding + meter.read_flops().get("prune", 0) - before))
+                found.append((length, alike + chosen() - before))
         trace.text -= lengths[-1]
         del trace.flops["prefill"]
         return _Profile(trace, tuple(found))
@@ -170,10 +201,10 @@ class Gauge:
         return fuse(plain, self._encoded(plain, shape))
 
     def _encoded(self, engine: Engine, shape: Shape) -> Towered:
-        if shape not in self._pixels:
-            self._pixels[shape] = torch.randn(shape.pixels, generator=torch.Generator().manual_seed(0))
-        pixels = self._pixels[shape][None].to(engine.vlm.device, engine.vlm.dtype)
-        return encode(engine, pixels, [KEY], shape.scene)
+        pixels = self._pixels.get(shape)
+        if pixels is None:
+            pixels = torch.randn(shape.pixels, generator=torch.Generator().manual_seed(0))
+        return encode(engine, pixels[None].to(engine.vlm.device, engine.vlm.dtype), [KEY], shape.scene)
 
     def _prompt(self, question: int) -> Prompt:
         """So many tokens behind the picture."""

@@ -25,7 +25,6 @@ from meteor_bench.engine.gauge import Gauge, Shape
 __all__ = ["Calibrated", "Resolver", "counted_alike", "short"]
 
 OF_QUESTION = ("prune", "prefill", "decode")  # stages whose FLOPs depend on the question's length
-PART = 4  # so many calibration samples, one is looked at to tell where to search
 Kept = Mapping[Measure, float]
 """Measure -> the share that is left."""
 
@@ -59,7 +58,7 @@ class Resolver:
             return self._found[key]
 
     def _searched(self, shape: Shape, question: int) -> TokenBudget:
-        most = self._gauge.reference(shape)
+        most = self._gauge.most(shape)
 
         @cache
         def kept(count: int) -> Kept | None:
@@ -78,6 +77,7 @@ class Calibrated:
     Args:
         answered: (budget, every) -> answers of all or each second, third, ... calibration sample, the method's
             constants measured on the same ones at that budget.
+        every: of the samples one in so many tells where to look; 1: there are too few for that, all are looked at.
         most: largest N of the samples.
         title: as for `Resolver`.
     """
@@ -85,12 +85,13 @@ class Calibrated:
     def __init__(
         self,
         answered: Callable[[TokenBudget, int], Sequence[Answer]],
+        every: int,
         most: int,
         measure: Measure,
         ratio: float,
         title: str,
     ) -> None:
-        self._answered, self._most = answered, most
+        self._answered, self._every, self._most = answered, every, most
         self._measure, self._ratio, self._title = measure, ratio, title
 
     def budget(self) -> tuple[TokenBudget, dict[str, Any]]:
@@ -115,7 +116,7 @@ class Calibrated:
             found = kept(count, 1)
             return None if found is None else found[self._measure]
 
-        near = searched(lambda count: kept(count, PART), self._most, self._measure, self._ratio, self._title)
+        near = searched(lambda count: kept(count, self._every), self._most, self._measure, self._ratio, self._title)
         found = nearest_from(near.tokens, of_all, self._most, 1 - self._ratio)
         if found is None:
             raise BudgetError(f"{self._title} cannot keep {near.tokens} tokens of all calibration samples")

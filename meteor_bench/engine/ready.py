@@ -12,7 +12,7 @@ from meteor_bench.core.model import VLM
 from meteor_bench.core.pruner import Pruner
 from meteor_bench.core.request import Answer, Request
 from meteor_bench.engine.calibrate import calibrate
-from meteor_bench.engine.gauge import shape_of
+from meteor_bench.engine.gauge import reference, shape_of
 from meteor_bench.engine.match_budget import Calibrated, counted_alike, short
 from meteor_bench.engine.session import Session, Target
 
@@ -20,6 +20,7 @@ __all__ = ["Calibration", "ready"]
 
 Calibration = Callable[[], Sequence[Request]]
 LOOKED_AT = 12  # calibration samples that tell whether a method's measure depends on what a picture shows
+PART = 4  # of so many calibration samples one is looked at to tell where to search
 
 
 def ready(
@@ -54,7 +55,7 @@ def ready(
 
 
 class _Maker:
-    """Makes sessions of one method at several budgets; the last is remembered, a search often ends with it."""
+    """Makes sessions of one method at several budgets."""
 
     def __init__(
         self,
@@ -117,15 +118,17 @@ class _Maker:
                 session.start_at(self.requests[0])
             return session
         facts: dict[float, Mapping[str, Any]] = {}
+        every = PART if len(self.requests) > PART * LOOKED_AT else 1
 
         def answered(budget: TokenBudget, every: int) -> list[Answer]:
-            requests = self.requests[::every] if len(self.requests) > every * LOOKED_AT else self.requests
+            requests = self.requests[::every]
             found = self._facts(budget, requests)
             facts[budget.keep] = found  # of all samples where those were asked last
             return self._answers(self.session(budget, True, None, found), requests)
 
-        most = max(answer.tokens["reference"] for answer in self._answers(self._plain(), self.requests[:LOOKED_AT]))
-        budget, found = Calibrated(answered, most, *target).budget()
+        plain = Session(self._vlm, Pruner(), TokenBudget(1.0))
+        most = max(reference(self._vlm, shape_of(plain.look(request))) for request in self.requests)
+        budget, found = Calibrated(answered, every, most, *target).budget()
         session = self.session(budget, True, None, facts[budget.keep], {"match": found})
         session.start_at(self.requests[0])
         return session
@@ -143,9 +146,6 @@ class _Maker:
             except BudgetError:
                 continue
         return True
-
-    def _plain(self) -> Session:
-        return Session(self._vlm, Pruner(), TokenBudget(1.0))
 
     def _facts(self, budget: TokenBudget, requests: Sequence[Request] | None) -> Mapping[str, Any]:
         """The method's constants, measured on some of the samples; None: on all."""

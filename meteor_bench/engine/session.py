@@ -147,6 +147,11 @@ class Session:
         """How many the model takes of a video, where the user does not say."""
         return self.vlm.processor.frames
 
+    @property
+    def searches(self) -> bool:
+        """Whether each shape of sample has a budget of its own, searched when the first such sample comes."""
+        return self._resolver is not None
+
     def start_at(self, request: Request) -> None:
         """Let `engine`, `budget` and what the gauge looks at be those of this sample's shape.
 
@@ -272,8 +277,11 @@ class Session:
         def work(members: list[_Ready], ended: Event) -> None:
             self.clock.read_ms()
             with self.engine.watch.looking():
-                for engine, part in self._by_budget(members):
-                    images = self._look(engine, part, reuse, prefetcher.release)
+                parts = self._by_budget(members)
+                while parts:
+                    engine, part = parts.pop(0)
+                    # A long video under several budgets is held until the last of them has encoded it.
+                    images = self._look(engine, part, reuse, None if parts else prefetcher.release)
                     common = {name: ms / len(images.questions) for name, ms in self.clock.read_ms().items()}
                     for batch in images.batches(batch_size):
                         if ended.is_set():
@@ -335,8 +343,8 @@ class Session:
         members.clear()
         return list(parts.items())
 
-    def _look(self, engine: Engine, members: list[_Ready], reuse: bool, release: Callable[[], None]) -> _Images:
-        """Encode images of equal shape and run what their questions share; ``release`` a long video."""
+    def _look(self, engine: Engine, members: list[_Ready], reuse: bool, release: Callable[[], None] | None) -> _Images:
+        """Encode images of equal shape and run what their questions share; ``release`` a long video, if it is done."""
         vlm = self.vlm
         questions = [
             Question(row, request, prompt)
@@ -353,7 +361,7 @@ class Session:
             towered = encode(engine, pixels.to(vlm.device, vlm.dtype), keys, scene)
         finally:
             del pixels
-            if alone:
+            if alone and release is not None:
                 release()
         if engine.points.fuse is not None and engine.points.fuse.text:
             return _Images(questions, towered, None, engine, shape)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from meteor_bench.core.match import to_first_token
 from meteor_bench.report.accuracy import accuracy
 from meteor_bench.report.runs import Cell, cells, load_run
 from meteor_bench.report.sections import sections
@@ -81,8 +82,8 @@ def standings(paths: Sequence[Path]) -> dict[Path, Standing]:
                 r["difference_high"],
                 _tokens(cell),
                 _tokens(cell.unpruned),
-                _flops(cell),
-                _flops(cell.unpruned),
+                to_first_token(cell.record.flops),
+                to_first_token(cell.unpruned.record.flops),
                 *(end.get(name, math.nan) for name in ("speedup", "speedup_low", "speedup_high")),
             )
     return found
@@ -90,11 +91,6 @@ def standings(paths: Sequence[Path]) -> dict[Path, Standing]:
 
 def _tokens(cell: Cell) -> float:
     return cell.record.tokens.final.mean if cell.record.tokens else math.nan
-
-
-def _flops(cell: Cell) -> float:
-    """To the first token."""
-    return sum(value for stage, value in cell.record.flops.items() if stage != "decode")
 
 
 def front(every: Sequence[Standing]) -> list[Standing]:

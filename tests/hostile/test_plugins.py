@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,11 @@ WRONG: dict[str, tuple[Callable[[View], Any], str]] = {
     "merge shape": (lambda view: keep(view, merge_into=torch.zeros(2, 1).long()), r"merge_into is int64 \[2, 1\]"),
     "merge outside": (lambda view: dropped(view, 9999), r"merge_into leads to token 9999; there are \d+, from 0"),
     "merge lost": (lambda view: dropped(view, 1), r"leads from token 1 of row 0 to 1, which is not kept"),
+    "total away": (
+        lambda view: keep(view, merge_into=torch.zeros_like(view.tokens.origin), total=True),
+        r"total says that every token ends in a kept one; token \d+ of row 0 leads to 0",
+    ),
+    "total lost": (lambda view: replace(dropped(view, -1), total=True), r"token \d+ of row 0 leads to -1"),
     "weight": (lambda view: keep(view, weight=torch.ones(2)), r"Decision.weight is float32 \[2\] on cpu"),
     "score": (lambda view: keep(view, score=view.tokens.visual), r"Decision.score is bool .*; expected numbers"),
     "order": (lambda view: keep(view, order=1), r"Decision.order is a int; expected numbers"),

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from meteor_bench.core.match import to_first_token
 from meteor_bench.data import suites
 from meteor_bench.models.locate import short_name
 from meteor_bench.records.run_folder import find_runs
@@ -297,4 +298,4 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def _flops(cell: Cell) -> float:
     """Mean over the questions, to the first token."""
-    return float(np.mean([sum(v for k, v in run.record.flops.items() if k != "decode") for run in cell.runs]))
+    return float(np.mean([to_first_token(run.record.flops) for run in cell.runs]))

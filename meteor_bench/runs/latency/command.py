@@ -102,9 +102,10 @@ class _Bench:
         except RecordError:
             pass  # not there, or of no use: timed again
         self._prepare(ratio)
-        cell = self._time(ratio, batch, wanted)
+        running = path.with_suffix(".running")
+        cell = self._time(running, ratio, batch, wanted)
         write_cell(path, cell)
-        path.with_suffix(".running").unlink(missing_ok=True)  # the cell has all of it
+        running.unlink(missing_ok=True)  # the cell has all of it
         return cell
 
     def _prepare(self, ratio: float) -> None:
@@ -139,53 +140,19 @@ class _Bench:
             return noise(session, batch * min(DRAWN, settings.passes), settings.frames)
         return shipped(session, batch, settings.frames, settings.passes)
 
-    def _time(self, ratio: float, batch: int, fingerprint: str) -> Cell:
+    def _time(self, running: Path, ratio: float, batch: int, fingerprint: str) -> Cell:
+        """A cell, timed now; its passes are kept in ``running`` as they come."""
         from meteor_bench.models.memory import weight_bytes
-        from meteor_bench.runs.latency.interleave import measure
         from meteor_bench.utils.hardware import state
 
         settings, first = self.settings, self.sessions[UNPRUNED]
         requests = self._requests(batch)
         sessions = {UNPRUNED: first, EAGER: first, **{k: s for k, s in self.sessions.items() if k != UNPRUNED}}
-        graphed: dict[str, Session] = {}
-        if settings.graphs == "cuda":
-            plain_ones = {UNPRUNED: first, **self.sessions}
-            graphed = {name + GRAPHS: s for name, s in plain_ones.items() if s.provenance["exact"]}
-            for name in plain_ones.keys() - {name.removesuffix(GRAPHS) for name in graphed}:
-                self.failures[name + GRAPHS] = "its count is the sample's own, so there is no fixed shape to capture"
+        graphed = self._graphed()
         sessions |= graphed
         before, started = state(first.device), datetime.now(UTC)
-        path = cell_path(settings.out, settings.plain.model, settings.frames, ratio, batch, settings.match)
-        running = path.with_suffix(".running")
-        running.parent.mkdir(parents=True, exist_ok=True)
-        running.write_text("")
         wall, used = time.perf_counter(), time.process_time()
-        with track(f"ratio {ratio:g}, batch {batch}: {len(sessions)} contenders", settings.passes) as update:
-            done = 0
-
-            def on_step() -> None:
-                nonlocal done
-                done += 1
-                update(done)
-
-            def on_sample(name: str, sample: Mapping[str, Any]) -> None:
-                with running.open("a", encoding="utf-8") as lines:
-                    lines.write(json.dumps({"name": name, **sample}) + "\n")
-
-            timings = measure(
-                sessions,
-                requests,
-                batch_size=batch,
-                new_tokens=settings.new_tokens,
-                warmup=settings.warmup,
-                passes=settings.passes,
-                seconds=settings.seconds,
-                eager=(EAGER,),
-                graphed=graphed,
-                tolerant=settings.skip,
-                on_step=on_step,
-                on_sample=on_sample,
-            )
+        timings = self._measure(running, f"ratio {ratio:g}, batch {batch}", sessions, graphed, requests, batch)
         wall, used = time.perf_counter() - wall, time.process_time() - used
         return Cell(
             schema=SCHEMA,
@@ -208,6 +175,59 @@ class _Bench:
             match=settings.match,
             rows=(*(_row(name, sessions[name], t) for name, t in timings.items()), *self._missing()),
         )
+
+    def _measure(
+        self,
+        running: Path,
+        title: str,
+        sessions: Mapping[str, Session],
+        graphed: Mapping[str, Session],
+        requests: Sequence[Request],
+        batch: int,
+    ) -> dict[str, Timing]:
+        from meteor_bench.runs.latency.interleave import measure
+
+        settings = self.settings
+        running.parent.mkdir(parents=True, exist_ok=True)
+        running.write_text("")
+        with track(f"{title}: {len(sessions)} contenders", settings.passes) as update:
+            done = 0
+
+            def on_step() -> None:
+                nonlocal done
+                done += 1
+                update(done)
+
+            def on_sample(name: str, sample: Mapping[str, Any]) -> None:
+                with running.open("a", encoding="utf-8") as lines:
+                    lines.write(json.dumps({"name": name, **sample}) + "\n")
+
+            return measure(
+                sessions,
+                requests,
+                batch_size=batch,
+                new_tokens=settings.new_tokens,
+                warmup=settings.warmup,
+                passes=settings.passes,
+                seconds=settings.seconds,
+                eager=(EAGER,),
+                graphed=graphed,
+                tolerant=settings.skip,
+                on_step=on_step,
+                on_sample=on_sample,
+            )
+
+    def _graphed(self) -> dict[str, Session]:
+        """The sessions that are timed once more with their decoding captured; the others are noted as failures."""
+        if self.settings.graphs != "cuda":
+            return {}
+        found: dict[str, Session] = {}
+        for name, session in self.sessions.items():
+            if session.provenance["exact"]:
+                found[name + GRAPHS] = session
+            else:
+                self.failures[name + GRAPHS] = "its count is the sample's own, so there is no fixed shape to capture"
+        return found
 
     def _missing(self) -> list[Row]:
         return [Row(name, failure=reason) for name, reason in self.failures.items()]

@@ -88,8 +88,8 @@ def measure(
     eager: Collection[str] = (),
     graphed: Collection[str] = (),
     tolerant: bool = False,
-    on_step: Callable[[], None] | None = None,
-    on_sample: Callable[[str, Mapping[str, Any]], None] | None = None,
+    on_step: Callable[[], None] = lambda: None,
+    on_sample: Callable[[str, Mapping[str, Any]], None] = lambda _name, _sample: None,
 ) -> dict[str, Timing]:
     """Time sessions on the same batches.
 
@@ -111,37 +111,70 @@ def measure(
         MeteorBenchError: samples of a batch differ in shape, or a session cannot run.
     """
     batches = [requests[i : i + batch_size] for i in range(0, len(requests) - batch_size + 1, batch_size)]
-    out: dict[str, Timing] = {}
-    flops: dict[str, int] = {}
-    graphs = {name: graphs_for(sessions[name].device) for name in graphed}
-    for name, session in sessions.items():
-        out[name] = timing = Timing()
-        with _way(session, name in eager, graphs.get(name)), _excused(timing, tolerant):
-            _warm_up(timing, session, batches[0], new_tokens, warmup, seconds)
-            flops[name] = _pruning_flops(session, requests[0], new_tokens) * batch_size
-        _let_go(timing)
-    names = list(flops)
+    rounds = len(batches) if passes is None else passes
+    contenders = [
+        _Contender(name, session, name in eager, graphs_for(session.device) if name in graphed else None)
+        for name, session in sessions.items()
+    ]
+    for one in contenders:
+        with one.running(tolerant):
+            _warm_up(one, batches[:rounds], new_tokens, warmup, seconds)
+            one.prune_flops = _pruning_flops(one.session, requests[0], new_tokens) * batch_size
+        one.let_go()
+    able = [one for one in contenders if not one.timing.failure]
     end = None if seconds is None else time.perf_counter() + seconds
     with _uncollected():
-        for step in range(len(batches) if passes is None else passes):
+        for step in range(rounds):
             if step > 0 and end is not None and time.perf_counter() > end:
                 break
             gc.collect()  # cheap: only what the round before left
-            turn = step % max(1, len(names))
-            for name in names[turn:] + names[:turn]:
-                timing = out[name]
-                if timing.failure:
+            turn = step % max(1, len(able))
+            for one in able[turn:] + able[:turn]:
+                if one.timing.failure:
                     continue
-                with _way(sessions[name], name in eager, graphs.get(name)), _excused(timing, tolerant):
-                    sample = _sample(sessions[name], batches[step % len(batches)], new_tokens)
-                    sample["flops"]["prune"] = flops[name]
-                    timing.samples.append(sample)
-                    if on_sample is not None:
-                        on_sample(name, sample)
-                _let_go(timing)
-            if on_step is not None:
-                on_step()
-    return out
+                with one.running(tolerant):
+                    sample = _sample(one, batches[step % len(batches)], new_tokens)
+                    one.timing.samples.append(sample)
+                    on_sample(one.name, sample)
+                one.let_go()
+            on_step()
+    return {one.name: one.timing for one in contenders}
+
+
+@dataclass
+class _Contender:
+    """A session and how it runs.
+
+    Attributes:
+        eager: whether its attention is the library's eager one.
+        graphs: what it decodes by; None: token by token.
+        prune_flops: of a batch.
+    """
+
+    name: str
+    session: Session
+    eager: bool
+    graphs: Graphs | None
+    timing: Timing = field(default_factory=Timing)
+    prune_flops: int = 0
+
+    @contextmanager
+    def running(self, tolerant: bool) -> Iterator[None]:
+        """It runs in the block.
+
+        Raises:
+            MeteorBenchError: as for `_excused`.
+        """
+        way = self.session.engine.instrumented(graphs=self.graphs)
+        with plainly() if self.eager else nullcontext(), way, _excused(self.timing, tolerant):
+            yield
+
+    def let_go(self) -> None:
+        """After a failure, give back what its exception held; outside of `running`, which holds the exception."""
+        if self.timing.failure:
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
 
 
 @contextmanager
@@ -162,21 +195,6 @@ def _excused(timing: Timing, tolerant: bool) -> Iterator[None]:
     except Exception as error:  # told in the contender's row and by the exit status; the others are still timed
         said = one_line(error)
         timing.failure, timing.broken = f"{type(error).__name__}: {said}", True
-
-
-def _let_go(timing: Timing) -> None:
-    """After a failure, give back what its exception held; outside its handler."""
-    if timing.failure:
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-
-@contextmanager
-def _way(session: Session, eager: bool, graphs: Graphs | None) -> Iterator[None]:
-    """How a contender runs."""
-    with plainly() if eager else nullcontext(), session.engine.instrumented(graphs=graphs):
-        yield
 
 
 def _wait(device: torch.device) -> None:
@@ -231,9 +249,10 @@ def _run(session: Session, batch: Sequence[Request], new_tokens: int, inputs: _I
 
 
 def _warm_up(
-    timing: Timing, session: Session, batch: Sequence[Request], new_tokens: int, passes: int, seconds: float | None
+    one: _Contender, batches: Sequence[Sequence[Request]], new_tokens: int, passes: int, seconds: float | None
 ) -> None:
     """The passes that are thrown away; the first measures memory, and is tried once more where that ran out."""
+    session, timing, batch = one.session, one.timing, batches[0]
     end = None if seconds is None else time.perf_counter() + seconds
     with session.engine.instrumented(clock=Clock(session.device, enabled=False)):
         if session.device.type == "cuda":
@@ -252,6 +271,20 @@ def _warm_up(
             if end is not None and time.perf_counter() > end:
                 break
             _run(session, batch, new_tokens)
+        _meet_shapes(one, batches, new_tokens)
+
+
+def _meet_shapes(one: _Contender, batches: Sequence[Sequence[Request]], new_tokens: int) -> None:
+    """What is done once for a shape is done now: budgets are searched, and decoding is captured."""
+    if one.graphs is None and not one.session.searches:
+        return
+    met: set[tuple[object, ...]] = set()
+    for batch in batches:
+        inputs = _prepare(one.session, batch)
+        shape = inputs.pixels.shape, inputs.scene, *(len(prompt.after) for prompt in inputs.prompts)
+        if one.graphs is not None and shape not in met:
+            _run(one.session, batch, new_tokens, inputs)
+        met.add(shape)
 
 
 def _first(session: Session, batch: Sequence[Request], new_tokens: int) -> int | None:
@@ -262,7 +295,8 @@ def _first(session: Session, batch: Sequence[Request], new_tokens: int) -> int |
     return memory.peak_bytes
 
 
-def _sample(session: Session, batch: Sequence[Request], new_tokens: int) -> dict[str, Any]:
+def _sample(one: _Contender, batch: Sequence[Request], new_tokens: int) -> dict[str, Any]:
+    session = one.session
     with session.engine.instrumented(clock=Clock(session.device, enabled=False)):
         plain = _run(session, batch, new_tokens)
     timed = Clock(session.device)
@@ -281,7 +315,10 @@ def _sample(session: Session, batch: Sequence[Request], new_tokens: int) -> dict
         "decode_ms_per_token": stages.get("decode", 0.0) / (new_tokens - 1),
         "end_to_end_ms": plain.preprocess_ms + plain.model_ms,
         "instrumented_ms": second.model_ms,
-        "flops": {stage: sum(trace.flops[stage] for trace in plain.traces) for stage in first.flops},
+        "flops": {
+            **{stage: sum(trace.flops[stage] for trace in plain.traces) for stage in first.flops},
+            "prune": one.prune_flops,
+        },
         "tokens": {
             "kept": [trace.final for trace in plain.traces],
             "layer_mean": [sum(trace.llm) / len(trace.llm) for trace in plain.traces],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean, quantiles
 from typing import Any
 
-from meteor_bench.core.match import Measure
+from meteor_bench.core.match import Measure, to_first_token
 from meteor_bench.runs.latency.records import UNPRUNED, Cell, Row
 
 __all__ = ["STEADY", "Line", "Spread", "lines", "spread"]
@@ -160,5 +160,5 @@ def _work(row: Row) -> dict[str, float]:
         for stage, count in sample["flops"].items():
             name = "encode" if stage.startswith("encode.") else stage
             total[name] = total.get(name, 0.0) + count / 1e9 / len(row.samples)
-    total["ttft"] = sum(count for stage, count in total.items() if stage != "decode")
+    total["ttft"] = to_first_token(total)
     return total

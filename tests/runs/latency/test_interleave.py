@@ -12,7 +12,9 @@ import torch
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import BudgetError, UnsupportedError
 from meteor_bench.core.graphs import Graphs
+from meteor_bench.engine import match_budget
 from meteor_bench.engine.make_method import make_pruner
+from meteor_bench.engine.ready import ready
 from meteor_bench.engine.session import Session
 from meteor_bench.runs.latency import interleave
 from meteor_bench.runs.latency.interleave import measure
@@ -236,3 +238,43 @@ def test_warming_up_ends_with_the_time(sessions: dict[str, Session], monkeypatch
     monkeypatch.setattr(interleave, "encode", lambda *given: calls.append(1) or real(*given))
     measure({"none": sessions["none"]}, tiny.requests(1), warmup=50, seconds=1e-9)
     assert len(calls) == 3  # memory, and the two of a sample
+
+
+def test_what_is_captured_for_a_shape_is_captured_before_anything_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batches' questions differ in length; three of four are not what the warm-up passes are made of."""
+    made: list[str] = []
+
+    class Noting(Graphs):
+        def runner(self, step: Any) -> Any:
+            made.append("captured")
+            return step
+
+    monkeypatch.setattr(interleave, "graphs_for", lambda _: Noting())
+    timed = interleave._sample
+
+    def sample(*given: Any) -> Any:
+        made.append("timed")
+        return timed(*given)
+
+    monkeypatch.setattr(interleave, "_sample", sample)
+    asked = tiny.requests(4)
+    assert len({len(VLM.processor.prompt(request.question).after) for request in asked}) == 4
+    measure({"a": session()}, asked, warmup=1, graphed=("a",))
+    assert made == ["captured"] * 4 + ["timed"] * 4
+
+
+def test_budgets_are_searched_before_anything_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    search, timed = match_budget.searched, interleave._sample
+    for module, name, work, note in (
+        (match_budget, "searched", search, "searched"),
+        (interleave, "_sample", timed, "timed"),
+    ):
+
+        def noted(*given: Any, work: Any = work, note: str = note) -> Any:
+            made.append(note)
+            return work(*given)
+
+        monkeypatch.setattr(module, name, noted)
+    measure({"a": ready(VLM, make_pruner("divprune"), 0.5, "flops", method="divprune")}, tiny.requests(2), warmup=1)
+    assert made == ["searched"] * 2 + ["timed"] * 2
