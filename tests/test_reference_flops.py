@@ -28,7 +28,7 @@ def test_all_are_at_the_ratio_and_on_the_questions_that_the_page_says(cells: lis
         config = run.record.config
         assert sum(task.n for task in run.record.tasks) == int(questions)
         assert config.method == "none" or (config.match, config.ratio) == ("flops", float(ratio))
-        assert config.seed == 0 and run.record.environment["dtype"] == "float32"
+        assert config.seed == 0 and run.record.environment.dtype == "float32"
     assert all(cell.unpruned for cell in cells if cell.pruned)
 
 
