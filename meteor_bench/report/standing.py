@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from meteor_bench.core.match import to_first_token
 from meteor_bench.report.accuracy import accuracy
+from meteor_bench.report.html.data import pareto
 from meteor_bench.report.runs import Cell, cells, load_run
 from meteor_bench.report.sections import sections
 from meteor_bench.report.table import INFERRED, Table, fixed, with_half
@@ -81,8 +83,8 @@ def standings(paths: Sequence[Path]) -> dict[Path, Standing]:
                 r["difference_high"],
                 _tokens(cell),
                 _tokens(cell.unpruned),
-                _flops(cell),
-                _flops(cell.unpruned),
+                to_first_token(cell.record.flops),
+                to_first_token(cell.unpruned.record.flops),
                 *(end.get(name, math.nan) for name in ("speedup", "speedup_low", "speedup_high")),
             )
     return found
@@ -92,18 +94,10 @@ def _tokens(cell: Cell) -> float:
     return cell.record.tokens.final.mean if cell.record.tokens else math.nan
 
 
-def _flops(cell: Cell) -> float:
-    """To the first token."""
-    return sum(value for stage, value in cell.record.flops.items() if stage != "decode")
-
-
 def front(every: Sequence[Standing]) -> list[Standing]:
     """Those that no other one beats: none loses less at no more FLOPs, or costs less and loses no more."""
-    return [one for one in every if not any(_beats(other, one) for other in every)]
-
-
-def _beats(a: Standing, b: Standing) -> bool:
-    return a.drop <= b.drop and a.flops <= b.flops and (a.drop, a.flops) != (b.drop, b.flops)
+    best = pareto([(one.flops, one.difference) for one in every])
+    return [one for at, one in enumerate(every) if at in best]
 
 
 def table(whole: Sequence[Standing], left: Sequence[Standing], chosen: Standing | None) -> Table:
