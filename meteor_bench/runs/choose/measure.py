@@ -134,16 +134,18 @@ class Measurer:
         return follow(name, runs, one_after_another(runs, timed=self.timed, shared=self._shared))
 
     def _carry(self, runs: Sequence[RunConfig], size: int) -> int:
-        """Keep the answers of the round before; how many the candidates have of it, the unpruned model aside."""
+        """Keep the answers of the latest round of each; how many the candidates have so, the unpruned model aside."""
         kept = 0
-        for smaller in self._sizes[-1:]:
-            for run in (runs[0].unpruned(), *runs):
+        for run in (runs[0].unpruned(), *runs):
+            for smaller in reversed(self._sizes):  # a candidate that comes back was not in the last one
                 try:
                     before, now = prepare(replace(run, limit=smaller), self._shared), prepare(run, self._shared)
                     carried = carry(before.main, now.main)
-                    kept += carried if run.method != "none" else 0
                 except MeteorBenchError:
-                    continue  # the run itself says so
+                    break  # the run itself says so
+                if carried:
+                    kept += carried if run.method != "none" else 0
+                    break
         if size not in self._sizes:
             self._sizes.append(size)
         return kept
