@@ -3,9 +3,9 @@
     python scripts/encoder_masks.py --limit 120 --ratios 0.5,0.76
 
 Answers the calibration questions (never evaluated) with one encoder's tokens removed before the language model, or all
-others', and prints the share answered right with the conditional utilisation of arXiv 2507.03262: the part of what is
-right that goes without it. Beside it each encoder's share of the tokens that METEOR leaves after its second and its
-last stage.
+others', and prints the share answered right (± half its 95 % interval, clustered by picture) with the conditional
+utilisation of arXiv 2507.03262: the part of what is right that goes without it. Beside it each encoder's share of the
+tokens that METEOR leaves after its second and its last stage.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from calibration_scores import requests
@@ -26,6 +26,7 @@ from meteor_bench.core.request import Answer, Request
 from meteor_bench.core.tokens import Tokens
 from meteor_bench.engine.factory import build
 from meteor_bench.engine.session import Session
+from meteor_bench.report.statistics import Design
 
 MODEL = "pocket-independent"
 
@@ -60,15 +61,37 @@ class Without(Pruner):
         }
 
 
-def right(session: Session, asked: Sequence[Request], truth: Mapping[str, str]) -> float:
+@dataclass(frozen=True)
+class Share:
+    """Of the questions, those answered right; with half of its 95 % interval, clustered by picture.
+
+    Attributes:
+        half: NaN where all questions show one picture.
+    """
+
+    value: float
+    half: float
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:.1f} ± {100 * self.half:.1f}"
+
+
+def right(session: Session, asked: Sequence[Request], truth: Mapping[str, str]) -> Share:
     """Share of the questions whose answer's last word is right."""
-    found: list[bool] = []
+    found: dict[str, bool] = {}
 
     def note(request: Request, answer: Answer) -> None:
-        found.append(answer.text.split()[-1:] == truth[request.key].split()[-1:])
+        found[request.key] = answer.text.split()[-1:] == truth[request.key].split()[-1:]
 
     session.answer(asked, note, batch_size=16)
-    return sum(found) / len(found)
+    return share([found[request.key] for request in asked], [request.media_key for request in asked])
+
+
+def share(found: Sequence[bool], pictures: Sequence[str]) -> Share:
+    """That of the true ones."""
+    design = Design([pictures])
+    half = design.half_width(design.deviations(found), [1.0], span=1.0)
+    return Share(float(design.means(found)[0]), float(half))
 
 
 def shares(session: Session, asked: Sequence[Request]) -> list[list[float]]:
@@ -91,12 +114,6 @@ def shares(session: Session, asked: Sequence[Request]) -> list[list[float]]:
     return share
 
 
-def without(towers: Sequence[str]) -> Session:
-    """The model without some encoders' tokens."""
-    session: Any = build(MODEL, "none")
-    return Session(session.vlm, Without(tuple(towers)), TokenBudget(1.0))
-
-
 def main() -> None:
     """See the top of the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -105,21 +122,25 @@ def main() -> None:
     arguments = parser.parse_args()
     every, truth = requests()
     asked = every[:: max(1, len(every) // arguments.limit)][: arguments.limit]
-    names = list(without(()).vlm.towers)
-    whole = right(without(()), asked, truth)
+    vlm = build(MODEL, "none").vlm
+    names = list(vlm.towers)
+
+    def without(*towers: str) -> Share:
+        return right(Session(vlm, Without(towers), TokenBudget(1.0)), asked, truth)
+
+    whole = without()
     ratios = [float(ratio) for ratio in arguments.ratios.split(",")]
     kept = {ratio: shares(build(MODEL, "meteor", ratio=ratio, calibration=lambda: every), asked) for ratio in ratios}
-    print(f"{len(asked)} calibration questions, {MODEL}: {whole:.1%} right with all encoders\n")
+    print(f"{len(asked)} calibration questions, {MODEL}: {whole} % right with all encoders\n")
     heads = [f"kept at {ratio:g}, stage 2 / 3" for ratio in ratios]
-    print("| encoder | right without it | alone | utilisation | of all tokens |", " | ".join(heads), "|")
+    print("| encoder | % right without it | alone | utilisation | of all tokens |", " | ".join(heads), "|")
     print("| --- | ---: | ---: | ---: | ---: |", " | ".join("---:" for _ in heads), "|")
-    sizes = {name: tower.grid(*without(()).vlm.native).n for name, tower in without(()).vlm.towers.items()}
+    sizes = {name: tower.grid(*vlm.native).n for name, tower in vlm.towers.items()}
     for at, name in enumerate(names):
-        gone = right(without([name]), asked, truth)
-        alone = right(without([other for other in names if other != name]), asked, truth)
+        gone, alone = without(name), without(*(other for other in names if other != name))
         cells = [f"{kept[ratio][0][at]:.0%} / {kept[ratio][1][at]:.0%}" for ratio in ratios]
-        use, part = (whole - gone) / whole, sizes[name] / sum(sizes.values())
-        print(f"| {name} | {gone:.1%} | {alone:.1%} | {use:.2f} | {part:.0%} |", " | ".join(cells), "|")
+        use, part = (whole.value - gone.value) / whole.value, sizes[name] / sum(sizes.values())
+        print(f"| {name} | {gone} | {alone} | {use:.2f} | {part:.0%} |", " | ".join(cells), "|", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from meteor_bench.cli.app import alone
 from meteor_bench.cli.completion import complete
 from meteor_bench.cli.options import Json, print_rows
+from meteor_bench.config.run_config import Dtype
 
 app = alone()
 
@@ -30,9 +31,7 @@ def doctor(
         str | None, typer.Option(help="For --model: folder or hub id of other weights for a row.")
     ] = None,
     device: Annotated[str, typer.Option(help="For --model: auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="For --model: auto or a name.")
-    ] = "auto",
+    dtype: Annotated[Dtype, typer.Option(help="For --model: auto or a name.")] = "auto",
     json: Json = False,
 ) -> None:
     """Check the environment, or a model before a run, and say what would not work and why.

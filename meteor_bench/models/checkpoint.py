@@ -24,7 +24,7 @@ from meteor_bench.models.locate import indexed
 from meteor_bench.models.memory import check_room
 from meteor_bench.utils.progress import track
 
-__all__ = ["digest", "load_weights", "place_buffers", "randomise", "shards", "skeleton"]
+__all__ = ["digest", "load_weights", "place_buffers", "randomise", "read_shard", "shards", "skeleton"]
 
 # Preferred first: the safer format.
 _FORMATS = {
@@ -120,7 +120,7 @@ def load_weights(
     with _progress(f"weights of {folder.name}", len(files)) as update:
         for done, path in enumerate(files, 1):
             part: dict[str, Tensor] = {}
-            for key, value in _read(path, device):
+            for key, value in read_shard(path, device):
                 name = rename(key)
                 if name is None:
                     continue
@@ -149,8 +149,12 @@ def _progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
         yield update
 
 
-def _read(path: Path, device: str) -> Iterator[tuple[str, Tensor]]:
-    """Key and value of a shard, one after another; a safetensors file is mapped and read on the device."""
+def read_shard(path: Path, device: str = "cpu") -> Iterator[tuple[str, Tensor]]:
+    """Key and value of a shard, one after another; a safetensors file is mapped and read on the device.
+
+    Raises:
+        ModelError: it is corrupted, or holds more than tensors.
+    """
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt", device=device) as shard:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from meteor_bench.core.match import to_first_token
 from meteor_bench.report.accuracy import accuracy
+from meteor_bench.report.html.data import pareto
 from meteor_bench.report.runs import Cell, cells, load_run
 from meteor_bench.report.sections import sections
 from meteor_bench.report.table import INFERRED, Table, fixed, with_half
@@ -95,11 +96,8 @@ def _tokens(cell: Cell) -> float:
 
 def front(every: Sequence[Standing]) -> list[Standing]:
     """Those that no other one beats: none loses less at no more FLOPs, or costs less and loses no more."""
-    return [one for one in every if not any(_beats(other, one) for other in every)]
-
-
-def _beats(a: Standing, b: Standing) -> bool:
-    return a.drop <= b.drop and a.flops <= b.flops and (a.drop, a.flops) != (b.drop, b.flops)
+    best = pareto([(one.flops, one.difference) for one in every])
+    return [one for at, one in enumerate(every) if at in best]
 
 
 def table(whole: Sequence[Standing], left: Sequence[Standing], chosen: Standing | None) -> Table:

@@ -15,6 +15,7 @@ import os
 import stat
 import zlib
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
@@ -55,7 +56,7 @@ class UnsafeFile(ValueError):
         self.line = line
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """A regular file for reading; a FIFO or a device, which may never end, is not opened for real.
 
     Raises:
@@ -71,7 +72,7 @@ def open_regular(path: Path) -> BinaryIO:
     except (OSError, UnsafeFile):
         os.close(handle)
         raise
-    return cast("BinaryIO", os.fdopen(handle, "rb"))
+    return os.fdopen(handle, "rb")
 
 
 def open_lock(path: Path) -> BinaryIO:

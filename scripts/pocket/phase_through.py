@@ -11,6 +11,7 @@ import json
 import math
 import shutil
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +21,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from meteor_bench.models.pocket.addition import FILE
 from meteor_bench.models.pocket.modules import PocketConfig, load_pocket
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 from scripts.pocket.batches import (
-    FAMILIES,
     IGNORE,
     Curriculum,
     Packed,
-    block_mask,
     choose_questions,
     draw_samples,
     pack,
@@ -37,8 +35,8 @@ from scripts.pocket.batches import (
 from scripts.pocket.joint import JointModel, Visual
 from scripts.pocket.loop import Progress, log
 from scripts.pocket.sample import Sample
-from scripts.pocket.scores import ASKED, benchmark_scores, score_samples
-from scripts.pocket.symbolic import answer_logits
+from scripts.pocket.scores import benchmark_scores, score_samples, scored
+from scripts.pocket.symbolic import answer_logits, prompt_of
 from scripts.pocket.world import split_rng
 
 LAYER, HEADS = 3, 2  # meteor's depth=0.6 of five layers, head_share=0.5 of three heads
@@ -165,11 +163,8 @@ def choose(attention: Tensor, rows: Tensor, keep: int) -> tuple[Tensor, Tensor]:
 def through_logits(model: JointModel, visual: Visual, packed: Packed, keep: int) -> Tensor:
     """Logits at the positions with a target, in `packed`'s order; every question with `keep` tokens behind LAYER."""
     decoder = model.vlm.decoder.model
-    table = decoder.embed_tokens.weight
     batch, n = visual.index.shape
-    x = torch.cat([table[1].expand(batch, 1, -1), visual.tokens, F.embedding(packed.ids, table)], dim=1)
-    positions = torch.cat([torch.zeros(batch, 1).long(), 1 + visual.index, model.total + 1 + packed.offset], dim=1)
-    mask = block_mask(n, packed.segment, x.dtype)
+    x, positions, mask = prompt_of(model.vlm.decoder, visual.tokens, visual.index, model.total, packed)
     rotary = decoder.rotary_emb(x, positions)
     for layer in decoder.layers[: LAYER - 1]:
         x = layer(x, attention_mask=mask, position_ids=positions, position_embeddings=rotary)
@@ -207,33 +202,21 @@ def through_logits(model: JointModel, visual: Visual, packed: Packed, keep: int)
     flat = torch.zeros(batch, mine.shape[2], y.shape[3], dtype=y.dtype)
     b, q, t = there.nonzero(as_tuple=True)
     flat = flat.index_put((b, text[b, q, t]), y[b, q, t])
-    return (flat[packed.target >= 0] @ table.T).float()
+    return (flat[packed.target >= 0] @ decoder.embed_tokens.weight.T).float()
 
 
-def look_pruned(model: JointModel, samples: list[Sample], rng: np.random.Generator, keep: float) -> Visual:
-    """Stages 1 and 2: stage 1 at random ratios, stage 2 at what meteor gives at this share."""
-    return model.look(samples, rng, stage2=max(round(REFERENCE * keep**POWER), 1))
+def logits_at(
+    samples: list[Sample], packed: Packed, *, model: JointModel, rng: np.random.Generator, keep: float | None
+) -> Tensor:
+    """Logits under all three stages at a share: stage 1 at random ratios, stage 2 at what meteor gives at this share.
 
-
-@torch.no_grad()
-def pruned_scores(
-    model: JointModel, tokenizer: PocketTokenizer, batches: list[list[Sample]], keep: float | None
-) -> dict[str, float]:
-    """As `family_scores`, under all three stages at a share; None: without any pruning."""
-    right, asked = np.zeros(len(FAMILIES)), np.zeros(len(FAMILIES))
-    rng = np.random.default_rng(0)
-    for samples in batches:
-        packed = pack([s.qas for s in samples], tokenizer)
-        if keep is None:
-            visual = model.look(samples)
-            logits = answer_logits(model.vlm.decoder, visual.tokens, visual.index, model.total, packed)
-        else:
-            visual = look_pruned(model, samples, rng, keep)
-            logits = through_logits(model, visual, packed, round(REFERENCE * keep))
-        families, good = right_answers(packed, logits.argmax(-1))
-        np.add.at(right, families, good)
-        np.add.at(asked, families, 1)
-    return {f: round(float(r / n), 3) for f, r, n in zip(FAMILIES, right, asked, strict=True) if n and f in ASKED}
+    None: without any pruning.
+    """
+    if keep is None:
+        visual = model.look(samples)
+        return answer_logits(model.vlm.decoder, visual.tokens, visual.index, model.total, packed)
+    visual = model.look(samples, rng, stage2=max(round(REFERENCE * keep**POWER), 1))
+    return through_logits(model, visual, packed, round(REFERENCE * keep))
 
 
 def train_through(folder: Path, source: Path, seed: int, recipe: ThroughRecipe) -> LowRank:
@@ -261,20 +244,15 @@ def train_through(folder: Path, source: Path, seed: int, recipe: ThroughRecipe) 
     while progress.fraction < 1:
         samples = draw_samples(rng, recipe.batch, curriculum, draw=True, max_objects=9)
         full = rng.random() < recipe.full_share
-        keep = float(np.exp(rng.uniform(math.log(0.07), math.log(0.6))))
+        drawn = float(np.exp(rng.uniform(math.log(0.07), math.log(0.6))))
         numbers: dict[str, float] = {}
         results = []
         for part in ([s for s in samples if not s.is_clip], [s for s in samples if s.is_clip]):
             if not part:
                 continue
             packed = pack([choose_questions(s, rng, curriculum, recipe.questions) for s in part], tokenizer)
-            wanted = packed.target[packed.target >= 0]
-            if full:
-                visual = model.look(part)
-                logits = answer_logits(model.vlm.decoder, visual.tokens, visual.index, model.total, packed)
-            else:
-                logits = through_logits(model, look_pruned(model, part, rng, keep), packed, round(REFERENCE * keep))
-            loss = F.cross_entropy(logits, wanted)
+            logits = logits_at(part, packed, model=model, rng=rng, keep=None if full else drawn)
+            loss = F.cross_entropy(logits, packed.target[packed.target >= 0])
             numbers["loss"] = loss.item()
             (loss * len(part) / recipe.batch).backward()
             results.append(right_answers(packed, logits.argmax(-1)))
@@ -296,7 +274,8 @@ def train_through(folder: Path, source: Path, seed: int, recipe: ThroughRecipe) 
 
 def report(model: JointModel, tokenizer: PocketTokenizer, batches: list[list[Sample]]) -> None:
     for keep in (None, 0.24, 0.11):
-        found = pruned_scores(model, tokenizer, batches, keep)
+        logits = partial(logits_at, model=model, rng=np.random.default_rng(0), keep=keep)
+        found = scored(tokenizer, batches, logits)
         whole = benchmark_scores(found)
         mean = np.mean(list(whole.values()))
         log.info("through EVAL keep %s: %.3f %s families %s", keep, mean, json.dumps(whole), json.dumps(found))
@@ -306,7 +285,8 @@ def export_through(addition: LowRank, source: Path, target: Path) -> None:
     """The addition in fp16, with the configuration and the tokenizer of what it is added to."""
     target.mkdir(parents=True, exist_ok=True)
     state = {name.removeprefix("vlm."): t.half().contiguous() for name, t in addition.state().items()}
-    save_file(state, target / FILE, metadata={"format": "pt"})
-    (target / FILE).chmod(0o644)  # safetensors leaves it readable by its owner alone
+    file = target / "model.safetensors"
+    save_file(state, file, metadata={"format": "pt"})
+    file.chmod(0o644)  # safetensors leaves it readable by its owner alone
     replace(PocketConfig.load(source), base=source.name).save(target)
     shutil.copyfile(source / "tokenizer.json", target / "tokenizer.json")

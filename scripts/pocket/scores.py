@@ -1,10 +1,13 @@
 """Accuracy per question family on fresh pictures, with all tokens, without any, or with a random share."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer
-from scripts.pocket.batches import FAMILIES, pack, right_answers
+from scripts.pocket.batches import FAMILIES, Packed, pack, right_answers
 from scripts.pocket.joint import JointModel, Visual, drop_at_random
 from scripts.pocket.sample import Sample
 from scripts.pocket.symbolic import answer_logits
@@ -29,7 +32,6 @@ def score_samples(seed: int, per_kind: int, split: str) -> list[list[Sample]]:
     return batches
 
 
-@torch.no_grad()
 def family_scores(
     model: JointModel,
     tokenizer: PocketTokenizer,
@@ -38,18 +40,32 @@ def family_scores(
     keep: float = 1.0,
     blind: bool = False,
 ) -> dict[str, float]:
-    """Share of questions whose every token, chain and answer, is the likeliest one: what greedy decoding would say."""
+    """Scores with all tokens, a random share of them, or none."""
     rng = np.random.default_rng(0)
-    right, asked = np.zeros(len(FAMILIES)), np.zeros(len(FAMILIES))
-    for samples in batches:
-        packed = pack([s.qas for s in samples], tokenizer)
+
+    def logits(samples: list[Sample], packed: Packed) -> Tensor:
         visual = model.look(samples)
         if blind:
             visual = Visual(visual.tokens[:, :0], visual.plain[:, :0], visual.index[:, :0])
         elif keep < 1:
             visual = drop_at_random(visual, rng, keep)
-        logits = answer_logits(model.vlm.decoder, visual.tokens, visual.index, model.total, packed)
-        families, good = right_answers(packed, logits.argmax(-1))
+        return answer_logits(model.vlm.decoder, visual.tokens, visual.index, model.total, packed)
+
+    return scored(tokenizer, batches, logits)
+
+
+@torch.no_grad()
+def scored(
+    tokenizer: PocketTokenizer, batches: list[list[Sample]], logits: Callable[[list[Sample], Packed], Tensor]
+) -> dict[str, float]:
+    """Share of questions whose every token, chain and answer, is the likeliest one: what greedy decoding would say.
+
+    `logits` gives those at the positions with a target, of a batch and its questions.
+    """
+    right, asked = np.zeros(len(FAMILIES)), np.zeros(len(FAMILIES))
+    for samples in batches:
+        packed = pack([s.qas for s in samples], tokenizer)
+        families, good = right_answers(packed, logits(samples, packed).argmax(-1))
         np.add.at(right, families, good)
         np.add.at(asked, families, 1)
     return {f: round(float(r / n), 3) for f, r, n in zip(FAMILIES, right, asked, strict=True) if n and f in ASKED}

@@ -113,19 +113,28 @@ class SymbolicModel(nn.Module):
         return z + tables[clips.long()[:, None], index]
 
 
-def answer_logits(decoder: LlamaForCausalLM, visual: Tensor, index: Tensor, total: int, packed: Packed) -> Tensor:
-    """Logits at the positions that have a target. `index` [batch, k] places the visual tokens among `total`."""
+def prompt_of(
+    decoder: LlamaForCausalLM, visual: Tensor, index: Tensor, total: int, packed: Packed
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What goes into the layers: embeddings [batch, 1 + k + T, hidden], their positions, and the mask.
+
+    `index` [batch, k] places the visual tokens among `total`.
+    """
     embedding = decoder.model.embed_tokens.weight
     batch = packed.rows()
-    bos = embedding[1].expand(batch, 1, -1)
-    x = torch.cat([bos, visual, F.embedding(packed.ids, embedding)], dim=1)
+    x = torch.cat([embedding[1].expand(batch, 1, -1), visual, F.embedding(packed.ids, embedding)], dim=1)
     positions = torch.cat([torch.zeros(batch, 1, dtype=torch.long), 1 + index, total + 1 + packed.offset], dim=1)
-    mask = block_mask(visual.shape[1], packed.segment, x.dtype)
+    return x, positions, block_mask(visual.shape[1], packed.segment, x.dtype)
+
+
+def answer_logits(decoder: LlamaForCausalLM, visual: Tensor, index: Tensor, total: int, packed: Packed) -> Tensor:
+    """Logits at the positions that have a target; arguments as for `prompt_of`."""
+    x, positions, mask = prompt_of(decoder, visual, index, total, packed)
     hidden = decoder.model(
         inputs_embeds=x, position_ids=positions, attention_mask=mask, use_cache=False
     ).last_hidden_state
     text = hidden[:, 1 + visual.shape[1] :]
-    return (text[packed.target >= 0] @ embedding.T).float()
+    return (text[packed.target >= 0] @ decoder.model.embed_tokens.weight.T).float()
 
 
 def split_labels(labels: Tensor, clips: Tensor, rng: np.random.Generator) -> Tensor:

@@ -41,6 +41,15 @@ def test_the_page_names_what_is_shipped() -> None:
     assert named - {"ladder-x1 … ladder-x5"} | ladder == {file.stem for file in FOLDER.glob("*.yaml")}
 
 
+def test_the_figure_shows_the_tables_numbers() -> None:
+    """TFLOPs of the table have one digit more than the figure's labels; the bars are as high as they are many."""
+    shown = [float(row[column]) for row in rows("[1-9]") for column in (5, 6)]
+    bars = re.findall(r'height="([\d.]+)" fill="#\w+"/><text [^>]*>(\d+)<', (DOCS / "encoders.svg").read_text())
+    assert [label for _, label in bars] == [f"{value:.0f}" for value in shown]
+    per_unit = max(float(height) for height, _ in bars) / max(shown)
+    assert [float(height) for height, _ in bars] == pytest.approx([value * per_unit for value in shown], abs=0.15)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 2])
 def test_the_ladders_numbers_are_what_the_script_counts(step: int) -> None:

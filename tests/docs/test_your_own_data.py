@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
-from meteor_bench.data.own_questions import KEYS, METRICS
+from meteor_bench.data.own_lines import KEYS, METRICS
 from tests.commands import Call
 from tests.docs.guides import DOCS, blocks, commands, written
 

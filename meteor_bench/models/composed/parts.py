@@ -67,13 +67,12 @@ class Tower:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Patches(Tower):
+class _Cut(Tower):
     """Anything that cuts a square into square patches."""
 
     image_size: Side = 224
     patch_size: Annotated[int, Range(least=1, most=256)] = 16
     hidden_size: Width = 1024
-    num_attention_heads: Heads = 16
 
     @property
     def pixels_side(self) -> int:
@@ -87,11 +86,24 @@ class _Patches(Tower):
     def width(self) -> int:
         return self.hidden_size
 
-    rotated: ClassVar[bool] = False  # whether a head is turned along two axes
-
     def wrong(self) -> Iterator[Wrong]:
         if self.patch_size > self.image_size:
             yield Wrong("patch_size", f"expected at most image_size ({self.image_size}), found {self.patch_size}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Patches(_Cut):
+    """One of transformers.
+
+    Attributes:
+        rotated: whether a head is turned along two axes.
+    """
+
+    num_attention_heads: Heads = 16
+    rotated: ClassVar[bool] = False
+
+    def wrong(self) -> Iterator[Wrong]:
+        yield from super().wrong()
         yield from _heads(self.hidden_size, self.num_attention_heads, 4 if self.rotated else 1)
 
 
@@ -259,7 +271,7 @@ def _blocks(key: str, named: tuple[int, ...], depth: int) -> Iterator[Wrong]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Eva02(Tower):
+class Eva02(_Cut):
     """EVA-02 of a detector over timm's blocks, windows in most of them; by default L/16 at 1024 pixels.
 
     Attributes:
@@ -270,8 +282,6 @@ class Eva02(Tower):
 
     about: ClassVar[str] = "EVA-02 ViT of a detector"
     image_size: Side = 1024
-    patch_size: Annotated[int, Range(least=1, most=256)] = 16
-    hidden_size: Width = 1024
     depth: Depth = 24
     num_heads: Heads = 16
     window_size: Side = 16
@@ -279,21 +289,8 @@ class Eva02(Tower):
     pretrain_grid: Side = 14
     rotary_grid: Side = 16
 
-    @property
-    def pixels_side(self) -> int:
-        return self.image_size
-
-    @property
-    def side(self) -> int:
-        return self.image_size // self.patch_size
-
-    @property
-    def width(self) -> int:
-        return self.hidden_size
-
     def wrong(self) -> Iterator[Wrong]:
-        if self.patch_size > self.image_size:
-            yield Wrong("patch_size", f"expected at most image_size ({self.image_size}), found {self.patch_size}")
+        yield from super().wrong()
         yield from _heads(self.hidden_size, self.num_heads, 4, "num_heads")
         yield from _blocks("global_blocks", self.global_blocks, self.depth)
 

@@ -5,57 +5,53 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from meteor_bench.core.errors import ModelError
-from meteor_bench.utils.plain_text import one_line
+from meteor_bench.models.checkpoint import read_shard, shards
 
-__all__ = ["FILE", "add_to"]
+__all__ = ["add_to"]
 
-FILE = "model.safetensors"
 _LEAVES = {"b", "a", "whole"}
 
 
 def add_to(module: nn.Module, folder: Path) -> None:
     """Add what a folder holds to weights that are there already.
 
-    For a parameter NAME [out, in] the file has NAME.b [out, rank] and NAME.a [rank, in], whose product is added, or
+    For a parameter NAME [out, in] its shards have NAME.b [out, rank] and NAME.a [rank, in], whose product is added, or
     NAME.whole, which is added as it is.
 
     Raises:
-        ModelError: no such file, a key that is no parameter's, a shape that does not fit, a value that is not finite.
+        ModelError: no checkpoint there or a corrupted one, a key that is no parameter's or is there twice, a shape
+            that does not fit, a value that is not finite.
     """
-    file = folder / FILE
-    try:
-        state = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{file} cannot be read: {one_line(error)}") from error
     parts: dict[str, dict[str, Tensor]] = {}
-    for key, value in state.items():
-        name, _, leaf = key.rpartition(".")
-        if leaf not in _LEAVES:
-            raise ModelError(f"{file} has '{key}'; expected the name of a weight and .b, .a or .whole")
-        parts.setdefault(name, {})[leaf] = value.float()
+    for file in shards(folder):
+        for key, value in read_shard(file):
+            name, _, leaf = key.rpartition(".")
+            if leaf not in _LEAVES:
+                raise ModelError(f"{file} has '{key}'; expected the name of a weight and .b, .a or .whole")
+            if leaf in parts.setdefault(name, {}):
+                raise ModelError(f"{file}: '{key}' is there twice")
+            parts[name][leaf] = value.float()
     own = dict(module.named_parameters())
     with torch.no_grad():
         for name, part in parts.items():
             if name not in own:
-                raise ModelError(f"{file} adds to '{name}', which the model does not have")
-            own[name].add_(_sum(part, name, own[name], file).to(own[name].dtype))
+                raise ModelError(f"{folder} adds to '{name}', which the model does not have")
+            own[name].add_(_sum(part, name, own[name], folder).to(own[name].dtype))
 
 
-def _sum(part: dict[str, Tensor], name: str, weight: Tensor, file: Path) -> Tensor:
+def _sum(part: dict[str, Tensor], name: str, weight: Tensor, folder: Path) -> Tensor:
     if set(part) == {"whole"}:
         added = part["whole"]
     elif set(part) == {"b", "a"} and all(t.ndim == 2 for t in part.values()) and part["b"].shape[1] == len(part["a"]):
         added = part["b"] @ part["a"]
     else:
         shapes = {leaf: list(t.shape) for leaf, t in part.items()}
-        raise ModelError(f"{file} has {shapes} for '{name}'; expected .b [out, rank] and .a [rank, in], or .whole")
+        raise ModelError(f"{folder} has {shapes} for '{name}'; expected .b [out, rank] and .a [rank, in], or .whole")
     if added.shape != weight.shape:
-        raise ModelError(f"{file} adds {list(added.shape)} to '{name}', which is {list(weight.shape)}")
+        raise ModelError(f"{folder} adds {list(added.shape)} to '{name}', which is {list(weight.shape)}")
     if not bool(added.isfinite().all()):
-        raise ModelError(f"{file} adds values to '{name}' that are not finite")
+        raise ModelError(f"{folder} adds values to '{name}' that are not finite")
     return added

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple
 
@@ -18,8 +18,8 @@ from meteor_bench.runs.choose.carry import carry
 from meteor_bench.runs.job import prepare
 from meteor_bench.runs.model_cache import ModelCache
 from meteor_bench.runs.sweep.estimate import Planned, plan_runs
-from meteor_bench.runs.sweep.runner import follow
-from meteor_bench.runs.sweep.task import Result, attempt
+from meteor_bench.runs.sweep.runner import follow, one_after_another
+from meteor_bench.runs.sweep.task import Result
 
 __all__ = ["Candidate", "Measurer", "candidates", "exact_and_untrained"]
 
@@ -101,7 +101,7 @@ class Measurer:
             ConfigError: it reads no more than that.
             MeteorBenchError: it cannot be run.
         """
-        (result,) = follow("unpruned", [run := self._unpruned(size)], self._attempts([run]))
+        (result,) = self._done("unpruned", [self._unpruned(size)])
         if result.path is None:
             raise ConfigError(f"the unpruned model cannot be run: {result.reason}")
         counts = read_run(result.path).tokens
@@ -119,7 +119,7 @@ class Measurer:
         """Standings of those that can be run, on so many questions of each benchmark."""
         runs = [self.run(one, size) for one in every]
         carried = self._carry(runs, size)
-        results = follow(f"{size} questions", runs, self._attempts(runs))
+        results = self._done(f"{size} questions", runs)
         self.asked += len(every) * self.total(size) - carried
         paths = {}
         for one, result in zip(every, results, strict=True):
@@ -130,21 +130,22 @@ class Measurer:
         found = standings(list(paths.values())) if paths else {}
         return {one: found[path] for one, path in paths.items() if path in found}
 
-    def _attempts(self, runs: Sequence[RunConfig]) -> Iterator[Result]:
-        for run in runs:
-            yield attempt(run, self._shared, timed=self.timed)
+    def _done(self, name: str, runs: Sequence[RunConfig]) -> list[Result]:
+        return follow(name, runs, one_after_another(runs, timed=self.timed, shared=self._shared))
 
     def _carry(self, runs: Sequence[RunConfig], size: int) -> int:
-        """Keep the answers of the round before; how many the candidates have of it, the unpruned model aside."""
+        """Keep the answers of the latest round of each; how many the candidates have so, the unpruned model aside."""
         kept = 0
-        for smaller in self._sizes[-1:]:
-            for run in (runs[0].unpruned(), *runs):
+        for run in (runs[0].unpruned(), *runs):
+            for smaller in reversed(self._sizes):  # a candidate that comes back was not in the last one
                 try:
                     before, now = prepare(replace(run, limit=smaller), self._shared), prepare(run, self._shared)
                     carried = carry(before.main, now.main)
-                    kept += carried if run.method != "none" else 0
                 except MeteorBenchError:
-                    continue  # the run itself says so
+                    break  # the run itself says so
+                if carried:
+                    kept += carried if run.method != "none" else 0
+                    break
         if size not in self._sizes:
             self._sizes.append(size)
         return kept

@@ -50,9 +50,13 @@ def follow(name: str, runs: Sequence[RunConfig], results: Iterator[Result]) -> l
     return sorted(ended, key=lambda result: runs.index(result.run))
 
 
-def one_after_another(runs: Sequence[RunConfig], *, timed: bool) -> Iterator[Result]:
-    """Do runs in this process; models, requests and the unpruned runs are shared by all of them."""
-    shared = ModelCache()
+def one_after_another(runs: Sequence[RunConfig], *, timed: bool, shared: ModelCache | None = None) -> Iterator[Result]:
+    """Do runs in this process; models, requests and the unpruned runs are shared by all of them.
+
+    Args:
+        shared: what runs before them have loaded.
+    """
+    shared = shared or ModelCache()
     for run in runs:
         yield attempt(run, shared, timed=timed)
 

@@ -54,6 +54,20 @@ def test_its_digest_is_of_both(tmp_path: Path) -> None:
     assert load("x", "cpu", torch.float32, folder).digest != whole
 
 
+def test_what_an_index_names_is_what_is_added_and_what_the_digest_is_of(tmp_path: Path) -> None:
+    whole = load("pocket-through", "cpu", torch.float32)
+    folder = shutil.copytree(THROUGH, tmp_path / "mine")
+    state = load_file(folder / "model.safetensors")
+    save_file({f"{ONE}.whole": torch.ones(192, 192)}, folder / "model.safetensors")  # a stale one
+    listed = {key: f"{key.rpartition('.')[2]}.safetensors" for key in state}
+    for name in set(listed.values()):
+        save_file({key: value for key, value in state.items() if listed[key] == name}, folder / name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": listed}))
+    again = load("x", "cpu", torch.float32, folder)
+    own = whole.decoder.model.state_dict()
+    assert all(torch.equal(value, own[name]) for name, value in again.decoder.model.state_dict().items())
+
+
 def _state(change: Callable[[dict[str, Tensor]], None]) -> Callable[[Path], None]:
     def harm(folder: Path) -> None:
         state = load_file(folder / "model.safetensors")
@@ -80,8 +94,8 @@ def _base(value: str) -> Callable[[Path], None]:
         (_state(lambda s: s.pop(f"{ONE}.a")), r"expected \.b \[out, rank\] and \.a \[rank, in\]"),
         (_state(lambda s: s.update({f"{ONE}.b": torch.ones(3, 16)})), r"adds \[3, 192\] to .*, which is \[192, 192\]"),
         (_state(lambda s: s[f"{ONE}.a"].fill_(torch.nan)), r"that are not finite"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"no"), r"cannot be read"),
-        (lambda folder: (folder / "model.safetensors").unlink(), r"cannot be read"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"no"), r"is corrupted or holds more than weights"),
+        (lambda folder: (folder / "model.safetensors").unlink(), r"holds no checkpoint; expected one of model\.safe"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path: Path, harm: Callable[[Path], None], said: str) -> None:

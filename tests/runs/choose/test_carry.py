@@ -11,8 +11,9 @@ import pytest
 from meteor_bench.config.choose_config import ChooseConfig
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.records.reader import read_samples
-from meteor_bench.records.run_folder import RunFolder
+from meteor_bench.records.run_folder import RunFolder, find_complete
 from meteor_bench.runs import model_cache
+from meteor_bench.runs.choose import measure
 from meteor_bench.runs.choose.carry import carry
 from meteor_bench.runs.choose.measure import Candidate, Measurer
 from meteor_bench.runs.job import execute, prepare
@@ -52,6 +53,29 @@ def test_answers_are_taken_over_under_the_new_name(tmp_path: Path, monkeypatch: 
 def test_below_float32_all_are_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert carry(*pair(tmp_path, monkeypatch, "bfloat16")) == 0
     assert len(list(tmp_path.glob("*/answers.jsonl"))) == 1
+
+
+def test_one_that_comes_back_has_its_answers_of_the_round_after_which_it_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_cache, "default", lambda: World(0))
+    monkeypatch.setattr(SingleRun, "environment", synthetic.ENVIRONMENT)
+    taken: list[tuple[str, int | None]] = []
+
+    def noted(small: SingleRun, large: SingleRun) -> int:
+        if find_complete(small.config.out, small.fingerprint) is None:
+            return 0
+        taken.append((large.config.method, small.config.limit))
+        return 4
+
+    monkeypatch.setattr(measure, "carry", noted)
+    rounds = Measurer(ChooseConfig(max_drop=1.0, tasks=("pocket_gqa",), limit=16, out=tmp_path), timed=False)
+    stays, leaves = Candidate("fastv", 0.5), Candidate("random", 0.5)
+    rounds.measure([stays, leaves], 4)
+    rounds.measure([stays], 8)
+    rounds.measure([leaves], 16)
+    assert taken == [("none", 4), ("fastv", 4), ("none", 8), ("random", 4)]
+    assert rounds.asked == 2 * 4 + (8 - 4) + (16 - 4)
 
 
 @pytest.mark.slow
