@@ -11,7 +11,7 @@ from meteor_bench.report.runs import Cell, same_questions
 __all__ = ["CONTROLS", "Section", "sections"]
 
 # What a method has to beat: they look at nothing but positions.
-CONTROLS = ("random", "uniform", "pool", "downsample")
+CONTROLS = ("random", "uniform", "pool", "downsample", "subsample", "midpool")
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from meteor_bench.core.registry import METHODS
+from meteor_bench.report import html
 from meteor_bench.report.accuracy import accuracy
 from meteor_bench.report.layout import lay_out, overview
 from meteor_bench.report.runs import Cell, load
-from meteor_bench.report.sections import sections
+from meteor_bench.report.sections import CONTROLS, sections
 
 
 def matched(cell: Cell) -> Cell:
@@ -41,3 +43,9 @@ def test_measures_stand_apart(runs: Mapping[str, Path]) -> None:
 def test_the_default_is_not_named(runs: Mapping[str, Path]) -> None:
     (section,) = sections(load(runs["none"].parent))
     assert section.match == "tokens" and section.of == ""
+
+
+def test_the_controls_are_those_of_the_table_and_each_has_a_grey() -> None:
+    assert set(CONTROLS) == {name for name in METHODS.rows if METHODS.load(name).fact.paper == "control"} - {"none"}
+    style = (Path(html.__file__).parent / "static" / "style.css").read_text(encoding="utf-8")
+    assert all(style.count(f"--g{number}:") == 2 for number in range(len(CONTROLS))), "in the light and the dark theme"
