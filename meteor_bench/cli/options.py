@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import gc
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -110,7 +111,10 @@ def _own(file: Path, said: dict[str, Any]) -> list[str]:
 
 
 def print_report(runs: list[Path], format: Format) -> None:
-    """Print the tables of these runs."""
+    """Print the tables of these runs, the last thing that a command does."""
+    # Libraries and records are a million small objects that live until the end: looking for cycles among them took a
+    # tenth of a report's time.
+    gc.disable()
     from meteor_bench.report.render import document
     from meteor_bench.report.runs import load
 

@@ -30,16 +30,17 @@ def t_quantiles(p: float, freedoms: NDArray[np.float64]) -> NDArray[np.float64]:
 def t_quantile(p: float, freedom: int) -> float:
     """Quantile of Student's t for p in (0.5, 1), by Newton's method on its distribution function.
 
-    It starts at the normal quantile, below the root of a function that falls and is convex there, so no step can
-    overshoot.
+    It starts at the expansion of the quantile in 1/freedom around the normal one (Abramowitz and Stegun, 26.7.5). The
+    function falls and is convex there, so whichever side that is on, no step leads above the root.
     """
-    t = NormalDist().inv_cdf(p)
+    z = NormalDist().inv_cdf(p)
+    t = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
     scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(freedom * math.pi)
     for _ in range(100):
         density = scale * (1 + t * t / freedom) ** (-(freedom + 1) / 2)
         step = (_t_upper(t, freedom) - (1 - p)) / density
         t += step
-        if step < 1e-12 * t:
+        if abs(step) < 1e-12 * t:
             break
     return t
 
