@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import gc
+import inspect
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -111,14 +111,16 @@ def _own(file: Path, said: dict[str, Any]) -> list[str]:
 
 
 def print_report(runs: list[Path], format: Format) -> None:
-    """Print the tables of these runs, the last thing that a command does."""
-    # Libraries and records are a million small objects that live until the end: looking for cycles among them took a
-    # tenth of a report's time.
+    """Print the tables of these runs."""
+    # Libraries and records are a million small objects that all stay: looking for cycles took a tenth of the time.
     gc.disable()
-    from meteor_bench.report.render import document
-    from meteor_bench.report.runs import load
+    try:
+        from meteor_bench.report.render import document
+        from meteor_bench.report.runs import load
 
-    document(load(*runs)).write(sys.stdout, format.value)
+        document(load(*runs)).write(sys.stdout, format.value)
+    finally:
+        gc.enable()
 
 
 def print_rows(rows: list[dict[str, Any]], json: bool, aside: tuple[str, ...] = ()) -> None:
