@@ -4,7 +4,8 @@
 
 All of them go through lmms-eval, task by task, and take turns in one process, in an order that rotates. Two suites:
 
-- shared: pocket_gqa and pocket_pope, 20 questions on each of 15 pictures, as GQA and POPE ask 18 to 30;
+- shared: questions of pocket_gqa and pocket_pope, 20 on each of 15 pictures, as GQA and POPE ask 18 to 30 (the
+  benchmarks as shipped ask 5 on each of 60, for narrower intervals);
 - unshared: the first question on each picture of four other benchmarks.
 
 The stock model is what lmms-eval's own model classes are: pictures and prompts to embeddings by the model's own
@@ -42,6 +43,7 @@ from meteor_bench.lmms.inputs import HERE
 from meteor_bench.lmms.journal import Journal
 from meteor_bench.models.pocket.modules import load_pocket
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer
+from scripts import make_pocket_tasks
 
 SUITES = {
     "shared": ("pocket_gqa", "pocket_pope"),
@@ -165,9 +167,22 @@ def our_model(session: Session, batch_size: int, reuse: bool, journal: Journal) 
     return MeteorBench(session, batch_size=batch_size, reuse=reuse, journal=journal)
 
 
+def many_on_each(benchmark: str, folder: Path) -> Any:
+    """A benchmark's data set again, 20 questions on each picture."""
+    from datasets import load_dataset
+
+    drawn = make_pocket_tasks.benchmark_pictures(benchmark, per_image=20)
+    path = make_pocket_tasks.write(list(make_pocket_tasks.rows(benchmark, list(drawn))), folder, "test")
+    return load_dataset("parquet", data_files=str(path), cache_dir=str(folder), split="train")
+
+
 def opened(row: Benchmark, index: Any, unshared: bool, limit: int | None) -> Iterator[Any]:
     """A fresh task object; of its documents only the first on each picture where that is wanted."""
-    with tasks.opened(row, index, HERE) as task:
+    with tasks.opened(row, index, HERE) as task, TemporaryDirectory() as folder:
+        if not unshared:
+            crowded = many_on_each(row.task, Path(folder))
+            task.dataset["test"] = crowded
+            task.dataset_no_image["test"] = crowded.remove_columns("image")
         for split, rows in task.dataset.items():
             firsts = {key: i for i, key in reversed(list(enumerate(rows["media_key"])))}
             wanted = sorted(firsts.values()) if unshared else list(range(len(rows)))

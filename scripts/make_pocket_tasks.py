@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 QUESTIONS = {"pocket_ocrbench": 200, "pocket_videomme": 240}  # kinds with few questions on a picture
 QUESTIONS_DEFAULT = 300
 # Most questions on one picture; what a kind does not offer is made up for by more pictures.
-PER_IMAGE = {"pocket_gqa": 20, "pocket_pope": 20, "pocket_videomme": 5}
+PER_IMAGE = {"pocket_gqa": 5, "pocket_pope": 5, "pocket_videomme": 5}
 PER_IMAGE_DEFAULT = 6
 CALIBRATION_IMAGES, CALIBRATION_QUESTIONS = 64, 256
 # Seeds of benchmark pictures start here, 10,000 for each benchmark; training and validation stay far below.
@@ -175,11 +175,13 @@ def point_to(path: Path, yaml: Path) -> None:
     yaml.write_text(text, encoding="utf-8")
 
 
-def benchmark_pictures(benchmark: str, draw: Make = make, total: int | None = None) -> Iterator[Picture]:
-    """The pictures of one benchmark, drawn one by one."""
+def benchmark_pictures(
+    benchmark: str, draw: Make = make, total: int | None = None, per_image: int | None = None
+) -> Iterator[Picture]:
+    """The pictures of one benchmark, drawn one by one, with the benchmark's number of questions on each or another."""
     first = FIRST_SEED + 10_000 * list(BENCHMARK_KINDS).index(benchmark)
     total = total or QUESTIONS.get(benchmark, QUESTIONS_DEFAULT)
-    return pictures(benchmark, "eval", first, total, PER_IMAGE.get(benchmark, PER_IMAGE_DEFAULT), draw)
+    return pictures(benchmark, "eval", first, total, per_image or PER_IMAGE.get(benchmark, PER_IMAGE_DEFAULT), draw)
 
 
 def make_benchmark(benchmark: str, out: Path, draw: Make = make, total: int | None = None) -> Path:

@@ -71,6 +71,12 @@ def test_a_picture_is_stored_once_however_many_questions_it_has(task: str) -> No
 
 
 @pytest.mark.parametrize("task", TASKS)
+def test_intervals_rest_on_enough_pictures(task: str) -> None:
+    """Questions on one picture go right or wrong together, so few pictures make an interval too narrow."""
+    assert len({doc["media_key"] for doc in rows(task)}) >= 48
+
+
+@pytest.mark.parametrize("task", TASKS)
 def test_no_constant_answer_to_each_kind_of_question_scores_well(task: str) -> None:
     answers: dict[str, Counter[str]] = {}
     for doc in rows(task):
