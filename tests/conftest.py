@@ -11,11 +11,18 @@ import pytest
 from hypothesis import settings
 
 from meteor_bench import cli
+from tests import chosen
 from tests.commands import Result
 
 # The same cases every time: a commit that passes passes again. `--hypothesis-profile=default` looks for new ones.
-settings.register_profile("repeatable", derandomize=True)
+# No case has a deadline: on a busy machine one of two runs of the same case may take ten times as long.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any test module is read."""
+    chosen.slow = "not slow" not in config.option.markexpr
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -74,6 +74,12 @@ def test_what_is_there_is_not_installed_again(tmp_path: Path) -> None:
             assert "install" not in done.stdout
 
 
+@pytest.mark.xdist_group("lmms_eval")
+def test_groups_of_tests_reach_the_workers(request: pytest.FixtureRequest) -> None:
+    """Or else each worker imports lmms-eval, and makes again what the tests of one file share."""
+    assert not request.config.getoption("loadgroup", False) or request.node.nodeid.endswith("@lmms_eval")
+
+
 def test_the_versions_of_python_are_those_that_are_tested() -> None:
     claimed = {line.rpartition(" ")[2] for line in PROJECT["classifiers"] if re.search(r"Python :: 3\.", line)}
     nightly = yaml.safe_load((ROOT / ".github" / "workflows" / "nightly.yml").read_text(encoding="utf-8"))

@@ -23,7 +23,7 @@ from meteor_bench.engine.engine import Engine
 from meteor_bench.engine.fuse import Visual, embed_questions, fuse
 from meteor_bench.engine.generate import Generation, Likelihood, answer, score
 from meteor_bench.engine.make_method import make_pruner
-from tests import tiny
+from tests import chosen, tiny
 
 torch.set_num_threads(1)
 
@@ -75,31 +75,41 @@ def shared_model(name: str, native: bool = False) -> VLM:
     return tiny.build(name, native=native)
 
 
-ALL = [
+QUICK = ("none", "evoprune", "meteor")  # on other models than pocket's kind, the others are slow
+ON_FAMILIES = ("none", "meteor")
+QUICKEST = ("meteor",)  # on five encoders, windows among them
+
+
+def is_slow(case: Case, frames: int = 1) -> bool:
+    """Whether a case is left to `make test-all`.
+
+    By default every method runs on the tiny model of pocket's kind, variants on the one that they were made for; the
+    quick ones also on clips, with a projector per encoder, on a single encoder, and some on the families. The rest is
+    slow: minutes on two cores.
+    """
+    if case.model == "eagle":
+        return case.method not in QUICKEST or bool(case.options) or frames > 1
+    slow = case.method not in QUICK and (case.model != "shared" or frames > 1)
+    slow |= bool(case.options) and case.model != ("independent" if case.method == "meteor" else "shared")
+    slow |= case.model in tiny.FAMILIES and (frames > 1 or case.method not in ON_FAMILIES)
+    return slow or case.model == "composed"  # two of its laws are quick in tests/models/composed
+
+
+EVERY = [
     Case(method, model, tuple(options.items()))
     for method in [*METHODS.names(), *COMPOSITIONS]
     for options in [{}, *VARIANTS.get(method, [])]
     for model in (*tiny.MODELS, *tiny.FAMILIES)
 ]
+# Models are made to know which cases are runnable, and each case is a dozen tests: minutes for what is left out anyway.
+ALL = [case for case in EVERY if chosen.slow or not is_slow(case)]
 RUNNABLE = [case for case in ALL if case.supports()]
-QUICK = ("none", "evoprune", "meteor")  # on every family by default, the others are slow
-QUICKEST = ("meteor",)  # on five encoders, windows among them
 
 
-def param(case: Case, *more: object) -> object:
-    """A test's parameters.
-
-    By default every method runs on the tiny model of pocket's kind; the quick ones also with variants, on clips, with a
-    projector per encoder, on a single encoder and on the families. The rest is slow: minutes on two cores.
-    """
-    clip = any(isinstance(m, int) and m > 1 for m in more)
-    slow = case.method not in QUICK and (case.model != "shared" or clip)
-    slow |= bool(case.options) and (case.model in tiny.FAMILIES or case.model == "single")
-    slow |= clip and case.model in tiny.FAMILIES
-    slow |= case.model == "composed"  # two of its laws are quick in tests/models/composed
-    if case.model == "eagle":
-        slow = case.method not in QUICKEST or bool(case.options) or clip
-    return pytest.param(case, *more, marks=pytest.mark.slow) if slow else pytest.param(case, *more)
+def param(case: Case, frames: int | None = None) -> object:
+    """A test's parameters: the case, and how many frames its clips have where the test is told that."""
+    values = (case,) if frames is None else (case, frames)
+    return pytest.param(*values, marks=[pytest.mark.slow] * is_slow(case, frames or 1))
 
 
 @cache

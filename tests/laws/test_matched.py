@@ -23,7 +23,7 @@ from meteor_bench.engine.session import Session
 from tests import tiny
 from tests.laws.cases import RUNNABLE, Case, engine, facts, generate, shared_model
 
-CHEAP = [("fastv", "layer-mean"), ("divprune", "flops")]
+CHEAP = [("divprune", "flops")]
 Kept = Mapping[Measure, float]
 
 

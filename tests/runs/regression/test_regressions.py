@@ -104,6 +104,7 @@ def test_selection_twice_as_slow(accepted: Path, become: Callable[[str], None]) 
     assert found == {"selection"}, printed
 
 
+@pytest.mark.slow  # `make check`, which CI runs too, is the same on every method
 def test_nothing_moves_when_nothing_changed(accepted: Path, become: Callable[[str], None]) -> None:
     """Then the same file for other documents and other weights."""
     become("Good")
