@@ -1,9 +1,11 @@
-"""Bring results/reference/pocket up to date: the sweep of its sweep.yaml, and the tables made of the records.
+"""Bring the references of the shipped models up to date: the sweep of each folder's sweep.yaml, and its tables.
 
-    python scripts/reference_pocket.py             # runs what is missing or stale (`make tables`)
+    python scripts/reference_pocket.py             # runs what is missing or stale, in every folder (`make tables`)
+    python scripts/reference_pocket.py --only pocket-flops   # of one folder
     python scripts/reference_pocket.py --tables    # only the tables, from the records that are there
-    python scripts/reference_pocket.py --limit 4 --out /some/folder   # a trial of the same
+    python scripts/reference_pocket.py --only pocket --limit 4 --out /some/folder   # a trial of the same
     python scripts/reference_pocket.py --engine ray   # cells side by side, each on one core
+    python scripts/reference_pocket.py --no-latency   # accuracy and counts, where the machine has other work
 
 Cells whose record has the fingerprint of what would be run now are kept, so an interrupted call can be repeated; with
 a failed cell nothing is removed and the exit status is 1.
@@ -23,29 +25,18 @@ from meteor_bench.report.runs import load
 from meteor_bench.runs.sweep import runner, summary
 from meteor_bench.utils.atomic_io import write_whole
 
-FOLDER = Path("results/reference/pocket")
-INTRODUCTION = """# Reference: the pocket model
-
-Made by `make tables` (`python scripts/reference_pocket.py`, the sweep of [sweep.yaml](sweep.yaml)) and checked by
-`tests/test_reference.py`: these tables are what `meteor-bench report results/reference/pocket --format markdown` gives
-for the records beside this file. Columns are explained in [results/README.md](../../README.md). `make tables` runs
-again what was made by other code than today's; each record names its commit.
-
-These records were made on 2026-11-27. Since then tome, visionzip, prumerge, prumerge+, sparsevlm and pyramiddrop
-follow their authors' order of tokens and counts (CHANGELOG.md), so their rows are those of the code of then; all other
-rows are what today's code gives, question by question, as far as docs/LOG.md (2026-11-30) says it was compared.
-
-"""
+FOLDERS = tuple(Path("results/reference") / name for name in ("pocket", "pocket-flops", "pocket-meteor"))
 
 
-def config(**flags: Any) -> sweep_config.SweepConfig:
-    """The reference's sweep, flags over it."""
-    return sweep_config.load(FOLDER / "sweep.yaml", flags)
+def config(folder: Path, **flags: Any) -> sweep_config.SweepConfig:
+    """A reference's sweep, flags over it."""
+    return sweep_config.load(folder / "sweep.yaml", flags)
 
 
-def tables(folder: Path = FOLDER) -> str:
-    """The text of the committed README.md."""
-    return INTRODUCTION + document(load(folder)).render("markdown")
+def tables(folder: Path, introduction: Path | None = None) -> str:
+    """The text of a folder's README.md: what a person wrote about it, and the tables of its records."""
+    written = (introduction or folder / "introduction.md").read_text(encoding="utf-8")
+    return f"{written}\n{document(load(folder)).render('markdown')}"
 
 
 def run(sweep: sweep_config.SweepConfig) -> int:
@@ -61,25 +52,37 @@ def run(sweep: sweep_config.SweepConfig) -> int:
     return 0
 
 
-def main() -> int:
-    """Entry point; the exit status."""
-    parser = argparse.ArgumentParser(description="Bring results/reference/pocket up to date.")
-    parser.add_argument("--tables", action="store_true", help="only rewrite the tables from the records")
-    parser.add_argument("--limit", type=int, help="questions per benchmark, for a trial")
-    parser.add_argument("--out", type=Path, help="another folder, for a trial")
-    parser.add_argument("--engine", help="sequential or ray")
-    given = vars(parser.parse_args())
-    only_tables = given.pop("tables")
-    sweep = config(**{name: value for name, value in given.items() if value is not None})
-    if not only_tables and run(sweep):
-        return 1
-    for path in sweep.out.glob("*/*"):
-        # What the records are made of, or what is made of them, is not worth committing.
+def write(folder: Path, out: Path) -> None:
+    """The tables of the records in ``out``, and nothing there that is not worth committing."""
+    for path in out.glob("*/*"):
+        # What the records are made of, or what is made of them.
         if path.name in ("answers.jsonl", ".lock") or path.name.startswith("report."):
             path.unlink()
-    write_whole(sweep.out / "README.md", tables(sweep.out).encode())
-    write_whole(sweep.out / "report.csv", document(load(sweep.out)).render("csv").encode())
-    return 0
+    write_whole(out / "README.md", tables(out, folder / "introduction.md").encode())
+    write_whole(out / "report.csv", document(load(out)).render("csv").encode())
+
+
+def main() -> int:
+    """Entry point; the exit status."""
+    parser = argparse.ArgumentParser(description="Bring the references of the shipped models up to date.")
+    parser.add_argument("--only", choices=[folder.name for folder in FOLDERS], help="one of the folders")
+    parser.add_argument("--tables", action="store_true", help="only rewrite the tables from the records")
+    parser.add_argument("--limit", type=int, help="questions per benchmark, for a trial")
+    parser.add_argument("--out", type=Path, help="another folder, for a trial of one of them")
+    parser.add_argument("--engine", help="sequential or ray")
+    parser.add_argument("--no-latency", action="store_false", dest="latency", default=None, help="no times")
+    given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
+    only_tables, only = given.pop("tables"), given.pop("only", None)
+    if "out" in given and only is None:
+        parser.error("--out is for a trial of one folder; add --only")
+    failed = 0
+    for folder in (folder for folder in FOLDERS if only in (None, folder.name)):
+        sweep = config(folder, **given)
+        if only_tables or not run(sweep):
+            write(folder, sweep.out)
+        else:
+            failed = 1
+    return failed
 
 
 if __name__ == "__main__":

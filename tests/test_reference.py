@@ -1,4 +1,4 @@
-"""The committed tables are what the committed records give."""
+"""The committed tables are what the committed records give, and the records are what their sweeps ask for."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from time import perf_counter
 import pytest
 
 from meteor_bench.report.render import document
-from meteor_bench.report.runs import load
+from meteor_bench.report.runs import Cell, load
 from meteor_bench.runs.sweep import grid
 from scripts import reference_pocket as reference
 
 ROOT = Path(__file__).parents[1]
+FOLDERS = pytest.mark.parametrize("folder", reference.FOLDERS, ids=lambda folder: folder.name)
+_LOADED: dict[Path, list[Cell]] = {}
 
 
 @pytest.fixture(autouse=True)
@@ -20,38 +22,58 @@ def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
-def test_the_tables_are_those_of_the_records() -> None:
-    assert (reference.FOLDER / "README.md").read_text(encoding="utf-8") == reference.tables()
-    assert (reference.FOLDER / "report.csv").read_text(encoding="utf-8") == document(load(reference.FOLDER)).render(
-        "csv"
-    )
+def cells(folder: Path) -> list[Cell]:
+    if folder not in _LOADED:
+        _LOADED[folder] = load(folder)
+    return _LOADED[folder]
 
 
-def test_every_setting_is_there() -> None:
-    """Of no method a cell is missing, and none is left over; what draws has three seeds."""
-    cells = load(reference.FOLDER)
-    configs = [run.record.config for cell in cells for run in cell.runs]
-    found = {(c.method, c.ratio, c.seed) for c in configs}
+@FOLDERS
+def test_the_tables_are_those_of_the_records(folder: Path) -> None:
+    assert (folder / "README.md").read_text(encoding="utf-8") == reference.tables(folder)
+    assert (folder / "report.csv").read_text(encoding="utf-8") == document(cells(folder)).render("csv")
+
+
+@FOLDERS
+def test_every_setting_is_there(folder: Path) -> None:
+    """Of no method a cell is missing, and none is left over; what draws has its seeds."""
+    configs = [run.record.config for cell in cells(folder) for run in cell.runs]
+    found = {(c.model, c.method, c.share, c.seed) for c in configs}
     methods = {c.method for c in configs}
-    assert {"none", "random", "fastv", "evoprune", "meteor"} <= methods
-    wanted = {(c.method, c.ratio, c.seed) for c in grid.cells(reference.config()) if c.method in methods}
+    asked = reference.config(folder)
+    assert {"none", "meteor"} <= methods
+    wanted = {(c.model, c.method, c.share, c.seed) for c in grid.cells(asked) if c.method in methods}
     assert found == wanted and len(found) == len(configs)
-    assert all(cell.unpruned for cell in cells if cell.pruned)
+    assert all(cell.unpruned for cell in cells(folder) if cell.pruned)
 
 
-def test_budgets_are_exact_on_every_sample() -> None:
-    for cell in load(reference.FOLDER):
-        for run in cell.runs:
-            if run.record.exact:
-                assert run.record.tokens is not None and run.record.tokens.missed == 0
+@FOLDERS
+def test_all_answered_the_same_questions_in_float32(folder: Path) -> None:
+    for run in (run for cell in cells(folder) for run in cell.runs):
+        assert sum(task.n for task in run.record.tasks) == 3440 and run.record.environment.dtype == "float32"
+
+
+@FOLDERS
+def test_budgets_are_exact_on_every_sample(folder: Path) -> None:
+    for run in (run for cell in cells(folder) for run in cell.runs):
+        if run.record.exact:
+            assert run.record.tokens is not None and run.record.tokens.missed == 0
+
+
+def test_the_flops_were_matched() -> None:
+    for cell in cells(reference.FOLDERS[1]):
+        if cell.pruned:
+            tokens = cell.record.tokens
+            assert cell.match == "flops" and tokens is not None
+            assert abs(tokens.realised["flops"] - cell.ratio) < 0.01, cell.label
 
 
 def test_small_enough_to_commit() -> None:
-    sizes = [path.stat().st_size for path in reference.FOLDER.rglob("*") if path.is_file()]
-    assert max(sizes) < 4e6 and sum(sizes) < 25e6
+    sizes = [path.stat().st_size for folder in reference.FOLDERS for path in folder.rglob("*") if path.is_file()]
+    assert max(sizes) < 4e6 and sum(sizes) < 30e6
 
 
 def test_reading_is_quick() -> None:
     start = perf_counter()
-    reference.tables()
+    reference.tables(reference.FOLDERS[0])
     assert perf_counter() - start < 10, "it takes 2 s on an idle core"
