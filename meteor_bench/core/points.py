@@ -90,12 +90,16 @@ class Points:
     Attributes:
         proportional: add the logarithm of `Tokens.size` to the towers' attention logits, so that a merged token counts
             as the patches it stands for.
+        clips: at encode points, show each clip as one row, its frames one after another, so that a merge may lead from
+            frame to frame. Attention stays within a frame, and a frame without visual tokens costs nothing any more.
+            Images, and their tiles, are shown as ever.
     """
 
     encode: tuple[EncodePoint, ...] = ()
     fuse: FusePoint | None = None
     decode: tuple[DecodePoint, ...] = ()
     proportional: bool = False
+    clips: bool = False
 
     @property
     def text_layer(self) -> int | None:
