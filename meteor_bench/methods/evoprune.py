@@ -19,6 +19,11 @@ of each frame are protected. A merged token lives in the earlier frame; a frame 
 any more. The budget is the clip's, not the frame's. `turns=shuffled` is the control: neighbours in a drawn order, all
 else the same.
 
+`schedule=content` is ours, too: at the blocks of "skip", how many tokens merge follows the image, by FlowCut's rule
+(arXiv 2505.19536): with n tokens, m merge layers to come and H the entropy of s over them, ``(n - T)/sqrt(m)·(1 - (H/ln
+n)²)``; the last layer merges what is left above T. Flat attention postpones merging. No layer leaves more than those
+to come can halve to T, so that the total is exact for every image. FlowCut has class attention for s.
+
 Deviations. No code is public; these are our choices where the paper is silent, not the authors':
 
 - v: hidden states after attention, L2-normalised; K = 5; lambda_d = 1; tau = the median distance to the K nearest, per
@@ -53,8 +58,9 @@ from meteor_bench.core.host import on_device, places
 from meteor_bench.core.pruner import EncodePoint, EncodeView, Fact, Points, keep_top
 from meteor_bench.core.settings import Range, Share
 from meteor_bench.core.tokens import Grid
-from meteor_bench.methods.shared.helpers import unit
+from meteor_bench.methods.shared.helpers import round_half_up, unit
 from meteor_bench.methods.shared.merging import InsideMerger, Paired
+from meteor_bench.methods.shared.schedules import plan
 from meteor_bench.methods.shared.temporal import Runs, earlier, runs_of
 
 if TYPE_CHECKING:
@@ -109,6 +115,7 @@ class EvoPrune(InsideMerger):
     """Attributes are explained at the top of the file.
 
     Attributes:
+        schedule: those of `InsideMerger`, or content: layers of skip, merges by the image.
         attention: protect tokens that receive attention.
         diversity: spare isolated tokens.
         protect: CTR, the share of tokens that is protected.
@@ -124,7 +131,7 @@ class EvoPrune(InsideMerger):
         turns: time, or shuffled: which frames are neighbours.
     """
 
-    schedule: Literal["skip", "mean", "first", "last", "increasing", "decreasing"] = "skip"
+    schedule: Literal["skip", "mean", "first", "last", "increasing", "decreasing", "content"] = "skip"  # type: ignore[assignment]
     attention: bool = True
     diversity: bool = True
     protect: Share = 0.25
@@ -153,7 +160,27 @@ class EvoPrune(InsideMerger):
 
     def layer_point(self, after: Mapping[str, int]) -> EncodePoint:
         """Attention received in the block."""
-        return EncodePoint(after=after, inside=True, attention="received" if self.attention else None)
+        read = self.attention or self.schedule == "content"
+        return EncodePoint(after=after, inside=True, attention="received" if read else None)
+
+    def _wanted(self, view: EncodeView, target: Tensor) -> tuple[Tensor, Tensor]:
+        """By attention's entropy where the schedule follows the content."""
+        wanted, final = super()._wanted(view, target)
+        attention = view.attention
+        if self.schedule != "content" or attention is None:
+            return wanted, final
+        n = view.tokens.counts()
+        entropy = _entropy(attention, view.candidates).cpu()
+        flat = (entropy / n.clamp(min=2).double().log()).clamp(max=1)
+        layers, blocks = view.layers[:-1], tuple(self._blocks(view.layout.depths[view.tower]))
+        here, cells = layers.index(view.layer), view.layout.grids[view.tower].n
+        plans = [plan(self.schedule, blocks, layers, cells, k) for k in target.tolist()]
+        ahead = torch.tensor([sum(count >= 0 for count in found.counts[here + 1 :]) for found in plans])
+        over = (n - target).clamp(min=0)
+        left = n - round_half_up(over / ahead.clamp(min=1).double().sqrt() * (1 - flat**2))
+        left = torch.minimum(left, target * 2**ahead)  # what is left can be halved so often
+        left = torch.where(ahead == 0, target, torch.maximum(left, target))
+        return torch.where(wanted < 0, wanted, left), final
 
     def pair(
         self, view: EncodeView | None, x: Tensor, visual: Tensor, count: Tensor, r: Tensor, final: Tensor | None
@@ -305,6 +332,14 @@ class EvoPrune(InsideMerger):
             tau2 = distance.flatten(1).nanmedian(1).values.nan_to_num(1.0).square().clamp(min=1e-12)
         close = torch.exp(-near / tau2[:, None, None]).masked_fill(~real, 0.0)
         return 1 - close.sum(2) / real.sum(2).clamp(min=1)
+
+
+def _entropy(attention: Tensor, visual: Tensor | None) -> Tensor:
+    """[R] float64 entropy of the attention [R, N] that visual tokens (None: all) receive, as shares of their sum."""
+    mass = attention.double() if visual is None else attention.double().masked_fill(~visual, 0.0)
+    share = mass / mass.sum(1, keepdim=True).clamp(min=1e-300)
+    of_each: Tensor = torch.special.entr(share)
+    return of_each.sum(1)
 
 
 def _least(final: Tensor, device: torch.device) -> Tensor | float:

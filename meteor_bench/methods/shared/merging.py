@@ -155,6 +155,7 @@ class InsideMerger(Pruner, ABC):
         """Merge blocks of the schedule, as block counts (block 0 is 1)."""
         blocks = {
             "skip": range(self.start, depth, 2),
+            "content": range(self.start, depth, 2),
             "first": range((depth + 1) // 2),
             "last": range(depth // 2, depth),
         }.get(self.schedule, range(depth))
