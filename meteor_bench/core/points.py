@@ -29,6 +29,8 @@ class EncodePoint:
         keys: also give the keys of that block, averaged over heads.
         single_head: take that block's heads as one of the full width: its attention's scale is D^-1/2, and the keys
             are concatenated instead of averaged.
+        values, logits: also give that block's values, and its logits averaged over heads; of towers whose attention can
+            be read so (`VisionTower.opens`).
     """
 
     after: Mapping[str, int]
@@ -37,6 +39,8 @@ class EncodePoint:
     attention_block: Mapping[str, int] = field(default_factory=dict)
     keys: bool = False
     single_head: bool = False
+    values: bool = False
+    logits: bool = False
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,9 @@ class EncodeView(View):
         attention: [B, N] the statistic asked for, already averaged over heads; None where the tower has no blocks, or
             none was asked for.
         keys: [B, N, Dk] as asked for; None where the tower has no blocks, or none were asked for.
+        values: [B, N, H, d] of each head, where asked for.
+        logits: [B, N, N] float32 attention logits of each query, averaged over heads, where asked for; what padding has
+            there does not matter.
         windows: [B, N] long, index of the window in which most blocks of the tower see a token, -1 for padding; None
             where all see everything. A tower is fastest with equally many tokens in every window.
         in_windows: [B, W] on the CPU, tokens in each window, where there are windows; a GPU may have to be waited for.
@@ -148,6 +151,8 @@ class EncodeView(View):
 
     attention: Tensor | None = None
     keys: Tensor | None = None
+    values: Tensor | None = None
+    logits: Tensor | None = None
     windows: Tensor | None = None
     in_windows: Lazy[Tensor | None] = Lazy(optional=True)
     layer: int = 0

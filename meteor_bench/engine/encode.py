@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -219,6 +220,8 @@ def _encode_point(
             target=shares[0],
             attention=_tower_attention(run, probe),
             keys=None if probe is None or probe.keys is None else run.joined(probe.keys),
+            values=None if probe is None or probe.values is None else run.joined(probe.values),
+            logits=None if probe is None or run.apart is not None else probe.logits,
             generators=Generators(engine.seed, names, f"encode.{index}.{name}"),
             tower=name,
             has_cls=run.tower.has_cls,
@@ -270,7 +273,12 @@ def _advance(
             f"{type(engine.pruner).__name__} works inside encoder blocks; tower '{run.tower.name}' of model "
             f"'{engine.vlm.name}' has none that can be opened"
         )
-    wanted = point is not None and (point.attention is not None or point.keys) and run.tower.depth > 0
+    wanted = point is not None and run.tower.depth > 0 and (point.attention is not None or _beside(point))
+    if wanted and point is not None and (point.values or point.logits) and not run.tower.opens:
+        raise UnsupportedError(
+            f"{type(engine.pruner).__name__} reads the values or logits of encoder attention; tower '{run.tower.name}' "
+            f"of model '{engine.vlm.name}' does not give them"
+        )
     if point is not None and point.attention is not None and run.tower.depth == 0 and notes is not None:
         notes.add(f"tower '{run.tower.name}' has no attention: the method's substitute takes its place")
     read_at = stop - 1
@@ -318,6 +326,11 @@ def _lengths(run: _TowerRun) -> list[int]:
     return [row.all for row in run.lengths]
 
 
+def _beside(point: EncodePoint) -> bool:
+    """Whether more than attention is wanted of a block."""
+    return point.keys or point.values or point.logits
+
+
 def _of_all(run: _TowerRun, pairs: Tensor | None) -> Tensor | None:
     """[R] of all frames, nothing for those that are no row of the run."""
     if pairs is None or run.apart is None:
@@ -327,21 +340,22 @@ def _of_all(run: _TowerRun, pairs: Tensor | None) -> Tensor | None:
 
 
 def _tower_probe(engine: Engine, run: _TowerRun, tokens: Tokens, point: EncodePoint, notes: set[str]) -> Probe:
-    if point.attention is None:
-        return Probe(mode="keys", want_keys=True, single_head=point.single_head, clock=engine.clock)
-    if point.attention == "cls" and run.tower.has_cls:
-        rows = tokens.special.to(torch.uint8).argmax(1, keepdim=True)  # [R, 1]
-        return Probe(mode="rows", rows=rows, want_keys=point.keys, single_head=point.single_head, clock=engine.clock)
-    if point.attention == "cls":
-        notes.add(f"tower '{run.tower.name}' has no class token: mean attention received takes its attention's place")
-    return Probe(
-        mode="received",
-        queries=tokens.valid if tokens.padded else None,
+    made = partial(
+        Probe,
         want_keys=point.keys,
+        want_values=point.values,
+        want_logits=point.logits,
         single_head=point.single_head,
-        peak=point.attention == "peak",
         clock=engine.clock,
     )
+    if point.attention is None:
+        return made(mode="keys")
+    if point.attention == "cls" and run.tower.has_cls:
+        rows = tokens.special.to(torch.uint8).argmax(1, keepdim=True)  # [R, 1]
+        return made(mode="rows", rows=rows)
+    if point.attention == "cls":
+        notes.add(f"tower '{run.tower.name}' has no class token: mean attention received takes its attention's place")
+    return made(mode="received", queries=tokens.valid if tokens.padded else None, peak=point.attention == "peak")
 
 
 def _tower_attention(run: _TowerRun, probe: Probe | None) -> Tensor | None:

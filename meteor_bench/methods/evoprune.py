@@ -58,7 +58,7 @@ from meteor_bench.core.host import on_device, places
 from meteor_bench.core.pruner import EncodePoint, EncodeView, Fact, Points, keep_top
 from meteor_bench.core.settings import Range, Share
 from meteor_bench.core.tokens import Grid
-from meteor_bench.methods.shared.helpers import round_half_up, unit
+from meteor_bench.methods.shared.helpers import flatness, round_half_up, unit
 from meteor_bench.methods.shared.merging import InsideMerger, Paired
 from meteor_bench.methods.shared.schedules import plan
 from meteor_bench.methods.shared.temporal import Runs, earlier, runs_of
@@ -170,8 +170,7 @@ class EvoPrune(InsideMerger):
         if self.schedule != "content" or attention is None:
             return wanted, final
         n = view.tokens.counts()
-        entropy = _entropy(attention, view.candidates).cpu()
-        flat = (entropy / n.clamp(min=2).double().log()).clamp(max=1)
+        flat = flatness(attention, view.candidates, n)
         layers, blocks = view.layers[:-1], tuple(self._blocks(view.layout.depths[view.tower]))
         here, cells = layers.index(view.layer), view.layout.grids[view.tower].n
         plans = [plan(self.schedule, blocks, layers, cells, k) for k in target.tolist()]
@@ -332,14 +331,6 @@ class EvoPrune(InsideMerger):
             tau2 = distance.flatten(1).nanmedian(1).values.nan_to_num(1.0).square().clamp(min=1e-12)
         close = torch.exp(-near / tau2[:, None, None]).masked_fill(~real, 0.0)
         return 1 - close.sum(2) / real.sum(2).clamp(min=1)
-
-
-def _entropy(attention: Tensor, visual: Tensor | None) -> Tensor:
-    """[R] float64 entropy of the attention [R, N] that visual tokens (None: all) receive, as shares of their sum."""
-    mass = attention.double() if visual is None else attention.double().masked_fill(~visual, 0.0)
-    share = mass / mass.sum(1, keepdim=True).clamp(min=1e-300)
-    of_each: Tensor = torch.special.entr(share)
-    return of_each.sum(1)
 
 
 def _least(final: Tensor, device: torch.device) -> Tensor | float:

@@ -57,6 +57,8 @@ CEILINGS = {
     "svdprune": Ceiling(1350, 3),  # torch's eigensolver waits
     "e-adaprune": Ceiling(500, 2),
     "midpool": Ceiling(460, 1),  # groups that vanish on the way to the common grid
+    "flowcut": Ceiling(400, 4),
+    "ficoco-v": Ceiling(600, 1),
     "hiprune": Ceiling(200),
     "scope": Ceiling(220),
     "apet": Ceiling(360),
