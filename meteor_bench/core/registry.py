@@ -159,6 +159,7 @@ METHODS = Registry(
         "comp-token": "meteor_bench.methods.comp_token:CompToken",
         "svdprune": "meteor_bench.methods.svdprune:SVDPrune",
         "e-adaprune": "meteor_bench.methods.e_adaprune:EAdaPrune",
+        "earlytom": "meteor_bench.methods.earlytom:EarlyTom",
         "flowcut": "meteor_bench.methods.flowcut:FlowCut",
         "ficoco-v": "meteor_bench.methods.ficoco_v:FiCoCoV",
         "hiprune": "meteor_bench.methods.hiprune:HiPrune",

@@ -60,7 +60,7 @@ class FlowCut(EncodeScorer):
         steps = [
             EncodePoint(after=dict(filter(None, step)), attention="cls", values=True) for step in zip_longest(*blocks)
         ]
-        ends = [EncodePoint(after=read)] if base.fuse is not None else []
+        ends = [EncodePoint(after=read)]
         if others := {name: depth for name, depth in after.items() if name not in read}:
             ends.append(replace(base.encode[-1], after=others))
         return replace(base, encode=(*steps, *ends))

@@ -57,6 +57,7 @@ CEILINGS = {
     "svdprune": Ceiling(1350, 3),  # torch's eigensolver waits
     "e-adaprune": Ceiling(500, 2),
     "midpool": Ceiling(460, 1),  # groups that vanish on the way to the common grid
+    "earlytom": Ceiling(90, 1),
     "flowcut": Ceiling(400, 4),
     "ficoco-v": Ceiling(600, 1),
     "hiprune": Ceiling(200),

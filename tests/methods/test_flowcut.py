@@ -93,7 +93,8 @@ def test_what_leaves_each_block(target: int, cls: bool) -> None:
 def test_where_it_asks() -> None:
     one = FlowCut().points(tiny.build("single"), TokenBudget(0.5))
     ((name, tower),) = tiny.build("single").towers.items()
-    assert [p.after[name] for p in one.encode] == list(range(1, tower.depth)) and all(p.values for p in one.encode)
+    assert [p.after[name] for p in one.encode] == list(range(1, tower.depth + 1))
+    assert [p.values for p in one.encode] == [True] * (tower.depth - 1) + [False]
     three = FlowCut().points(tiny.build("shared"), TokenBudget(0.5))
     depths = {name: tower.depth for name, tower in tiny.build("shared").towers.items()}
     assert [dict(p.after) for p in three.encode[-2:]] == [
