@@ -39,7 +39,7 @@ from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.frames_apart import FramesApart
-from meteor_bench.core.host import on_device, places
+from meteor_bench.core.host import on_device, places, upload
 from meteor_bench.core.pruner import (
     Decision,
     DecodePoint,
@@ -163,7 +163,7 @@ class EarlyTom(ClipScorer):
             rows = [r for r, row in enumerate(frames.rows) if row // count == b]
             live = [frames.rows[r] % count for r in rows]
             kept[b, live] = True
-            flat = v[rows].flatten(1)
+            flat = v.index_select(0, upload(rows, v.device)).flatten(1)
             alike = (flat @ flat.T / v.shape[1]).tolist()
             part = min(1.0, self.first * int(view.target[b]) / int(view.reference[b]))
             spare = len(live) - ceil(count * part)
@@ -227,7 +227,9 @@ class EarlyTom(ClipScorer):
         out = torch.zeros(clip.known.shape[:2], dtype=torch.bool)
         for row, known in enumerate(clip.known):
             live = known.any(1).nonzero()[:, 0].tolist()
-            flat = v[row, live].flatten(1)
+            if len(live) < 3:  # no run of them has a middle
+                continue
+            flat = v[row].index_select(0, upload(live, v.device)).flatten(1)
             alike = (flat @ flat.T / v.shape[2]).tolist()
             for run in walked(alike, self.threshold, self.window, self.memory):
                 out[row, [live[i] for i in run[1:-1]]] = True
