@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,9 @@ from meteor_bench.config.spec import Option, options, read_text
 from meteor_bench.config.yaml_settings import once, parameter
 from meteor_bench.core.errors import ConfigError
 from meteor_bench.data import own_questions
+
+if TYPE_CHECKING:
+    from meteor_bench.report.runs import Cell
 
 __all__ = ["Format", "How", "Json", "Online", "flags", "print_report", "print_rows"]
 
@@ -110,15 +113,16 @@ def _own(file: Path, said: dict[str, Any]) -> list[str]:
     return [str(file)]
 
 
-def print_report(runs: list[Path], format: Format) -> None:
-    """Print the tables of these runs."""
+def print_report(runs: list[Path], format: Format, choose: Callable[[list[Cell]], list[Cell]] | None = None) -> None:
+    """Print the tables of these runs, or of those among them that ``choose`` leaves."""
     # Libraries and records are a million small objects that all stay: looking for cycles took a tenth of the time.
     gc.disable()
     try:
         from meteor_bench.report.render import document
         from meteor_bench.report.runs import load
 
-        document(load(*runs)).write(sys.stdout, format.value)
+        cells = load(*runs)
+        document(cells if choose is None else choose(cells)).write(sys.stdout, format.value)
     finally:
         gc.enable()
 

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from meteor_bench.cli.app import alone
 from meteor_bench.cli.options import Format, How, print_report
 
+if TYPE_CHECKING:
+    from meteor_bench.report.runs import Cell
+
 app = alone()
+
+
+class GroupBy(StrEnum):
+    """As `report.choice.By`, which is imported when it is needed."""
+
+    STAGE = "stage"
+    YEAR = "year"
 
 
 @app.command()
@@ -25,24 +37,41 @@ def report(
     sub_scores: Annotated[
         bool, typer.Option("--sub-scores", help="Every metric and kind of question of each benchmark instead.")
     ] = False,
+    methods: Annotated[
+        str, typer.Option(metavar="A,B", help="Only these methods, by name, and the unpruned model.")
+    ] = "",
+    top: Annotated[
+        int, typer.Option(min=0, metavar="K", help="At each ratio the K best averages and the controls. [0: all]")
+    ] = 0,
+    by: Annotated[GroupBy | None, typer.Option(help="Group methods by where they decide, or by year.")] = None,
 ) -> None:
     """Print the tables of a run, or of several together."""
+
+    def choose(cells: list[Cell]) -> list[Cell]:
+        from meteor_bench.report import choice
+
+        if methods:
+            cells = choice.only(cells, [name.strip() for name in methods.split(",") if name.strip()])
+        if top:
+            cells = choice.top(cells, top)
+        return cells if by is None else choice.grouped(cells, choice.By(by.value))
+
     if sub_scores and html is not None:
         raise typer.BadParameter("the page has no sub-scores; leave out --html", param_hint="--sub-scores")
     if html is not None:
-        _write_html(runs, html, pictures)
+        _write_html(runs, html, pictures, choose)
     elif pictures:
         raise typer.BadParameter("pictures are drawn into a file; add --html FILE", param_hint="--pictures")
     elif sub_scores:
         from meteor_bench.report import subscores
         from meteor_bench.report.runs import load
 
-        subscores.document(load(*runs)).write(sys.stdout, format.value)
+        subscores.document(choose(load(*runs))).write(sys.stdout, format.value)
     else:
-        print_report(runs, format)
+        print_report(runs, format, choose)
 
 
-def _write_html(runs: list[Path], path: Path, pictures: int) -> None:
+def _write_html(runs: list[Path], path: Path, pictures: int, choose: Callable[[list[Cell]], list[Cell]]) -> None:
     from meteor_bench.utils.progress import detail
 
     detail("reading records")
@@ -50,5 +79,5 @@ def _write_html(runs: list[Path], path: Path, pictures: int) -> None:
     from meteor_bench.report.runs import load
     from meteor_bench.runs.patches.report_pictures import draw
 
-    write(load(*runs), path, pictures, draw)
+    write(choose(load(*runs)), path, pictures, draw)
     typer.echo(str(path))

@@ -41,9 +41,12 @@ class Probe:
             a bias of its own (SAM's positions), once with each, averaged.
         want_keys: also keep the keys.
         heads: keys averaged over heads ("mean") or with the heads side by side ("concat").
+        want_values, want_logits: also keep the values, and the logits averaged over heads.
         clock: the reading is timed, and its FLOPs counted, as the stage "prune".
         attention: the result: "rows" [B, H, R, K], "received" [B, K].
         keys: [B, K, d or H_kv·d] the keys (rotated where the model rotates them).
+        values: [B, K, H_kv, d].
+        logits: [B, Q, K] float32, scaled, without any mask.
     """
 
     mode: Literal["rows", "received", "keys"]
@@ -53,14 +56,29 @@ class Probe:
     peak: bool = False
     single_head: bool = False
     heads: Literal["mean", "concat"] = "mean"
+    want_values: bool = False
+    want_logits: bool = False
     clock: Clock | None = None
     attention: Tensor | None = None
     keys: Tensor | None = None
+    values: Tensor | None = None
+    logits: Tensor | None = None
 
     def read(
-        self, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None, causal: bool, groups: int
+        self,
+        query: Tensor,
+        key: Tensor,
+        mask: Tensor | None,
+        scaling: float | None,
+        causal: bool,
+        groups: int,
+        value: Tensor | None = None,
     ) -> None:
-        """Compute the statistic from one call's [B, H, Q, d] queries and [B, H_kv, K, d] keys."""
+        """Compute the statistic from one call's [B, H, Q, d] queries and [B, H_kv, K, d] keys (and values)."""
+        if self.want_values and value is not None:
+            self.values = value.transpose(1, 2)
+        if self.want_logits:
+            self.logits = _mean_logits(query, key, scaling, groups)
         if self.single_head:
             query, key = _one_head(query), _one_head(key.repeat_interleave(groups, dim=1))
             scaling, groups = None, 1
@@ -76,6 +94,14 @@ class Probe:
         total = received(query, key, mask, self.queries, scaling, causal, self.peak)
         queries = query.shape[2] if self.queries is None else self.queries.sum(1, keepdim=True).clamp(min=1)
         self.attention = total / queries
+
+
+def _mean_logits(query: Tensor, key: Tensor, scaling: float | None, groups: int) -> Tensor:
+    """[B, Q, K]: the mean over heads of products is the product of the heads side by side, divided by their number."""
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    every = _one_head(key.repeat_interleave(groups, dim=1))[:, 0]
+    product = _one_head(query)[:, 0] @ every.transpose(1, 2)
+    return product.float() * (scale / query.shape[1])
 
 
 def _one_head(x: Tensor) -> Tensor:
@@ -156,7 +182,7 @@ def _attention(
     if probe is not None:
         groups = int(getattr(module, "num_key_value_groups", 1))
         with nullcontext() if probe.clock is None else probe.clock.stage("prune"):
-            probe.read(query, key, attention_mask, kwargs.get("scaling"), causal, groups)
+            probe.read(query, key, attention_mask, kwargs.get("scaling"), causal, groups, value)
     if _idle.get():
         return query.transpose(1, 2), None  # of the right shape
     if not _plain.get():

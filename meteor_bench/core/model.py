@@ -47,6 +47,7 @@ class VisionTower(nn.Module, ABC):
         depth: number of transformer blocks; 0 for an opaque (convolutional) tower that is run whole by `embed`.
         has_cls: whether its first token is a class token.
         halves: whether a block can be interrupted between attention and MLP.
+        opens: whether a probe can read the values and the logits of its attention.
         weighable: whether its attention takes a mask of numbers, so that merged tokens can count for several.
     """
 
@@ -55,6 +56,7 @@ class VisionTower(nn.Module, ABC):
     depth: int
     has_cls: bool
     halves: bool
+    opens: bool = False
     weighable: bool = True
 
     @property

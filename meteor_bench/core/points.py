@@ -29,6 +29,8 @@ class EncodePoint:
         keys: also give the keys of that block, averaged over heads.
         single_head: take that block's heads as one of the full width: its attention's scale is D^-1/2, and the keys
             are concatenated instead of averaged.
+        values, logits: also give that block's values, and its logits averaged over heads; of towers whose attention can
+            be read so (`VisionTower.opens`).
     """
 
     after: Mapping[str, int]
@@ -37,6 +39,8 @@ class EncodePoint:
     attention_block: Mapping[str, int] = field(default_factory=dict)
     keys: bool = False
     single_head: bool = False
+    values: bool = False
+    logits: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,12 +94,16 @@ class Points:
     Attributes:
         proportional: add the logarithm of `Tokens.size` to the towers' attention logits, so that a merged token counts
             as the patches it stands for.
+        clips: at encode points, show each clip as one row, its frames one after another, so that a merge may lead from
+            frame to frame. Attention stays within a frame, and a frame without visual tokens costs nothing any more.
+            Images, and their tiles, are shown as ever.
     """
 
     encode: tuple[EncodePoint, ...] = ()
     fuse: FusePoint | None = None
     decode: tuple[DecodePoint, ...] = ()
     proportional: bool = False
+    clips: bool = False
 
     @property
     def text_layer(self) -> int | None:

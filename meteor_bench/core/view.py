@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.errors import UnsupportedError
+from meteor_bench.core.frames_apart import FramesApart
 from meteor_bench.core.points import Stage
 from meteor_bench.core.tokens import Grid, Lazy, Tokens
 
@@ -59,7 +60,8 @@ class Layout:
 
     Attributes:
         fusion: "independent" or "shared".
-        grids: tower -> its unpruned grid per row (tower points: of a frame; fuse and decode points: of a sample).
+        grids: tower -> its unpruned grid per row (tower points: of a frame, or of a clip where the row is one; fuse and
+            decode points: of a sample).
         depths: tower -> number of blocks, 0 for an opaque tower.
         cells: shared fusion, fuse and decode points: tower -> [N] the cell of its grid that is nearest to each cell of
             the common grid, where that is no resampling of whole frames (tiles put together); others are missing.
@@ -124,18 +126,24 @@ class View:
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class EncodeView(View):
-    """One tower's sequence inside or at the end of it; rows are frames.
+    """One tower's sequence inside or at the end of it; rows are frames, or clips where `Points.clips` asks for them.
+
+    Of a clip, ``target``, ``reference`` and ``layout.grids`` are the whole clip's, and there are no windows.
 
     Attributes:
         attention: [B, N] the statistic asked for, already averaged over heads; None where the tower has no blocks, or
             none was asked for.
         keys: [B, N, Dk] as asked for; None where the tower has no blocks, or none were asked for.
+        values: [B, N, H, d] of each head, where asked for.
+        logits: [B, N, N] float32 attention logits of each query, averaged over heads, where asked for; what padding has
+            there does not matter.
         windows: [B, N] long, index of the window in which most blocks of the tower see a token, -1 for padding; None
             where all see everything. A tower is fastest with equally many tokens in every window.
         in_windows: [B, W] on the CPU, tokens in each window, where there are windows; a GPU may have to be waited for.
         layer: how many blocks have run.
         layers: the tower's `layer` at each of the method's points that name it.
         inside: whether the point lies between the attention and the MLP of a block.
+        frames: the frames of the clips, where the rows are clips; None: the rows are frames.
         memo: what the method's decisions at earlier points left (`Decision.memo`), all towers' together.
     """
 
@@ -143,11 +151,14 @@ class EncodeView(View):
 
     attention: Tensor | None = None
     keys: Tensor | None = None
+    values: Tensor | None = None
+    logits: Tensor | None = None
     windows: Tensor | None = None
     in_windows: Lazy[Tensor | None] = Lazy(optional=True)
     layer: int = 0
     layers: tuple[int, ...] = ()
     inside: bool = False
+    frames: FramesApart | None = None
     memo: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -12,9 +13,11 @@ from torch import Tensor
 from meteor_bench.core.apply import apply, join_frames, on_cells
 from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.errors import UnsupportedError
+from meteor_bench.core.frames_apart import FramesApart, apart
+from meteor_bench.core.host import upload
 from meteor_bench.core.model import PLAIN, Scene, VisionTower
 from meteor_bench.core.pruner import EncodePoint, EncodeView
-from meteor_bench.core.tokens import Grid, Later, Tokens
+from meteor_bench.core.tokens import Grid, Later, Length, Tokens
 from meteor_bench.engine.engine import Engine, Generators
 
 __all__ = ["Towered", "encode"]
@@ -31,7 +34,7 @@ class Towered:
         keys: one per sample, what its random numbers are seeded with.
         flops: per sample, stage -> FLOPs.
         scores, whole: tower -> [B, G], and names of towers, see `FuseView`.
-        memo: what the method left for its decode points, [B, frames, ...] each.
+        memo: what the method left for its decode points, [B, frames, ...] each, [B, 1, ...] of whole clips.
         scene: what the samples are besides their pixels.
     """
 
@@ -64,19 +67,50 @@ class _Ran(NamedTuple):
 
 @dataclass
 class _TowerRun:
-    """A tower on its way through its blocks."""
+    """A tower on its way through its blocks.
+
+    Attributes:
+        tokens: [R] rows of a frame each, or of a whole clip where the method asks for that (`Points.clips`).
+        apart: the frames of clips, until a decision changes them; None: the rows are frames.
+        scored: the last decision's tokens and score [R, N].
+    """
 
     tower: VisionTower
     tokens: Tokens
     done: int = 0
     blocks: list[_Ran] = field(default_factory=list)
-    scored: tuple[Tokens, Tensor] | None = None  # the last decision's tokens and score [R, N]
+    scored: tuple[Tokens, Tensor] | None = None
+    apart: FramesApart | None = None
+
+    @property
+    def rows(self) -> Tokens:
+        """What the blocks run on, frames."""
+        return self.tokens if self.apart is None else self.apart.tokens
+
+    @property
+    def lengths(self) -> tuple[Length, ...]:
+        """Tokens of each frame."""
+        return self.tokens.host if self.apart is None else self.apart.lengths
+
+    def ran(self, x: Tensor) -> None:
+        """Take what the blocks made of `rows`."""
+        self.tokens = self.tokens.with_x(self.joined(x, self.tokens.x))
+        self.apart = None if self.apart is None else self.apart.with_x(x)
+
+    def joined(self, values: Tensor, otherwise: Tensor | None = None) -> Tensor:
+        """What belongs to `rows` [.., n, ...] as what belongs to `tokens` [.., N, ...]; see `FramesApart.join`."""
+        return values if self.apart is None else self.apart.join(values, otherwise)
+
+    def decided(self, tokens: Tokens) -> None:
+        """Take what a decision left."""
+        if self.apart is not None and tokens is not self.tokens:
+            self.apart = apart(tokens)
+        self.tokens = tokens
 
     def flops(self, height: int, width: int) -> list[int]:
-        """[R] on the lengths that its blocks really had."""
-        visual = self.tokens.counts().tolist()
+        """[R] for each frame, on the lengths that its blocks really had."""
         embed = self.tower.flops_embed(height, width)
-        total = [embed + self.tower.flops_finish(n) for n in visual]
+        total = [embed + self.tower.flops_finish(length.visual) for length in self.lengths]
         for ran in self.blocks:
             pairs = [None] * len(total) if ran.pairs is None else ran.pairs.tolist()
             lengths = zip(ran.attention, ran.mlp, pairs, strict=True)
@@ -103,11 +137,16 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str], scene: Scene = P
         # In float32: 16-bit has no antialiased kernel everywhere.
         small = torch.nn.functional.interpolate(rows.float(), size=size, mode="bilinear", antialias=True)
         rows = small.to(rows.dtype)
+    # Tiles of an image are no frames of a clip.
+    clips = engine.points.clips and frames > 1 and (scene.clip or not scene.sizes)
     runs: dict[str, _TowerRun] = {}
     for name, tower in engine.vlm.at(scene).towers.items():
         with engine.clock.stage(f"encode.{name}"):
             runs[name] = _TowerRun(tower, tower.embed(rows))
     sizes = _sizes(runs[engine.vlm.lead].tokens, frames)
+    for run in runs.values() if clips else ():
+        run.tokens = join_frames(run.tokens, frames)
+        run.apart = apart(run.tokens)
     notes = set(engine.pruner.substitutes(engine.vlm)) | _substitutes(engine)
     memo: dict[str, Tensor] = {}
     for index, point in enumerate(engine.points.encode):
@@ -116,7 +155,9 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str], scene: Scene = P
     for name, run in runs.items():
         with engine.clock.stage(f"encode.{name}"):
             _advance(engine, run, run.tower.depth)
-            tokens[name] = join_frames(run.tower.finish(run.tokens), frames)
+            tokens[name] = run.tower.finish(run.tokens)
+            if not clips:
+                tokens[name] = join_frames(tokens[name], frames)
         engine.record("tower", 0, name, tokens[name])
     return Towered(
         tokens=tokens,
@@ -127,7 +168,7 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str], scene: Scene = P
         notes=tuple(sorted(notes)),
         scores=_scores(engine, runs, batch),
         whole=frozenset(n for n, run in runs.items() if run.scored is not None and run.scored[0].whole),
-        memo={name: value.reshape(batch, frames, *value.shape[1:]) for name, value in memo.items()},
+        memo={name: value.reshape(batch, -1, *value.shape[1:]) for name, value in memo.items()},
         scene=scene,
     )
 
@@ -162,8 +203,13 @@ def _encode_point(
     sizes: Sequence[int] | None,
 ) -> dict[str, Tensor]:
     """Bring the named towers to the point, ask the method, apply; what the method wants to remember."""
-    target = engine.frame_share(engine.budget.tokens(reference), grid.t, len(keys), sizes)
-    names = [f"{key}/{frame}" for key in keys for frame in range(grid.t)]
+    total = engine.budget.tokens(reference)
+    if any(run.apart is not None for run in runs.values()):
+        shares = [torch.full((len(keys),), n) for n in (total, reference)]
+        names = list(keys)
+    else:
+        shares = [engine.frame_share(n, grid.t, len(keys), sizes) for n in (total, reference)]
+        names = [f"{key}/{frame}" for key in keys for frame in range(grid.t)]
     views: dict[str, EncodeView] = {}
     for name, after in point.after.items():
         run = runs[name]
@@ -171,21 +217,24 @@ def _encode_point(
             probe, block = _advance(engine, run, after, point, notes), after - 1
         views[name] = EncodeView(
             tokens=run.tokens,
-            target=target,
-            attention=_tower_attention(probe),
-            keys=None if probe is None else probe.keys,
+            target=shares[0],
+            attention=_tower_attention(run, probe),
+            keys=None if probe is None or probe.keys is None else run.joined(probe.keys),
+            values=None if probe is None or probe.values is None else run.joined(probe.values),
+            logits=None if probe is None or run.apart is not None else probe.logits,
             generators=Generators(engine.seed, names, f"encode.{index}.{name}"),
             tower=name,
             has_cls=run.tower.has_cls,
             layer=block + 1,
             point=index,
             facts=engine.facts,
-            reference=engine.frame_share(reference, grid.t, len(keys), sizes),
+            reference=shares[1],
             keep=engine.budget.keep,
             layout=engine.layout({other: r.tokens.grid for other, r in runs.items()}),
             inside=point.inside,
-            windows=run.tower.windows(run.tokens),
-            in_windows=_in_windows(run),
+            frames=run.apart,
+            windows=None if run.apart is not None else run.tower.windows(run.tokens),
+            in_windows=None if run.apart is not None else _in_windows(run),
             layers=tuple(step.after[name] for step in engine.points.encode if name in step.after),
             memo=dict(memo),
         )
@@ -196,7 +245,7 @@ def _encode_point(
             decision = decisions[name]
             with engine.clock.stage("prune"):
                 run.scored = None if decision.score is None else (run.tokens, decision.score)
-                run.tokens = apply(run.tokens, decision)
+                run.decided(apply(run.tokens, decision))
             where = f"encode point {index} (after block {point.after[name]} of '{name}')"
             engine.watch.after(where, views[name].tokens, decision, run.tokens)
         engine.record("encode", index, name, run.tokens)
@@ -224,7 +273,12 @@ def _advance(
             f"{type(engine.pruner).__name__} works inside encoder blocks; tower '{run.tower.name}' of model "
             f"'{engine.vlm.name}' has none that can be opened"
         )
-    wanted = point is not None and (point.attention is not None or point.keys) and run.tower.depth > 0
+    wanted = point is not None and run.tower.depth > 0 and (point.attention is not None or _beside(point))
+    if wanted and point is not None and (point.values or point.logits) and not run.tower.opens:
+        raise UnsupportedError(
+            f"{type(engine.pruner).__name__} reads the values or logits of encoder attention; tower '{run.tower.name}' "
+            f"of model '{engine.vlm.name}' does not give them"
+        )
     if point is not None and point.attention is not None and run.tower.depth == 0 and notes is not None:
         notes.add(f"tower '{run.tower.name}' has no attention: the method's substitute takes its place")
     read_at = stop - 1
@@ -232,33 +286,34 @@ def _advance(
         read_at = point.attention_block.get(run.tower.name, stop - 1)
     if wanted and read_at < run.done:
         raise UnsupportedError(f"attention of block {read_at} of '{run.tower.name}' was asked for too late")
-    mask = _tower_mask(run.tokens, engine.points.proportional and run.tower.weighable)
-    lengths = _lengths(run.tokens)
-    where = run.tower.where(run.tokens) if stop > run.done else None
+    rows = run.rows
+    mask = _tower_mask(rows, engine.points.proportional and run.tower.weighable)
+    lengths = _lengths(run)
+    where = run.tower.where(rows) if stop > run.done else None
     probe: Probe | None = None
-    x = run.tokens.x
+    x = rows.x
     for block in range(run.done, stop):
         reading = None
         if wanted and point is not None and block == read_at:
-            reading = probe = _tower_probe(engine, run, point, notes if notes is not None else set())
+            reading = probe = _tower_probe(engine, run, rows, point, notes if notes is not None else set())
         x = run.tower.attend(block, x, mask, reading, where)
         if inside and block == stop - 1:
             break
         x = run.tower.feed(block, x)
-    pairs = [run.tower.pairs(block, where) for block in range(run.done, stop)]
+    pairs = [_of_all(run, run.tower.pairs(block, where)) for block in range(run.done, stop)]
     if pairs and pairs[0] is None and not inside:  # all alike
         run.blocks.append(_Ran(len(pairs), lengths, lengths, None))
     else:  # at an inside point the last one's MLP half is corrected by _close_block
         run.blocks += [_Ran(1, lengths, lengths, own) for own in pairs]
-    run.tokens = run.tokens.with_x(x)
+    run.ran(x)
     run.done = stop
     return probe
 
 
 def _close_block(run: _TowerRun) -> None:
     """The MLP half of an interrupted block, on what survived."""
-    run.tokens = run.tokens.with_x(run.tower.feed(run.done - 1, run.tokens.x))
-    run.blocks[-1] = run.blocks[-1]._replace(mlp=_lengths(run.tokens))
+    run.ran(run.tower.feed(run.done - 1, run.rows.x))
+    run.blocks[-1] = run.blocks[-1]._replace(mlp=_lengths(run))
 
 
 def _in_windows(run: _TowerRun) -> Later[Tensor | None]:
@@ -267,33 +322,47 @@ def _in_windows(run: _TowerRun) -> Later[Tensor | None]:
     return Later(lambda: tower.in_windows(tokens))
 
 
-def _lengths(tokens: Tokens) -> list[int]:
-    return [row.all for row in tokens.host]
+def _lengths(run: _TowerRun) -> list[int]:
+    return [row.all for row in run.lengths]
 
 
-def _tower_probe(engine: Engine, run: _TowerRun, point: EncodePoint, notes: set[str]) -> Probe:
-    if point.attention is None:
-        return Probe(mode="keys", want_keys=True, single_head=point.single_head, clock=engine.clock)
-    if point.attention == "cls" and run.tower.has_cls:
-        rows = run.tokens.special.to(torch.uint8).argmax(1, keepdim=True)  # [R, 1]
-        return Probe(mode="rows", rows=rows, want_keys=point.keys, single_head=point.single_head, clock=engine.clock)
-    if point.attention == "cls":
-        notes.add(f"tower '{run.tower.name}' has no class token: mean attention received takes its attention's place")
-    return Probe(
-        mode="received",
-        queries=run.tokens.valid if run.tokens.padded else None,
+def _beside(point: EncodePoint) -> bool:
+    """Whether more than attention is wanted of a block."""
+    return point.keys or point.values or point.logits
+
+
+def _of_all(run: _TowerRun, pairs: Tensor | None) -> Tensor | None:
+    """[R] of all frames, nothing for those that are no row of the run."""
+    if pairs is None or run.apart is None:
+        return pairs
+    index = upload(run.apart.rows, pairs.device)
+    return pairs.new_zeros(len(run.lengths)).index_copy_(0, index, pairs)
+
+
+def _tower_probe(engine: Engine, run: _TowerRun, tokens: Tokens, point: EncodePoint, notes: set[str]) -> Probe:
+    made = partial(
+        Probe,
         want_keys=point.keys,
+        want_values=point.values,
+        want_logits=point.logits,
         single_head=point.single_head,
-        peak=point.attention == "peak",
         clock=engine.clock,
     )
+    if point.attention is None:
+        return made(mode="keys")
+    if point.attention == "cls" and run.tower.has_cls:
+        rows = tokens.special.to(torch.uint8).argmax(1, keepdim=True)  # [R, 1]
+        return made(mode="rows", rows=rows)
+    if point.attention == "cls":
+        notes.add(f"tower '{run.tower.name}' has no class token: mean attention received takes its attention's place")
+    return made(mode="received", queries=tokens.valid if tokens.padded else None, peak=point.attention == "peak")
 
 
-def _tower_attention(probe: Probe | None) -> Tensor | None:
+def _tower_attention(run: _TowerRun, probe: Probe | None) -> Tensor | None:
     """[R, N]: class rows averaged over heads, or what the probe already averaged."""
     if probe is None or probe.attention is None:
         return None
-    return probe.attention if probe.mode == "received" else probe.attention.mean(1)[:, 0]
+    return run.joined(probe.attention if probe.mode == "received" else probe.attention.mean(1)[:, 0])
 
 
 def _tower_mask(tokens: Tokens, proportional: bool) -> Tensor | None:

@@ -96,9 +96,9 @@ class Engine:
         clock: times the stages.
         observer: called with the view at every point; where it returns True
             the method is not asked and nothing is pruned. For calibration.
-        recorder: called with (kind, point, tower, tokens): what is left after each point, kind "encode" (rows are
-            frames) or "decode" (tower "llm"); what leaves each encoder, kind "tower"; what leaves fusion, kind and
-            tower "fuse" and "fused". Read-only; for drawing.
+        recorder: called with (kind, point, tower, tokens): what is left after each point, kind "encode" (rows as the
+            method sees them) or "decode" (tower "llm"); what leaves each encoder, kind "tower"; what leaves fusion,
+            kind and tower "fuse" and "fused". Read-only; for drawing.
 
     Raises:
         BudgetError, UnsupportedError: the method cannot run on this model or budget.

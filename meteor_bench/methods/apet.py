@@ -2,10 +2,10 @@
 
 Needs no attention. `basis` tokens that lie far apart span what can be said with few; the tokens that a linear
 combination of them (ridge 1e-5) approximates worst stay. Of the places that stay, the `basis` best approximated ones
-are given to the basis tokens themselves; every token that goes is averaged into the staying one that is most like it
-(cosine), the basis tokens' places excepted. Once after the encoder, on features before the projector, which leaves
-3·T tokens, and once more on the hidden states in the middle of the language model (before layer 16 of 32), which leaves
-T.
+are given to the basis tokens themselves, the first of them in the sequence to the first one found; every token that
+goes is averaged into the staying one that is most like it (cosine), the basis tokens' places excepted. Once after the
+encoder, on features before the projector, which leaves 3·T tokens, and once more on the hidden states in the middle of
+the language model (before layer 16 of 32), which leaves T.
 
 Deviations:
 
@@ -13,8 +13,7 @@ Deviations:
    one nearest to half of the language model's depth.
 2. The search for basis tokens (farthest point, Euclidean) starts at the token farthest from the mean; theirs starts at
    a random one. With fewer places than basis tokens, the first of them are taken, and nothing is averaged.
-3. The first basis token gets the place that is approximated best, the second the next, and so on.
-4. On a shared fusion tokens are the concatenated features of all encoders on the common grid; on an independent one
+3. On a shared fusion tokens are the concatenated features of all encoders on the common grid; on an independent one
    each encoder is pruned on its own, the budget split in proportion to the token counts. A clip's frames are images of
    their own in the first step.
 """
@@ -156,10 +155,8 @@ class ApET(Pruner):
         wanted = torch.minimum(share, torch.full_like(share, basis.shape[1])).masked_fill(share == count, 0)
         given = keep_top(-score, wanted, keep)  # places that the basis tokens get
         into = nearest_kept(x, keep & ~given, visual).masked_fill(given, -1)
-        # Which basis token a place is given: the first to the place that is approximated best.
-        by_error = score.masked_fill(~given, torch.inf).argsort(dim=1, stable=True)
-        place = torch.empty_like(by_error).scatter_(1, by_error, places(n, x.device).expand_as(by_error))
-        source = basis.gather(1, place.clamp(max=basis.shape[1] - 1))
+        place = (given.long().cumsum(1) - 1).clamp(min=0)  # which basis token a place is given
+        source = basis.gather(1, place)
         width = int(share.max())
         row = kept_places(keep, width, ragged=not bool((share == width).all()))  # [B, K]
         own = places(n, x.device)

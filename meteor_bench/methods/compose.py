@@ -145,6 +145,7 @@ class Composed(Pruner):
             fuse=next((points.fuse for points in found if points.fuse is not None), None),
             decode=tuple(point for points in found for point in points.decode),
             proportional=any(points.proportional for points in found),
+            clips=any(points.clips for points in found),
         )
 
     def input_grid(self, vlm: VLM, budget: TokenBudget, grid: Grid) -> Grid | None:

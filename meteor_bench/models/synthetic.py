@@ -45,7 +45,7 @@ def _read(probe: Probe | None, x: Tensor, keys: Tensor, heads: int, mask: Tensor
     # [R, H, Q or K, d], as a model's projections leave them
     query, key = (part.reshape(*part.shape[:2], heads, -1).transpose(1, 2).contiguous() for part in (x, keys))
     with nullcontext() if probe.clock is None else probe.clock.stage("prune"):
-        probe.read(query, key, mask, None, causal, 1)
+        probe.read(query, key, mask, None, causal, 1, key)
 
 
 class HollowTower(VisionTower):
@@ -57,6 +57,7 @@ class HollowTower(VisionTower):
 
     has_cls = True
     halves = True
+    opens = True
 
     def __init__(self, name: str, features: Tensor, grid: Grid, depth: int, heads: int) -> None:
         super().__init__()

@@ -39,6 +39,7 @@ class VitTower(VisionTower):
     """
 
     halves = True
+    opens = True
 
     def __init__(
         self, name: str, model: Any, *, has_cls: bool, post_norm: bool, prepare: Prepare, depth: int | None = None

@@ -90,10 +90,12 @@ class Cell:
     Attributes:
         runs: at least one, in the order of their seeds.
         unpruned: None for an unpruned cell, and where no such run was found.
+        group: what it is put together with in tables: the group's place among groups, and its name.
     """
 
     runs: tuple[Run, ...]
     unpruned: Cell | None = None
+    group: tuple[int, str] = (0, "")
 
     @property
     def record(self) -> RunRecord:
@@ -124,7 +126,8 @@ class Cell:
     def label(self) -> str:
         """The setting in words, `RunConfig.label`, and whether it is an adaptation."""
         name = self.record.config.label
-        return f"{name} ({ADAPTATION})" if self.adapted else name
+        name = f"{name} ({ADAPTATION})" if self.adapted else name
+        return f"{self.group[1]}: {name}" if self.group[1] else name
 
     @property
     def seeds(self) -> list[int]:

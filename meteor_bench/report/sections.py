@@ -21,7 +21,8 @@ class Section:
     Attributes:
         model: the model that was named, with the weights where those are not its own.
         tasks: the benchmarks.
-        cells: the unpruned model, then ratio by ratio: controls, then methods, the best average first.
+        cells: the unpruned model, then ratio by ratio: controls, then methods, group by group where they have any, the
+            best average first.
         labels: a name for each cell, unique together with its ratio.
         match: what the ratios are of.
     """
@@ -61,12 +62,12 @@ def sections(cells: Sequence[Cell]) -> list[Section]:
     return result
 
 
-def _place(cell: Cell) -> tuple[bool, float, bool, float, str]:
+def _place(cell: Cell) -> tuple[bool, float, bool, tuple[int, str], float, str]:
     control = cell.record.config.method in CONTROLS
     scores = [t.score for run in cell.runs for t in run.record.tasks]
     average = sum(scores) / len(scores) if scores else 0.0
     order = CONTROLS.index(cell.record.config.method) if control else -average
-    return cell.pruned, cell.ratio, not control, order, cell.label
+    return cell.pruned, cell.ratio, not control, cell.group, order, cell.label
 
 
 def _labels(cells: Sequence[Cell]) -> list[str]:

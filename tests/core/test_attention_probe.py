@@ -5,6 +5,7 @@ import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
 from meteor_bench.core.attention_probe import KERNEL, Probe, plainly, probing, register, unattended
+from tests import tiny
 
 
 def llama(kv_heads: int = 2) -> LlamaForCausalLM:
@@ -159,3 +160,25 @@ def test_a_peek_reads_its_rows_and_computes_no_attention(monkeypatch: pytest.Mon
     assert torch.equal(alone.attention, whole.attention)
     with pytest.raises(AssertionError, match="attention was computed"):
         layer(h, position_embeddings=rotary, attention_mask=None)
+
+
+def test_values_and_logits_beside_the_fast_kernel() -> None:
+    """Against the library's projections; what nobody asked for is not kept, and the output is the same."""
+    vlm = tiny.build("single")
+    (tower,) = vlm.towers.values()
+    with torch.inference_mode():
+        x = tower.embed(torch.randn(2, 3, 48, 64)).x
+        probe, idle = Probe(mode="keys", want_values=True, want_logits=True), Probe(mode="keys")
+        out = [tower.attend(1, x, None, each) for each in (probe, idle, None)]
+        assert torch.equal(out[0], out[2]) and torch.equal(out[1], out[2])
+        assert idle.values is None and idle.logits is None and idle.keys is None
+        layer = tower.model.encoder.layers[1]
+        h, attention = layer.layer_norm1(x), layer.self_attn
+        heads = tower.config.num_attention_heads
+        q, k, v = (
+            part(h).reshape(*h.shape[:2], heads, -1) for part in (attention.q_proj, attention.k_proj, attention.v_proj)
+        )
+        logits = torch.einsum("bqhd,bkhd->bhqk", q.double(), k.double()) * q.shape[-1] ** -0.5
+        assert probe.values is not None and probe.logits is not None
+        assert torch.allclose(probe.values, v, atol=1e-6)
+        assert torch.allclose(probe.logits.double(), logits.mean(1), atol=1e-5)

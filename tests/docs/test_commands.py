@@ -48,6 +48,7 @@ SLOW = {
     "report results/runs": "",
     "report RUN --sub-scores": "",
     "report results/reference/pocket --html report.html": "",
+    "report results/reference/pocket --top 5 --by stage": "",
     "compare RUN OTHER --samples": "",
     "show pocket_gqa/12 --method fastv --ratio 0.76": "--device cpu",
     "show pocket_gqa/12 --method fastv --method meteor --ratio 0.76": "--device cpu",

@@ -34,7 +34,11 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"stages": ("fuse",), "fusion": "random"},
         {"stages": ("encode", "decode"), "stage3": "fixed", "budgets": "uniform", "middle": "deep"},
     ],
-    "evoprune": [{"schedule": "mean", "attention": False}],
+    "evoprune": [
+        {"schedule": "mean", "attention": False},
+        {"schedule": "content", "attention": False},
+        {"temporal": True, "alike": -1.0, "across": 0.6},
+    ],
     "fastv": [{"layer": 1}],
     "sparsevlm": [{"version": "v2"}],
     "oc-vtp": [{"weights": "random"}],

@@ -57,6 +57,9 @@ CEILINGS = {
     "svdprune": Ceiling(1350, 3),  # torch's eigensolver waits
     "e-adaprune": Ceiling(500, 2),
     "midpool": Ceiling(460, 1),  # groups that vanish on the way to the common grid
+    "earlytom": Ceiling(115),
+    "flowcut": Ceiling(345, 1),  # how many a layer drops is the attention's
+    "ficoco-v": Ceiling(825, 1),
     "hiprune": Ceiling(200),
     "scope": Ceiling(220),
     "apet": Ceiling(360),

@@ -47,7 +47,7 @@ def reference(x: Tensor, k: int, most: int) -> tuple[list[int], list[Tensor]]:
         if strong:
             near = max(strong, key=lambda s: (float(x[s] @ x[i] / (x[s].norm() * x[i].norm())), -s))
             mine[near].append(i)
-    said = {i: x[mine[i]].mean(0) for i in strong} | {w: x[b] for w, b in zip(weakest, basis, strict=False)}
+    said = {i: x[mine[i]].mean(0) for i in strong} | {w: x[b] for w, b in zip(sorted(weakest), basis, strict=False)}
     return sorted(kept), [said[i] for i in sorted(kept)]
 
 

@@ -308,3 +308,36 @@ def test_what_does_not_fit_is_said() -> None:
         EvoPrune().points(model("shared", {"b": 0}), TokenBudget(0.5))  # type: ignore[arg-type]
     with pytest.raises(UnsupportedError, match="lead='b'"):
         EvoPrune(lead="b").points(model("shared", {"a": 4, "b": 0}), TokenBudget(0.5))  # type: ignore[arg-type]
+
+
+def test_a_schedule_that_follows_the_content() -> None:
+    """FlowCut's rule in plain float64, one row at a time, with what a layer must remove so that the rest is reached."""
+    method, stops, depth, n = EvoPrune(schedule="content"), (1, 3, 5, 7), 8, GRID.n
+    layout = Layout("independent", {"t": GRID}, {"t": depth})
+    left = set()
+    for target, sharpness in itertools.product((20, 9, 3), (0.0, 1.0, 8.0)):
+        for here, layer in enumerate(stops):
+            tokens = ragged([36, 30], GRID, seed=here, cls=True)
+            draw = torch.Generator().manual_seed(here)
+            attention = torch.exp(sharpness * torch.randn(tokens.valid.shape, generator=draw))
+            seen = view(tokens, target, layout=layout, attention=attention).changed(
+                inside=True, layer=layer, layers=(*stops, depth)
+            )
+            wanted, final = method._wanted(seen, seen.target)
+            assert final.tolist() == [layer == 7] * 2
+            for b in range(2):
+                at = visual_indices(tokens, b)
+                mass = [float(attention[b, i]) for i in at]
+                share = [m / math.fsum(mass) for m in mass]
+                entropy = -math.fsum(p * math.log(p) for p in share)
+                ahead = len(stops) - 1 - here
+                count = len(at)
+                if ahead:
+                    r = (count - target) / math.sqrt(ahead) * (1 - (entropy / math.log(count)) ** 2)
+                    want = max(target, min(count - math.floor(r + 0.5), target * 2**ahead))
+                else:
+                    want = target
+                assert int(wanted[b]) == want
+                left.add(want)
+    assert len(left) > 10 and n == 36
+    assert EvoPrune(schedule="content", attention=False).layer_point({"t": 1}).attention == "received"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from itertools import combinations
 
 import pytest
@@ -11,18 +12,43 @@ from torch import Tensor
 
 from meteor_bench.core.apply import apply
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.methods.prunevid import PruneVid, pairwise_likeness
+from meteor_bench.methods.prunevid import PruneVid, pairwise_likeness, refined
 from tests.methods.clips import clip, clusters, cosine, quotas
 from tests.methods.views import view
+
+
+def joined(of: list[int]) -> list[int]:
+    """Frames that are not in a longest run of their cluster go to the longer run beside them."""
+    n = len(of)
+
+    def run(labels: list[int], f: int, step: int) -> int:
+        """How many frames from f on, in one direction, have its label."""
+        return 1 + run(labels, f + step, step) if 0 <= f + step < n and labels[f + step] == labels[f] else 1
+
+    lengths = [run(of, f, -1) + run(of, f, 1) - 1 for f in range(n)]
+    out = [of[f] if 1 < lengths[f] == max(lengths[g] for g in range(n) if of[g] == of[f]) else -1 for f in range(n)]
+    f = 0
+    while f < n:
+        end = f
+        while end < n and out[end] == -1:
+            end += 1
+        if end > f:
+            left = run(out, f - 1, -1) if f else 0
+            right = run(out, end, 1) if end < n else 0
+            label = 0 if left == right == 0 else out[f - 1] if left >= right else out[end]
+            out[f:end] = [label] * (end - f)
+        f = end + 1
+    return out
 
 
 def reference(x: Tensor, total: int) -> dict[tuple[int, int], Tensor]:
     """(frame, position) -> what the kept token there has become; for clips that averaging leaves enough of."""
     frames, side, _ = x.shape
     of = [0] * frames
-    for peak, mine in clusters(list(x.mean(1)), max(1, int(0.25 * frames + 0.5)), 7).items():
+    for peak, mine in clusters(list(x.mean(1)), max(1, int(0.25 * frames)), 7).items():
         for f in mine:
             of[f] = peak
+    of = joined(of)
     segments: list[list[int]] = []
     for f in range(frames):
         if f and of[f] == of[f - 1]:
@@ -34,7 +60,7 @@ def reference(x: Tensor, total: int) -> dict[tuple[int, int], Tensor]:
     for part in segments:
         pairs = list(combinations(part, 2))
         alike = [sum(cosine(x[f, p], x[g, p]) for f, g in pairs) / max(1, len(pairs)) for p in range(side)]
-        static = [p for p in range(side) if pairs and alike[p] >= 0.8]
+        static = [p for p in range(side) if pairs and alike[p] > 0.8]
         still.append({p: torch.stack([x[f, p] for f in part]).mean(0) for p in static})
         for f in part:
             moving[f] = {p: x[f, p] for p in range(side) if p not in static}
@@ -47,6 +73,16 @@ def reference(x: Tensor, total: int) -> dict[tuple[int, int], Tensor]:
         for peak, mine in clusters(values, k, 7).items() if k else ():
             out[f, places[peak]] = torch.stack([values[i] for i in mine]).mean(0)
     return out
+
+
+def test_scattered_frames_join_the_run_beside_them() -> None:
+    draw = random.Random(0)
+    assert refined([0, 0, 0, 1, 0, 2, 2]) == [0, 0, 0, 0, 0, 2, 2] and refined([3, 4, 5]) == [0, 0, 0]
+    for _ in range(300):
+        labels = [draw.randrange(3)]
+        for _ in range(draw.choice([1, 7, 15])):
+            labels.append(labels[-1] if draw.random() < 0.6 else draw.randrange(3))
+        assert refined(labels) == joined(labels)
 
 
 @pytest.mark.parametrize("frames", [1, 4, 9])

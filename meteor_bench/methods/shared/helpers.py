@@ -31,6 +31,7 @@ __all__ = [
     "divide",
     "earlier_target",
     "evenly",
+    "flatness",
     "frame_shares",
     "leaders",
     "mean_text",
@@ -88,6 +89,19 @@ def view_similarity(view: View) -> Tensor:
 def round_half_up(x: Tensor) -> Tensor:
     """Nearest integer as long, halves upwards (torch rounds halves to even)."""
     return torch.floor(x.double() + 0.5).long()
+
+
+def flatness(mass: Tensor, visual: Tensor | None, count: Tensor) -> Tensor:
+    """[R] float64 on the CPU: entropy of visual tokens' shares of a mass, over that of equal shares; waits for a GPU.
+
+    Args:
+        mass: [R, N], not negative.
+        visual: [R, N] bool; None: all.
+        count: [R] long on the CPU, how many they are.
+    """
+    mass = mass.double() if visual is None else mass.double().masked_fill(~visual, 0.0)
+    parts: Tensor = torch.special.entr(mass / mass.sum(1, keepdim=True).clamp(min=1e-300))
+    return (parts.sum(1).cpu() / count.clamp(min=2).double().log()).clamp(max=1)
 
 
 def earlier_target(view: View, power: float) -> Tensor:

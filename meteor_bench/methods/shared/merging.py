@@ -23,6 +23,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import torch
@@ -63,10 +64,14 @@ class Paired(NamedTuple):
     Attributes:
         into: [R, N] long, the token that each one ends in: itself, or its partner; -1 for what takes no part.
         order: [R, N] long, sort keys of what is left (`Decision.order`); None: it stays where it is.
+        memo: what the decision is to remember (`Decision.memo`).
+        mix: what becomes of those that stay (`Decision.mix`); None: the mean of what ends in them.
     """
 
     into: Tensor
     order: Tensor | None = None
+    memo: Mapping[str, Tensor] = MappingProxyType({})
+    mix: Tensor | None = None
 
 
 class _Native(NamedTuple):
@@ -152,6 +157,7 @@ class InsideMerger(Pruner, ABC):
         """Merge blocks of the schedule, as block counts (block 0 is 1)."""
         blocks = {
             "skip": range(self.start, depth, 2),
+            "content": range(self.start, depth, 2),
             "first": range((depth + 1) // 2),
             "last": range(depth // 2, depth),
         }.get(self.schedule, range(depth))
@@ -228,11 +234,14 @@ class InsideMerger(Pruner, ABC):
     def _merge_inside(self, view: EncodeView, wanted: Tensor, final: Tensor) -> Decision:
         count = view.tokens.counts()
         r = torch.where(wanted < 0, torch.zeros_like(count), torch.minimum(count - wanted, count // 2)).clamp(min=0)
-        into, order = self.pair(view, view.tokens.x, view.tokens.visual, count, r, final)
+        into, order, memo, mix = self.pair(view, view.tokens.x, view.tokens.visual, count, r, final)
         own = places(into.shape[1], into.device)
         weight = torch.ones_like(view.tokens.size) if self.merge == "mean" else None
         left = count - r if self.exactly else None
-        return Decision(keep=into == own, merge_into=into, total=True, weight=weight, order=order, count=left)
+        keep = into == own
+        return Decision(
+            keep=keep, merge_into=into, total=True, weight=weight, order=order, count=left, memo=memo, mix=mix
+        )
 
     def _wanted(self, view: EncodeView, target: Tensor) -> tuple[Tensor, Tensor]:
         """[R] on the CPU: count after this layer (-1: no merge), and whether it is the row's last merge layer."""

@@ -101,6 +101,7 @@ class DinoTower(VisionTower):
 
     has_cls = True
     halves = True
+    opens = True
 
     def __init__(self, name: str, model: Any, side: int, *, rotated: bool, prepare: Prepare) -> None:
         super().__init__()

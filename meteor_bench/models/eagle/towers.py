@@ -122,6 +122,7 @@ class Pix2StructTower(VisionTower):
 
     has_cls = False
     halves = True
+    opens = True
 
     def __init__(self, name: str, model: Pix2StructVisionModel) -> None:
         super().__init__()
