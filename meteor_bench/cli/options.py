@@ -1,11 +1,9 @@
-"""Flags made from the fields of a config, flags that several commands have, and how things are printed."""
+"""Flags made from the fields of a config, and flags that several commands have."""
 
 from __future__ import annotations
 
 import inspect
-import sys
-from collections.abc import Callable
-from enum import StrEnum
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,22 +15,9 @@ from meteor_bench.config.yaml_settings import once, parameter
 from meteor_bench.core.errors import ConfigError
 from meteor_bench.data import own_questions
 
-__all__ = ["Format", "How", "Json", "Online", "flags", "print_report", "print_rows"]
-
-
-class Format(StrEnum):
-    """How tables are printed."""
-
-    TERMINAL = "terminal"
-    JSON = "json"
-    MARKDOWN = "markdown"
-    CSV = "csv"
-    LATEX = "latex"
-
+__all__ = ["Online", "flags", "with_parameters"]
 
 Online = Annotated[bool, typer.Option("--online", help="Let models and data be fetched from the hub.")]
-How = Annotated[Format, typer.Option(help="How to print.")]
-Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 # Of every command that takes benchmarks by name: a file of questions is one.
 Data = Annotated[
     Path | None, typer.Option("--data", metavar="FILE.jsonl", help="Questions of your own, in place of benchmarks.")
@@ -71,12 +56,17 @@ def flags(kind: type, *names: str, defaults: bool = True) -> Callable[[Command],
                 said["tasks"] = _own(file, said)
             return command(said=said, **given)
 
-        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        call.__annotations__ = {one.name: one.annotation for one in parameters}
-        call.__name__, call.__doc__ = command.__name__, command.__doc__
-        return call
+        return with_parameters(call, command, parameters)
 
     return decorate
+
+
+def with_parameters(call: Command, command: Command, parameters: Sequence[inspect.Parameter]) -> Command:
+    """A function that Typer takes for the command with these parameters."""
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {one.name: one.annotation for one in parameters}
+    call.__name__, call.__doc__ = command.__name__, command.__doc__
+    return call
 
 
 def _parameter(option: Option, *, defaults: bool) -> inspect.Parameter:
@@ -107,18 +97,3 @@ def _own(file: Path, said: dict[str, Any]) -> list[str]:
         if name in said:
             raise ConfigError("--data stands in place of --suite and --tasks; give one of them")
     return [str(file)]
-
-
-def print_report(runs: list[Path], format: Format) -> None:
-    """Print the tables of these runs."""
-    from meteor_bench.report.render import document
-    from meteor_bench.report.runs import load
-
-    document(load(*runs)).write(sys.stdout, format.value)
-
-
-def print_rows(rows: list[dict[str, Any]], json: bool, aside: tuple[str, ...] = ()) -> None:
-    """Print a list, as a table or as JSON; what is long (``aside``) stands below the table, row by row."""
-    from meteor_bench.report.rows import print_rows
-
-    print_rows(rows, sys.stdout, as_json=json, aside=aside)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from meteor_bench.cli.app import alone
-from meteor_bench.cli.options import Format, How, print_report
+from meteor_bench.cli.printing import Printing, printed
 
 app = alone()
 
 
 @app.command()
+@printed()
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Folders of a run, or of runs.")],
-    format: How = Format.TERMINAL,
+    how: Printing,
     html: Annotated[Path | None, typer.Option(help="Write one file with tables, charts and questions instead.")] = None,
     pictures: Annotated[
         int, typer.Option(min=0, help="With --html: draw the kept patches of so many questions; runs the models.")
@@ -30,16 +30,15 @@ def report(
     if sub_scores and html is not None:
         raise typer.BadParameter("the page has no sub-scores; leave out --html", param_hint="--sub-scores")
     if html is not None:
+        how.only_lines("--html")
         _write_html(runs, html, pictures)
     elif pictures:
         raise typer.BadParameter("pictures are drawn into a file; add --html FILE", param_hint="--pictures")
-    elif sub_scores:
-        from meteor_bench.report import subscores
+    else:
+        from meteor_bench.report import render, subscores
         from meteor_bench.report.runs import load
 
-        subscores.document(load(*runs)).write(sys.stdout, format.value)
-    else:
-        print_report(runs, format)
+        how.write((subscores if sub_scores else render).document(load(*runs)))
 
 
 def _write_html(runs: list[Path], path: Path, pictures: int) -> None:

@@ -22,7 +22,7 @@ from meteor_bench.records.reader import read_latency, read_run, read_scores
 from meteor_bench.records.run_folder import find_complete, find_runs
 from meteor_bench.records.schema import LatencySample, RunRecord
 from meteor_bench.records.score_cache import ScoreRecord
-from meteor_bench.utils.progress import say
+from meteor_bench.utils.progress import warn
 from meteor_bench.utils.structuring import plain
 
 __all__ = ["ADAPTATION", "Cell", "Columns", "Run", "load", "load_run"]
@@ -175,7 +175,7 @@ def load(*folders: Path) -> list[Cell]:
     if len(unfinished) == len(runs):
         raise RecordError(f"{unfinished[0]} is unfinished; give the same `run` command again and it resumes")
     for path in unfinished:
-        say(f"left out: {path} is unfinished")
+        warn(f"left out: {path} is unfinished")
     return cells(run for run in runs if run.record.status == "complete")
 
 

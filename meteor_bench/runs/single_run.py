@@ -119,7 +119,7 @@ class SingleRun:
             detail(f"{self.title}: goes on in {folder.path}")
         known = self._known(folder)
         started = perf_counter()
-        with track(self.title, self.questions, sum(known.values())) as update:
+        with track(self.title, self.questions, sum(known.values()), "questions") as update:
 
             def on_progress(task: str, done: int, wanted: int) -> None:
                 known[task] = done
