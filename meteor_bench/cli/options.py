@@ -13,14 +13,23 @@ from meteor_bench.cli.completion import completer
 from meteor_bench.config.spec import Option, options, read_text
 from meteor_bench.config.yaml_settings import once, parameter
 from meteor_bench.core.errors import ConfigError
-from meteor_bench.data import own_questions
+from meteor_bench.data import own_pictures, own_questions
+from meteor_bench.data.own_pictures import QUESTION
 
 __all__ = ["Online", "flags", "with_parameters"]
 
 Online = Annotated[bool, typer.Option("--online", help="Let models and data be fetched from the hub.")]
-# Of every command that takes benchmarks by name: a file of questions is one.
+# Of every command that takes benchmarks by name: a file of questions is one, and a folder of pictures.
 Data = Annotated[
-    Path | None, typer.Option("--data", metavar="FILE.jsonl", help="Questions of your own, in place of benchmarks.")
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="FILE.jsonl|FOLDER",
+        help="Questions of your own, in place of benchmarks; a folder of pictures: agreement with the unpruned model.",
+    ),
+]
+Ask = Annotated[
+    str | None, typer.Option("--ask", metavar="TEXT", help=f"The question about a folder's pictures. [{QUESTION}]")
 ]
 
 Command = Callable[..., Any]
@@ -45,15 +54,16 @@ def flags(kind: type, *names: str, defaults: bool = True) -> Callable[[Command],
         for one in inspect.signature(command, eval_str=True).parameters.values():
             if one.name == "said":
                 parameters += [_parameter(option, defaults=defaults) for option in shown.values()]
-                parameters += [inspect.Parameter("data", one.KEYWORD_ONLY, default=None, annotation=Data)] * asks
+                for name, kind_of in (("data", Data), ("ask", Ask)) if asks else ():
+                    parameters.append(inspect.Parameter(name, one.KEYWORD_ONLY, default=None, annotation=kind_of))
             else:
                 parameters.append(one.replace(kind=inspect.Parameter.KEYWORD_ONLY))
 
         def call(**given: Any) -> Any:
             texts = {name: given.pop(name) for name in shown}
             said = {name: _read(kind, shown[name], text) for name, text in texts.items() if text not in (None, [])}
-            if asks and (file := given.pop("data")) is not None:
-                said["tasks"] = _own(file, said)
+            if asks and (file := _own(given.pop("data"), given.pop("ask"), said)):
+                said["tasks"] = [file]
             return command(said=said, **given)
 
         return with_parameters(call, command, parameters)
@@ -90,10 +100,23 @@ def _read(kind: type, option: Option, given: Any) -> Any:
     return once([parameter(text) for text in given])
 
 
-def _own(file: Path, said: dict[str, Any]) -> list[str]:
-    if not own_questions.is_file(str(file)):
-        raise ConfigError(f"--data takes a file of JSON lines, whose name ends in {own_questions.SUFFIX}, not {file}")
+def _own(data: Path | None, question: str | None, said: dict[str, Any]) -> str:
+    """The benchmark that a file or a folder is; "" for none.
+
+    Raises:
+        ConfigError: it is neither, or other benchmarks are named besides.
+    """
+    folder = data is not None and data.is_dir()
+    if question is not None and not folder:
+        raise ConfigError("--ask is the question about a folder of pictures; give it with --data FOLDER")
+    if data is None:
+        return ""
+    if not folder and data.suffix != own_questions.SUFFIX:
+        raise ConfigError(
+            f"--data takes a folder of pictures, or a file of JSON lines whose name ends in {own_questions.SUFFIX}, "
+            f"not {data}"
+        )
     for name in ("tasks", "suite", "suites"):
         if name in said:
             raise ConfigError("--data stands in place of --suite and --tasks; give one of them")
-    return [str(file)]
+    return own_pictures.named(data, question) if folder else str(data)

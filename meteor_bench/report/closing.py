@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from meteor_bench.data.own_pictures import LIKENESS
 from meteor_bench.report import render
 from meteor_bench.report.document import Document
 from meteor_bench.report.formats import json_values
@@ -44,6 +45,8 @@ class Closing:
 
     def _accuracy(self) -> str:
         one = self.standing
+        if self.cell.what != "Accuracy":
+            return self._agreement()
         alone = f"{one.score:.1f}{_bounds(one.score_low, one.score_high)} on {_count(one.n, 'question')}"
         if not self.cell.pruned:
             return f"Accuracy: {alone}. Nothing was pruned, so there is no difference to the unpruned model."
@@ -61,6 +64,16 @@ class Closing:
             return f"{text}. There is no interval: the questions are about too few pictures."
         text += f" (95 % interval of the difference: {one.low:+.1f} to {one.high:+.1f})."
         return f"{text} It holds 0, so the difference may be chance." if one.low <= 0 <= one.high else text
+
+    def _agreement(self) -> str:
+        """Of a folder of pictures without answers: how many are the unpruned model's own."""
+        one, what = self.standing, self.cell.what
+        if not self.cell.pruned:
+            return f"{what}: these are its own answers, to {_count(one.n, 'picture')}; nothing was pruned."
+        bounds = _bounds(one.score_low, one.score_high)
+        alike = sum(task.metrics[LIKENESS] * task.n for task in self.cell.record.tasks) / one.n
+        text = f"{what}: {one.score:.1f} % of {_count(one.n, 'answer')} are the same{bounds}"
+        return f"{text}; their mean ANLS is {alike:.2f}."
 
     def _tokens(self) -> str:
         one = self.standing

@@ -121,11 +121,14 @@ def front(every: Sequence[Standing]) -> list[Standing]:
     return [one for at, one in enumerate(every) if at in best]
 
 
-def table(whole: Sequence[Standing], left: Sequence[Standing], chosen: Standing | None) -> Table:
+def table(
+    whole: Sequence[Standing], left: Sequence[Standing], chosen: Standing | None, what: str = "Accuracy"
+) -> Table:
     """Those that were measured on all questions, cheapest first, then those that were left on the way.
 
     Args:
         chosen: set in bold.
+        what: the scores are, as `Cell.what` says it.
     """
     best = {one.title for one in front(whole)}
     whole = sorted(whole, key=lambda one: (one.flops, one.drop))
@@ -151,4 +154,4 @@ def table(whole: Sequence[Standing], left: Sequence[Standing], chosen: Standing 
     if left:
         notes.insert(2, "Below the gap: left on the way, on the questions that they had answered by then.")
     gap = frozenset({len(whole)} if whole and left else ())
-    return Table("Accuracy against cost", heads, rows, gap, notes, bold)
+    return Table(f"{what} against cost", heads, rows, gap, notes, bold)

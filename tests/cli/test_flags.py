@@ -147,15 +147,15 @@ PRINTED = {"format", "json"}  # of every command that prints tables
 LOUD = {*PRINTED, "quiet"}  # and of those that say what they are doing
 # What is left besides the flags of configs: command -> its own flags, as tests below say them.
 OWN = {
-    "run": {"config", "data", "dry_run", "online", *LOUD},
-    "sweep": {"file", "data", "dry_run", "online", *LOUD},
+    "run": {"config", "data", "ask", "dry_run", "online", *LOUD},
+    "sweep": {"file", "data", "ask", "dry_run", "online", *LOUD},
     "latency": {"param", *LOUD},
-    "choose": {"data", "dry_run", "online", *LOUD},
+    "choose": {"data", "ask", "dry_run", "online", *LOUD},
     "report": {"runs", *PRINTED, "html", "pictures", "sub_scores"},
     "compare": {"a", "b", "samples", "pictures", "most", *PRINTED},
     "show": {"sample", "method", "ratio", "param", "out"},
     "paper": {"name", "table", "model", *PRINTED, "plan", "run"},
-    "check": {"baseline", "data", "methods", "update", "junit", *LOUD},
+    "check": {"baseline", "data", "ask", "methods", "update", "junit", *LOUD},
     "doctor": {"full", "json", "model", "source", "device", "dtype"},
     "list methods": {"json"},
     "list models": {"json"},
@@ -221,6 +221,9 @@ def test_data_stands_in_place_of_benchmarks(call: Said, caught: Any) -> None:
     ran = caught("meteor_bench.cli.run._run", STOP)
     call("run", "--data", "sub/my.jsonl")
     assert ran[0][0][0].tasks == ("sub/my.jsonl",)
+    call("run", "--data", "sub")
+    call("run", "--data", "sub", "--ask", "what, where")
+    assert [run[0][0].tasks for run in ran[1:]] == [("sub/",), ("sub/: what, where",)]
 
 
 def test_latency(call: Said, caught: Any) -> None:

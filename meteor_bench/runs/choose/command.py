@@ -36,6 +36,7 @@ class Choice:
     Attributes:
         asked: questions that candidates were measured on.
         exhaustive: what a sweep of all candidates would have asked.
+        what: the scores are, as `report.runs.Cell.what` says it.
     """
 
     goal: Goal
@@ -43,6 +44,7 @@ class Choice:
     failed: dict[Candidate, str]
     asked: int
     exhaustive: int
+    what: str = "Accuracy"
 
 
 def choose(config: ChooseConfig, write: Callable[[Document], None], *, dry_run: bool = False) -> int:
@@ -71,7 +73,7 @@ def choose(config: ChooseConfig, write: Callable[[Document], None], *, dry_run: 
         return 0
     found = search(possible, measurer.questions, goal, measurer.measure)
     exhaustive = len(possible) * measurer.total(measurer.questions)
-    choice = Choice(goal, found, measurer.failed, measurer.asked, exhaustive)
+    choice = Choice(goal, found, measurer.failed, measurer.asked, exhaustive, measurer.what)
     write(told(choice, config))
     for one, reason in choice.failed.items():
         warn(f"failed: {one.method} at {one.ratio:g}: {reason}")
@@ -146,7 +148,7 @@ def told(choice: Choice, config: ChooseConfig) -> Document:
             "tables": {name: json_rows(frame) for name, frame in numbers().items()},
         }
 
-    tables = [table(whole, left, chosen)] if whole or left else []
+    tables = [table(whole, left, chosen, choice.what)] if whole or left else []
     return Document(lambda: tables, numbers, ("title",), data, tail=tail, brief=brief)
 
 

@@ -13,6 +13,8 @@ from meteor_bench.config.run_config import Setting
 from meteor_bench.config.run_config import check as check_value
 from meteor_bench.core.errors import ConfigError, RecordError
 from meteor_bench.core.match import Measure
+from meteor_bench.data.own_pictures import AGREEMENT
+from meteor_bench.data.suites import resolve
 from meteor_bench.runs.regression.baseline import FORMAT, Baseline, CheckConfig, Measured, Tolerances, read, write
 from meteor_bench.utils.progress import track
 
@@ -119,6 +121,8 @@ def _validate(file: Path, config: CheckConfig) -> None:
     for setting in config.settings:
         try:
             config.run(setting).validate()
+            if any(row.metric == AGREEMENT for row in resolve(config.suite, config.tasks)):
+                raise ConfigError("a folder of pictures has no answers that could turn wrong; check needs some")
         except ConfigError as error:
             raise ConfigError(f"{file}: {error}") from None
 
