@@ -67,9 +67,9 @@ def page(row: dict[str, Any]) -> str:
 def _figure(name: str, file: Path) -> str:
     return (
         f"![Three shipped pictures, and what {name} keeps of each](figures/{file.name})\n\n"
-        "Three pictures of the shipped benchmarks, and what is left of each at a ratio of 0.76 after the last point where "
-        "the method prunes, drawn as `meteor-bench show` draws it: a cell that is kept looks as it is, a dropped one is "
-        "faded, and merged ones have a colour a group, with a dot on the cell that stands for it."
+        "Three pictures of the shipped benchmarks, and what is left of each at a ratio of 0.76 after the last point "
+        "where the method prunes, drawn as `meteor-bench show` draws it: a cell that is kept looks as it is, a dropped "
+        "one is faded, and merged ones have a colour a group, with a dot on the cell that stands for it."
     )
 
 

@@ -1,8 +1,8 @@
 """Execute docs/quickstart.ipynb and write its page, docs/notebook.md with its pictures under docs/notebook/.
 
-`python scripts/notebook.py` runs the code cells in order in one process, keeps what they show in the notebook, and makes
-the page of it: the site needs no plugin for notebooks, and the test no server. `tests/docs/test_notebook.py` says when it
-is due.
+`python scripts/notebook.py` runs the code cells in order in one process, keeps what they show in the notebook, and
+makes the page of it: the site needs no plugin for notebooks, and the test no server. `tests/docs/test_notebook.py` says
+when it is due.
 """
 
 from __future__ import annotations
