@@ -36,7 +36,7 @@ FOLDER = ROOT / "docs" / "methods" / "figures"
 SAMPLES = ("pocket_gqa/12", "pocket_textvqa/3", "pocket_scienceqa/7")
 RATIO = 0.76
 SIDE, GAP, LABEL, LINE = 120, 8, 96, 15
-COLOURS = 48
+COLOURS = 128
 INK = (72, 77, 84)
 KEY = "kept"  # of the digest in a file
 
@@ -78,7 +78,7 @@ def png(drawn: Drawn) -> bytes:
     """A small file: few colours, no date."""
     stream, said = io.BytesIO(), PngInfo()
     said.add_text(KEY, drawn.digest)
-    few = drawn.picture.quantize(COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    few = drawn.picture.quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     few.save(stream, format="PNG", optimize=True, pnginfo=said)
     return stream.getvalue()
 

@@ -14,7 +14,6 @@ from meteor_bench.cli.printing import Printing, printed
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.config.yaml_settings import fit_flags, names
 from meteor_bench.core.interrupts import exit_status
-from meteor_bench.utils.progress import detail
 
 app = alone()
 
@@ -41,7 +40,6 @@ def check(
     root = named.pop("data_root", None)
     if methods is not None:
         named["methods"] = names(methods)
-    detail("loading libraries and weights")
     from meteor_bench.runs.regression.command import check as run_check
 
     try:

@@ -127,7 +127,7 @@ def test_tables_fit_80_columns(call: Callable[..., Result], tmp_path: Path, monk
 SILENT = """
 import io, sys
 from meteor_bench import cli
-for name in ("torch", "lmms_eval", "pandas"):
+for name in ("torch", "lmms_eval"):
     sys.modules[name] = None  # what takes long to import cannot be imported
 for command in {commands!r}:
     sys.argv, sys.stderr = ["meteor-bench", *command.split()], io.StringIO()

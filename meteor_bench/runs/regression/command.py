@@ -16,7 +16,7 @@ from meteor_bench.core.match import Measure
 from meteor_bench.data.own_pictures import AGREEMENT
 from meteor_bench.data.suites import resolve
 from meteor_bench.runs.regression.baseline import FORMAT, Baseline, CheckConfig, Measured, Tolerances, read, write
-from meteor_bench.utils.progress import track
+from meteor_bench.utils.progress import detail, track
 
 if TYPE_CHECKING:
     from meteor_bench.report.document import Document
@@ -137,6 +137,7 @@ def _measure(
     data_root: Path | None,
 ) -> Baseline:
     """All cells as they are now, each beside the unpruned model."""
+    detail("loading libraries and weights")
     from meteor_bench.runs.model_cache import ModelCache
     from meteor_bench.utils.environment import quiet_libraries
 
