@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from meteor_bench.core.settings import Range
     from meteor_bench.methods.shared.scorers import DecodeScorer, FuseChooser, FuseScorer
     from meteor_bench.methods.shared.selection import EncodeScorer
-    from meteor_bench.runs.python_api import Session, load_model, load_runs, run, sweep
+    from meteor_bench.runs.python_api import Session, load_model, load_runs, load_tables, pruned, run, sweep
 
 __all__ = [
     "Answer",
@@ -59,6 +59,8 @@ __all__ = [
     "keep_top",
     "load_model",
     "load_runs",
+    "load_tables",
+    "pruned",
     "run",
     "sweep",
 ]
@@ -82,7 +84,7 @@ _PLACES = {
     "meteor_bench.core.settings": ("Range",),
     "meteor_bench.methods.shared.scorers": ("DecodeScorer", "FuseChooser", "FuseScorer"),
     "meteor_bench.methods.shared.selection": ("EncodeScorer",),
-    "meteor_bench.runs.python_api": ("Session", "load_model", "load_runs", "run", "sweep"),
+    "meteor_bench.runs.python_api": ("Session", "load_model", "load_runs", "load_tables", "pruned", "run", "sweep"),
 }
 _HOME = {name: module for module, names in _PLACES.items() for name in names}
 

@@ -23,6 +23,7 @@ from meteor_bench.report import listing  # noqa: E402
 from meteor_bench.utils.atomic_io import write_whole  # noqa: E402
 
 FOLDER = ROOT / "docs" / "methods"
+FIGURES = FOLDER / "figures"  # drawn by scripts/method_figures.py
 WHERE = {
     "input": "the picture, which is made smaller",
     "encode": "in the encoders or at their output",
@@ -49,6 +50,8 @@ def page(row: dict[str, Any]) -> str:
     parts = [f"# {name}", _plain(_sentence(lead.removeprefix(f"{name}: "))), _facts(row)]
     if does:
         parts += ["## What it does", _plain(does)]
+    if (file := FIGURES / page_name(name).replace(".md", ".png")).is_file():
+        parts += ["## What it keeps", _figure(name, file)]
     if deviations:
         parts += ["## Deviations" + (" from the paper" if row["year"] else ""), _plain(deviations)]
     parts += ["## Parameters", _parameters(made)]
@@ -59,6 +62,15 @@ def page(row: dict[str, Any]) -> str:
         said = inspect.getdoc(import_module(SHARED + shared)) or ""
         parts += [f"## What `shared.{shared}` says", _plain(said)]
     return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
+
+
+def _figure(name: str, file: Path) -> str:
+    return (
+        f"![Three shipped pictures, and what {name} keeps of each](figures/{file.name})\n\n"
+        "Three pictures of the shipped benchmarks, and what is left of each at a ratio of 0.76 after the last point "
+        "where the method prunes, drawn as `meteor-bench show` draws it: a cell that is kept looks as it is, a dropped "
+        "one is faded, and merged ones have a colour a group, with a dot on the cell that stands for it."
+    )
 
 
 def _split(text: str) -> tuple[str, str]:

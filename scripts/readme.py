@@ -19,6 +19,7 @@ from meteor_bench.report import listing  # noqa: E402
 from meteor_bench.report.accuracy import accuracy  # noqa: E402
 from meteor_bench.report.runs import Cell, load  # noqa: E402
 from meteor_bench.report.sections import sections  # noqa: E402
+from meteor_bench.report.standing import of_section  # noqa: E402
 from meteor_bench.utils.atomic_io import write_whole  # noqa: E402
 from scripts.method_pages import page_name  # noqa: E402
 
@@ -139,6 +140,24 @@ def ranked(shown: list[Column], most: int | None = None, head: str = "visual tok
     return _table([head, *(column.title for column in shown)], ["---", *["---:"] * len(shown)], rows)
 
 
+def within_a_point() -> str:
+    """Of the records at equal tokens and of those at equal FLOPs the three that lose least, and whether that is enough.
+
+    Enough is what `choose --max-drop 1` calls so: the upper end of the 95 % interval of the drop is at most 1 point.
+    """
+    rows = []
+    for folder, of in ((REFERENCE, "tokens"), (FLOPS, "FLOPs")):
+        (section,) = sections(load(folder))
+        pruned = [one for one, cell in zip(of_section(section), section.cells, strict=True) if cell.unpruned]
+        for one in sorted(pruned, key=lambda one: one.drop)[:3]:
+            within = "yes" if -one.low <= 1 else "no"
+            interval = f"{-one.high:.2f} to {-one.low:.2f}"
+            share = f"{100 * one.flops / one.unpruned_flops:.0f} %"
+            rows.append([one.method, f"{one.ratio:g} of {of}", f"{one.drop:.2f}", interval, share, within])
+    head = ["method", "removed", "points lost", "95 % interval", "FLOPs left", "at most 1 point"]
+    return _table(head, ["---", "---", "---:", "---:", "---:", "---"], rows)
+
+
 # File -> what stands in it -> what makes that.
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {
@@ -148,6 +167,7 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     },
     "docs/results.md": {"results": results, "results at equal FLOPs": at_equal_flops},
     "docs/methods.md": {"methods": methods},
+    "docs/choosing-a-ratio.md": {"within a point": within_a_point},
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import meteor_bench
-from meteor_bench import Decision, FuseScorer, FuseView, Session, load_model, load_runs
+from meteor_bench import Decision, FuseScorer, FuseView, Session, load_model, load_runs, load_tables
 from meteor_bench.data.suites import calibration_requests
 from tests import tiny
 
@@ -63,3 +63,15 @@ def test_records_as_a_frame() -> None:
     assert len(meteor) == 12 and meteor.score.between(0, 100).all()
     assert meteor.realised_ratio.iloc[0] == pytest.approx(0.76, abs=0.01)
     assert Decision.__name__ == "Decision"
+
+
+def test_tables_as_frames() -> None:
+    """A row for each setting and benchmark, with what `load_runs` has of its runs."""
+    tables = load_tables(REFERENCE)
+    assert tables.keys() == {"accuracy", "tokens", "latency"}
+    accuracy = tables["accuracy"]
+    few = accuracy[(accuracy.method == "fastv") & (accuracy.ratio == 0.76) & (accuracy.kind == "benchmark")]
+    runs = load_runs(REFERENCE)
+    same = runs[(runs.method == "fastv") & (runs.ratio == 0.76)].set_index("task").score
+    assert few.set_index("name").score.sub(same).abs().max() < 1e-9 and len(few) == 12
+    assert (few.difference_low <= few.difference).all() and (few.difference <= few.difference_high).all()

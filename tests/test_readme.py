@@ -30,6 +30,8 @@ def _first(line: str) -> str:
 def test_the_results_are_those_of_the_records() -> None:
     lines = _lines("docs/results.md", "results")
     assert lines == BLOCKS["docs/results.md"]["results"]().splitlines(), "run scripts/readme.py"
+    within = _lines("docs/choosing-a-ratio.md", "within a point")
+    assert within == BLOCKS["docs/choosing-a-ratio.md"]["within a point"]().splitlines(), "run scripts/readme.py"
     assert {_first(line) for line in lines[2:]} - {"unpruned"} <= METHODS.rows.keys()
     # Head, rule, the unpruned model, and the best.
     assert _lines("README.md", "best results") == lines[: 3 + BEST], "run scripts/readme.py"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 from meteor_bench.cli.app import alone
 from meteor_bench.cli.completion import complete
 from meteor_bench.cli.options import flags
+from meteor_bench.cli.printing import Printing, printed
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.config.yaml_settings import fit_flags, names
 from meteor_bench.core.interrupts import exit_status
@@ -20,9 +20,11 @@ app = alone()
 
 @app.command()
 @flags(RunConfig, "suite", "tasks", "model", "ratio", "match", "limit", "device", "data_root", defaults=False)
+@printed(quietly=True)
 def check(
     baseline: Annotated[Path, typer.Option(help="The baseline file.")],
     said: dict[str, Any],
+    how: Printing,
     methods: Annotated[
         str | None,
         typer.Option(autocompletion=complete("methods", many=True), help="Methods, separated by commas."),
@@ -41,7 +43,7 @@ def check(
     from meteor_bench.runs.regression.command import check as run_check
 
     try:
-        regressed = run_check(baseline, named, sys.stdout, update=update, junit=junit, data_root=root)
+        regressed = run_check(baseline, named, how.write, update=update, junit=junit, data_root=root)
     except KeyboardInterrupt as error:
         typer.echo("interrupted", err=True)
         raise typer.Exit(exit_status(error)) from None

@@ -11,7 +11,8 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from meteor_bench.cli.app import alone
-from meteor_bench.cli.options import Format, How, flags
+from meteor_bench.cli.options import flags
+from meteor_bench.cli.printing import Format, Printing, printed
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.config.yaml_settings import fit_flags
 from meteor_bench.utils.progress import say
@@ -27,20 +28,21 @@ PICTURES = 24  # so many are looked at; each takes a second and a file
 
 @app.command()
 @flags(RunConfig, "data_root")
+@printed()
 def compare(
     a: Annotated[Path, typer.Argument(metavar="A", help="A run's folder, or that of its seeds.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="The run that it is compared with, on the same questions.")],
     said: dict[str, Any],
+    how: Printing,
     samples: Annotated[bool, typer.Option("--samples", help="List the questions answered differently well.")] = False,
     pictures: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Draw the patches kept for each of them into this folder.")
     ] = None,
     most: Annotated[int, typer.Option(min=1, help="With --pictures: draw the first so many.")] = PICTURES,
-    format: How = Format.TERMINAL,
 ) -> None:
     """Compare two runs question by question: differences, tests, flips."""
     root = fit_flags(said, RunConfig).get("data_root")
-    run(a, b, sys.stdout, format=format.value, samples=samples, pictures=pictures, data_root=root, most=most)
+    run(a, b, sys.stdout, format=how.form.value, samples=samples, pictures=pictures, data_root=root, most=most)
 
 
 def run(
@@ -73,7 +75,7 @@ def run(
     found = flips(compared) if samples or pictures else []
     shown = found if samples else None
     made = _document(compared, shown, pictures, most)
-    if format == "terminal" and shown:
+    if format == Format.TERMINAL and shown:
         replace(made, tables=lambda: made.tables()[:1]).write(stream)
         print_flips(shown, stream, pictures=pictures, most=most)
     else:

@@ -11,7 +11,7 @@ import typer
 
 from meteor_bench.cli.app import group
 from meteor_bench.cli.completion import complete
-from meteor_bench.cli.options import Json
+from meteor_bench.cli.printing import Json
 from meteor_bench.config.yaml_settings import names
 from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.interrupts import exit_status

@@ -8,7 +8,7 @@ import typer
 
 from meteor_bench.cli.app import alone
 from meteor_bench.cli.completion import complete
-from meteor_bench.cli.options import Json, print_rows
+from meteor_bench.cli.printing import Json, print_rows
 from meteor_bench.config.run_config import Dtype
 
 app = alone()

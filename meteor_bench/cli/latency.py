@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import sys
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 
 from meteor_bench.cli.app import alone
-from meteor_bench.cli.options import Format, How, flags
+from meteor_bench.cli.options import flags
+from meteor_bench.cli.printing import Printing, printed
 from meteor_bench.config.latency_config import LatencyConfig, load
+from meteor_bench.utils.progress import detail
 
 app = alone()
 
 
 @app.command()
 @flags(LatencyConfig)
+@printed(quietly=True)
 def latency(
     said: dict[str, Any],
+    how: Printing,
     param: Annotated[
         list[str] | None, typer.Option(metavar="METHOD:NAME=VALUE", help="method:name=value; may be repeated.")
     ] = None,
-    format: How = Format.TERMINAL,
 ) -> None:
     """Time methods beside the unpruned model, interleaved in one process.
 
@@ -33,27 +36,27 @@ def latency(
 
     asked = settings(config, param or [])
     broken = False
+    detail("loading libraries and weights")
     if config.count_launches:
         from meteor_bench.runs.latency import launch_tables
         from meteor_bench.runs.latency.launches import count_launches
 
         counted = count_launches(asked.configs, config.batches, random_weights=config.random_weights)
-        launch_tables.document(counted).write(sys.stdout, format.value)
+        how.write(launch_tables.document(counted))
         return
     if config.selection:
         from meteor_bench.runs.latency import selection_tables
         from meteor_bench.runs.latency.selection import time_selection
 
         timed = time_selection(asked.configs, config.tokens, config.batches, config.passes, asked.out)
-        selection_tables.document(timed).write(sys.stdout, format.value)
+        document = selection_tables.document(timed)
     else:
         from meteor_bench.runs.latency import tables
         from meteor_bench.runs.latency.command import time_cells
 
         cells = time_cells(asked)
-        tables.document(cells).write(sys.stdout, format.value)
+        document = tables.document(cells)
         broken = any(row.broken for cell in cells for row in cell.rows)
-    if format is Format.TERMINAL:
-        typer.echo(str(asked.out))
+    how.write(replace(document, tail=(str(asked.out),)))
     if broken:
         raise typer.Exit(1)

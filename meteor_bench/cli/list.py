@@ -8,7 +8,7 @@ import typer
 
 from meteor_bench.cli.app import group
 from meteor_bench.cli.completion import complete
-from meteor_bench.cli.options import Json, print_rows
+from meteor_bench.cli.printing import Json, print_rows
 from meteor_bench.report import listing
 
 app = group("What there is to choose from.")

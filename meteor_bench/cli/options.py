@@ -1,14 +1,11 @@
-"""Flags made from the fields of a config, flags that several commands have, and how things are printed."""
+"""Flags made from the fields of a config, and flags that several commands have."""
 
 from __future__ import annotations
 
-import gc
 import inspect
-import sys
-from collections.abc import Callable
-from enum import StrEnum
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -16,30 +13,23 @@ from meteor_bench.cli.completion import completer
 from meteor_bench.config.spec import Option, options, read_text
 from meteor_bench.config.yaml_settings import once, parameter
 from meteor_bench.core.errors import ConfigError
-from meteor_bench.data import own_questions
+from meteor_bench.data import own_pictures, own_questions
+from meteor_bench.data.own_pictures import QUESTION
 
-if TYPE_CHECKING:
-    from meteor_bench.report.runs import Cell
-
-__all__ = ["Format", "How", "Json", "Online", "flags", "print_report", "print_rows"]
-
-
-class Format(StrEnum):
-    """How tables are printed."""
-
-    TERMINAL = "terminal"
-    JSON = "json"
-    MARKDOWN = "markdown"
-    CSV = "csv"
-    LATEX = "latex"
-
+__all__ = ["Online", "flags", "with_parameters"]
 
 Online = Annotated[bool, typer.Option("--online", help="Let models and data be fetched from the hub.")]
-How = Annotated[Format, typer.Option(help="How to print.")]
-Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
-# Of every command that takes benchmarks by name: a file of questions is one.
+# Of every command that takes benchmarks by name: a file of questions is one, and a folder of pictures.
 Data = Annotated[
-    Path | None, typer.Option("--data", metavar="FILE.jsonl", help="Questions of your own, in place of benchmarks.")
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="FILE.jsonl|FOLDER",
+        help="Questions of your own, in place of benchmarks; a folder of pictures: agreement with the unpruned model.",
+    ),
+]
+Ask = Annotated[
+    str | None, typer.Option("--ask", metavar="TEXT", help=f"The question about a folder's pictures. [{QUESTION}]")
 ]
 
 Command = Callable[..., Any]
@@ -64,23 +54,29 @@ def flags(kind: type, *names: str, defaults: bool = True) -> Callable[[Command],
         for one in inspect.signature(command, eval_str=True).parameters.values():
             if one.name == "said":
                 parameters += [_parameter(option, defaults=defaults) for option in shown.values()]
-                parameters += [inspect.Parameter("data", one.KEYWORD_ONLY, default=None, annotation=Data)] * asks
+                for name, kind_of in (("data", Data), ("ask", Ask)) if asks else ():
+                    parameters.append(inspect.Parameter(name, one.KEYWORD_ONLY, default=None, annotation=kind_of))
             else:
                 parameters.append(one.replace(kind=inspect.Parameter.KEYWORD_ONLY))
 
         def call(**given: Any) -> Any:
             texts = {name: given.pop(name) for name in shown}
             said = {name: _read(kind, shown[name], text) for name, text in texts.items() if text not in (None, [])}
-            if asks and (file := given.pop("data")) is not None:
-                said["tasks"] = _own(file, said)
+            if asks and (file := _own(given.pop("data"), given.pop("ask"), said)):
+                said["tasks"] = [file]
             return command(said=said, **given)
 
-        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        call.__annotations__ = {one.name: one.annotation for one in parameters}
-        call.__name__, call.__doc__ = command.__name__, command.__doc__
-        return call
+        return with_parameters(call, command, parameters)
 
     return decorate
+
+
+def with_parameters(call: Command, command: Command, parameters: Sequence[inspect.Parameter]) -> Command:
+    """A function that Typer takes for the command with these parameters."""
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {one.name: one.annotation for one in parameters}
+    call.__name__, call.__doc__ = command.__name__, command.__doc__
+    return call
 
 
 def _parameter(option: Option, *, defaults: bool) -> inspect.Parameter:
@@ -104,31 +100,23 @@ def _read(kind: type, option: Option, given: Any) -> Any:
     return once([parameter(text) for text in given])
 
 
-def _own(file: Path, said: dict[str, Any]) -> list[str]:
-    if not own_questions.is_file(str(file)):
-        raise ConfigError(f"--data takes a file of JSON lines, whose name ends in {own_questions.SUFFIX}, not {file}")
+def _own(data: Path | None, question: str | None, said: dict[str, Any]) -> str:
+    """The benchmark that a file or a folder is; "" for none.
+
+    Raises:
+        ConfigError: it is neither, or other benchmarks are named besides.
+    """
+    folder = data is not None and data.is_dir()
+    if question is not None and not folder:
+        raise ConfigError("--ask is the question about a folder of pictures; give it with --data FOLDER")
+    if data is None:
+        return ""
+    if not folder and data.suffix != own_questions.SUFFIX:
+        raise ConfigError(
+            f"--data takes a folder of pictures, or a file of JSON lines whose name ends in {own_questions.SUFFIX}, "
+            f"not {data}"
+        )
     for name in ("tasks", "suite", "suites"):
         if name in said:
             raise ConfigError("--data stands in place of --suite and --tasks; give one of them")
-    return [str(file)]
-
-
-def print_report(runs: list[Path], format: Format, choose: Callable[[list[Cell]], list[Cell]] | None = None) -> None:
-    """Print the tables of these runs, or of those among them that ``choose`` leaves."""
-    # Libraries and records are a million small objects that all stay: looking for cycles took a tenth of the time.
-    gc.disable()
-    try:
-        from meteor_bench.report.render import document
-        from meteor_bench.report.runs import load
-
-        cells = load(*runs)
-        document(cells if choose is None else choose(cells)).write(sys.stdout, format.value)
-    finally:
-        gc.enable()
-
-
-def print_rows(rows: list[dict[str, Any]], json: bool, aside: tuple[str, ...] = ()) -> None:
-    """Print a list, as a table or as JSON; what is long (``aside``) stands below the table, row by row."""
-    from meteor_bench.report.rows import print_rows
-
-    print_rows(rows, sys.stdout, as_json=json, aside=aside)
+    return own_pictures.named(data, question) if folder else str(data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import gc
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meteor_bench.cli.app import alone
-from meteor_bench.cli.options import Format, How, print_report
+from meteor_bench.cli.printing import Printing, printed
 
 if TYPE_CHECKING:
     from meteor_bench.report.runs import Cell
@@ -27,9 +27,10 @@ class GroupBy(StrEnum):
 
 
 @app.command()
+@printed()
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Folders of a run, or of runs.")],
-    format: How = Format.TERMINAL,
+    how: Printing,
     html: Annotated[Path | None, typer.Option(help="Write one file with tables, charts and questions instead.")] = None,
     pictures: Annotated[
         int, typer.Option(min=0, help="With --html: draw the kept patches of so many questions; runs the models.")
@@ -59,16 +60,20 @@ def report(
     if sub_scores and html is not None:
         raise typer.BadParameter("the page has no sub-scores; leave out --html", param_hint="--sub-scores")
     if html is not None:
+        how.only_lines("--html")
         _write_html(runs, html, pictures, choose)
     elif pictures:
         raise typer.BadParameter("pictures are drawn into a file; add --html FILE", param_hint="--pictures")
-    elif sub_scores:
-        from meteor_bench.report import subscores
-        from meteor_bench.report.runs import load
-
-        subscores.document(choose(load(*runs))).write(sys.stdout, format.value)
     else:
-        print_report(runs, format, choose)
+        # Libraries and records are a million small objects that all stay: looking for cycles took a tenth of the time.
+        gc.disable()
+        try:
+            from meteor_bench.report import render, subscores
+            from meteor_bench.report.runs import load
+
+            how.write((subscores if sub_scores else render).document(choose(load(*runs))))
+        finally:
+            gc.enable()
 
 
 def _write_html(runs: list[Path], path: Path, pictures: int, choose: Callable[[list[Cell]], list[Cell]]) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from meteor_bench.cli.app import alone, resumable
 from meteor_bench.cli.options import Online, flags
+from meteor_bench.cli.printing import Printing, printed
 from meteor_bench.config.sweep_config import SweepConfig, load
 from meteor_bench.models.locate import go_online
 
@@ -17,8 +18,10 @@ app = alone()
 
 @app.command()
 @flags(SweepConfig)
+@printed(quietly=True)
 def sweep(
     said: dict[str, Any],
+    how: Printing,
     file: Annotated[
         Path | None, typer.Argument(metavar="CONFIG", help="YAML file with these settings; flags win.")
     ] = None,
@@ -36,5 +39,7 @@ def sweep(
     from meteor_bench.runs.sweep import command
 
     with resumable():
-        code = command.sweep(config, dry_run=dry_run)
+        if dry_run:
+            how.only_lines("--dry-run")
+        code = command.plan(config) if dry_run else command.sweep(config, how.write)
     raise typer.Exit(code)

@@ -19,7 +19,7 @@ from meteor_bench.core.errors import DataError
 from meteor_bench.utils.plain_text import shortened
 from meteor_bench.utils.safe_files import LARGE, UnsafeFile, json_value, open_regular, read_bytes
 
-__all__ = ["KEYS", "METRICS", "Question", "Read", "read"]
+__all__ = ["KEYS", "METRICS", "Question", "Read", "read", "undecodable"]
 
 KEYS = ("image", "images", "video", "question", "answer", "answers", "choices", "metric", "group")
 METRICS: Mapping[str, Mapping[str, Any]] = {
@@ -245,15 +245,22 @@ def _of_uri(uri: str) -> bytes:
 
 def _decodable(content: bytes, name: str) -> bytes:
     """A picture that can be decoded to its end."""
+    if why := undecodable(content):
+        raise _Mistake(f"picture {shortened(name, 60)} {why}")
+    return content
+
+
+def undecodable(content: bytes) -> str:
+    """Why a picture cannot be decoded to its end; "" for one that can."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(content)) as picture:
             if picture.width * picture.height > PIXELS:
-                raise _Mistake(f"picture {shortened(name, 60)} has more than {PIXELS} pixels")
+                return f"has more than {PIXELS} pixels"
             picture.load()
     except UnidentifiedImageError:
-        raise _Mistake(f"picture {shortened(name, 60)} is of no known format") from None
+        return "is of no known format"
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _Mistake(f"picture {shortened(name, 60)} cannot be decoded ({error})") from None
-    return content
+        return f"cannot be decoded ({error})"
+    return ""

@@ -1,10 +1,11 @@
-"""Questions of somebody's own: a file of JSON lines, checked, made a benchmark's folder like any other.
+"""Questions of somebody's own: a file of JSON lines, or a folder of pictures, made a benchmark's folder like any other.
 
 A line is a question::
 
     {"image": "photos/12.jpg", "question": "What colour is the car?", "answer": "red"}
 
-All lines are looked at before anything is done, and what is wrong is said with its line (own_lines.py).
+All lines are looked at before anything is done, and what is wrong is said with its line (own_lines.py); pictures in a
+folder are asked one question each (own_pictures.py).
 The folder (a table, lmms-eval's YAML, parquet with the pictures' bytes; see docs/adding-a-benchmark.md) lies in the
 cache under the digest of the file and of everything it shows, so that it is made once, and another picture is another
 benchmark. Videos are not copied: their places are kept, and their digests count.
@@ -27,17 +28,19 @@ from typing import Any
 import yaml
 
 from meteor_bench.core.errors import DataError
+from meteor_bench.data import own_pictures
 from meteor_bench.data.own_lines import METRICS, Question, Read, read
 from meteor_bench.utils.process import cache_folder
 
-__all__ = ["SUFFIX", "folder", "is_file", "task_name"]
+__all__ = ["SUFFIX", "check", "folder", "is_file", "task_name"]
 
 SUFFIX = ".jsonl"
+_ROWS = {**METRICS, "agreement": {"metric": own_pictures.AGREEMENT}}
 
 
 def is_file(name: str) -> bool:
-    """Whether the name of a benchmark is that of a file of questions."""
-    return name.endswith(SUFFIX)
+    """Whether the name of a benchmark is that of a file of questions, or of a folder of pictures."""
+    return name.endswith(SUFFIX) or own_pictures.is_folder(name)
 
 
 def task_name(file: Path) -> str:
@@ -48,9 +51,15 @@ def task_name(file: Path) -> str:
 def folder(file: Path) -> Path:
     """The benchmark's folder, made unless the cache has it; its ``suites.yaml`` has the row.
 
+    Args:
+        file: its name as a path; that of a folder of pictures may end in its question.
+
     Raises:
-        DataError: the file cannot be read, or a line is wrong: "photos.jsonl:7: ...".
+        DataError: the file cannot be read, or a line is wrong: "photos.jsonl:7: ..."; there is no picture.
     """
+    if file.suffix != SUFFIX or own_pictures.is_folder(str(file)):
+        pictures, question = own_pictures.source(str(file))
+        return _of_pictures(pictures.resolve(), question, own_pictures.state(pictures))
     try:
         status = file.stat()
         return _folder(file.resolve(), str(file), status.st_size, status.st_mtime_ns)
@@ -61,9 +70,38 @@ def folder(file: Path) -> Path:
 @lru_cache(maxsize=64)
 def _folder(file: Path, named: str, size: int, changed_ns: int) -> Path:
     """As the file was at that time: a run asks for it several times."""
-    found = read(file, named)
+    return _made(task_name(file), read(file, named))
+
+
+@lru_cache(maxsize=64)
+def _of_pictures(pictures: Path, question: str, state: tuple[tuple[str, int, int], ...]) -> Path:
+    """As the folder was at that time."""
+    names = tuple(name for name, *_ in state)
+    return _made(task_name(pictures), own_pictures.read_pictures(pictures, names, question))
+
+
+def check(name: str) -> None:
+    """Decode every picture of a folder; a file's are decoded when it is read.
+
+    Raises:
+        DataError: naming the first that cannot be decoded.
+    """
+    if not own_pictures.is_folder(name):
+        return
+    pictures, _ = own_pictures.source(name)
+    if wrong := _broken(pictures, own_pictures.state(pictures)):
+        raise DataError(f"{wrong}, or give --skip-broken")
+
+
+@lru_cache(maxsize=64)
+def _broken(pictures: Path, state: tuple[tuple[str, int, int], ...]) -> str:
+    return own_pictures.broken(pictures, tuple(name for name, *_ in state))
+
+
+def _made(task: str, found: Read) -> Path:
+    """The folder of these questions, from the cache or written now."""
     templates = _templates()
-    digest = hashlib.sha256(json.dumps([task_name(file), found.metric, METRICS[found.metric]]).encode())
+    digest = hashlib.sha256(json.dumps([task, found.metric, _ROWS[found.metric]]).encode())
     for part in (templates / "base", templates / "utils.py", templates / found.metric, Path(__file__)):
         digest.update(part.read_bytes())
     for one in found.questions:
@@ -72,7 +110,7 @@ def _folder(file: Path, named: str, size: int, changed_ns: int) -> Path:
         digest.update(json.dumps([asked, shown]).encode())
     place = _cache() / digest.hexdigest()[:24]
     if not (place / "suites.yaml").is_file():
-        _write(place, task_name(file), found)
+        _write(place, task, found)
     return place
 
 
@@ -107,7 +145,7 @@ def _write(place: Path, task: str, found: Read) -> None:
         (made / task / f"{task}.yaml").write_text(text, encoding="utf-8")
         shutil.copyfile(templates / "utils.py", made / task / "utils.py")
         row = {"group": "general", "scale": 100, "dataset": "own", "split": "test", "n": len(found.questions)}
-        table = {"benchmarks": {task: {**row, **METRICS[found.metric]}}, "suites": {}}
+        table = {"benchmarks": {task: {**row, **_ROWS[found.metric]}}, "suites": {}}
         (made / "suites.yaml").write_text(yaml.safe_dump(table), encoding="utf-8")
         made.rename(place)
     except OSError:

@@ -21,7 +21,7 @@ from meteor_bench.models.checkpoint import digest, load_weights, randomise, skel
 from meteor_bench.models.locate import read_config, read_object
 from meteor_bench.utils.plain_text import one_line
 
-__all__ = ["BAD_CONFIG", "hub_config", "hub_key", "make", "parts", "read_eos", "seal"]
+__all__ = ["BAD_CONFIG", "eos_ids", "hub_config", "hub_key", "make", "parts", "read_eos", "seal"]
 
 # What the library's configuration classes raise for values that make no sense.
 BAD_CONFIG = (
@@ -152,12 +152,23 @@ def parts(kind: Any, folder: Path, **more: Any) -> Any:
 def read_eos(config: Any, folder: Path | None) -> frozenset[int]:
     """The ids that end an answer: those of generation_config.json, else the language model's own."""
     found: Any = getattr(config, "eos_token_id", None)
-    found = getattr(config.get_text_config(), "eos_token_id", None) if found is None else found
     file = None if folder is None else folder / "generation_config.json"
     if file is not None and file.exists():
         found = read_object(file).get("eos_token_id", found)
+    return eos_ids(found, config, str(file or "config.json"))
+
+
+def eos_ids(found: Any, config: Any, where: str) -> frozenset[int]:
+    """Ids that end an answer, as a configuration writes them; those of the language model where it has none.
+
+    Args:
+        where: it was read, for the message.
+
+    Raises:
+        ModelError: they are no numbers.
+    """
+    found = getattr(config.get_text_config(), "eos_token_id", None) if found is None else found
     ids = [] if found is None else found if isinstance(found, list) else [found]
     if not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
-        where = file or "config.json"
         raise ModelError(f"{where} has eos_token_id={str(found)[:60]}; expected a whole number or a list of them")
     return frozenset(ids)

@@ -153,9 +153,18 @@ class HubFamily:
 
         described = hub_config(getattr(transformers, self.config), config, name, folder)
         self.adapter.check(described, name)
-        processor = self.adapter.processor(described, self._library(described, folder))
+        library = self._library(described, folder)
         model = make(getattr(transformers, self.model), described, device, dtype, folder, self.adapter.key)
-        return seal(self.adapter.assemble(name, model, described, processor), folder)
+        return seal(self.adapt(model, name, library), folder)
+
+    def adapt(self, model: Any, name: str, library: Library) -> VLM:
+        """The library's model, with its weights, in the engine's terms.
+
+        Raises:
+            ModelError: the family does not support its configuration.
+        """
+        self.adapter.check(model.config, name)
+        return self.adapter.assemble(name, model, model.config, self.adapter.processor(model.config, library))
 
     def _trained(
         self, config: Mapping[str, Any], name: str, device: str, dtype: torch.dtype, folder: Path | None
@@ -176,11 +185,19 @@ class HubFamily:
             nothing: Text = NoText(placeholders[0], config.get_text_config().vocab_size)
             return Library(random.images, random.videos, nothing, placeholders, eos)
         own = parts(getattr(transformers, self.processor), folder)
-        text = HubText(
-            own,
-            self.adapter.template,
-            own.image_token,
-            own.video_token if videos else None,
-            tokenizer=self.adapter.tokenizer(folder),
-        )
+        return self.library(own, config, eos, self.adapter.tokenizer(folder))
+
+    def library(self, own: Any, config: Any, eos: frozenset[int], tokenizer: Any = None) -> Library:
+        """The parts of the library's processor.
+
+        Args:
+            own: the processor.
+            config: of the model.
+            eos: ids that end an answer.
+            tokenizer: None for the processor's.
+        """
+        videos = self.adapter.videos
+        placeholders = [config.image_token_id, *([config.video_token_id] if videos else [])]
+        seen = own.video_token if videos else None
+        text = HubText(own, self.adapter.template, own.image_token, seen, tokenizer=tokenizer)
         return Library(own.image_processor, own.video_processor if videos else None, text, placeholders, eos)

@@ -104,7 +104,7 @@ def _averages(
         said.append("~ a headline is no mean over questions (F1); the interval is that of the questions' scores.")
     said.append("Bold: ahead of all others of its ratio by more than the noise of each paired difference.")
     heads = ["", "average", "95 % interval", "difference", "relative", *extra]
-    return Table("Accuracy", heads, body, breaks(section.cells), [*notes, *said], frozenset(bold))
+    return Table(section.what, heads, body, breaks(section.cells), [*notes, *said], frozenset(bold))
 
 
 def _benchmarks(section: Section, rows: Mapping[int, Mapping[str, Any]], names: Sequence[str]) -> Table:
@@ -113,7 +113,11 @@ def _benchmarks(section: Section, rows: Mapping[int, Mapping[str, Any]], names: 
         body.append([name, *(_score(rows[i][column]) for column in names)])
         bold |= {(i, 1 + at) for at, column in enumerate(names) if rows[i][column]["best"]}
     return Table(
-        "Accuracy per benchmark", ["", *_headings(section, names)], body, breaks(section.cells), bold=frozenset(bold)
+        f"{section.what} per benchmark",
+        ["", *_headings(section, names)],
+        body,
+        breaks(section.cells),
+        bold=frozenset(bold),
     )
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from meteor_bench.report import formats
 from meteor_bench.report.table import Table
 from meteor_bench.utils.atomic_io import write_whole
+from meteor_bench.utils.columns import folded, terminal_width
 
 __all__ = ["FILES", "FORMATS", "Document"]
 
@@ -34,6 +35,9 @@ class Document:
         keys: columns of the frames that stand first in CSV.
         data: makes the JSON document; None for the numbers alone, under "tables".
         empty: what a terminal says where there is no table.
+        lead: sentences above the tables, in the terminal and in Markdown.
+        tail: lines below the tables in the terminal: what followed, and where the results are.
+        brief: of these, what is printed where no tables are wanted; all of them by default.
     """
 
     tables: Callable[[], Sequence[Table]]
@@ -41,6 +45,9 @@ class Document:
     keys: Sequence[str] = ()
     data: Callable[[], Any] | None = None
     empty: str = ""
+    lead: Sequence[str] = ()
+    tail: Sequence[str] = ()
+    brief: Sequence[str] = ()
 
     def write(self, stream: IO[str], form: str = "terminal", width: int | None = None) -> None:
         """Print in a format.
@@ -53,9 +60,18 @@ class Document:
             stream.write(self.render(form))
             return
         made = self.tables()
+        for sentence in self.lead:
+            stream.writelines(part + "\n" for part in folded(sentence, width or terminal_width()))
+        if self.lead and made:
+            stream.write("\n")
         formats.terminal(made, stream, width)
         if not made and self.empty:
             stream.write(f"{self.empty}\n")
+        stream.writelines(f"{line}\n" for line in self.tail)
+
+    def write_brief(self, stream: IO[str]) -> None:
+        """Print where the results are, without tables."""
+        stream.writelines(f"{line}\n" for line in self.brief or self.tail)
 
     def write_files(self, folder: Path, stem: str) -> None:
         """Write the tables beside records, in all of `FILES`."""
@@ -68,7 +84,9 @@ class Document:
             return formats.csv(self.numbers(), self.keys)
         if form == "json":
             return formats.dump(self._plain_numbers() if self.data is None else self.data())
-        return formats.markdown(self.tables()) if form == "markdown" else formats.latex(self.tables())
+        if form == "latex":
+            return formats.latex(self.tables())
+        return formats.paragraphs(self.lead) + formats.markdown(self.tables())
 
     def _plain_numbers(self) -> dict[str, Any]:
         return {"tables": {name: formats.json_rows(frame) for name, frame in self.numbers().items()}}

@@ -14,7 +14,7 @@ import pandas as pd
 from meteor_bench.report.table import Table
 from meteor_bench.utils.plain_text import csv_value, visible
 
-__all__ = ["csv", "json_rows", "latex", "markdown", "terminal"]
+__all__ = ["csv", "dump", "json_rows", "json_values", "latex", "markdown", "paragraphs", "terminal"]
 
 _NAME_WIDTH = 34
 _GAP = 2
@@ -131,6 +131,11 @@ def markdown(tables: Iterable[Table]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def paragraphs(sentences: Iterable[str]) -> str:
+    """Sentences as Markdown, a paragraph each, to stand above tables."""
+    return "".join(f"{_markdown_text(sentence)}\n\n" for sentence in sentences)
+
+
 def _markdown_row(cells: Sequence[str]) -> str:
     safe = (_markdown_text(text).replace("|", "\\|") for text in cells)
     return "| " + " | ".join(safe) + " |"
@@ -215,9 +220,12 @@ def csv(frames: Mapping[str, pd.DataFrame], keys: Sequence[str]) -> str:
 
 def json_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows without the cells that they do not have (NaN is no JSON), six digits as in the CSV."""
-    return [
-        {key: _plain(value) for key, value in row.items() if not _nothing(value)} for row in frame.to_dict("records")
-    ]
+    return [json_values(row) for row in frame.to_dict("records")]
+
+
+def json_values(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """One row of them."""
+    return {key: _plain(value) for key, value in row.items() if not _nothing(value)}
 
 
 def dump(document: Any) -> str:

@@ -26,6 +26,11 @@ from meteor_bench.report.times import latency
 
 __all__ = ["latency_notes", "lay_out", "notes", "overview"]
 
+SAME = (
+    "Agreement: how often an answer is the unpruned model's own about the same picture, but for case and punctuation. "
+    "Nobody says which answers are right, so that it is no accuracy."
+)
+
 
 def lay_out(cells: Sequence[Cell]) -> list[Table]:
     """Accuracy, tokens and latency of the cells; a table without rows is left out.
@@ -97,6 +102,7 @@ def notes(section: Section, cells: Sequence[Cell]) -> list[str]:
     record = cells[-1].record
     notes = [
         *_environments(section, cells),
+        *([SAME] if cells[-1].what != "Accuracy" else []),
         *([f"Ratios are of the {WORDS[section.match]}."] if section.match != "tokens" else []),
         "Intervals: 95 %, clustered by image, never narrower than if no answer had differed; differences are paired, "
         "in points of 100.",

@@ -17,15 +17,16 @@ from numpy.typing import NDArray
 from meteor_bench.core.errors import RecordError
 from meteor_bench.core.match import Measure
 from meteor_bench.core.request import FAILED
+from meteor_bench.data.own_pictures import AGREEMENT
 from meteor_bench.records.provenance import fingerprint
 from meteor_bench.records.reader import read_latency, read_run, read_scores
 from meteor_bench.records.run_folder import find_complete, find_runs
 from meteor_bench.records.schema import LatencySample, RunRecord
 from meteor_bench.records.score_cache import ScoreRecord
-from meteor_bench.utils.progress import say
+from meteor_bench.utils.progress import warn
 from meteor_bench.utils.structuring import plain
 
-__all__ = ["ADAPTATION", "Cell", "Columns", "Run", "load", "load_run"]
+__all__ = ["ADAPTATION", "Cell", "Columns", "Run", "load", "load_run", "what"]
 
 # A record that says so, in a fact or in a note, ran a trained method without its training.
 ADAPTATION = "training-free adaptation"
@@ -130,6 +131,11 @@ class Cell:
         return f"{self.group[1]}: {name}" if self.group[1] else name
 
     @property
+    def what(self) -> str:
+        """What its scores are; a folder of pictures without answers has no accuracy."""
+        return what(task.metric for task in self.record.tasks)
+
+    @property
     def seeds(self) -> list[int]:
         """Seeds of the runs."""
         return [run.record.config.seed for run in self.runs]
@@ -163,6 +169,11 @@ class Cell:
         return np.array([t.score for run in self.runs for t in run.record.tasks if t.task == task])
 
 
+def what(metrics: Iterable[str]) -> str:
+    """What the scores of benchmarks with these metrics are."""
+    return "Agreement with the unpruned model" if AGREEMENT in metrics else "Accuracy"
+
+
 def load(*folders: Path) -> list[Cell]:
     """The cells of runs' folders or of folders of runs, of all of them together.
 
@@ -178,7 +189,7 @@ def load(*folders: Path) -> list[Cell]:
     if len(unfinished) == len(runs):
         raise RecordError(f"{unfinished[0]} is unfinished; give the same `run` command again and it resumes")
     for path in unfinished:
-        say(f"left out: {path} is unfinished")
+        warn(f"left out: {path} is unfinished")
     return cells(run for run in runs if run.record.status == "complete")
 
 

@@ -34,6 +34,11 @@ class Section:
     match: Measure = "tokens"
 
     @property
+    def what(self) -> str:
+        """What the scores are, as in `Cell.what`."""
+        return self.cells[0].what
+
+    @property
     def of(self) -> str:
         """What a title adds where the ratios are not of the final tokens: ", ratio of FLOPs"."""
         return f", ratio{of_ratio(self.match)}" if self.match != "tokens" else ""

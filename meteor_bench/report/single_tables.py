@@ -59,7 +59,7 @@ def accuracy_table(cell: Cell, frame: pd.DataFrame, notes: Sequence[str]) -> Tab
         rows.append([name, f"{r['n']}", *score, *bounds])
     if compared:
         rows += [_relative(r, several) for r in frame.to_dict("records") if r["name"] == "average"]
-    return Table(_title("Accuracy", cell), heads, rows, frozenset(starts), [*notes, *_remarks(cell, frame)])
+    return Table(_title(cell.what, cell), heads, rows, frozenset(starts), [*notes, *_remarks(cell, frame)])
 
 
 def _relative(r: Mapping[str, Any], several: bool) -> list[str]:

@@ -11,11 +11,11 @@ from meteor_bench.core.match import to_first_token
 from meteor_bench.report.accuracy import accuracy
 from meteor_bench.report.html.data import pareto
 from meteor_bench.report.runs import Cell, cells, load_run
-from meteor_bench.report.sections import sections
+from meteor_bench.report.sections import Section, sections
 from meteor_bench.report.table import INFERRED, Table, fixed, with_half
 from meteor_bench.report.times import latency
 
-__all__ = ["Standing", "front", "standings", "table"]
+__all__ = ["Standing", "front", "of_section", "standings", "table"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,10 @@ class Standing:
         tokens, unpruned_tokens: visual tokens after the last prune, mean per question.
         flops, unpruned_flops: to the first token, mean per question.
         speedup, speedup_low, speedup_high: end to end at batch 1; NaN where it was not timed.
+        score, score_low, score_high: the average score itself, with its own interval.
+        unpruned: the unpruned model's average score.
+
+    What needs the unpruned model is NaN where no run of it was found.
     """
 
     method: str
@@ -45,6 +49,10 @@ class Standing:
     speedup: float = math.nan
     speedup_low: float = math.nan
     speedup_high: float = math.nan
+    score: float = math.nan
+    score_low: float = math.nan
+    score_high: float = math.nan
+    unpruned: float = math.nan
 
     @property
     def drop(self) -> float:
@@ -65,16 +73,27 @@ def standings(paths: Sequence[Path]) -> dict[Path, Standing]:
     """
     found: dict[Path, Standing] = {}
     for section in sections(cells([load_run(path) for path in paths])):
-        frame = accuracy(section)
-        average = {r["row"]: r for r in frame[frame["name"] == "average"].to_dict("records")}
-        times = latency(section)
-        ends = times[(times["name"] == "end to end") & (times["unit"] == "ms")] if len(times) else times
-        faster = {r["row"]: r for r in ends.to_dict("records")}
-        for row, cell in enumerate(section.cells):
-            if cell.unpruned is None:
-                continue
-            r, end = average[row], faster.get(row, {})
-            found[cell.runs[0].path] = Standing(
+        for cell, standing in zip(section.cells, of_section(section), strict=True):
+            if cell.unpruned is not None:
+                found[cell.runs[0].path] = standing
+    return found
+
+
+def of_section(section: Section) -> list[Standing]:
+    """The standing of each cell of a section.
+
+    Raises:
+        RecordError: samples are missing or broken, or of different documents.
+    """
+    frame, times = accuracy(section), latency(section)
+    average = {r["row"]: r for r in frame[frame["name"] == "average"].to_dict("records")}
+    ends = times[(times["name"] == "end to end") & (times["unit"] == "ms")] if len(times) else times
+    faster = {r["row"]: r for r in ends.to_dict("records")}
+    found = []
+    for row, cell in enumerate(section.cells):
+        r, end, other = average[row], faster.get(row, {}), cell.unpruned
+        found.append(
+            Standing(
                 cell.record.config.method,
                 cell.ratio,
                 int(r["n"]),
@@ -82,11 +101,13 @@ def standings(paths: Sequence[Path]) -> dict[Path, Standing]:
                 r["difference_low"],
                 r["difference_high"],
                 _tokens(cell),
-                _tokens(cell.unpruned),
+                _tokens(other) if other else math.nan,
                 to_first_token(cell.record.flops),
-                to_first_token(cell.unpruned.record.flops),
+                to_first_token(other.record.flops) if other else math.nan,
                 *(end.get(name, math.nan) for name in ("speedup", "speedup_low", "speedup_high")),
+                *(r[name] for name in ("score", "low", "high", "unpruned")),
             )
+        )
     return found
 
 
@@ -100,11 +121,14 @@ def front(every: Sequence[Standing]) -> list[Standing]:
     return [one for at, one in enumerate(every) if at in best]
 
 
-def table(whole: Sequence[Standing], left: Sequence[Standing], chosen: Standing | None) -> Table:
+def table(
+    whole: Sequence[Standing], left: Sequence[Standing], chosen: Standing | None, what: str = "Accuracy"
+) -> Table:
     """Those that were measured on all questions, cheapest first, then those that were left on the way.
 
     Args:
         chosen: set in bold.
+        what: the scores are, as `Cell.what` says it.
     """
     best = {one.title for one in front(whole)}
     whole = sorted(whole, key=lambda one: (one.flops, one.drop))
@@ -130,4 +154,4 @@ def table(whole: Sequence[Standing], left: Sequence[Standing], chosen: Standing 
     if left:
         notes.insert(2, "Below the gap: left on the way, on the questions that they had answered by then.")
     gap = frozenset({len(whole)} if whole and left else ())
-    return Table("Accuracy against cost", heads, rows, gap, notes, bold)
+    return Table(f"{what} against cost", heads, rows, gap, notes, bold)

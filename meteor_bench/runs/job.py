@@ -5,7 +5,7 @@ prepare (sessions, fingerprints) ▸ answers, journalled ▸ latency, interleave
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,6 +23,8 @@ from meteor_bench.records.reader import (
 )
 from meteor_bench.records.run_folder import RunFolder, find_complete
 from meteor_bench.records.schema import LatencySample, SampleRecord
+from meteor_bench.runs.agreement import Answers, answers_of
+from meteor_bench.runs.agreement import check as check_agreement
 from meteor_bench.runs.backend import Backend
 from meteor_bench.runs.device import device_and_dtype
 from meteor_bench.runs.model_cache import ModelCache
@@ -125,6 +127,7 @@ def prepare(config: RunConfig, shared: ModelCache | None = None) -> Job:
     from meteor_bench.lmms.tasks import check_hub_data
 
     check_hub_data(config)
+    check_agreement(config)
     shared = shared or ModelCache()
     unpruned = None
     if config.method != "none" and config.baseline:
@@ -185,7 +188,8 @@ def execute(
                 continue
             folder = stack.enter_context(RunFolder.open(part.config, part.fingerprint))
             collect(folder.path)
-            samples = part.answer(folder, partial(answer_with_all, ranks) if ranks is not None else None)
+            before = _unpruned_answers(left_over, new) if part is main and unpruned is not None else None
+            samples = part.answer(folder, partial(answer_with_all, ranks) if ranks is not None else None, before)
             if part is unpruned:
                 part.finish(folder)  # of use to others, whatever becomes of the method
             new.append((part, folder))
@@ -197,6 +201,11 @@ def execute(
         if left_over is not None:
             _complete(left_over, timings, tables=tables)
     return _outcome(main, folder.path, samples)
+
+
+def _unpruned_answers(found: Path | None, new: Sequence[tuple[SingleRun, RunFolder]]) -> Callable[[], Answers]:
+    """Reads what the unpruned model answered, now or in an earlier run."""
+    return lambda: answers_of(read_samples(found or new[0][1].path))
 
 
 def _kept(job: Job, path: Path, *, tables: bool, ranks: Ranks | None) -> Outcome:

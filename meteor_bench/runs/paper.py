@@ -10,9 +10,10 @@ from typing import IO, TYPE_CHECKING
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.report.paper.numbers import Paper, paper
 from meteor_bench.utils.columns import terminal_width
-from meteor_bench.utils.progress import detail, say
+from meteor_bench.utils.progress import detail, say, warn
 
 if TYPE_CHECKING:
+    from meteor_bench.report.document import Document
     from meteor_bench.report.paper.layout import Filled
     from meteor_bench.report.paper.run_index import RunIndex
     from meteor_bench.runs.paper_runs import Need
@@ -48,18 +49,15 @@ class Request:
         """
         return paper(self.name)
 
-    def print_tables(self, stream: IO[str], form: str = "terminal") -> None:
-        """Print the tables with what is there.
-
-        Args:
-            form: "terminal" or one of `report.document.FORMATS`.
+    def document(self) -> Document:
+        """The tables with what is there.
 
         Raises:
             MeteorBenchError: no such paper or table, or a record is broken.
         """
         from meteor_bench.report.paper.document import document
 
-        document(self.filled()).write(stream, form)
+        return document(self.filled())
 
     def print_plan(self, stream: IO[str]) -> int:
         """Print the missing runs with the time that they will take; the exit status: 1 when one cannot be done."""
@@ -90,9 +88,9 @@ class Request:
         results = follow(f"paper {self._named}", runs, one_after_another(runs, timed=True))
         failed = failures(results)
         for line in failed:
-            say(line)
+            warn(line)
         if failed:
-            say(f"{len(failed)} of {len(results)} runs failed; the same command tries them again")
+            warn(f"{len(failed)} of {len(results)} runs failed; the same command tries them again")
         return int(bool(failed))
 
     def missing(self) -> list[Need]:

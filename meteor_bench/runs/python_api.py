@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from meteor_bench.records.schema import RunRecord
 
-__all__ = ["Left", "Session", "load_model", "load_runs", "run", "sweep"]
+__all__ = ["Left", "Session", "load_model", "load_runs", "load_tables", "pruned", "run", "sweep"]
 
 
 def load_model(
@@ -166,6 +167,32 @@ class Session:
         return seen
 
 
+@contextmanager
+def pruned(model: Any, processor: Any, method: str | Pruner, ratio: float, **settings: Any) -> Iterator[Session]:
+    """A method on a model of transformers that you hold in memory, which stays as it is.
+
+        with pruned(model, processor, method="visionzip", ratio=0.5) as session:
+            print(session.answer(picture, "What is on the table?").text)
+
+    Inside and after the block ``model`` gives what it gave before: its weights are shared, not copied, and nothing of
+    it is changed.
+
+    Args:
+        model: LlavaForConditionalGeneration, LlavaNextForConditionalGeneration, LlavaOnevisionForConditionalGeneration,
+            Qwen2_5_VLForConditionalGeneration, DeepseekVLHybridForConditionalGeneration, or another class of
+            transformers that has an adapter; on one device, its weights not quantised.
+        processor: transformers' processor of that model.
+        method, ratio, settings: as for `Session`.
+
+    Raises:
+        ModelError: there is no adapter for the model's class.
+        MeteorBenchError: method, model and ratio do not fit.
+    """
+    from meteor_bench.models.held import held
+
+    yield Session(held(model, processor), method, ratio, **settings)
+
+
 def run(**settings: Any) -> Path:
     """One run, as `meteor-bench run` with these settings does it; the run's folder.
 
@@ -232,6 +259,22 @@ def load_runs(*folders: str | Path) -> pd.DataFrame:
                     }
                 )
     return pd.DataFrame(rows)
+
+
+def load_tables(*folders: str | Path) -> dict[str, pd.DataFrame]:
+    """The numbers behind the tables of `report`, unrounded, as frames "accuracy", "tokens" and "latency".
+
+    "accuracy" has a row for each setting (its seeds together) and benchmark, group and average, with the score, the
+    difference to the unpruned model, and their 95 % intervals; see `report.accuracy.accuracy` for its columns, and
+    `report.counts.tokens` and `report.times.latency` for the others'.
+
+    Raises:
+        RecordError: a folder holds no run, or a record is broken.
+    """
+    from meteor_bench.report.render import frames
+    from meteor_bench.report.runs import load
+
+    return frames(load(*map(Path, folders)))
 
 
 def _tokens(record: RunRecord) -> dict[str, float]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.data import suites
 from meteor_bench.data.lookalike import counted, rows
+from meteor_bench.data.own_pictures import AGREEMENT
 from meteor_bench.records.code_digest import code_digest, source_digest
 from meteor_bench.records.provenance import (
     PACKAGE,
@@ -24,6 +25,7 @@ from meteor_bench.records.provenance import (
 )
 from meteor_bench.records.run_folder import RunFolder
 from meteor_bench.records.schema import LOOKALIKE, SCHEMA, LatencySample, RunRecord, SampleRecord, TaskRecord
+from meteor_bench.runs.agreement import Answers, agreed
 from meteor_bench.runs.backend import Backend
 from meteor_bench.runs.device import device_name
 from meteor_bench.utils.peak_memory import Peak
@@ -102,11 +104,14 @@ class SingleRun:
         """How many are asked, under the limit."""
         return sum(min(row.n, self.config.limit or row.n) for row in self.benchmarks)
 
-    def answer(self, folder: RunFolder, share: Share | None = None) -> list[SampleRecord]:
+    def answer(
+        self, folder: RunFolder, share: Share | None = None, unpruned: Callable[[], Answers] | None = None
+    ) -> list[SampleRecord]:
         """All questions through lmms-eval, those excepted that the folder's journal holds.
 
         Args:
             share: has other processes answer their shares first, with this one.
+            unpruned: gives the unpruned model's answers, with which these may be compared; None where they are its own.
 
         Raises:
             MeteorBenchError: data or method do not work.
@@ -119,7 +124,7 @@ class SingleRun:
             detail(f"{self.title}: goes on in {folder.path}")
         known = self._known(folder)
         started = perf_counter()
-        with track(self.title, self.questions, sum(known.values())) as update:
+        with track(self.title, self.questions, sum(known.values()), "questions") as update:
 
             def on_progress(task: str, done: int, wanted: int) -> None:
                 known[task] = done
@@ -137,6 +142,8 @@ class SingleRun:
                 on_progress=on_progress,
             )
         self.seconds["answers"] = perf_counter() - started
+        if any(row.metric == AGREEMENT for row in self.benchmarks):
+            results = [agreed(result, unpruned() if unpruned is not None else None) for result in results]
         samples = [SampleRecord(**{**s, "notes": tuple(s["notes"])}) for result in results for s in result.samples]
         answered = [sample for sample in samples if not sample.failed]
         folder.write_samples(samples)

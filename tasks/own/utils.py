@@ -40,3 +40,8 @@ def choice(doc, results):
     letters = string.ascii_uppercase[: len(options)]
     letter = letters[by_words[0]] if by_words else extract_mcq_answer(said, choices=list(letters))
     return {"exact_match": float(letter == letters[options.index(doc["answer"])])}
+
+
+def agreement(doc, results):
+    """Of an answer with itself; see `meteor_bench.lmms.agreement` for the one with another model's."""
+    return {"agreement": 1.0}

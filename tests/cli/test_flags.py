@@ -143,17 +143,19 @@ def _said(names: tuple[str, ...]) -> list[str]:
     return [part for name in names for part in OF_RUN[name][0]]
 
 
+PRINTED = {"format", "json"}  # of every command that prints tables
+LOUD = {*PRINTED, "quiet"}  # and of those that say what they are doing
 # What is left besides the flags of configs: command -> its own flags, as tests below say them.
 OWN = {
-    "run": {"config", "data", "dry_run", "online"},
-    "sweep": {"file", "data", "dry_run", "online"},
-    "latency": {"param", "format"},
-    "choose": {"data", "dry_run", "online"},
-    "report": {"runs", "format", "html", "pictures", "sub_scores"},
-    "compare": {"a", "b", "samples", "pictures", "most", "format"},
+    "run": {"config", "data", "ask", "dry_run", "online", *LOUD},
+    "sweep": {"file", "data", "ask", "dry_run", "online", *LOUD},
+    "latency": {"param", *LOUD},
+    "choose": {"data", "ask", "dry_run", "online", *LOUD},
+    "report": {"runs", *PRINTED, "html", "pictures", "sub_scores"},
+    "compare": {"a", "b", "samples", "pictures", "most", *PRINTED},
     "show": {"sample", "method", "ratio", "param", "out"},
-    "paper": {"name", "table", "model", "format", "plan", "run"},
-    "check": {"baseline", "data", "methods", "update", "junit"},
+    "paper": {"name", "table", "model", *PRINTED, "plan", "run"},
+    "check": {"baseline", "data", "ask", "methods", "update", "junit", *LOUD},
     "doctor": {"full", "json", "model", "source", "device", "dtype"},
     "list methods": {"json"},
     "list models": {"json"},
@@ -193,11 +195,10 @@ def test_own_flags_of_run_and_sweep(call: Said, caught: Any, monkeypatch: pytest
     planned, online = caught("meteor_bench.cli.run._plan"), caught("meteor_bench.cli.run.go_online")
     call("run", "--config", "run.yaml", "--dry-run", "--online")
     assert planned == [((RunConfig(limit=3),), {})] and online
-    swept, online = caught("meteor_bench.runs.sweep.command.sweep", 0), caught("meteor_bench.cli.sweep.go_online")
+    swept, online = caught("meteor_bench.runs.sweep.command.plan", 0), caught("meteor_bench.cli.sweep.go_online")
     call("sweep", "sweep.yaml", "--dry-run", "--online")
-    ((config,), named) = swept[0]
-    assert (config.limit, config.methods, config.ratios) == (3, ("fastv",), (0.5,)) and named == {"dry_run": True}
-    assert online
+    ((config,), _) = swept[0]
+    assert (config.limit, config.methods, config.ratios) == (3, ("fastv",), (0.5,)) and online
 
 
 @pytest.mark.parametrize("goal", GOALS)
@@ -208,7 +209,7 @@ def test_choose(call: Said, caught: Any, goal: str) -> None:
     table |= {"ratios": (["--ratios", "0.5,0.25"], (0.5, 0.25)), goal: ([f"--{goal.replace('_', '-')}", "2"], 2)}
     names = [name for name in options(ChooseConfig) if name == goal or name not in GOALS]
     call("choose", *[part for name in names for part in table[name][0]], "--dry-run")
-    ((config,), named), *_ = chosen
+    ((config, _), named), *_ = chosen
     assert {name: getattr(config, name) for name in names} == {name: table[name][1] for name in names}
     assert named == {"dry_run": True}
 
@@ -220,6 +221,9 @@ def test_data_stands_in_place_of_benchmarks(call: Said, caught: Any) -> None:
     ran = caught("meteor_bench.cli.run._run", STOP)
     call("run", "--data", "sub/my.jsonl")
     assert ran[0][0][0].tasks == ("sub/my.jsonl",)
+    call("run", "--data", "sub")
+    call("run", "--data", "sub", "--ask", "what, where")
+    assert [run[0][0].tasks for run in ran[1:]] == [("sub/",), ("sub/: what, where",)]
 
 
 def test_latency(call: Said, caught: Any) -> None:
@@ -231,14 +235,13 @@ def test_latency(call: Said, caught: Any) -> None:
 
 
 def test_report(call: Said, caught: Any) -> None:
-    printed = caught("meteor_bench.cli.report.print_report")
-    call("report", "a", "b", "--format", "csv")
-    assert printed[0][0][0] == [Path("a"), Path("b")] and printed[0][0][1].value == "csv"
     written = caught("meteor_bench.cli.report._write_html")
     call("report", "a", "--html", "x.html", "--pictures", "3")
     assert written == [(([Path("a")], Path("x.html"), 3), {})]
-    caught("meteor_bench.report.runs.load", [])
+    loaded = caught("meteor_bench.report.runs.load", [])
     printed = caught("meteor_bench.report.document.Document.write")
+    call("report", "a", "b", "--format", "csv")
+    assert loaded == [((Path("a"), Path("b")), {})] and printed.pop()[0][-1] == "csv"
     call("report", "a", "--sub-scores", "--format", "csv")
     assert printed[0][0][-1] == "csv"
 
@@ -266,13 +269,23 @@ def test_show(call: Said, caught: Any) -> None:
     assert all(getattr(c, name) == OF_RUN[name][1] for c in configs for name in RUN_OF_SHOW)
 
 
+class Written:
+    """A document that notes its format."""
+
+    def __init__(self, forms: list[Any]) -> None:
+        self.forms = forms
+
+    def write(self, stream: Any, form: str) -> None:
+        self.forms.append(form)
+
+
 def test_paper(call: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     from meteor_bench.runs.paper import Request
 
     done: list[Any] = []
     monkeypatch.setattr(Request, "print_plan", lambda self, out: done.append(self) or 0)
     monkeypatch.setattr(Request, "run_missing", lambda self: done.append("run") or 0)
-    monkeypatch.setattr(Request, "print_tables", lambda self, out, form: done.append(form))
+    monkeypatch.setattr(Request, "document", lambda self: Written(done))
     named = ["paper", "meteor", "--table", "t", "--model", "pocket"]
     call(*named, "--plan", *_said(RUN_OF_PAPER))
     call(*named, "--run", "--format", "latex")

@@ -147,7 +147,7 @@ def test_all_wrong_lines_are_found_at_once(write: Write) -> None:
     [
         (["--data", "my.jsonl"], "my.jsonl:1: its answer is missing"),
         (["--data", "none.jsonl"], "none.jsonl: No such file or directory"),
-        (["--data", "my.json"], "--data takes a file of JSON lines, whose name ends in .jsonl, not my.json"),
+        (["--data", "my.json"], "or a file of JSON lines whose name ends in .jsonl, not my.json"),
         (["--data", "my.jsonl", "--suite", "ci"], "--data stands in place of --suite and --tasks"),
         (["--tasks", "my.jsonl"], "my.jsonl:1: its answer is missing"),
     ],

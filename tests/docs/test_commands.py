@@ -46,6 +46,8 @@ SLOW = {
     "sweep sweep.yaml --dry-run": "--methods random --models pocket --device cpu",
     "choose --max-drop 1": "--max-drop 100 --method random --ratios 0.25 --tasks pocket_gqa --limit 2 --device cpu",
     "report results/runs": "",
+    "report results/runs --json": "",
+    "run --method fastv --ratio 0.76 --quiet": FEW,
     "report RUN --sub-scores": "",
     "report results/reference/pocket --html report.html": "",
     "report results/reference/pocket --top 5 --by stage": "",

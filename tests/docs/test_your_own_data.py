@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from meteor_bench.data.own_lines import KEYS, METRICS
+from meteor_bench.data.own_pictures import QUESTION
 from tests.commands import Call
 from tests.docs.guides import DOCS, blocks, commands, written
 
@@ -31,9 +32,15 @@ def photos(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("given", COMMANDS, ids=" ".join)
 def test_each_command_works(given: list[str], call: Call) -> None:
-    assert [command[0] for command in COMMANDS] == ["run", "sweep", "show", "check"]
+    assert [command[0] for command in COMMANDS] == ["run", "sweep", "show", "check", "run", "run"]
     done = call(*given, "--device", "cpu")
     assert done.code == 0, done.err
+    if "pictures" in given:
+        (_, unpruned), (record, samples) = sorted(written(), key=lambda run: run[0]["config"]["method"] != "none")
+        assert done.out.startswith("Agreement with the unpruned model: ") and record["tasks"][0]["n"] == 2
+        assert [s["target"] for s in samples] == [s["answer"] for s in unpruned]
+        assert {s["question"] for s in samples} == {given[-1] if "--ask" in given else QUESTION}
+        return
     if given[0] in ("run", "sweep"):
         runs = written()
         assert len(runs) == (2 if given[0] == "run" else 3)

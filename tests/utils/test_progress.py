@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import re
 import sys
+from time import sleep
 
 import pytest
 
-from meteor_bench.utils.progress import detail, duration, overall, say, track
+from meteor_bench.utils import progress
+from meteor_bench.utils.progress import detail, duration, overall, quiet, say, track, warn
 
 
 def test_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,3 +84,30 @@ def test_a_bar_begins_at_what_is_known_and_never_goes_back(monkeypatch: pytest.M
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_a_bar_of_questions_says_their_speed_within_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    with track("meteor at ratio 0.889", 3600, 62, "questions") as update:
+        later = progress.perf_counter() + 10
+        monkeypatch.setattr(progress, "perf_counter", lambda: later)
+        update(2062)
+        sleep(0.3)  # the screen is drawn ten times a second
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue())
+    (speed,) = set(re.findall(r" 2062/3600 [^\r\n]* (\d+\.\d) questions/s", shown))
+    assert float(speed) == pytest.approx(200, rel=0.1), "what was known says nothing of it"
+    assert max(map(len, re.split(r"[\r\n]", shown))) <= 80
+
+
+def test_in_quiet_only_what_went_wrong_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with quiet(), overall("sweep", 2) as update:
+        say("of no interest")
+        with track("unpruned", 3, unit="questions") as part:
+            part(3)
+        update(1, "")
+        warn("failed: it")
+    say("heard again")
+    assert capsys.readouterr().err.splitlines() == ["failed: it", "heard again"]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from meteor_bench.core.errors import RecordError
 from meteor_bench.core.match import of_ratio
 from meteor_bench.records.reader import read_samples
 from meteor_bench.records.schema import RunRecord, SampleRecord, worded
@@ -40,9 +41,14 @@ def write(cells: Sequence[Cell], path: Path, pictures: int = 0, draw: Draw | Non
         draw: draws them by running the models (`runs.patches.report_pictures.draw`).
 
     Raises:
-        RecordError: it cannot be written, or a record is broken.
+        RecordError: it cannot be written, a record is broken, or there is no accuracy to show.
         MeteorBenchError: with pictures: a model or its data are not here.
     """
+    if agreeing := next((cell for cell in cells if cell.what != "Accuracy"), None):
+        raise RecordError(
+            f"{agreeing.runs[0].path} has no accuracy, which the page is of, but agreement with the unpruned model; "
+            "leave --html out"
+        )
     check_writable(path.parent)
     write_whole(path, as_html(cells, pictures, draw).encode())
 

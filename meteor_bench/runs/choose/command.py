@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import shlex
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import IO
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from meteor_bench.config.choose_config import ChooseConfig
 from meteor_bench.core.errors import ConfigError
-from meteor_bench.report.formats import terminal
+from meteor_bench.report.document import Document
+from meteor_bench.report.formats import json_rows, json_values
 from meteor_bench.report.standing import Standing, table
 from meteor_bench.runs.choose.goal import Goal
 from meteor_bench.runs.choose.halving import FINALISTS, Found, search, sizes
@@ -21,7 +21,10 @@ from meteor_bench.runs.choose.measure import Candidate, Measurer, candidates
 from meteor_bench.utils.atomic_io import check_writable
 from meteor_bench.utils.columns import folded, terminal_width
 from meteor_bench.utils.environment import quiet_libraries
-from meteor_bench.utils.progress import detail, duration, say
+from meteor_bench.utils.progress import duration, say, warn
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Choice", "choose", "told"]
 
@@ -33,6 +36,7 @@ class Choice:
     Attributes:
         asked: questions that candidates were measured on.
         exhaustive: what a sweep of all candidates would have asked.
+        what: the scores are, as `report.runs.Cell.what` says it.
     """
 
     goal: Goal
@@ -40,13 +44,14 @@ class Choice:
     failed: dict[Candidate, str]
     asked: int
     exhaustive: int
+    what: str = "Accuracy"
 
 
-def choose(config: ChooseConfig, *, dry_run: bool = False, stream: IO[str] | None = None) -> int:
+def choose(config: ChooseConfig, write: Callable[[Document], None], *, dry_run: bool = False) -> int:
     """Choose, or say what that would take.
 
     Args:
-        stream: where the table goes; None for standard output.
+        write: prints the table and the recommendation.
 
     Returns:
         Exit status: 1 where nothing qualifies, or a candidate failed.
@@ -55,10 +60,8 @@ def choose(config: ChooseConfig, *, dry_run: bool = False, stream: IO[str] | Non
         MeteorBenchError: a wrong setting, or nothing can be run.
         KeyboardInterrupt: passed on; what was answered is kept and the same choice goes on from there.
     """
-    stream = stream or sys.stdout
     quiet_libraries()
     check_writable(config.out)
-    detail("loading libraries and weights")
     goal = Goal.of(config)
     measurer = Measurer(config, goal.timed)
     first = sizes(measurer.questions)[0]
@@ -70,8 +73,11 @@ def choose(config: ChooseConfig, *, dry_run: bool = False, stream: IO[str] | Non
         return 0
     found = search(possible, measurer.questions, goal, measurer.measure)
     exhaustive = len(possible) * measurer.total(measurer.questions)
-    choice = Choice(goal, found, measurer.failed, measurer.asked, exhaustive)
-    return told(choice, config, stream)
+    choice = Choice(goal, found, measurer.failed, measurer.asked, exhaustive, measurer.what)
+    write(told(choice, config))
+    for one, reason in choice.failed.items():
+        warn(f"failed: {one.method} at {one.ratio:g}: {reason}")
+    return 1 if choice.failed or found.chosen is None else 0
 
 
 def _planned(measurer: Measurer, every: Sequence[Candidate]) -> list[Candidate]:
@@ -99,34 +105,51 @@ def _planned(measurer: Measurer, every: Sequence[Candidate]) -> list[Candidate]:
     return possible
 
 
-def told(choice: Choice, config: ChooseConfig, stream: IO[str]) -> int:
-    """Print the table and the recommendation; the exit status."""
+def told(choice: Choice, config: ChooseConfig) -> Document:
+    """The table and the recommendation; without tables the command alone."""
     goal, found = choice.goal, choice.found
     chosen = found.whole[found.chosen] if found.chosen is not None else None
-    if found.whole or found.left:
-        terminal([table(list(found.whole.values()), list(found.left.values()), chosen)], stream)
+    whole, left = list(found.whole.values()), list(found.left.values())
     lines = []
-    every = list(found.whole.values()) or list(found.left.values())
     if chosen is not None:
         lines.append(f"recommended: {chosen.title}: {goal.told(chosen)}")
         lines.append(
             "The interval is that of this candidate alone; it is not widened for the choice among "
-            f"{len(found.whole) + len(found.left)}."
+            f"{len(whole) + len(left)}."
         )
-    elif every:
+    elif every := whole or left:
         nearest = goal.nearest(every)
         lines.append(f"nothing qualifies; the nearest is {nearest.title}: {goal.told(nearest)}")
+    brief = [command(config, chosen)] if chosen is not None else lines[:1]
     lines.append(
         f"Measured on {choice.asked} answers; all candidates on all questions would be {choice.exhaustive}. "
         f"The runs are in {config.out}."
     )
-    for line in lines:
-        stream.writelines(part + "\n" for part in folded(line, terminal_width()))
+    tail = [part for line in lines for part in folded(line, terminal_width())]
     if chosen is not None:
-        stream.write(f"\n{command(config, chosen)}\n\n{settings(config, chosen)}")
-    for one, reason in choice.failed.items():
-        say(f"failed: {one.method} at {one.ratio:g}: {reason}")
-    return 1 if choice.failed or chosen is None else 0
+        tail += ["", *brief, "", *settings(config, chosen).splitlines()]
+
+    def numbers() -> dict[str, pd.DataFrame]:
+        import pandas as pd
+
+        rows = [{"title": one.title, **asdict(one), "whole": one in whole} for one in (*whole, *left)]
+        return {"candidates": pd.DataFrame(rows)}
+
+    def data() -> dict[str, Any]:
+        return {
+            "folder": str(config.out),
+            "goal": {goal.kind: goal.bound},
+            "recommended": None if chosen is None else {"title": chosen.title, **json_values(asdict(chosen))},
+            "command": None if chosen is None else brief[0],
+            "settings": None if chosen is None else _settings(config, chosen),
+            "failed": [{"method": one.method, "ratio": one.ratio, "reason": why} for one, why in choice.failed.items()],
+            "answers": choice.asked,
+            "answers_of_all": choice.exhaustive,
+            "tables": {name: json_rows(frame) for name, frame in numbers().items()},
+        }
+
+    tables = [table(whole, left, chosen, choice.what)] if whole or left else []
+    return Document(lambda: tables, numbers, ("title",), data, tail=tail, brief=brief)
 
 
 def command(config: ChooseConfig, chosen: Standing) -> str:

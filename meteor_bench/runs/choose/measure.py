@@ -13,6 +13,7 @@ from meteor_bench.core.registry import METHODS
 from meteor_bench.data import suites
 from meteor_bench.data.lookalike import counted
 from meteor_bench.records.reader import read_run
+from meteor_bench.report.runs import what
 from meteor_bench.report.standing import Standing, standings
 from meteor_bench.runs.choose.carry import carry
 from meteor_bench.runs.job import prepare
@@ -75,6 +76,11 @@ class Measurer:
     def questions(self) -> int:
         """Of the largest benchmark."""
         return max(self._counts())
+
+    @property
+    def what(self) -> str:
+        """What the scores are."""
+        return what(row.metric for row in suites.resolve(self.config.suite, self.config.tasks))
 
     def total(self, size: int) -> int:
         """Questions of all benchmarks, so many of each."""

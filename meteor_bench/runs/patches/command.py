@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meteor_bench.config.run_config import RunConfig, load
 from meteor_bench.config.yaml_settings import Parameter, once, parameter
 from meteor_bench.core.errors import ConfigError
+from meteor_bench.data.own_pictures import AGREEMENT
+from meteor_bench.runs.agreement import same
 from meteor_bench.utils.atomic_io import check_writable, write_whole
 from meteor_bench.utils.progress import say
 
@@ -95,16 +97,21 @@ def show(sample: str, configs: Sequence[RunConfig], out: Path | None) -> Watched
         shown.append(watch(session, document, named(config)))
     assert document is not None
     unpruned, *others = shown
+    if document.benchmark.metric == AGREEMENT:  # nobody says what is right
+        document = replace(document, target=unpruned.answer)
+        others = [replace(one, score=float(same(one.answer, unpruned.answer))) for one in others]
     write_png(sheet(document, unpruned, others), path)
     return Watched(document, unpruned, others, path)
 
 
 def _called(sample: str) -> str:
-    """A sample by its benchmark's name, where the user gave a file of questions."""
+    """A sample by its benchmark's name, where the user gave a file of questions or a folder of pictures."""
     from meteor_bench.data.own_questions import is_file
-    from meteor_bench.data.suites import benchmark
+    from meteor_bench.data.suites import benchmark, task_names
 
     file, slash, number = sample.rpartition("/")
+    if slash and file not in task_names() and Path(file).is_dir():
+        file = f"{file}/"  # of pictures
     return f"{benchmark(file).task}/{number}" if slash and is_file(file) else sample
 
 
@@ -116,7 +123,8 @@ def named(config: RunConfig) -> str:
 def told(watched: Watched) -> list[str]:
     """The question and the answers, a line each."""
     document = watched.document
-    lines = [f"{document.name}: {document.request.question}", f"reference answer: {document.target}"]
+    whose = "the unpruned model's" if document.benchmark.metric == AGREEMENT else "reference"
+    lines = [f"{document.name}: {document.request.question}", f"{whose} answer: {document.target}"]
     for one in (watched.unpruned, *watched.shown):
         tokens = f"{one.tokens['final']} of {one.tokens['reference']} visual tokens"
         lines.append(f"{one.label}: {one.answer or '(nothing)'} (score {one.score:g}, {tokens})")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from PIL import Image as Pictures
 from PIL import ImageDraw, ImageFont
 
+from meteor_bench.data.own_pictures import AGREEMENT
 from meteor_bench.lmms.document import Document
 from meteor_bench.runs.patches.picture import PAPER, TINTS, draw
 from meteor_bench.runs.patches.recorder import Panel
@@ -81,9 +82,11 @@ def _head(document: Document, unpruned: Shown, shown: Sequence[Shown], width: in
     pen = _Pen(ImageDraw.Draw(page), MARGIN + side + 24, MARGIN - 4, width - 2 * MARGIN - side - 24)
     pen.write(document.name, 15, SOFT)
     pen.write(document.request.question, 24, lines=5, after=8)
-    pen.write(f"reference answer: {document.target}", 17, after=10)
+    judged = document.benchmark.metric != AGREEMENT
+    pen.write(f"{'reference' if judged else 'unpruned'} answer: {document.target}", 17, after=10)
+    right, wrong = ("right", "wrong") if judged else ("the same", "another answer")
     for one in (unpruned, *shown):
-        verdict = "right" if one.score >= 1 else "wrong" if one.score <= 0 else f"score {one.score:.2f}"
+        verdict = right if one.score >= 1 else wrong if one.score <= 0 else f"score {one.score:.2f}"
         colour = RIGHT if one.score >= 1 else WRONG
         tokens = f"{one.tokens['final']} of {one.tokens['reference']} visual tokens"
         pen.write(f"{one.label}: {one.answer or '(nothing)'}  ·  {verdict}  ·  {tokens}", 16, colour, lines=2, after=2)

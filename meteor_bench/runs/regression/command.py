@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from meteor_bench.config.run_config import Setting
 from meteor_bench.config.run_config import check as check_value
 from meteor_bench.core.errors import ConfigError, RecordError
 from meteor_bench.core.match import Measure
+from meteor_bench.data.own_pictures import AGREEMENT
+from meteor_bench.data.suites import resolve
 from meteor_bench.runs.regression.baseline import FORMAT, Baseline, CheckConfig, Measured, Tolerances, read, write
-from meteor_bench.utils.progress import track
+from meteor_bench.utils.progress import detail, track
 
 if TYPE_CHECKING:
+    from meteor_bench.report.document import Document
     from meteor_bench.runs.regression.measure import Settled
 
 __all__ = ["METHODS", "RATIO", "check"]
@@ -29,7 +32,7 @@ RATIO = 0.76
 def check(
     file: Path,
     given: Mapping[str, Any],
-    stream: IO[str],
+    write_out: Callable[[Document], None],
     *,
     update: bool,
     junit: Path | None = None,
@@ -41,7 +44,7 @@ def check(
         file: the baseline.
         given: fields of `CheckConfig` that the user named, "methods" as names, "ratio" and "match" for all of them.
             With ``update`` they change the file; without, they must be what the file says.
-        stream: where the table goes.
+        write_out: prints the findings.
         update: accept what was measured: write the file.
         junit: file for the findings as JUnit XML.
         data_root: as in `RunConfig`; no part of the file.
@@ -53,7 +56,7 @@ def check(
         MeteorBenchError: the file is missing, broken or of something else; a method cannot run.
     """
     from meteor_bench.runs.regression.compare import compare
-    from meteor_bench.runs.regression.tables import as_junit, print_findings
+    from meteor_bench.runs.regression.tables import as_junit, document
     from meteor_bench.utils.atomic_io import write_whole
 
     started = perf_counter()
@@ -68,15 +71,16 @@ def check(
     if comparable and comparable.data == now.data:
         for cell, was in comparable.cells.items():
             findings += compare(cell, was, now.cells[cell], now.tolerances)
-        print_findings(findings, stream)
         if junit:
             write_whole(junit, as_junit(findings, perf_counter() - started))
     failed = any(finding.failed for finding in findings)
+    after = []
     if old and failed and now.made != old.made:
-        stream.write(f"the baseline was made with {_told(old.made)}; this is {_told(now.made)}\n")
+        after.append(f"the baseline was made with {_told(old.made)}; this is {_told(now.made)}")
     if update:
         write(file, now)
-        stream.write(f"{file}\n")
+        after.append(str(file))
+    write_out(document(findings, after))
     return failed and not update
 
 
@@ -117,6 +121,8 @@ def _validate(file: Path, config: CheckConfig) -> None:
     for setting in config.settings:
         try:
             config.run(setting).validate()
+            if any(row.metric == AGREEMENT for row in resolve(config.suite, config.tasks)):
+                raise ConfigError("a folder of pictures has no answers that could turn wrong; check needs some")
         except ConfigError as error:
             raise ConfigError(f"{file}: {error}") from None
 
@@ -131,6 +137,7 @@ def _measure(
     data_root: Path | None,
 ) -> Baseline:
     """All cells as they are now, each beside the unpruned model."""
+    detail("loading libraries and weights")
     from meteor_bench.runs.model_cache import ModelCache
     from meteor_bench.utils.environment import quiet_libraries
 

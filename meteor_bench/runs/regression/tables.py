@@ -5,33 +5,50 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
-from typing import IO
+from dataclasses import asdict
+from typing import Any
 
-from meteor_bench.report.rows import print_rows
+import pandas as pd
+
+from meteor_bench.report.document import Document
+from meteor_bench.report.table import Table
 from meteor_bench.runs.regression.compare import METRICS, Finding
 
-__all__ = ["as_junit", "print_findings"]
+__all__ = ["as_junit", "document"]
 
 # What XML 1.0 cannot hold, escaped or not.
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def print_findings(findings: Sequence[Finding], stream: IO[str]) -> None:
+def document(findings: Sequence[Finding], after: Sequence[str] = ()) -> Document:
     """A table of what moved ("=": nothing, "!": beyond its tolerance), then each failure in a line of its own.
 
     Args:
-        findings: at least one, those of a cell together.
+        findings: those of a cell together; none where there was nothing to compare with.
+        after: lines that follow.
     """
+    failed = [finding for finding in findings if finding.failed]
     cells: dict[str, dict[str, str]] = {}
     for finding in findings:
-        row = cells.setdefault(finding.cell, {"": finding.cell})
+        row = cells.setdefault(finding.cell, {})
         row[finding.metric] = (finding.change or "=") + " !" * finding.failed
-    print_rows([{"": row[""]} | {metric: row[metric] for metric in METRICS} for row in cells.values()], stream)
-    failed = [finding for finding in findings if finding.failed]
-    for finding in failed:
-        stream.write(f"{finding.cell}: {finding.metric}: {finding.detail}\n")
-    regressions = f"{len(failed)} regression{'s' * (len(failed) != 1)}" if failed else "no regression"
-    stream.write(f"{regressions} in {len(findings)} checks of {len(cells)} cells\n")
+    tail = [f"{finding.cell}: {finding.metric}: {finding.detail}" for finding in failed]
+    if findings:
+        regressions = f"{len(failed)} regression{'s' * (len(failed) != 1)}" if failed else "no regression"
+        tail.append(f"{regressions} in {len(findings)} checks of {len(cells)} cells")
+    rows = [[cell, *(row[metric] for metric in METRICS)] for cell, row in cells.items()]
+    tables = [Table("What moved since the baseline", ["", *METRICS], rows)] if rows else []
+
+    def data() -> dict[str, Any]:
+        return {"regressions": len(failed), "findings": [asdict(finding) for finding in findings], "said": list(after)}
+
+    return Document(
+        lambda: tables,
+        lambda: {"findings": pd.DataFrame([asdict(finding) for finding in findings])},
+        ("cell", "metric"),
+        data,
+        tail=[*tail, *after],
+    )
 
 
 def as_junit(findings: Sequence[Finding], seconds: float) -> bytes:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from meteor_bench.config.sweep_config import SweepConfig
 from meteor_bench.runs.sweep.estimate import FINISHED, Planned
 from meteor_bench.runs.sweep.grid import title
 from meteor_bench.utils.columns import columns, folded, terminal_width
-from meteor_bench.utils.progress import detail, duration, say
+from meteor_bench.utils.progress import detail, duration, warn
 
-__all__ = ["sweep", "told"]
+if TYPE_CHECKING:
+    from meteor_bench.report.document import Document
+
+__all__ = ["plan", "sweep", "told"]
 
 
-def sweep(config: SweepConfig, *, dry_run: bool = False) -> int:
-    """Run a sweep, or say what it would be.
+def sweep(config: SweepConfig, write: Callable[[Document], None]) -> int:
+    """Run a sweep.
+
+    Args:
+        write: prints its table.
 
     Returns:
         Exit status: 1 when a cell failed.
@@ -24,28 +31,29 @@ def sweep(config: SweepConfig, *, dry_run: bool = False) -> int:
         MeteorBenchError: a wrong setting, or nothing can be done.
         KeyboardInterrupt: passed on.
     """
-    return _plan(config) if dry_run else _run(config)
-
-
-def _run(config: SweepConfig) -> int:
+    detail("loading libraries and weights")
     from meteor_bench.runs.sweep import runner, summary
 
     results = runner.sweep(config)
-    summary.print_table(results, sys.stdout)
     failed = summary.failures(results)
     for line in failed:
-        say(line)
+        warn(line)
     if failed:
-        say(f"{len(failed)} of {len(results)} cells failed; the same command tries them again")
-    sys.stdout.write(f"{config.out}\n")
+        warn(f"{len(failed)} of {len(results)} cells failed; the same command tries them again")
+    write(summary.document(results, config.out))
     return 1 if failed else 0
 
 
-def _plan(config: SweepConfig) -> int:
-    detail("loading libraries and weights; what no record tells is tried on a few questions")
-    from meteor_bench.runs.sweep.estimate import plan
+def plan(config: SweepConfig) -> int:
+    """Say what a sweep would be; the exit status: 1 when a cell cannot be done.
 
-    planned = plan(config)
+    Raises:
+        MeteorBenchError: a wrong setting.
+    """
+    detail("loading libraries and weights; what no record tells is tried on a few questions")
+    from meteor_bench.runs.sweep import estimate
+
+    planned = estimate.plan(config)
     for line in told(planned, terminal_width()):
         sys.stdout.write(line + "\n")
     return 1 if any(cell.impossible for cell in planned) else 0

@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import IO
+from pathlib import Path
+from typing import Any
 
+from meteor_bench.report import render
+from meteor_bench.report.document import Document
+from meteor_bench.report.layout import overview
+from meteor_bench.report.runs import cells, load_run
 from meteor_bench.runs.sweep.grid import title
 from meteor_bench.runs.sweep.task import Result
 
-__all__ = ["failures", "print_table"]
+__all__ = ["document", "failures"]
 
 
-def print_table(results: Sequence[Result], stream: IO[str]) -> None:
-    """Print the runs that are there; nothing when none is."""
-    from meteor_bench.report.formats import terminal
-    from meteor_bench.report.layout import overview
-    from meteor_bench.report.runs import cells, load_run
+def document(results: Sequence[Result], out: Path) -> Document:
+    """The table of the runs that are there; JSON has the cells that failed besides.
 
+    Args:
+        out: their folder, which is named below.
+    """
     paths = dict.fromkeys(result.path for result in results if result.path is not None)
-    if paths:
-        terminal(overview(cells([load_run(path) for path in paths])), stream)
+    together = cells([load_run(path) for path in paths]) if paths else []
+
+    def data() -> dict[str, Any]:
+        failed = [
+            {"cell": title(one.run), "model": one.run.model, "reason": one.reason} for one in results if one.reason
+        ]
+        made = render.document(together).data if together else None
+        return {"folder": str(out), "failed": failed, **(made() if made else {"tables": {}, "runs": []})}
+
+    return Document(
+        lambda: overview(together),
+        lambda: render.frames(together) if together else {},
+        render.KEYS,
+        data,
+        tail=(str(out),),
+    )
 
 
 def failures(results: Sequence[Result]) -> list[str]:

@@ -138,5 +138,5 @@ def test_without_any_run_the_tables_have_the_papers_shape(name: str, model: str 
 def test_the_terminal_prints_them_all(fill: Fill) -> None:
     request, _ = fill()
     out = io.StringIO()
-    request.print_tables(out)
+    request.document().write(out)
     assert "A table" in out.getvalue() and "Another" in out.getvalue()

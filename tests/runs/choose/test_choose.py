@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from meteor_bench.config.choose_config import load as load_choice
 from meteor_bench.config.run_config import load
 from meteor_bench.core.errors import BudgetError, ConfigError
 from meteor_bench.records.run_folder import find_runs
+from meteor_bench.report.document import Document
 from meteor_bench.report.standing import Standing, front, standings
 from meteor_bench.runs import model_cache
 from meteor_bench.runs.choose.command import choose
@@ -35,6 +37,11 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ChooseConfig:
     monkeypatch.setattr(estimate, "_check", lambda job: None)
     monkeypatch.setattr(SingleRun, "environment", synthetic.ENVIRONMENT)
     return ChooseConfig(max_drop=5.0, methods=METHODS, ratios=RATIOS, tasks=TASKS, limit=N, out=tmp_path / "runs")
+
+
+def printer(out: io.StringIO) -> Callable[[Document], None]:
+    """Prints as in a terminal."""
+    return lambda document: document.write(out)
 
 
 def world(monkeypatch: pytest.MonkeyPatch, seed: int = 0) -> World:
@@ -87,7 +94,7 @@ def test_it_says_what_to_do_and_nothing_is_done_twice(config: ChooseConfig, monk
     made = world(monkeypatch)
     config = replace(config, ratios=RATIOS[:2], methods=METHODS[:3])
     out = io.StringIO()
-    assert choose(config, stream=out) == 0
+    assert choose(config, printer(out)) == 0
     text = out.getvalue()
     said = " ".join(text.split())
     assert "recommended: fastv at " in said and "at most 5 asked" in said
@@ -106,14 +113,14 @@ def test_it_says_what_to_do_and_nothing_is_done_twice(config: ChooseConfig, monk
     assert all(("none", 0.0) in asked for asked in rounds if asked)
     before = len(made.answered), len(find_runs(config.out))
     again = io.StringIO()
-    assert choose(config, stream=again) == 0
+    assert choose(config, printer(again)) == 0
     assert (len(made.answered), len(find_runs(config.out))) == before and again.getvalue() == text
 
 
 def test_where_nothing_qualifies_the_nearest_is_named(config: ChooseConfig, monkeypatch: Any) -> None:
     world(monkeypatch)
     out = io.StringIO()
-    assert choose(replace(config, max_drop=0.0, methods=METHODS[:2], ratios=(0.76, 0.889)), stream=out) == 1
+    assert choose(replace(config, max_drop=0.0, methods=METHODS[:2], ratios=(0.76, 0.889)), printer(out)) == 1
     said = " ".join(out.getvalue().split())
     assert "nothing qualifies; the nearest is fastv at 0.76" in said and "meteor-bench run" not in said
 
@@ -133,7 +140,7 @@ def test_what_cannot_run_is_left_out_and_what_fails_is_said(
             raise BudgetError("this neither")
 
     made.before = fail
-    assert choose(replace(config, ratios=(0.25, 0.5)), stream=io.StringIO()) == 1
+    assert choose(replace(config, ratios=(0.25, 0.5)), printer(io.StringIO())) == 1
     told = capsys.readouterr().err
     assert "left out: uniform at 0.25: it cannot be reached" in told and "6 candidates" in told
     assert "failed: divprune at 0.5: this neither" in told
@@ -144,15 +151,15 @@ def test_what_cannot_run_is_left_out_and_what_fails_is_said(
 def test_tokens_are_a_ratio_of_what_the_model_reads(config: ChooseConfig, monkeypatch: Any) -> None:
     world(monkeypatch)
     out = io.StringIO()
-    assert choose(replace(config, max_drop=None, tokens=64), stream=out) == 0
+    assert choose(replace(config, max_drop=None, tokens=64), printer(out)) == 0
     assert "keeps 64 of 256 visual tokens" in " ".join(out.getvalue().split())
     with pytest.raises(ConfigError, match="the unpruned model reads 256 visual tokens; name fewer"):
-        choose(replace(config, max_drop=None, tokens=256), stream=out)
+        choose(replace(config, max_drop=None, tokens=256), printer(out))
 
 
 def test_a_dry_run_answers_nothing(config: ChooseConfig, monkeypatch: Any, capsys: Any) -> None:
     world(monkeypatch)
-    assert choose(config, dry_run=True, stream=io.StringIO()) == 0
+    assert choose(config, printer(io.StringIO()), dry_run=True) == 0
     assert not config.out.exists() or not list(config.out.glob("*/run.json"))
     assert "16 candidates" in capsys.readouterr().err
 

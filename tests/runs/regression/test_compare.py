@@ -11,7 +11,7 @@ import pytest
 
 from meteor_bench.runs.regression.baseline import Measured, Ratios, Tolerances
 from meteor_bench.runs.regression.compare import METRICS, Finding, compare, too_slow
-from meteor_bench.runs.regression.tables import as_junit, print_findings
+from meteor_bench.runs.regression.tables import as_junit, document
 
 WAS = Measured(
     checkpoint="m 1",
@@ -88,9 +88,9 @@ def test_a_tiny_selection_may_grow_by_the_floor() -> None:
 def test_findings_are_told() -> None:
     now = replace(WAS, tokens={"fused": 256, "final": {"a": 62, "b": [61] * 9 + [60]}}, loss={"a": 1.01, "b": 0.001})
     out = io.StringIO()
-    print_findings(compare("fastv 0.76", WAS, now, Tolerances()), out)
+    document(compare("fastv 0.76", WAS, now, Tolerances())).write(out)
     lines = out.getvalue().splitlines()
-    assert "fastv 0.76  =         +0.010  +0.50 !  =      +0%        +0%" in " ".join(out.getvalue().split(" "))
+    assert "fastv 0.76 = +0.010 +0.50 ! = +0% +0%" in " ".join(out.getvalue().split())
     assert lines[-2] == ("fastv 0.76: tokens: final 61 -> 62 in a/0, 10 of 20 questions, mean +0.50; may move by 0")
     assert lines[-1] == "1 regression in 6 checks of 1 cells"
 

@@ -31,7 +31,7 @@ def accept(folder: Path, **asked: Any) -> Path:
     file = folder / "baseline.yaml"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(METHODS.rows, NAME, row("Good"))  # type: ignore[arg-type]
-        assert not check(file, {"methods": [NAME], "ratio": 0.76, **asked}, io.StringIO(), update=True)
+        assert not check(file, {"methods": [NAME], "ratio": 0.76, **asked}, lambda document: None, update=True)
     return file
 
 
@@ -56,7 +56,7 @@ def become(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 def told(file: Path) -> tuple[set[str], str]:
     """The metrics that failed, and what was printed."""
     out = io.StringIO()
-    failed = check(file, {}, out, update=False)
+    failed = check(file, {}, lambda document: document.write(out), update=False)
     found = {line.split(": ")[1] for line in out.getvalue().splitlines() if line.startswith(f"{NAME} 0.76: ")}
     assert failed == bool(found), out.getvalue()
     return found, out.getvalue()
@@ -131,7 +131,7 @@ def test_other_data_or_weights(
     file = tmp_path / "other.yaml"
     file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     with pytest.raises(RecordError, match=message):
-        check(file, {}, io.StringIO(), update=False)
+        check(file, {}, lambda document: None, update=False)
 
 
 @pytest.mark.slow
@@ -144,7 +144,7 @@ def test_an_update_accepts_what_was_found_and_keeps_what_people_wrote(
     file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     become("OneTokenTooMany")
     out = io.StringIO()
-    assert not check(file, {}, out, update=True) and "tokens" in out.getvalue()
+    assert not check(file, {}, lambda document: document.write(out), update=True) and "tokens" in out.getvalue()
     assert not told(file)[0]
     after = read(file)
     assert after.tolerances.lost == 7.5 and after.cells["subject 0.76"].tokens["final"] == 62

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,7 @@ def test_the_command_ends_with_a_table_and_its_failures(engine: Engine, tmp_path
     lists = {"methods": ["fastv", "random"], "ratios": [0.5], "tasks": tasks, "seeds": [0, 1]}
     flags = {"limit": 4, "out": tmp_path / "runs"}
     config = sweep_config.load(None, {**lists, **flags})
-    assert command(config) == 1
+    assert command(config, lambda document: document.write(sys.stdout)) == 1
     printed = capsys.readouterr()
     assert printed.out.splitlines()[-1] == str(tmp_path / "runs")
     assert printed.out.startswith("pocket, 2 benchmarks") and printed.out.count("benchmarks") == 1, "one table"
@@ -147,7 +148,7 @@ def test_the_command_ends_with_a_table_and_its_failures(engine: Engine, tmp_path
         "1 of 4 cells failed; the same command tries them again",
     ]
     engine.before = lambda method: None
-    assert command(config) == 0
+    assert command(config, lambda document: document.write(sys.stdout)) == 0
 
 
 def test_models_and_requests_are_loaded_once(engine: Engine, config: SweepConfig, monkeypatch: Any) -> None:
