@@ -22,6 +22,7 @@ from meteor_bench.core.model import (
     Clip,
     Decoder,
     Look,
+    ModelCard,
     Scene,
 )
 from meteor_bench.core.tokens import Block, Grid
@@ -30,7 +31,17 @@ from meteor_bench.models.hub_family import Encoders, HubAdapter, HubFamily, Medi
 from meteor_bench.models.hub_processor import HubProcessor, Library
 from meteor_bench.models.qwen_vit import CellProjector, QwenTower
 
-__all__ = ["QWEN2_5_VL", "QWEN2_5_VL_7B", "QwenAdapter", "QwenProcessor", "block_of", "card_for"]
+__all__ = [
+    "QWEN2_5_VL",
+    "QWEN2_5_VL_3B",
+    "QWEN2_5_VL_7B",
+    "QWEN2_5_VL_32B",
+    "QWEN2_5_VL_72B",
+    "QwenAdapter",
+    "QwenProcessor",
+    "block_of",
+    "card_for",
+]
 
 NATIVE_CELLS = 24  # of the image that methods plan for; real ones come in any size
 
@@ -263,10 +274,59 @@ class QwenAdapter(HubAdapter):
 QWEN2_5_VL = HubFamily("Qwen2_5_VLConfig", "Qwen2_5_VLForConditionalGeneration", "Qwen2_5_VLProcessor", QwenAdapter())
 card_for = QWEN2_5_VL.card
 
-QWEN2_5_VL_7B = card_for(
-    QWEN2_5_VL_7B_CONFIG,
-    "qwen2.5-vl-7b",
-    licence="Apache-2.0",
-    weights="Qwen/Qwen2.5-VL-7B-Instruct",
-    note="tokens of a square image of 672 px",
+
+def _row(size: str, licence: str, text: Mapping[str, Any], vision: Mapping[str, Any]) -> ModelCard:
+    """A published size.
+
+    Args:
+        text, vision: where its config.json differs from that of 7B.
+    """
+    config = {
+        **QWEN2_5_VL_7B_CONFIG,
+        "tie_word_embeddings": text.get("tie_word_embeddings", False),
+        "text_config": {**QWEN2_5_VL_7B_CONFIG["text_config"], **text},
+        "vision_config": {**QWEN2_5_VL_7B_CONFIG["vision_config"], **vision},
+    }
+    weights, note = f"Qwen/Qwen2.5-VL-{size}-Instruct", "tokens of a square image of 672 px"
+    return card_for(config, f"qwen2.5-vl-{size.lower()}", licence=licence, weights=weights, note=note)
+
+
+QWEN2_5_VL_3B = _row(
+    "3B",
+    "Qwen Research License",
+    {
+        "hidden_size": 2048,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 2,
+        "vocab_size": 151936,
+        "tie_word_embeddings": True,
+    },
+    {"out_hidden_size": 2048},
+)
+QWEN2_5_VL_7B = _row("7B", "Apache-2.0", {}, {})
+QWEN2_5_VL_32B = _row(
+    "32B",
+    "Apache-2.0",
+    {
+        "hidden_size": 5120,
+        "intermediate_size": 27648,
+        "num_hidden_layers": 64,
+        "num_attention_heads": 40,
+        "num_key_value_heads": 8,
+    },
+    {"intermediate_size": 3456, "out_hidden_size": 5120},
+)
+QWEN2_5_VL_72B = _row(
+    "72B",
+    "Qwen License",
+    {
+        "hidden_size": 8192,
+        "intermediate_size": 29568,
+        "num_hidden_layers": 80,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
+    },
+    {"intermediate_size": 3456, "out_hidden_size": 8192},
 )
