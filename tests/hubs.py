@@ -30,7 +30,9 @@ __all__ = ["FAMILIES", "Library", "Reference", "build", "enliven", "folder", "li
 
 VOCABULARY = 96
 BOS, EOS, UNKNOWN, IMAGE, VIDEO = 1, 2, 3, 4, 5
-WORDS = "USER: ASSISTANT: what is it there a red thing in the middle of why count blue ones please \n"
+WORDS = (
+    "USER: ASSISTANT: what is it there a red thing in the middle of why count blue ones please \n <0.2 <1.2 seconds>"
+)
 
 
 CHAT = (
@@ -256,12 +258,49 @@ def _qwen() -> Library:
     return Library(enliven(transformers.Qwen2_5_VLForConditionalGeneration(config), 7), processor)
 
 
+def _qwen3() -> Library:
+    config = transformers.Qwen3VLConfig(
+        vision_config={
+            "depth": 5,
+            "hidden_size": 32,
+            "intermediate_size": 40,
+            "num_heads": 2,
+            "out_hidden_size": 48,
+            "patch_size": 4,
+            "num_position_embeddings": 36,
+            "deepstack_visual_indexes": [0, 2],
+        },
+        text_config=llama(
+            model_type="qwen3_vl_text",
+            head_dim=16,
+            rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 2, 2]},
+        ),
+        image_token_id=IMAGE,
+        video_token_id=VIDEO,
+        vision_start_token_id=6,
+        vision_end_token_id=7,
+    )
+    size = {"shortest_edge": 16 * 16, "longest_edge": 40 * 40}
+    processor = transformers.Qwen3VLProcessor(
+        transformers.Qwen2VLImageProcessor(size=size, patch_size=4),
+        tokenizer("<image>", "<video>", "<vision_start>", "<vision_end>", begin=False),
+        transformers.Qwen3VLVideoProcessor(
+            size={"shortest_edge": 16 * 16, "longest_edge": 4 * 40 * 40}, patch_size=4, cap_pixels_per_frame=False
+        ),
+        chat_template=CHAT.replace("<image>\n", "<vision_start><image><vision_end>").replace(
+            "<video>\n", "<vision_start><video><vision_end>"
+        ),
+    )
+    return Library(enliven(transformers.Qwen3VLForConditionalGeneration(config), 8), processor)
+
+
 FAMILIES: dict[str, Callable[[], Library]] = {
     "llava": _llava,
     "deepseek_vl_hybrid": _deepseek,
     "llava_next": _llava_next,
     "llava_onevision": _llava_onevision,
     "qwen2_5_vl": _qwen,
+    "qwen3_vl": _qwen3,
 }
 
 _KEPT = tempfile.TemporaryDirectory(prefix="meteor-bench-tests-")

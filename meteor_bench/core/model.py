@@ -48,6 +48,8 @@ class VisionTower(nn.Module, ABC):
         has_cls: whether its first token is a class token.
         halves: whether a block can be interrupted between attention and MLP.
         weighable: whether its attention takes a mask of numbers, so that merged tokens can count for several.
+        taps: blocks, ascending, behind each of which the tokens' features go into `Tokens.deep`, for the fusion to
+            project with those of the last; of towers of independent fusions.
     """
 
     name: str
@@ -56,6 +58,7 @@ class VisionTower(nn.Module, ABC):
     has_cls: bool
     halves: bool
     weighable: bool = True
+    taps: tuple[int, ...] = ()
 
     @property
     def inside(self) -> int:
@@ -330,6 +333,8 @@ class ModelCard:
         published: whether there are weights that ``build`` could read.
         random: (device, dtype) -> VLM of the real size with random weights; the device may be "meta". Needs no file
             but those of the package.
+        shallow: number of layers -> the same with the first of its language model alone, for random weights; None where
+            the family cannot say it.
     """
 
     name: str
@@ -344,3 +349,4 @@ class ModelCard:
     weights: str | None = None
     published: bool = True
     random: Callable[[str, torch.dtype], VLM] | None = None
+    shallow: Callable[[int], ModelCard] | None = None

@@ -245,6 +245,7 @@ def _advance(
         if inside and block == stop - 1:
             break
         x = run.tower.feed(block, x)
+        _tap(run, block, x)
     pairs = [run.tower.pairs(block, where) for block in range(run.done, stop)]
     if pairs and pairs[0] is None and not inside:  # all alike
         run.blocks.append(_Ran(len(pairs), lengths, lengths, None))
@@ -258,7 +259,15 @@ def _advance(
 def _close_block(run: _TowerRun) -> None:
     """The MLP half of an interrupted block, on what survived."""
     run.tokens = run.tokens.with_x(run.tower.feed(run.done - 1, run.tokens.x))
+    _tap(run, run.done - 1, run.tokens.x)
     run.blocks[-1] = run.blocks[-1]._replace(mlp=_lengths(run.tokens))
+
+
+def _tap(run: _TowerRun, block: int, x: Tensor) -> None:
+    """Put what leaves a block into the tokens' `deep` where it is tapped."""
+    if block in run.tower.taps:
+        deep = x if run.tokens.deep is None else torch.cat([run.tokens.deep, x], 2)
+        run.tokens = run.tokens.changed(deep=deep)
 
 
 def _in_windows(run: _TowerRun) -> Later[Tensor | None]:

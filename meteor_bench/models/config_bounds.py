@@ -92,6 +92,7 @@ _KINDS: Mapping[str, _Kind] = {
     "patch_size": _count(1 << 10),
     **dict.fromkeys(("num_channels", "in_channels", "spatial_merge_size", "temporal_patch_size"), _count(64)),
     **dict.fromkeys(("tokens_per_second", "frames"), _count(1 << 10)),
+    "num_position_embeddings": _count(1 << 20),
     "window_size": _index(1 << 14),
     # Of EAGLE's encoders, where their sizes are given.
     "image": _SIDE,
@@ -125,6 +126,7 @@ _KINDS: Mapping[str, _Kind] = {
     # Lists.
     "image_grid_pinpoints": _list("a list of pairs of whole numbers, height and width", _pair, 1),
     "fullatt_block_indexes": _list("a list of whole numbers, blocks of the encoder", _whole(0, 512)),
+    "deepstack_visual_indexes": _list("a list of whole numbers, blocks of the encoder", _whole(0, 512)),
     "global_attn_indexes": _list("a list of whole numbers, blocks of the encoder", _whole(0, 512)),
     "mrope_section": _list("a list of whole numbers", _whole(0, 1 << 14), 1),
     # Objects, switches and words.

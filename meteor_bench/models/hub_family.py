@@ -141,6 +141,7 @@ class HubFamily:
             weights=weights,
             published=published,
             random=lambda device, dtype: self.load(config, name, device, dtype, None),
+            shallow=lambda layers: self.card(_shallow(config, layers), name, licence=licence, note=note),
         )
 
     def load(self, config: Mapping[str, Any], name: str, device: str, dtype: torch.dtype, folder: Path | None) -> VLM:
@@ -184,3 +185,10 @@ class HubFamily:
             tokenizer=self.adapter.tokenizer(folder),
         )
         return Library(own.image_processor, own.video_processor if videos else None, text, placeholders, eos)
+
+
+def _shallow(config: Mapping[str, Any], layers: int) -> Mapping[str, Any]:
+    """A configuration with at most so many layers of the language model."""
+    if "text_config" in config:
+        return {**config, "text_config": _shallow(config["text_config"], layers)}
+    return {**config, "num_hidden_layers": min(layers, config.get("num_hidden_layers", layers))}

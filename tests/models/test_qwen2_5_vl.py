@@ -22,12 +22,12 @@ from meteor_bench.core.request import (
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.engine.make_method import make_pruner
 from meteor_bench.engine.session import Session
+from meteor_bench.models.mrope_block import block_of
 from meteor_bench.models.qwen2_5_vl import (
     QWEN2_5_VL_3B,
     QWEN2_5_VL_7B,
     QWEN2_5_VL_32B,
     QWEN2_5_VL_72B,
-    block_of,
 )
 from meteor_bench.models.qwen_vit import QwenTower
 from tests import hubs, tiny
@@ -106,13 +106,13 @@ def test_a_pruned_row_is_what_plain_attention_over_its_patches_gives(
 
 def test_positions_of_images_and_the_text_between_them() -> None:
     decoder = hubs.build("qwen2_5_vl").decoder
-    block = block_of(decoder, Grid(2, 1, 3), [(8, 9)], None)
+    block = block_of(decoder, Grid(2, 1, 3), [(), (8, 9), ()])
     assert block.slots.tolist() == [0, 1, 2, 5, 6, 7] and block.special_slots.tolist() == [3, 4]
     assert block.positions is not None and block.span == 3 + 2 + 3
     assert block.positions[:4].tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 2], [3, 3, 3]]
     assert block.positions[4:].tolist() == [[4, 4, 4], [5, 5, 5], [5, 5, 6], [5, 5, 7]]
     assert torch.equal(block.special, decoder.embed(torch.tensor([8, 9])))
-    video = block_of(decoder, Grid(3, 1, 2), [], 2.5)
+    video = block_of(decoder, Grid(3, 1, 2), [(), ()], 2.5)
     assert video.positions is not None and video.span == 2
     assert video.positions[:, 0].tolist() == [0, 0, 2, 2, 5, 5]
 
