@@ -31,7 +31,8 @@ __all__ = ["FAMILIES", "Library", "Reference", "build", "enliven", "folder", "li
 VOCABULARY = 96
 BOS, EOS, UNKNOWN, IMAGE, VIDEO = 1, 2, 3, 4, 5
 WORDS = (
-    "USER: ASSISTANT: what is it there a red thing in the middle of why count blue ones please \n <0.2 <1.2 seconds>"
+    "USER: ASSISTANT: what is it there a red thing in the middle of why count blue ones please \n "
+    "<0.2 <1.2 seconds> Frame1: Frame2:"
 )
 
 
@@ -62,8 +63,12 @@ def enliven(module: nn.Module, seed: int) -> nn.Module:
     return module.eval()
 
 
-def tokenizer(*special: str, begin: bool = True) -> Any:
-    """One id per word, a newline is a word; ``special`` are ids of their own from `IMAGE` on."""
+def tokenizer(*special: str, begin: bool = True, called: SequenceOf[str] = ()) -> Any:
+    """One id per word, a newline is a word; ``special`` are ids of their own from `IMAGE` on.
+
+    Args:
+        called: the library's names of the special ones, where they are not how they are written.
+    """
     named = ["<pad>", "<s>", "</s>", "<unk>", *special]
     words = [w for w in WORDS.split(" ") if w]
     vocabulary = {word: i for i, word in enumerate([*named, *words])}
@@ -77,7 +82,9 @@ def tokenizer(*special: str, begin: bool = True) -> Any:
         eos_token="</s>",
         unk_token="<unk>",
         pad_token="<pad>",
-        extra_special_tokens={f"{name.strip('<>')}_token": name for name in special},
+        extra_special_tokens={
+            f"{name.strip('<>')}_token": text for name, text in zip(called or special, special, strict=True)
+        },
     )
 
 
@@ -294,6 +301,36 @@ def _qwen3() -> Library:
     return Library(enliven(transformers.Qwen3VLForConditionalGeneration(config), 8), processor)
 
 
+def _internvl() -> Library:
+    config = transformers.InternVLConfig(
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 5,
+            "num_attention_heads": 2,
+            "image_size": 32,
+            "patch_size": 8,
+            "use_qk_norm": True,
+            "norm_type": "rms_norm",
+        },
+        text_config=llama(model_type="qwen3", head_dim=16),
+        image_token_id=IMAGE,
+        image_seq_length=4,
+        tie_word_embeddings=False,
+    )
+    size = {"height": 32, "width": 32}
+    called = ("context_image", "video", "start_image", "end_image")
+    words = tokenizer("<IMG_CONTEXT>", "<video>", "<img>", "</img>", begin=False, called=called)
+    processor = transformers.InternVLProcessor(
+        transformers.GotOcr2ImageProcessor(size=size, max_patches=4),
+        words,
+        transformers.InternVLVideoProcessor(size=size),
+        image_seq_length=4,
+        chat_template=CHAT.replace("<image>", "<IMG_CONTEXT>"),
+    )
+    return Library(enliven(transformers.InternVLForConditionalGeneration(config), 9), processor)
+
+
 FAMILIES: dict[str, Callable[[], Library]] = {
     "llava": _llava,
     "deepseek_vl_hybrid": _deepseek,
@@ -301,6 +338,7 @@ FAMILIES: dict[str, Callable[[], Library]] = {
     "llava_onevision": _llava_onevision,
     "qwen2_5_vl": _qwen,
     "qwen3_vl": _qwen3,
+    "internvl": _internvl,
 }
 
 _KEPT = tempfile.TemporaryDirectory(prefix="meteor-bench-tests-")

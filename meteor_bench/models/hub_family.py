@@ -170,13 +170,16 @@ class HubFamily:
         import transformers
 
         videos = self.adapter.videos
-        placeholders = [config.image_token_id, *([config.video_token_id] if videos else [])]
+        own_id = getattr(config, "video_token_id", None) if videos else None
+        placeholders = [config.image_token_id, *([] if own_id is None else [own_id])]
         eos = read_eos(config, folder)
         if folder is None:
             random = self.adapter.media(config)
             nothing: Text = NoText(placeholders[0], config.get_text_config().vocab_size)
             return Library(random.images, random.videos, nothing, placeholders, eos)
         own = parts(getattr(transformers, self.processor), folder)
+        if videos and own_id is None:  # the tokenizer alone knows it
+            placeholders.append(own.tokenizer.convert_tokens_to_ids(own.video_token))
         text = HubText(
             own,
             self.adapter.template,
