@@ -30,7 +30,10 @@ __all__ = ["FAMILIES", "Library", "Reference", "build", "enliven", "folder", "li
 
 VOCABULARY = 96
 BOS, EOS, UNKNOWN, IMAGE, VIDEO = 1, 2, 3, 4, 5
-WORDS = "USER: ASSISTANT: what is it there a red thing in the middle of why count blue ones please \n"
+WORDS = (
+    "USER: ASSISTANT: what is it there a red thing in the middle of why count blue ones please \n "
+    "<0.2 <1.2 seconds> Frame1: Frame2:"
+)
 
 
 CHAT = (
@@ -60,8 +63,12 @@ def enliven(module: nn.Module, seed: int) -> nn.Module:
     return module.eval()
 
 
-def tokenizer(*special: str, begin: bool = True) -> Any:
-    """One id per word, a newline is a word; ``special`` are ids of their own from `IMAGE` on."""
+def tokenizer(*special: str, begin: bool = True, called: SequenceOf[str] = ()) -> Any:
+    """One id per word, a newline is a word; ``special`` are ids of their own from `IMAGE` on.
+
+    Args:
+        called: the library's names of the special ones, where they are not how they are written.
+    """
     named = ["<pad>", "<s>", "</s>", "<unk>", *special]
     words = [w for w in WORDS.split(" ") if w]
     vocabulary = {word: i for i, word in enumerate([*named, *words])}
@@ -75,7 +82,9 @@ def tokenizer(*special: str, begin: bool = True) -> Any:
         eos_token="</s>",
         unk_token="<unk>",
         pad_token="<pad>",
-        extra_special_tokens={f"{name.strip('<>')}_token": name for name in special},
+        extra_special_tokens={
+            f"{name.strip('<>')}_token": text for name, text in zip(called or special, special, strict=True)
+        },
     )
 
 
@@ -256,12 +265,80 @@ def _qwen() -> Library:
     return Library(enliven(transformers.Qwen2_5_VLForConditionalGeneration(config), 7), processor)
 
 
+def _qwen3() -> Library:
+    config = transformers.Qwen3VLConfig(
+        vision_config={
+            "depth": 5,
+            "hidden_size": 32,
+            "intermediate_size": 40,
+            "num_heads": 2,
+            "out_hidden_size": 48,
+            "patch_size": 4,
+            "num_position_embeddings": 36,
+            "deepstack_visual_indexes": [0, 2],
+        },
+        text_config=llama(
+            model_type="qwen3_vl_text",
+            head_dim=16,
+            rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 2, 2]},
+        ),
+        image_token_id=IMAGE,
+        video_token_id=VIDEO,
+        vision_start_token_id=6,
+        vision_end_token_id=7,
+    )
+    size = {"shortest_edge": 16 * 16, "longest_edge": 40 * 40}
+    processor = transformers.Qwen3VLProcessor(
+        transformers.Qwen2VLImageProcessor(size=size, patch_size=4),
+        tokenizer("<image>", "<video>", "<vision_start>", "<vision_end>", begin=False),
+        transformers.Qwen3VLVideoProcessor(
+            size={"shortest_edge": 16 * 16, "longest_edge": 4 * 40 * 40}, patch_size=4, cap_pixels_per_frame=False
+        ),
+        chat_template=CHAT.replace("<image>\n", "<vision_start><image><vision_end>").replace(
+            "<video>\n", "<vision_start><video><vision_end>"
+        ),
+    )
+    return Library(enliven(transformers.Qwen3VLForConditionalGeneration(config), 8), processor)
+
+
+def _internvl() -> Library:
+    config = transformers.InternVLConfig(
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 5,
+            "num_attention_heads": 2,
+            "image_size": 32,
+            "patch_size": 8,
+            "use_qk_norm": True,
+            "norm_type": "rms_norm",
+        },
+        text_config=llama(model_type="qwen3", head_dim=16),
+        image_token_id=IMAGE,
+        image_seq_length=4,
+        tie_word_embeddings=False,
+    )
+    size = {"height": 32, "width": 32}
+    called = ("context_image", "video", "start_image", "end_image")
+    words = tokenizer("<IMG_CONTEXT>", "<video>", "<img>", "</img>", begin=False, called=called)
+    processor = transformers.InternVLProcessor(
+        transformers.GotOcr2ImageProcessor(size=size, max_patches=4),
+        words,
+        transformers.InternVLVideoProcessor(size=size),
+        image_seq_length=4,
+        chat_template=CHAT.replace("<image>", "<IMG_CONTEXT>"),
+    )
+    return Library(enliven(transformers.InternVLForConditionalGeneration(config), 9), processor)
+
+
 FAMILIES: dict[str, Callable[[], Library]] = {
     "llava": _llava,
     "deepseek_vl_hybrid": _deepseek,
     "llava_next": _llava_next,
     "llava_onevision": _llava_onevision,
     "qwen2_5_vl": _qwen,
+    "qwen3_vl": _qwen3,
+    "internvl": _internvl,
 }
 
 _KEPT = tempfile.TemporaryDirectory(prefix="meteor-bench-tests-")

@@ -33,6 +33,7 @@ class LatencyConfig:
             same steps, captured by nobody).
         count_launches: only count the kernels and waits of a pass on a pretended GPU.
         random_weights: time the model at its real size without its weights.
+        limit_layers: so timed, only the first layers of the language model, for a try; None: all.
         selection: time only what choosing costs, on ``tokens`` visual tokens.
         out: folder of the records; what is finished there is not timed again. None for a new one.
         model, source, device, dtype, seed: as in `RunConfig`.
@@ -58,6 +59,9 @@ class LatencyConfig:
     dtype: of_run.Dtype = "auto"
     seed: of_run.Seed = 0
     random_weights: Annotated[bool, Flag("The model at its real size, without its weights.")] = False
+    limit_layers: Annotated[
+        of_run.Positive | None, Flag("For --random-weights: only the first layers of the language model.")
+    ] = None
     selection: Annotated[bool, Flag("Only what choosing costs, beside a ViT-L that encodes as many tokens.")] = False
     graphs: Annotated[
         Literal["none", "cuda"],

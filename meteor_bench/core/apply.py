@@ -15,6 +15,7 @@ from meteor_bench.core.view import Decision
 
 __all__ = [
     "apply",
+    "beside",
     "concat",
     "densify",
     "join_frames",
@@ -43,7 +44,7 @@ def apply(tokens: Tokens, decision: Decision) -> Tokens:
     order = decision.order
     if order is not None and not tokens.plain:
         order = order.masked_fill(tokens.special, -1)
-    x, size = tokens.x, tokens.raw("size")
+    x, deep, size = tokens.x, tokens.deep, tokens.raw("size")
     into: Tensor | None = None
     if decision.merge_into is not None:
         total = decision.total and tokens.plain
@@ -53,14 +54,16 @@ def apply(tokens: Tokens, decision: Decision) -> Tokens:
         own = tokens.size if gone is None else tokens.size.masked_fill(gone, 0)
         size = torch.zeros_like(own).scatter_add_(1, slot, own)
         if decision.mix is None:
-            x = _merged(tokens, keep, slot, gone, size, decision)
+            x = _merged(x, tokens, keep, slot, gone, size, decision)
+            deep = None if deep is None else _merged(deep, tokens, keep, slot, gone, size, decision)
     if decision.mix is not None:
-        x = _mixed(tokens, keep, decision.mix)
+        x = _mixed(x, tokens, keep, decision.mix)
+        deep = None if deep is None else _mixed(deep, tokens, keep, decision.mix)
     # Not the tokens themselves, whose features would live on.
     bare = _Grouped(tokens.raw("origin"), tokens.raw("group"), tokens.plain, tokens.whole)
     group = Later(partial(_regrouped, bare, keep, into))
     merged = tokens.merged or into is not None
-    out = pick(tokens.changed(x=x, size=size, group=group, merged=merged), keep, order, left)
+    out = pick(tokens.changed(x=x, deep=deep, size=size, group=group, merged=merged), keep, order, left)
     return out.changed(in_windows=decision.in_windows)
 
 
@@ -83,17 +86,18 @@ def _destinations(tokens: Tokens, keep: Tensor, merge_into: Tensor) -> Tensor:
 
 
 def _merged(
-    tokens: Tokens, keep: Tensor, slot: Tensor, gone: Tensor | None, size: Tensor, decision: Decision
+    x: Tensor, tokens: Tokens, keep: Tensor, slot: Tensor, gone: Tensor | None, size: Tensor, decision: Decision
 ) -> Tensor:
     """[B, N, D] where every absorbing token holds its weighted sum or mean; others are untouched, bit for bit.
 
     Args:
+        x: [B, N, D] of the tokens.
         slot: [B, N] the token that each one ends in, anything for those that are ``gone`` (None: none is).
         size: [B, N] of what each one has become.
     """
     weight = (tokens.size if decision.weight is None else decision.weight).float()
     weight = weight if gone is None else weight.masked_fill(gone, 0.0)
-    total = scatter_rows(tokens.x.float() * weight[..., None], slot)
+    total = scatter_rows(x.float() * weight[..., None], slot)
     if decision.weight is None:
         # Whoever has grown absorbs another; what the division makes of the others is not looked at.
         total, changed = total.div_(size.float()[..., None]), size > tokens.size
@@ -104,7 +108,7 @@ def _merged(
         changed = torch.zeros_like(weight).scatter_add_(1, slot, sources) > 0
     else:
         changed = keep & ~tokens.special
-    return torch.where(changed[..., None], total.to(tokens.x.dtype), tokens.x)
+    return torch.where(changed[..., None], total.to(x.dtype), x)
 
 
 def scatter_rows(x: Tensor, slot: Tensor) -> Tensor:
@@ -122,14 +126,14 @@ def take_rows(x: Tensor, index: Tensor) -> Tensor:
     return x[places(len(x), x.device)[:, None], index]
 
 
-def _mixed(tokens: Tokens, keep: Tensor, mix: Tensor) -> Tensor:
-    """[B, N, D] with each kept visual token replaced by its row of ``mix`` (rows in sequence order)."""
+def _mixed(x: Tensor, tokens: Tokens, keep: Tensor, mix: Tensor) -> Tensor:
+    """``x`` [B, N, D] of the tokens, each kept visual one's replaced by its row of ``mix`` (rows in sequence order)."""
     if mix.shape[1] == 0:  # nothing survives in any row
-        return tokens.x
+        return x
     kept = keep & ~tokens.special
-    rows = (mix.float() @ tokens.x.float()).to(tokens.x.dtype)  # [B, K, D]
+    rows = (mix.float() @ x.float()).to(x.dtype)  # [B, K, D]
     order = (kept.cumsum(1) - 1).clamp(min=0)
-    return torch.where(kept[..., None], take_rows(rows, order), tokens.x)
+    return torch.where(kept[..., None], take_rows(rows, order), x)
 
 
 def _value(field: Any) -> Any:
@@ -191,6 +195,7 @@ def pick(
     valid = partial(torch.ones, index.shape, dtype=torch.bool, device=index.device)
     out = tokens.changed(
         x=take_rows(tokens.x, index),
+        deep=None if tokens.deep is None else take_rows(tokens.deep, index),
         valid=Later(valid),
         **{name: _picked(tokens.raw(name), index) for name in ("origin", "special", "size", "slot")},
         lengths=lengths,
@@ -224,6 +229,7 @@ def _masked(tokens: Tokens, valid: Tensor) -> Tokens:
 
     return tokens.changed(
         x=tokens.x.masked_fill(~valid[..., None], 0),
+        deep=None if tokens.deep is None else tokens.deep.masked_fill(~valid[..., None], 0),
         valid=valid,
         origin=blanked("origin", -1),
         special=blanked("special", 0),
@@ -247,6 +253,7 @@ def rows_of(tokens: Tokens, rows: Tensor) -> Tokens:
 
     return tokens.changed(
         x=tokens.x[rows_there],
+        deep=None if tokens.deep is None else tokens.deep[rows_there],
         **{name: taken(name) for name in ("valid", "origin", "special", "size", "group", "slot")},
         lengths=None if known is None else tuple(known[row] for row in rows.tolist()),
     )
@@ -276,6 +283,7 @@ def join_frames(tokens: Tokens, frames: int) -> Tokens:
 
     joined = tokens.changed(
         x=tokens.x.reshape(b, frames * n, d),
+        deep=None if tokens.deep is None else tokens.deep.reshape(b, frames * n, -1),
         valid=joint("valid"),
         origin=shifted("origin"),
         special=joint("special"),
@@ -308,6 +316,7 @@ def concat(parts: list[Tokens]) -> Tokens:
 
     joined = Tokens(
         x=torch.cat([p.x for p in parts], 1),
+        deep=beside(parts),
         valid=joint("valid"),
         origin=shifted("origin"),
         special=joint("special"),
@@ -319,6 +328,14 @@ def concat(parts: list[Tokens]) -> Tokens:
         raster=all(p.raster for p in parts),
     )
     return pick(joined, joined.valid, lengths=joined.lengths) if joined.padded else joined
+
+
+def beside(parts: Sequence[Tokens]) -> Tensor | None:
+    """`Tokens.deep` of parts one after another; nothing is added to the tokens of a part that has none."""
+    width = max(0 if p.deep is None else p.deep.shape[2] for p in parts)
+    if width == 0:
+        return None
+    return torch.cat([p.x.new_zeros(*p.x.shape[:2], width) if p.deep is None else p.deep for p in parts], 1)
 
 
 def on_cells(tokens: Tokens, values: Tensor) -> Tensor:

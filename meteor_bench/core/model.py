@@ -49,6 +49,8 @@ class VisionTower(nn.Module, ABC):
         halves: whether a block can be interrupted between attention and MLP.
         opens: whether a probe can read the values and the logits of its attention.
         weighable: whether its attention takes a mask of numbers, so that merged tokens can count for several.
+        taps: blocks, ascending, behind each of which the tokens' features go into `Tokens.deep`, for the fusion to
+            project with those of the last; of towers of independent fusions.
     """
 
     name: str
@@ -58,6 +60,7 @@ class VisionTower(nn.Module, ABC):
     halves: bool
     opens: bool = False
     weighable: bool = True
+    taps: tuple[int, ...] = ()
 
     @property
     def inside(self) -> int:
@@ -332,6 +335,8 @@ class ModelCard:
         published: whether there are weights that ``build`` could read.
         random: (device, dtype) -> VLM of the real size with random weights; the device may be "meta". Needs no file
             but those of the package.
+        shallow: number of layers -> the same with the first of its language model alone, for random weights; None where
+            the family cannot say it.
     """
 
     name: str
@@ -346,3 +351,4 @@ class ModelCard:
     weights: str | None = None
     published: bool = True
     random: Callable[[str, torch.dtype], VLM] | None = None
+    shallow: Callable[[int], ModelCard] | None = None

@@ -32,11 +32,13 @@ class Scene(NamedTuple):
         sizes: height and width of each image as it came, where the token layout depends on it; () elsewhere.
         clip: whether the rows are frames of a video.
         seconds: time between two rows of a video, where positions depend on it.
+        times: of each row of a video in seconds, where the text says it.
     """
 
     sizes: tuple[tuple[int, int], ...] = ()
     clip: bool = False
     seconds: float = 0.0
+    times: tuple[float, ...] = ()
 
 
 PLAIN = Scene()

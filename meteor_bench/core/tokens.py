@@ -111,6 +111,11 @@ class Tokens:
         merged: whether any token may stand for several.
         in_windows: [B, W] long on the CPU, tokens in each window of an encoder that has some, where the host knows.
         raster: whether the host knows that visual tokens stand in ascending order of their origins.
+        deep: [B, N, K·D] what else the language model gets of each token (DeepStack, arXiv 2406.04334), each part as
+            wide as ``x``: in an encoder what its K taps gave, behind the projector what is added to the token behind
+            each of the first K layers; None where a model has no such thing. It goes where its token goes, and is
+            merged as ``x`` is, with the same weights: a merged token is given the same mean (or sum) of what its parts
+            would have been given as if they had been merged after it was added.
     """
 
     x: Tensor
@@ -125,6 +130,7 @@ class Tokens:
     merged: bool = True
     raster: bool = False
     in_windows: Tensor | None = None
+    deep: Tensor | None = None
 
     @classmethod
     def dense(cls, x: Tensor, grid: Grid, specials: int = 0) -> Tokens:

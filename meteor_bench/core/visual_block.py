@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import pick
+from meteor_bench.core.apply import beside, pick
 from meteor_bench.core.tokens import Block, Length, Tokens
 
 __all__ = ["arrange", "split", "with_specials"]
@@ -27,6 +27,7 @@ def arrange(tokens: Tokens, block: Block) -> Tokens:
     yes = torch.ones(rows, count, dtype=torch.bool, device=tokens.x.device)
     special = tokens.changed(
         x=block.special.to(tokens.x.dtype).expand(rows, -1, -1),
+        deep=None,
         valid=yes,
         special=yes,
         origin=torch.full_like(yes, -1, dtype=torch.long),
@@ -49,6 +50,7 @@ def with_specials(visual: Tokens, special: Tokens) -> Tokens:
     lengths = tuple(Length(v.visual, s.special) for v, s in zip(visual.host, special.host, strict=True))
     both = visual.changed(
         x=torch.cat([visual.x, special.x], 1),
+        deep=beside([visual, special]),
         valid=torch.cat([visual.valid, special.valid], 1),
         origin=torch.cat([visual.origin, special.origin], 1),
         special=torch.cat([visual.special, special.special], 1),

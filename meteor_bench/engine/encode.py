@@ -300,6 +300,7 @@ def _advance(
         if inside and block == stop - 1:
             break
         x = run.tower.feed(block, x)
+        _tap(run, block, x)
     pairs = [_of_all(run, run.tower.pairs(block, where)) for block in range(run.done, stop)]
     if pairs and pairs[0] is None and not inside:  # all alike
         run.blocks.append(_Ran(len(pairs), lengths, lengths, None))
@@ -312,8 +313,18 @@ def _advance(
 
 def _close_block(run: _TowerRun) -> None:
     """The MLP half of an interrupted block, on what survived."""
-    run.ran(run.tower.feed(run.done - 1, run.rows.x))
+    x = run.tower.feed(run.done - 1, run.rows.x)
+    run.ran(x)
+    _tap(run, run.done - 1, x)
     run.blocks[-1] = run.blocks[-1]._replace(mlp=_lengths(run))
+
+
+def _tap(run: _TowerRun, block: int, x: Tensor) -> None:
+    """Put what leaves a block, as its `rows`, into the tokens' `deep` where it is tapped."""
+    if block in run.tower.taps:
+        x = run.joined(x)
+        deep = x if run.tokens.deep is None else torch.cat([run.tokens.deep, x], 2)
+        run.tokens = run.tokens.changed(deep=deep)
 
 
 def _in_windows(run: _TowerRun) -> Later[Tensor | None]:

@@ -103,8 +103,11 @@ def load_model(card: ModelCard, device: str, dtype: str, source: str | None) -> 
     return vlm
 
 
-def random_model(card: ModelCard, device: str, dtype: str, source: str | None) -> VLM:
+def random_model(card: ModelCard, device: str, dtype: str, source: str | None, layers: int | None = None) -> VLM:
     """A model at its real size with random weights; arguments as for `load_model`.
+
+    Args:
+        layers: no more of its language model than the first ones; None: all.
 
     Raises:
         UnsupportedError: the model cannot be built so.
@@ -114,4 +117,8 @@ def random_model(card: ModelCard, device: str, dtype: str, source: str | None) -
         raise ConfigError(f"random weights take no --source; '{source}' was given")
     if card.random is None:
         raise UnsupportedError(f"model '{card.name}' cannot be built with random weights")
+    if layers is not None and card.shallow is None:
+        raise UnsupportedError(f"model '{card.name}' is built with all of its layers; leave out --limit-layers")
+    if layers is not None and card.shallow is not None:
+        return random_model(card.shallow(layers), device, dtype, source)
     return card.random(device, DTYPES[dtype])

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,6 +52,18 @@ class Prefix:
         return self.before.shape[1] + self.visual.tokens.x.shape[1] if self.start else 0
 
 
+class _Placed(NamedTuple):
+    """Visual tokens in a sequence.
+
+    Attributes:
+        head: how many others stand in front of them.
+        deep: [R, N, K·D] `Tokens.deep`.
+    """
+
+    head: int
+    deep: Tensor | None
+
+
 @dataclass(frozen=True)
 class Start:
     """A batch after its prefill."""
@@ -79,7 +92,7 @@ def prefix(engine: Engine, visual: Visual, before: tuple[int, ...]) -> Prefix:
     whole = start == vlm.decoder.depth
     with engine.clock.stage("prefill"):
         positions, mask = stream.positions(), causal_mask(stream.valid(), None, padded=stream.padded())
-        h = _run(engine, h, positions, mask, 0, start - whole, cache, None)
+        h = _run(engine, h, positions, mask, 0, start - whole, cache, None, _Placed(head.shape[1], visual.tokens.deep))
         if whole:  # nobody reads what comes out of the last layer here
             vlm.decoder.fill(start - 1, h, vlm.decoder.rotary(h, positions), cache)
             h = h.new_empty(*h.shape[:2], 0)
@@ -226,7 +239,7 @@ def _run_stream(
     p, n = stream.before.shape[1], stream.visual.x.shape[1]
     h = torch.cat([stream.before, stream.visual.x, stream.text], 1)
     mask = causal_mask(stream.valid(), None, padded=stream.padded())
-    h = _run(engine, h, stream.positions(), mask, start, stop, cache, probe)
+    h = _run(engine, h, stream.positions(), mask, start, stop, cache, probe, _Placed(p, stream.visual.deep))
     return replace(stream, before=h[:, :p], visual=stream.visual.with_x(h[:, p : p + n]), text=h[:, p + n :])
 
 
@@ -239,17 +252,30 @@ def _run(
     stop: int,
     cache: LayerCache,
     probe: Probe | None,
+    placed: _Placed | None = None,
 ) -> Tensor:
     """The one layer loop. The probe, if any, reads the last layer of the range.
 
     Args:
         h: [R, T, D]; positions: [R, T] or [R, T, A]; mask: as for `Decoder.layer`.
+        placed: where there are visual tokens in ``h``.
     """
     decoder = engine.vlm.decoder
     rotary = decoder.rotary(h, positions)
     for layer in range(start, stop):
         h = decoder.layer(layer, h, rotary, mask, cache, probe if layer == stop - 1 else None)
+        if placed is not None and placed.deep is not None:
+            h = _deepened(h, placed.deep, placed.head, layer)
     return h
+
+
+def _deepened(h: Tensor, deep: Tensor, head: int, layer: int) -> Tensor:
+    """[R, T, D] with what is added to the visual tokens behind a layer, see `Tokens.deep`."""
+    n, width = deep.shape[1], h.shape[2]
+    part = deep[..., layer * width : (layer + 1) * width]
+    if part.shape[2] == 0:
+        return h
+    return torch.cat([h[:, :head], h[:, head : head + n] + part, h[:, head + n :]], 1)
 
 
 def _count_prefill(

@@ -46,6 +46,15 @@ def _count(most: int) -> _Kind:
     return _Kind(f"a positive whole number, at most {most}", _whole(1, most))
 
 
+def _square(most: int) -> _Kind:
+    one = _whole(1, most)
+
+    def fits(value: Any) -> bool:
+        return one(value) or (isinstance(value, list) and len(value) == 2 and all(map(one, value)))
+
+    return _Kind(f"a positive whole number, at most {most}, or two of them", fits)
+
+
 def _index(most: int) -> _Kind:
     return _Kind(f"a whole number from 0 to {most}", _whole(0, most))
 
@@ -92,6 +101,7 @@ _KINDS: Mapping[str, _Kind] = {
     "patch_size": _count(1 << 10),
     **dict.fromkeys(("num_channels", "in_channels", "spatial_merge_size", "temporal_patch_size"), _count(64)),
     **dict.fromkeys(("tokens_per_second", "frames"), _count(1 << 10)),
+    "num_position_embeddings": _count(1 << 20),
     "window_size": _index(1 << 14),
     # Of EAGLE's encoders, where their sizes are given.
     "image": _SIDE,
@@ -125,6 +135,7 @@ _KINDS: Mapping[str, _Kind] = {
     # Lists.
     "image_grid_pinpoints": _list("a list of pairs of whole numbers, height and width", _pair, 1),
     "fullatt_block_indexes": _list("a list of whole numbers, blocks of the encoder", _whole(0, 512)),
+    "deepstack_visual_indexes": _list("a list of whole numbers, blocks of the encoder", _whole(0, 512)),
     "global_attn_indexes": _list("a list of whole numbers, blocks of the encoder", _whole(0, 512)),
     "mrope_section": _list("a list of whole numbers", _whole(0, 1 << 14), 1),
     # Objects, switches and words.
@@ -135,6 +146,12 @@ _KINDS: Mapping[str, _Kind] = {
     **dict.fromkeys(("model_type", "rope_type", "hidden_act", "projector_hidden_act", "mm_vision_tower"), _TEXT),
     **dict.fromkeys(("vision_aspect_ratio", "vision_feature_select_strategy"), _TEXT),
     **dict.fromkeys(("mm_spatial_pool_mode", "mm_newline_position", "fusion"), _TEXT),
+}
+
+
+# Of objects with this `model_type` alone.
+_OF_TYPE: Mapping[str, Mapping[str, _Kind]] = {
+    "internvl_vision": {"image_size": _square(1 << 14), "patch_size": _square(1 << 10)}
 }
 
 
@@ -161,14 +178,14 @@ def check_described(config: Mapping[str, Any], where: str) -> None:
         ModelError: names the file, the key with what it stands in, the value and what would be right.
     """
     for path, key, value, owner in _values(config, where):
-        kind = _KINDS.get(key)
+        kind = _OF_TYPE.get(str(owner.get("model_type")), {}).get(key) or _KINDS.get(key)
         if kind is not None and not kind.fits(value):
             raise ModelError(f"{where} has {path}={_shown(value)}; expected {kind.said}")
         heads = owner.get("num_attention_heads")
         if key == "num_key_value_heads" and isinstance(heads, int) and value and heads % value:
             raise ModelError(f"{where} has {path}={value}; expected a divisor of num_attention_heads ({heads})")
         side = owner.get("image_size")  # which may come later, unchecked as yet
-        if key == "patch_size" and isinstance(side, int) and 0 < side < value:
+        if key == "patch_size" and isinstance(side, int) and isinstance(value, int) and 0 < side < value:
             raise ModelError(f"{where} has {path}={value}; expected at most image_size ({side})")
 
 

@@ -11,7 +11,7 @@ from meteor_bench.core import flops
 from meteor_bench.core.model import Decoder, Fusion
 from meteor_bench.core.tokens import Block, Grid, Tokens
 
-__all__ = ["Independent", "OneProjector", "linear_flops", "separated"]
+__all__ = ["Independent", "OneProjector", "enclosed", "linear_flops", "separated"]
 
 
 def linear_flops(module: nn.Module, tokens: int) -> int:
@@ -58,13 +58,23 @@ def separated(decoder: Decoder, images: Sequence[int], between: Sequence[Sequenc
     """
     if not any(between):
         return None
+    return enclosed(decoder, images, [(), *between, ()])
+
+
+def enclosed(decoder: Decoder, images: Sequence[int], texts: Sequence[Sequence[int]]) -> Block:
+    """A block of images with text around them.
+
+    Args:
+        images: number of visual tokens of each image.
+        texts: ids before each image, and behind the last.
+    """
     slots: list[int] = []
     special: list[int] = []
-    for i, tokens in enumerate(images):
-        start = len(slots) + len(special)
-        slots += range(start, start + tokens)
-        if i + 1 < len(images):
-            special += range(start + tokens, start + tokens + len(between[i]))
+    at = 0
+    for text, tokens in zip(texts, (*images, 0), strict=True):
+        special += range(at, at + len(text))
+        slots += range(at + len(text), at + len(text) + tokens)
+        at += len(text) + tokens
     device = next(decoder.parameters()).device
-    ids = torch.tensor([i for piece in between for i in piece], device=device)
+    ids = torch.tensor([i for text in texts for i in text], dtype=torch.long, device=device)
     return Block(torch.tensor(slots, device=device), decoder.embed(ids), torch.tensor(special, device=device))

@@ -141,6 +141,7 @@ class HubFamily:
             weights=weights,
             published=published,
             random=lambda device, dtype: self.load(config, name, device, dtype, None),
+            shallow=lambda layers: self.card(_shallow(config, layers), name, licence=licence, note=note),
         )
 
     def load(self, config: Mapping[str, Any], name: str, device: str, dtype: torch.dtype, folder: Path | None) -> VLM:
@@ -177,11 +178,9 @@ class HubFamily:
         """What a folder holds of the library's processor, or what takes its place for random weights."""
         import transformers
 
-        videos = self.adapter.videos
-        placeholders = [config.image_token_id, *([config.video_token_id] if videos else [])]
         eos = read_eos(config, folder)
         if folder is None:
-            random = self.adapter.media(config)
+            random, placeholders = self.adapter.media(config), self._placeholders(config)
             nothing: Text = NoText(placeholders[0], config.get_text_config().vocab_size)
             return Library(random.images, random.videos, nothing, placeholders, eos)
         own = parts(getattr(transformers, self.processor), folder)
@@ -197,7 +196,24 @@ class HubFamily:
             tokenizer: None for the processor's.
         """
         videos = self.adapter.videos
-        placeholders = [config.image_token_id, *([config.video_token_id] if videos else [])]
         seen = own.video_token if videos else None
         text = HubText(own, self.adapter.template, own.image_token, seen, tokenizer=tokenizer)
-        return Library(own.image_processor, own.video_processor if videos else None, text, placeholders, eos)
+        media = own.image_processor, own.video_processor if videos else None
+        return Library(*media, text, self._placeholders(config, own), eos)
+
+    def _placeholders(self, config: Any, own: Any = None) -> list[int]:
+        """Ids of the text that pictures and videos take the place of."""
+        found = [config.image_token_id]
+        if self.adapter.videos:
+            if (of_videos := getattr(config, "video_token_id", None)) is not None:
+                found.append(of_videos)
+            elif own is not None:  # the tokenizer alone knows it
+                found.append(own.tokenizer.convert_tokens_to_ids(own.video_token))
+        return found
+
+
+def _shallow(config: Mapping[str, Any], layers: int) -> Mapping[str, Any]:
+    """A configuration with at most so many layers of the language model."""
+    if "text_config" in config:
+        return {**config, "text_config": _shallow(config["text_config"], layers)}
+    return {**config, "num_hidden_layers": min(layers, config.get("num_hidden_layers", layers))}

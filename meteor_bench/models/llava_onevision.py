@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
 from meteor_bench.core.errors import ModelError
-from meteor_bench.core.model import VLM, Clip, Fusion, Scene
+from meteor_bench.core.model import VLM, Clip, Fusion, ModelCard, Scene
 from meteor_bench.core.tokens import Block, Grid, Tokens
 from meteor_bench.models.anyres import Tiling, assemble
 from meteor_bench.models.fusions import linear_flops
@@ -32,7 +32,9 @@ from meteor_bench.models.llava_next import sizes_of
 
 __all__ = [
     "LLAVA_ONEVISION",
+    "LLAVA_ONEVISION_0_5B",
     "LLAVA_ONEVISION_7B",
+    "LLAVA_ONEVISION_72B",
     "LLAVA_VIDEO_7B",
     "FrameProcessor",
     "OneVisionAdapter",
@@ -69,7 +71,7 @@ LLAVA_ONEVISION_7B_CONFIG: Mapping[str, Any] = {
         "max_position_embeddings": 32768,
         "rope_theta": 1e6,
         "rms_norm_eps": 1e-6,
-        "vocab_size": 152064,
+        "vocab_size": 152128,  # Qwen2's, two tokens more, padded to 64 by transformers' conversion script
     },
 }
 
@@ -235,12 +237,49 @@ LLAVA_ONEVISION = HubFamily(
 )
 card_for = LLAVA_ONEVISION.card
 
-LLAVA_ONEVISION_7B = card_for(
-    LLAVA_ONEVISION_7B_CONFIG,
-    "llava-onevision-7b",
-    licence="Apache-2.0",
-    weights="llava-hf/llava-onevision-qwen2-7b-ov-hf",
-    note="at most that many tokens for an image, about; 196 for a frame",
+
+def _row(size: str, text: Mapping[str, Any]) -> ModelCard:
+    """A published size.
+
+    Args:
+        text: where its Qwen2 differs from that of 7B.
+    """
+    config = {
+        **LLAVA_ONEVISION_7B_CONFIG,
+        "tie_word_embeddings": text.get("tie_word_embeddings", False),
+        "text_config": {**LLAVA_ONEVISION_7B_CONFIG["text_config"], **text},
+    }
+    return card_for(
+        config,
+        f"llava-onevision-{size}",
+        licence="Apache-2.0",
+        weights=f"llava-hf/llava-onevision-qwen2-{size}-ov-hf",
+        note="at most that many tokens for an image, about; 196 for a frame",
+    )
+
+
+LLAVA_ONEVISION_0_5B = _row(
+    "0.5b",
+    {
+        "hidden_size": 896,
+        "intermediate_size": 4864,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 14,
+        "num_key_value_heads": 2,
+        "vocab_size": 152000,
+        "tie_word_embeddings": True,
+    },
+)
+LLAVA_ONEVISION_7B = _row("7b", {})
+LLAVA_ONEVISION_72B = _row(
+    "72b",
+    {
+        "hidden_size": 8192,
+        "intermediate_size": 29568,
+        "num_hidden_layers": 80,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
+    },
 )
 LLAVA_VIDEO_7B = card_for(
     {**LLAVA_ONEVISION_7B_CONFIG, "mm_spatial_pool_mode": "average", "mm_newline_position": "grid"},

@@ -17,20 +17,28 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from meteor_bench.core.model import (
-    VLM,
-    Clip,
-    Decoder,
-    Look,
-    Scene,
-)
+from meteor_bench.core.model import VLM, Clip, Decoder, Fusion, Look, ModelCard, Scene
 from meteor_bench.core.tokens import Block, Grid
 from meteor_bench.models.decoders import CausalLM, MropeDecoder
 from meteor_bench.models.hub_family import Encoders, HubAdapter, HubFamily, Media
 from meteor_bench.models.hub_processor import HubProcessor, Library
+from meteor_bench.models.mrope_block import block_of, mixed_block
 from meteor_bench.models.qwen_vit import CellProjector, QwenTower
 
-__all__ = ["QWEN2_5_VL", "QWEN2_5_VL_7B", "QwenAdapter", "QwenProcessor", "block_of", "card_for"]
+__all__ = [
+    "QWEN2_5_VL",
+    "QWEN2_5_VL_3B",
+    "QWEN2_5_VL_7B",
+    "QWEN2_5_VL_32B",
+    "QWEN2_5_VL_72B",
+    "Encoder",
+    "QwenAdapter",
+    "QwenProcessor",
+    "card_for",
+    "is_video",
+    "qwen_key",
+    "texts_between",
+]
 
 NATIVE_CELLS = 24  # of the image that methods plan for; real ones come in any size
 
@@ -94,7 +102,7 @@ class QwenProcessor(HubProcessor):
 
     def look(self, media: Sequence[Any]) -> Look:
         """The scene's sizes are heights and widths in cells, where images differ."""
-        if _is_video(media):
+        if is_video(media):
             made = self.videos(videos=[list(media)], do_sample_frames=False, return_tensors="pt")
             flat, grids = made["pixel_values_videos"], made["video_grid_thw"]
         else:
@@ -118,91 +126,27 @@ class QwenProcessor(HubProcessor):
         return pixels
 
     def scene(self, media: Sequence[Any]) -> Scene:
-        if not _is_video(media):
+        if not is_video(media):
             return Scene()
         fps = media.fps if isinstance(media, Clip) else Clip.fps
         return Scene(clip=True, seconds=self.vision.temporal_patch_size / fps)
 
 
-def _is_video(media: Sequence[Any]) -> bool:
+def is_video(media: Sequence[Any]) -> bool:
+    """Whether they are frames of a clip; a single one is an image."""
     return isinstance(media, Clip) and len(media) > 1
 
 
-class _Part(NamedTuple):
-    """An image or a video of a block.
-
-    Attributes:
-        slots: [G] long, where the tokens of its cells stand among its own.
-        positions: [N, 3] long, of its tokens, from 0.
-        span: what it adds to the positions behind it.
-    """
-
-    slots: Tensor
-    positions: Tensor
-    span: int
+def texts_between(processor: HubProcessor, images: int) -> list[tuple[int, ...]]:
+    """Ids before each image of a prompt and behind the last that are not in `Processor.prompt`."""
+    return [(), *processor.between(images), ()]
 
 
-def block_of(decoder: Decoder, grid: Grid, between: Sequence[Sequence[int]], interval: float | None) -> Block:
-    """The visual block with its positions (time, row, column).
+class Encoder(NamedTuple):
+    """A tower and its projector."""
 
-    An image starts where the text before it ends and adds the longer of its sides to the positions behind it; so does
-    a video, whose pairs are ``interval`` apart in time.
-
-    Args:
-        between: ids between each two images.
-        interval: None for images, each a row of the grid.
-    """
-    images = grid.t if interval is None else 1
-    part = _part(Grid(grid.t // images, grid.h, grid.w), interval, next(decoder.parameters()).device)
-    return _joined(decoder, [part] * images, between)
-
-
-def mixed_block(
-    decoder: Decoder, grid: Grid, sizes: Sequence[tuple[int, int]], between: Sequence[Sequence[int]]
-) -> Block:
-    """`block_of` for images of unequal size.
-
-    Args:
-        grid: as wide and high as the largest sides.
-        sizes: height and width of each image in cells.
-    """
-    device = next(decoder.parameters()).device
-    parts = []
-    for h, w in sizes:
-        row = torch.arange(grid.h, device=device)[:, None].clamp(max=h - 1)  # cells outside of an image hold no token
-        slots = row * w + torch.arange(grid.w, device=device).clamp(max=w - 1)
-        parts.append(_part(Grid(1, h, w), None, device)._replace(slots=slots.flatten()))
-    return _joined(decoder, parts, between)
-
-
-def _part(grid: Grid, interval: float | None, device: torch.device) -> _Part:
-    """One image, or a video of pairs ``interval`` apart, that fills its grid."""
-    cell = torch.arange(grid.n, device=device)
-    time = (cell // (grid.h * grid.w) * (interval or 1.0)).long()
-    positions = torch.stack([time, cell // grid.w % grid.h, cell % grid.w], 1)
-    return _Part(cell, positions, max(grid.h, grid.w))
-
-
-def _joined(decoder: Decoder, parts: Sequence[_Part], between: Sequence[Sequence[int]]) -> Block:
-    """Parts one after the other, with the text between them."""
-    slots, special, positions = [], [], []
-    ids: list[int] = []
-    start = at = 0
-    for i, part in enumerate(parts):
-        slots.append(part.slots + start)
-        positions.append(part.positions + at)
-        start, at = start + len(part.positions), at + part.span
-        text = list(between[i]) if i + 1 < len(parts) else []
-        count = torch.arange(len(text), device=part.slots.device)
-        special.append(count + start)
-        positions.append((count + at)[:, None].expand(-1, 3))
-        start, at, ids = start + len(text), at + len(text), ids + text
-    embedded = decoder.embed(torch.tensor(ids, dtype=torch.long, device=parts[0].slots.device))
-    return Block(torch.cat(slots), embedded, torch.cat(special), torch.cat(positions), at)
-
-
-def _between(processor: HubProcessor, grid: Grid, interval: float | None) -> list[tuple[int, ...]]:
-    return processor.between(grid.t) if interval is None else []
+    tower: QwenTower
+    fusion: Fusion
 
 
 class QwenAdapter(HubAdapter):
@@ -231,27 +175,40 @@ class QwenAdapter(HubAdapter):
     def processor(self, config: Any, library: Library) -> HubProcessor:
         return QwenProcessor(library, config.vision_config)
 
+    def decoder(self, language_model: Any, head: Any) -> Decoder:
+        """The language model."""
+        return MropeDecoder(CausalLM(language_model, head))
+
+    def encoder(self, visual: Any) -> Encoder:
+        """The tower and its projector."""
+        return Encoder(QwenTower("vit", visual), CellProjector(visual.merger))
+
+    def clip_block(self, decoder: Decoder, processor: HubProcessor, grid: Grid, scene: Scene) -> Block:
+        """The visual block of a video."""
+        assert isinstance(processor, QwenProcessor)
+        return block_of(decoder, grid, [(), ()], processor.vision.tokens_per_second * scene.seconds)
+
     def assemble(self, name: str, model: Any, config: Any, processor: HubProcessor) -> VLM:
         body = model.model
-        decoder = MropeDecoder(CausalLM(body.language_model, model.lm_head))
-        tower = QwenTower("vit", body.visual)
+        decoder, (tower, fusion) = self.decoder(body.language_model, model.lm_head), self.encoder(body.visual)
 
         def scenes(scene: Scene) -> Mapping[str, Any]:
             if scene.sizes:
-                between = processor.between(len(scene.sizes))
+                texts = texts_between(processor, len(scene.sizes))
                 return {
                     "towers": {"vit": tower.sized(scene.sizes)},
                     "reference": lambda grid: sum(h * w for h, w in scene.sizes),
-                    "block": lambda grid: mixed_block(decoder, grid, scene.sizes, between),
+                    "block": lambda grid: mixed_block(decoder, grid, scene.sizes, texts),
                 }
-            interval = config.vision_config.tokens_per_second * scene.seconds if scene.clip else None
-            return {"block": lambda grid: block_of(decoder, grid, _between(processor, grid, interval), interval)}
+            if scene.clip:
+                return {"block": lambda grid: self.clip_block(decoder, processor, grid, scene)}
+            return {"block": lambda grid: block_of(decoder, grid, texts_between(processor, grid.t))}
 
         side = NATIVE_CELLS * tower.cell
         return VLM(
             name=name,
             towers={"vit": tower},
-            fusion=CellProjector(body.visual.merger),
+            fusion=fusion,
             decoder=decoder,
             processor=processor,
             reference=lambda grid: grid.n,
@@ -263,10 +220,59 @@ class QwenAdapter(HubAdapter):
 QWEN2_5_VL = HubFamily("Qwen2_5_VLConfig", "Qwen2_5_VLForConditionalGeneration", "Qwen2_5_VLProcessor", QwenAdapter())
 card_for = QWEN2_5_VL.card
 
-QWEN2_5_VL_7B = card_for(
-    QWEN2_5_VL_7B_CONFIG,
-    "qwen2.5-vl-7b",
-    licence="Apache-2.0",
-    weights="Qwen/Qwen2.5-VL-7B-Instruct",
-    note="tokens of a square image of 672 px",
+
+def _row(size: str, licence: str, text: Mapping[str, Any], vision: Mapping[str, Any]) -> ModelCard:
+    """A published size.
+
+    Args:
+        text, vision: where its config.json differs from that of 7B.
+    """
+    config = {
+        **QWEN2_5_VL_7B_CONFIG,
+        "tie_word_embeddings": text.get("tie_word_embeddings", False),
+        "text_config": {**QWEN2_5_VL_7B_CONFIG["text_config"], **text},
+        "vision_config": {**QWEN2_5_VL_7B_CONFIG["vision_config"], **vision},
+    }
+    weights, note = f"Qwen/Qwen2.5-VL-{size}-Instruct", "tokens of a square image of 672 px"
+    return card_for(config, f"qwen2.5-vl-{size.lower()}", licence=licence, weights=weights, note=note)
+
+
+QWEN2_5_VL_3B = _row(
+    "3B",
+    "Qwen Research License",
+    {
+        "hidden_size": 2048,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 2,
+        "vocab_size": 151936,
+        "tie_word_embeddings": True,
+    },
+    {"out_hidden_size": 2048},
+)
+QWEN2_5_VL_7B = _row("7B", "Apache-2.0", {}, {})
+QWEN2_5_VL_32B = _row(
+    "32B",
+    "Apache-2.0",
+    {
+        "hidden_size": 5120,
+        "intermediate_size": 27648,
+        "num_hidden_layers": 64,
+        "num_attention_heads": 40,
+        "num_key_value_heads": 8,
+    },
+    {"intermediate_size": 3456, "out_hidden_size": 5120},
+)
+QWEN2_5_VL_72B = _row(
+    "72B",
+    "Qwen License",
+    {
+        "hidden_size": 8192,
+        "intermediate_size": 29568,
+        "num_hidden_layers": 80,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
+    },
+    {"intermediate_size": 3456, "out_hidden_size": 8192},
 )

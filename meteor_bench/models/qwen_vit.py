@@ -1,31 +1,32 @@
-"""Qwen2.5-VL's vision encoder as a tower of cells: 2 x 2 patches side by side, which its merger makes one token.
+"""The vision encoders of Qwen2.5-VL and Qwen3-VL as towers of cells: 2 x 2 patches, which a merger makes one token.
 
-A cell is dropped, kept or merged as a whole, so that the merger always has its four patches. Most blocks attend within
-windows of cells; the library packs all windows of all rows one after another and says where each ends, so a window that
-was pruned is simply shorter and nothing is padded or masked.
+A cell is dropped, kept or merged as a whole, so that the merger always has its four patches. The library packs the
+windows within which a block attends (whole images, in some blocks or in all) one after another and says where each
+ends, so one that was pruned is simply shorter and nothing is padded or masked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
 
 from meteor_bench.core import flops
 from meteor_bench.core.apply import pick
 from meteor_bench.core.attention_probe import Probe
-from meteor_bench.core.host import upload
+from meteor_bench.core.host import on_device, upload
 from meteor_bench.core.model import VisionTower
 from meteor_bench.core.tokens import Grid, Length, Tokens
 from meteor_bench.models.fusions import OneProjector, linear_flops
 
-__all__ = ["CellProjector", "QwenTower"]
+__all__ = ["CellProjector", "DeepProjector", "DeepTower", "QwenTower"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Packed:
 class QwenTower(VisionTower):
     """transformers' `Qwen2_5_VisionTransformerPretrainedModel` up to its merger.
 
-    The width of a token is that of its cell, four patches.
+    The width of a token is that of its cell, four patches. An encoder without windows has one for a whole image.
     """
 
     has_cls = False
@@ -69,8 +70,8 @@ class QwenTower(VisionTower):
         self.patches = self.side**2
         self.dim = self.patches * self.width
         self.cell = self.patch * self.side
-        self.window = config.window_size // self.cell
-        self.open = frozenset(config.fullatt_block_indexes)
+        self.window = getattr(config, "window_size", 0) // self.cell
+        self.open = frozenset(getattr(config, "fullatt_block_indexes", range(self.depth)))
         self.sizes: tuple[tuple[int, int], ...] = ()
 
     def sized(self, sizes: tuple[tuple[int, int], ...]) -> QwenTower:
@@ -87,8 +88,12 @@ class QwenTower(VisionTower):
         cells = pixels.reshape(len(pixels), -1, grid.h, m, p, grid.w, m, p)
         cells = cells.permute(0, 2, 5, 3, 6, 1, 4, 7)  # [R, h, w, m, m, channels and frames, p, p]
         x = self.patch_embed(cells.reshape(-1, cells[0, 0, 0, 0, 0].numel()))
-        tokens = Tokens.dense(x.reshape(len(pixels), grid.n, self.dim), grid)
+        tokens = Tokens.dense(self.placed(x.reshape(len(pixels), grid.n, self.dim), grid), grid)
         return self._inside(tokens) if self.sizes else tokens
+
+    def placed(self, x: Tensor, grid: Grid) -> Tensor:
+        """[R, grid.n, D] patch embeddings with what is added for their places; here nothing."""
+        return x
 
     def _inside(self, tokens: Tokens) -> Tokens:
         """Without the cells that lie outside of their image; they count as if there were none."""
@@ -101,9 +106,10 @@ class QwenTower(VisionTower):
 
     def where(self, tokens: Tokens) -> Packed:
         grid, rows = tokens.grid, len(tokens.x)
-        across, down = (-(-n // self.window) for n in (grid.w, grid.h))
+        side = self.window or max(grid.h, grid.w)
+        across, down = (-(-n // side) for n in (grid.w, grid.h))
         row, column = tokens.origin // grid.w, tokens.origin % grid.w
-        window = row // self.window * across + column // self.window
+        window = row // side * across + column // side
         window = window.masked_fill(~tokens.valid, -1)
         cells = torch.arange(rows, device=window.device)[:, None] * across * down + window
         flat = tokens.valid.flatten().nonzero()[:, 0]
@@ -186,7 +192,7 @@ class QwenTower(VisionTower):
         return (
             4 * flops.linear(queries, self.width, self.width)
             + flops.attention(1, pairs, self.width)
-            + 3 * flops.linear(self.patches * mlp, self.width, self.config.intermediate_size)
+            + linear_flops(self.blocks[0].mlp, self.patches * mlp)
         )
 
 
@@ -194,6 +200,35 @@ def _ends(counts: Tensor) -> Tensor:
     """Cumulative lengths from 0, empty sequences left out."""
     ends = counts[counts > 0].cumsum(0)
     return torch.cat([ends.new_zeros(1), ends]).to(torch.int32)
+
+
+class DeepTower(QwenTower):
+    """transformers' `Qwen3VLVisionModel` up to its mergers: a table of positions, no windows, some blocks tapped."""
+
+    def __init__(self, name: str, model: Any) -> None:
+        super().__init__(name, model)
+        self.taps = tuple(self.config.deepstack_visual_indexes)
+        self.positions, self.model_side = model.pos_embed, model.num_grid_per_side
+        self.resampling = {"mode": model.interpolation_mode, "align_corners": model.interpolation_align_corners}
+
+    def placed(self, x: Tensor, grid: Grid) -> Tensor:
+        sizes = self.sizes or ((grid.h, grid.w),)
+        tables = torch.stack([self._table(h, w, grid, x) for h, w in sizes])
+        return x + tables.repeat(len(x) // len(sizes), 1, 1)
+
+    def _table(self, height: int, width: int, grid: Grid, x: Tensor) -> Tensor:
+        """[grid.n, D] for an image of so many cells in the grid's corner; zeros outside of it."""
+        from transformers.vision_utils import get_vision_interpolation_indices_and_weights
+
+        m = self.side
+        patches = torch.tensor([[1, height * m, width * m]])
+        taps, weights = get_vision_interpolation_indices_and_weights(
+            patches, self.model_side, spatial_merge_size=m, **self.resampling
+        )
+        taps, weights = on_device(taps, x.device), on_device(weights, x.device)
+        table = (self.positions(taps) * weights[:, :, None]).sum(1).to(x.dtype)  # [height·width·m², width]
+        table = table.reshape(height, width, self.dim)
+        return pad(table, (0, 0, 0, grid.w - width, 0, grid.h - height)).reshape(grid.n, self.dim)
 
 
 class CellProjector(OneProjector):
@@ -209,3 +244,28 @@ class CellProjector(OneProjector):
 
     def flops(self, counts: Mapping[str, int]) -> int:
         return sum(linear_flops(self.projector, n) for n in counts.values())
+
+
+class DeepProjector(OneProjector):
+    """Qwen3-VL's patch merger for the cells of the last block, and one for those of each tap (`Tokens.deep`)."""
+
+    def __init__(self, merger: Any, deep: Sequence[Any]) -> None:
+        super().__init__(merger)
+        self.deep = nn.ModuleList(deep)
+        self.dim, self.width, self.out = merger.hidden_size, merger.norm.weight.numel(), merger.linear_fc2.out_features
+
+    def project(self, tokens: Tokens, tower: str | None = None) -> Tokens:
+        out = tokens.with_x(self._merged(self.projector, tokens.x))
+        if tokens.deep is None:
+            return out
+        parts = torch.split(tokens.deep, self.dim, 2)
+        deep = [self._merged(merger, part) for merger, part in zip(self.deep, parts, strict=True)]
+        return out.changed(deep=torch.cat(deep, 2))
+
+    def _merged(self, merger: Any, x: Tensor) -> Tensor:
+        """[B, N, dim] cells -> [B, N, D_llm]."""
+        out: Tensor = merger(x.reshape(-1, self.width)).reshape(*x.shape[:2], self.out)
+        return out
+
+    def flops(self, counts: Mapping[str, int]) -> int:
+        return sum(linear_flops(m, n) for m in (self.projector, *self.deep) for n in counts.values())

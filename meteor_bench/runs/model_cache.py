@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from meteor_bench.config.run_config import RunConfig
@@ -31,15 +32,21 @@ class ModelCache:
 
     Args:
         random_weights: build rows of the model table at their real size without any file.
+        layers: so built, no more of a language model than its first layers; None: all.
         local: this process's number on its machine, where several are at one run: each takes a GPU of its own.
         backend: what builds models, answers and times; None for `default`.
     """
 
     def __init__(
-        self, *, random_weights: bool = False, local: int | None = None, backend: Backend | None = None
+        self,
+        *,
+        random_weights: bool = False,
+        layers: int | None = None,
+        local: int | None = None,
+        backend: Backend | None = None,
     ) -> None:
         self.backend = backend or default()
-        self._random_weights = random_weights
+        self._random_weights, self._layers = random_weights, layers
         self._local = local
         self._models: dict[tuple[str | None, ...], VLM] = {}
         self._requests: dict[tuple[tuple[str, ...], int, Inputs, int], list[Request]] = {}
@@ -71,7 +78,7 @@ class ModelCache:
         if vlm is None:
             while len(self._models) >= _MODELS:
                 del self._models[next(iter(self._models))]
-            make = random_model if self._random_weights else load_model
+            make = partial(random_model, layers=self._layers) if self._random_weights else load_model
             vlm = make(card, device, dtype, source)
         self._models[key] = vlm  # last: used last
         return vlm

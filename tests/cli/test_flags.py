@@ -72,6 +72,7 @@ OF_LATENCY = {
     "warmup": (["--warmup", "1"], 1),
     "seconds": (["--seconds", "9.5"], 9.5),
     "random_weights": (["--random-weights"], True),
+    "limit_layers": (["--limit-layers", "2"], 2),
     "selection": (["--selection"], True),
     "count_launches": (["--count-launches"], True),
     "graphs": (["--graphs", "cuda"], "cuda"),

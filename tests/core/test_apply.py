@@ -1,11 +1,13 @@
 """Gather, merge and bookkeeping against loops."""
 
+import pytest
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import apply, concat, densify, join_frames, pick
+from meteor_bench.core.apply import apply, concat, densify, join_frames, pick, rows_of
 from meteor_bench.core.pruner import Decision
-from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.core.tokens import Block, Grid, Tokens
+from meteor_bench.core.visual_block import arrange
 
 
 def batch(rows: int = 3, h: int = 4, w: int = 5, specials: int = 1) -> Tokens:
@@ -92,6 +94,39 @@ def test_mix_is_an_explicit_linear_map_that_spares_specials() -> None:
     out = apply(tokens, Decision(keep=keep, mix=mix))
     assert torch.equal(out.x[:, 0], tokens.x[:, 0])
     assert torch.allclose(out.x[:, 1:], mix @ tokens.x, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["drop", "mean", "sum", "weighted", "mix", "order"])
+def test_what_goes_with_a_token_is_treated_as_if_it_were_part_of_it(kind: str) -> None:
+    tokens = batch(specials=0 if kind == "sum" else 1)
+    n = tokens.x.shape[1]
+    keep = random_keep(tokens, 0.4)
+    into = keep.to(torch.uint8).argmax(1, keepdim=True).expand(-1, n)
+    weight = torch.rand(3, n)
+    decision = {
+        "drop": Decision(keep=keep),
+        "mean": Decision(keep=keep, merge_into=into),
+        "sum": Decision(keep=keep, merge_into=into, weight=weight, normalise=False),
+        "weighted": Decision(keep=keep, merge_into=into, weight=weight, normalise=True),
+        "mix": Decision(keep=keep, mix=torch.randn(3, int(keep.sum(1).max()), n)),
+        "order": Decision(keep=keep, order=torch.rand(3, n)),
+    }[kind]
+    deep = torch.randn(3, n, 12)
+    both = join_frames(apply(tokens.changed(x=torch.cat([tokens.x, deep], 2)), decision), 3)
+    out = join_frames(apply(tokens.changed(deep=deep), decision), 3)
+    assert out.deep is not None and both.deep is None
+    assert torch.allclose(torch.cat([out.x, out.deep], 2), both.x, atol=1e-5)
+    again = rows_of(out, torch.tensor([0, 0]))
+    assert again.deep is not None and torch.equal(again.deep[1], out.deep[0])
+
+
+def test_nothing_is_added_to_tokens_that_have_nothing_with_them() -> None:
+    with_some, without = batch(2, 2, 3, 0).changed(deep=torch.ones(2, 6, 12)), batch(2, 4, 5, 0)
+    deep = concat([without, with_some]).deep
+    assert deep is not None and not deep[:, :20].any() and bool((deep[:, 20:] == 1).all())
+    block = Block(torch.tensor([0, 1, 3, 4, 6, 7]), torch.randn(2, 6), torch.tensor([2, 5]))
+    deep = arrange(with_some, block).deep
+    assert deep is not None and deep[0, :, 0].tolist() == [1, 1, 0, 1, 1, 0, 1, 1]
 
 
 def test_frames_join_in_order_with_global_origins() -> None:

@@ -82,6 +82,10 @@ ELSEWHERE = {
         "tests/cli/test_data.py",
         'call("fetch", "--task"',
     ),  # a hub of the tests
+    "latency --model qwen3-vl-2b --random-weights --limit-layers 2": (
+        "tests/runs/latency/test_command.py",
+        '"--random-weights", "--limit-layers", "2"',
+    ),
     "sweep sweep.yaml --engine ray": ("tests/runs/sweep/test_end_to_end.py", '"--engine", "ray"'),
     "paper meteor --plan": ("tests/runs/test_paper_runs.py", 'call("--plan")'),
     "torchrun": ("tests/runs/distributed/test_launched.py", "torch.distributed.run"),

@@ -17,6 +17,7 @@ from meteor_bench.core.model import VLM, Decoder, KVCache
 from meteor_bench.core.pruner import Pruner
 from meteor_bench.core.registry import METHODS
 from meteor_bench.core.request import Request
+from meteor_bench.core.tokens import Tokens
 from meteor_bench.engine.calibrate import calibrate
 from meteor_bench.engine.encode import encode
 from meteor_bench.engine.engine import Engine
@@ -139,6 +140,12 @@ def visual_of(engine: Engine, asked: Sequence[Request]) -> Visual:
     looks = [engine.vlm.processor.look(r.media()) for r in asked]
     pixels = torch.stack([look.pixels for look in looks])
     return fuse(engine, encode(engine, pixels, [r.key for r in asked], looks[0].scene), text=text)
+
+
+def shown(tokens: Tokens) -> Tensor:
+    """[B, N, D] from the first visual token to the last, of unpruned samples: a block may begin and end with text."""
+    places = tokens.visual[0].nonzero()[:, 0]
+    return tokens.x[:, places[0] : places[-1] + 1]
 
 
 def generate(engine: Engine, asked: Sequence[Request], new_tokens: int = 3) -> list[Generation]:

@@ -34,6 +34,7 @@ from tests.laws.cases import (
     param,
     recorded,
     shared_model,
+    shown,
     visual_of,
 )
 
@@ -79,7 +80,7 @@ def test_1_keep_all_equals_the_librarys_own_forward(case: Case, frames: int) -> 
     asked = tiny.requests(2, frames)
     dense = engine(case, 1.0, count=2, frames=frames, native=True)
     library = librarys_own(case.model, frames)
-    assert torch.allclose(visual_of(dense, asked).tokens.x, library.visual, atol=1e-4)
+    assert torch.allclose(shown(visual_of(dense, asked).tokens), library.visual, atol=1e-4)
     got = likelihoods(dense, asked, [ids for ids, _ in library.answers])
     for (_, loss), likelihood in zip(library.answers, got, strict=True):
         assert likelihood.greedy

@@ -13,6 +13,7 @@ from meteor_bench.core.apply import apply
 from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import MediaError
+from meteor_bench.core.model import ModelCard
 from meteor_bench.core.pruner import Decision
 from meteor_bench.core.request import (
     Answer,
@@ -21,7 +22,13 @@ from meteor_bench.core.request import (
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.engine.make_method import make_pruner
 from meteor_bench.engine.session import Session
-from meteor_bench.models.qwen2_5_vl import QWEN2_5_VL_7B, block_of
+from meteor_bench.models.mrope_block import block_of
+from meteor_bench.models.qwen2_5_vl import (
+    QWEN2_5_VL_3B,
+    QWEN2_5_VL_7B,
+    QWEN2_5_VL_32B,
+    QWEN2_5_VL_72B,
+)
 from meteor_bench.models.qwen_vit import QwenTower
 from tests import hubs, tiny
 
@@ -99,13 +106,13 @@ def test_a_pruned_row_is_what_plain_attention_over_its_patches_gives(
 
 def test_positions_of_images_and_the_text_between_them() -> None:
     decoder = hubs.build("qwen2_5_vl").decoder
-    block = block_of(decoder, Grid(2, 1, 3), [(8, 9)], None)
+    block = block_of(decoder, Grid(2, 1, 3), [(), (8, 9), ()])
     assert block.slots.tolist() == [0, 1, 2, 5, 6, 7] and block.special_slots.tolist() == [3, 4]
     assert block.positions is not None and block.span == 3 + 2 + 3
     assert block.positions[:4].tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 2], [3, 3, 3]]
     assert block.positions[4:].tolist() == [[4, 4, 4], [5, 5, 5], [5, 5, 6], [5, 5, 7]]
     assert torch.equal(block.special, decoder.embed(torch.tensor([8, 9])))
-    video = block_of(decoder, Grid(3, 1, 2), [], 2.5)
+    video = block_of(decoder, Grid(3, 1, 2), [(), ()], 2.5)
     assert video.positions is not None and video.span == 2
     assert video.positions[:, 0].tolist() == [0, 0, 2, 2, 5, 5]
 
@@ -151,8 +158,18 @@ def test_what_the_model_cannot_take_names_the_row(method: str, sizes: list[tuple
     assert "\n" not in str(caught.value) and caught.value.media_key == "t/7"
 
 
-def test_the_real_size() -> None:
-    assert QWEN2_5_VL_7B.random is not None
-    vlm = QWEN2_5_VL_7B.random("meta", torch.bfloat16)
-    assert sum(p.numel() for m in vlm.modules().values() for p in m.parameters()) == pytest.approx(8.292e9, rel=1e-4)
-    assert vlm.grid(1, *vlm.native).n == QWEN2_5_VL_7B.tokens == 576
+@pytest.mark.parametrize(
+    ("card", "parameters"),  # of the published weights, as the hub counts them
+    [
+        (QWEN2_5_VL_3B, 3_754_622_976),
+        (QWEN2_5_VL_7B, 8_292_166_656),
+        (QWEN2_5_VL_32B, 33_452_718_336),
+        (QWEN2_5_VL_72B, 73_410_777_344),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_the_real_sizes(card: ModelCard, parameters: int) -> None:
+    assert card.random is not None
+    vlm = card.random("meta", torch.bfloat16)
+    assert sum(p.numel() for m in vlm.modules().values() for p in m.parameters()) == parameters
+    assert vlm.grid(1, *vlm.native).n == card.tokens == 576

@@ -59,7 +59,7 @@ def time_cells(settings: Settings) -> list[Cell]:
     """
     quiet_libraries()
     check_writable(settings.out)
-    bench = _Bench(settings, ModelCache(random_weights=settings.random_weights))
+    bench = _Bench(settings, ModelCache(random_weights=settings.random_weights, layers=settings.limit_layers))
     cells = []
     for ratio in settings.ratios:
         for batch in settings.batches:
@@ -159,6 +159,7 @@ class _Bench:
             fingerprint=fingerprint,
             model=settings.plain.model,
             random_weights=settings.random_weights,
+            limit_layers=settings.limit_layers,
             pictures="noise" if settings.random_weights else "calibration samples",
             ratio=ratio,
             batch=batch,
@@ -274,6 +275,7 @@ def _fingerprint(settings: Settings, ratio: float, batch: int) -> str:
             "contenders": [plain(config) for config in settings.configs if config.ratio == ratio],
             "sizes": [batch, settings.frames, settings.new_tokens, settings.passes, settings.warmup, settings.seconds],
             "random_weights": settings.random_weights,
+            "limit_layers": settings.limit_layers,
             "graphs": settings.graphs,
             "composition": read(Path(model)).digest if is_recipe(model) else "",
             "device": device_name(device) if device.startswith("cuda") else processor(),

@@ -58,6 +58,8 @@ def settings(config: LatencyConfig, parameters: Sequence[str]) -> Settings:
         raise ConfigError("--selection and --count-launches take the ratio of the tokens; leave out --match")
     if config.count_launches and config.frames != 1:
         raise ConfigError("--count-launches counts passes over one picture; leave out --frames")
+    if config.limit_layers is not None and (config.selection or config.count_launches or not config.random_weights):
+        raise ConfigError("--limit-layers is for timing with --random-weights, where weights of no layer are missing")
     shared = {name: getattr(config, name) for name in _OF_RUN}
     untrained = config.random_weights or config.selection or config.count_launches
     chosen = configs(config.methods, config.ratios, parameters, shared, untrained=untrained)

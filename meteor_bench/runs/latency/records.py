@@ -83,6 +83,7 @@ class Cell:
     Attributes:
         model: as the user named it.
         random_weights: whether the weights were drawn.
+        limit_layers: how many layers of the language model there were, at most; None: all.
         pictures: where the pictures and questions come from.
         match: what the ratio is of; see `core.match`.
         new_tokens: tokens generated, end tokens ignored.
@@ -115,6 +116,7 @@ class Cell:
     seconds: float
     rows: tuple[Row, ...]
     match: Measure = "tokens"
+    limit_layers: int | None = None
 
     @property
     def share(self) -> str:

@@ -154,7 +154,8 @@ def _notes(cell: Cell, found: Sequence[Line]) -> list[str]:
     if env.device == "cpu":
         notes.append("A CPU: what pays on a GPU may not pay here, and the other way round.")
     if cell.random_weights:
-        notes.append("Random weights: times, work and memory are the real model's, answers are not.")
+        whose = "the real model's" if cell.limit_layers is None else f"of its first {cell.limit_layers} layers only"
+        notes.append(f"Random weights: times, work and memory are {whose}, answers are not.")
     adaptive = [line for line in found if not line.row.exact]
     if adaptive:
         how = "calibrated on such noise to keep the budget" if cell.random_weights else "calibrated to the budget"

@@ -12,6 +12,8 @@ import pytest
 from meteor_bench import cli
 from meteor_bench.models import synthetic
 from meteor_bench.runs.latency.records import read_cells
+from meteor_bench.runs.latency.requests import QUESTION
+from tests import hubs
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -47,6 +49,21 @@ def test_cells_are_timed_written_and_kept(
     assert call(monkeypatch, *given, "--passes", "1") == 0
     assert "taken from" not in capsys.readouterr().err
     assert [len(c.rows[0].samples) for c in read_cells(tmp_path)] == [1, 2]
+
+
+def test_the_first_layers_alone_are_timed_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--model", str(hubs.folder("deepseek_vl_hybrid")), "--random-weights", "--limit-layers", "2"]
+    given += ["--methods", "divprune", "--ratio", "0.5", "--warmup", "1", "--passes", "1", "--new-tokens", "2"]
+    assert call(monkeypatch, *given, "--device", "cpu", "--out", str(tmp_path)) == 0
+    assert "are of its first 2 layers only" in capsys.readouterr().out
+    (cell,) = read_cells(tmp_path)
+    assert cell.limit_layers == 2
+    (vlm,) = {row.name: row for row in cell.rows}["unpruned"].samples
+    whole = hubs.build("deepseek_vl_hybrid").decoder
+    tokens = 16 + 1 + len(QUESTION.split()) + 1  # the picture, and a word each of what stands around it
+    assert vlm["flops"]["prefill"] == 2 * whole.flops_layer(tokens, tokens) + whole.flops_head(1)
 
 
 @pytest.mark.slow
@@ -113,6 +130,9 @@ def test_the_cost_of_choosing(
         (["--count-launches", "--selection"], "give one of --selection and --count-launches"),
         (["--count-launches", "--frames", "4"], "--count-launches counts passes over one picture"),
         (["--selection", "--tokens", "1000"], "--tokens 1000 is no square"),
+        (["--limit-layers", "2"], "--limit-layers is for timing with --random-weights"),
+        (["--limit-layers", "0"], "--limit-layers: expected"),
+        (["--limit-layers", "2", "--random-weights"], "model 'pocket' is built with all of its layers"),
     ],
 )
 def test_mistakes_end_with_one_line(
