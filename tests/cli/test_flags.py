@@ -152,7 +152,7 @@ OWN = {
     "sweep": {"file", "data", "ask", "dry_run", "online", *LOUD},
     "latency": {"param", *LOUD},
     "choose": {"data", "ask", "dry_run", "online", *LOUD},
-    "report": {"runs", *PRINTED, "html", "pictures", "sub_scores"},
+    "report": {"runs", *PRINTED, "html", "pictures", "sub_scores", "methods", "top", "by"},
     "compare": {"a", "b", "samples", "pictures", "most", *PRINTED},
     "show": {"sample", "method", "ratio", "param", "out"},
     "paper": {"name", "table", "model", *PRINTED, "plan", "run"},
@@ -237,8 +237,13 @@ def test_latency(call: Said, caught: Any) -> None:
 
 def test_report(call: Said, caught: Any) -> None:
     written = caught("meteor_bench.cli.report._write_html")
-    call("report", "a", "--html", "x.html", "--pictures", "3")
-    assert written == [(([Path("a")], Path("x.html"), 3), {})]
+    call("report", "a", "--html", "x.html", "--pictures", "3", "--methods", "fastv,tome", "--top", "2", "--by", "year")
+    (((*said, choose), _),) = written
+    assert said == [[Path("a")], Path("x.html"), 3]
+    only, top, grouped = (caught(f"meteor_bench.report.choice.{name}", name) for name in ("only", "top", "grouped"))
+    assert choose("cells") == "grouped"
+    assert (only, top) == ([(("cells", ["fastv", "tome"]), {})], [(("only", 2), {})])
+    assert grouped == [(("top", "year"), {})]
     loaded = caught("meteor_bench.report.runs.load", [])
     printed = caught("meteor_bench.report.document.Document.write")
     call("report", "a", "b", "--format", "csv")

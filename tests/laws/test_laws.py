@@ -80,7 +80,9 @@ def test_1_keep_all_equals_the_librarys_own_forward(case: Case, frames: int) -> 
     asked = tiny.requests(2, frames)
     dense = engine(case, 1.0, count=2, frames=frames, native=True)
     library = librarys_own(case.model, frames)
-    assert torch.allclose(shown(visual_of(dense, asked).tokens), library.visual, atol=1e-4)
+    block = visual_of(dense, asked).tokens
+    whole = block.x.shape == library.visual.shape  # some libraries' blocks begin and end with text that is not pruned
+    assert torch.allclose(block.x if whole else shown(block), library.visual, atol=1e-4)
     got = likelihoods(dense, asked, [ids for ids, _ in library.answers])
     for (_, loss), likelihood in zip(library.answers, got, strict=True):
         assert likelihood.greedy
