@@ -40,6 +40,11 @@ class Scene(NamedTuple):
     seconds: float = 0.0
     times: tuple[float, ...] = ()
 
+    @property
+    def framed(self) -> bool:
+        """Whether rows may be a clip's frames: they are known to be, or nothing says that they are images or tiles."""
+        return self.clip or not self.sizes
+
 
 PLAIN = Scene()
 
