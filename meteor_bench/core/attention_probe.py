@@ -100,8 +100,8 @@ def _mean_logits(query: Tensor, key: Tensor, scaling: float | None, groups: int)
     """[B, Q, K]: the mean over heads of products is the product of the heads side by side, divided by their number."""
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     every = _one_head(key.repeat_interleave(groups, dim=1))[:, 0]
-    product = _one_head(query)[:, 0] @ every.transpose(1, 2)
-    return product.float() * (scale / query.shape[1])
+    # Scaled before: float16 holds each head's products, not the sum of all heads'.
+    return (_one_head(query * (scale / query.shape[1]))[:, 0] @ every.transpose(1, 2)).float()
 
 
 def _one_head(x: Tensor) -> Tensor:

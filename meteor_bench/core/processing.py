@@ -33,12 +33,19 @@ class Scene(NamedTuple):
         clip: whether the rows are frames of a video.
         seconds: time between two rows of a video, where positions depend on it.
         times: of each row of a video in seconds, where the text says it.
+        apart: whether the rows are several images of equal size, no frames of one.
     """
 
     sizes: tuple[tuple[int, int], ...] = ()
     clip: bool = False
     seconds: float = 0.0
     times: tuple[float, ...] = ()
+    apart: bool = False
+
+    @property
+    def framed(self) -> bool:
+        """Whether rows may be a clip's frames: they are known to be, or nothing says that they are images or tiles."""
+        return self.clip or not (self.sizes or self.apart)
 
 
 PLAIN = Scene()
@@ -82,7 +89,7 @@ class Processor(ABC):
 
     def scene(self, media: Sequence[Any]) -> Scene:
         """What else the model must know about the same media."""
-        return PLAIN
+        return Scene(apart=len(media) > 1 and not isinstance(media, Clip))
 
     def look(self, media: Sequence[Any]) -> Look:
         """Both of one sample."""

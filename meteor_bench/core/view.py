@@ -65,12 +65,15 @@ class Layout:
         depths: tower -> number of blocks, 0 for an opaque tower.
         cells: shared fusion, fuse and decode points: tower -> [N] the cell of its grid that is nearest to each cell of
             the common grid, where that is no resampling of whole frames (tiles put together); others are missing.
+        framed: whether what a sample's grid counts first may be frames of a clip (`Scene.framed`), not tiles of an
+            image.
     """
 
     fusion: Literal["independent", "shared"]
     grids: Mapping[str, Grid]
     depths: Mapping[str, int]
     cells: Mapping[str, Tensor] = field(default_factory=dict)
+    framed: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)

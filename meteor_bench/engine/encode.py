@@ -138,7 +138,7 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str], scene: Scene = P
         small = torch.nn.functional.interpolate(rows.float(), size=size, mode="bilinear", antialias=True)
         rows = small.to(rows.dtype)
     # Tiles of an image are no frames of a clip.
-    clips = engine.points.clips and frames > 1 and (scene.clip or not scene.sizes)
+    clips = engine.points.clips and frames > 1 and scene.framed
     runs: dict[str, _TowerRun] = {}
     for name, tower in engine.vlm.at(scene).towers.items():
         with engine.clock.stage(f"encode.{name}"):
@@ -150,7 +150,7 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str], scene: Scene = P
     notes = set(engine.pruner.substitutes(engine.vlm)) | _substitutes(engine)
     memo: dict[str, Tensor] = {}
     for index, point in enumerate(engine.points.encode):
-        memo |= _encode_point(engine, runs, index, point, grid, reference, keys, notes, memo, sizes)
+        memo |= _encode_point(engine, runs, index, point, grid, reference, keys, notes, memo, sizes, scene)
     tokens: dict[str, Tokens] = {}
     for name, run in runs.items():
         with engine.clock.stage(f"encode.{name}"):
@@ -201,6 +201,7 @@ def _encode_point(
     notes: set[str],
     memo: Mapping[str, Tensor],
     sizes: Sequence[int] | None,
+    scene: Scene,
 ) -> dict[str, Tensor]:
     """Bring the named towers to the point, ask the method, apply; what the method wants to remember."""
     total = engine.budget.tokens(reference)
@@ -230,7 +231,7 @@ def _encode_point(
             facts=engine.facts,
             reference=shares[1],
             keep=engine.budget.keep,
-            layout=engine.layout({other: r.tokens.grid for other, r in runs.items()}),
+            layout=engine.layout({other: r.tokens.grid for other, r in runs.items()}, framed=scene.framed),
             inside=point.inside,
             frames=run.apart,
             windows=None if run.apart is not None else run.tower.windows(run.tokens),

@@ -222,10 +222,12 @@ class Engine:
             self._input_grids[grid] = self.pruner.input_grid(self.vlm, self.budget, grid)
         return self._input_grids[grid]
 
-    def layout(self, grids: Mapping[str, Grid], cells: Mapping[str, Tensor] | None = None) -> Layout:
-        """The model around a view."""
+    def layout(
+        self, grids: Mapping[str, Grid], cells: Mapping[str, Tensor] | None = None, *, framed: bool = True
+    ) -> Layout:
+        """The model around a view; arguments as in `Layout`."""
         depths = {name: tower.depth for name, tower in self.vlm.towers.items()}
-        return Layout(self.vlm.fusion.kind, grids, depths, cells or {})
+        return Layout(self.vlm.fusion.kind, grids, depths, cells or {}, framed)
 
     def frame_share(self, total: int, frames: int, batch: int, sizes: Sequence[int] | None = None) -> Tensor:
         """[B·F] on the CPU, the frames' shares of a sample's tokens; the first frames take the remainder.

@@ -105,7 +105,7 @@ def fuse(engine: Engine, towered: Towered, rows: Sequence[int] | None = None, te
     return Visual(
         tokens=tokens if block is None else arrange(tokens, block),
         layout=tokens.grid.n if block is None else block.span or block.length,
-        shape=engine.layout(grids, _cells(vlm, grids)),
+        shape=engine.layout(grids, _cells(vlm, grids), framed=towered.scene.framed),
         target=torch.full((len(towered.keys),), total),
         keys=towered.keys,
         traces=traces,
@@ -129,7 +129,7 @@ def _fuse_view(
         target=torch.full(rows, engine.budget.tokens(reference)),
         reference=torch.full(rows, reference),
         keep=engine.budget.keep,
-        layout=engine.layout(grids, _cells(vlm, grids)),
+        layout=engine.layout(grids, _cells(vlm, grids), framed=towered.scene.framed),
         text=text,
         generators=Generators(engine.seed, towered.keys, f"fuse.{tower}"),
         tower=tower,

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, Fact, FuseView
-from meteor_bench.methods.shared.clips import clip_of, cosine_to, decided, group_of_frames
+from meteor_bench.methods.shared.clips import as_clip, clip_of, cosine_to, decided, group_of_frames
 from meteor_bench.methods.shared.helpers import divide, evenly, strided
 from meteor_bench.methods.shared.picks import best_of_groups
 from meteor_bench.methods.shared.scorers import FuseChooser
@@ -55,7 +55,7 @@ class DyCoke(FuseChooser):
 
     def choose(self, view: FuseView, share: Tensor) -> Decision:
         """Windows, and windows of their first frames, until the budget is met."""
-        tokens = view.tokens
+        tokens = as_clip(view).tokens
         if tokens.grid.t == 1:
             return Decision(keep=evenly(tokens, share), count=share)
         clip = clip_of(tokens)

@@ -5,10 +5,10 @@ at the same place. A clip is walked through: the run goes on while a moving aver
 each frame is to the run's first is at least `threshold`, and the run is shorter than `window` - 1. The first and the
 last frame of a run stay. Of those between, a frame and the next merge if they are more alike than first and last are,
 and more than the next and the one after it: at each place ``w·a + (1 - w)·b``, w the first of these two likenesses
-over their sum (1 for the last pair). Before the language model each frame that is left gives equally many tokens: the
-first and the last of a run those with the most attention, those between the one with the most attention of each of so
-many equal pieces of the frame. In the language model (before layer 18 of 28) the half stays that the last prompt token
-attends to most.
+over their sum (1 for the last pair, and where the second is not above 0, for which the authors' code has no weight
+between 0 and 1). Before the language model each frame that is left gives equally many tokens: the first and the last of
+a run those with the most attention, those between the one with the most attention of each of so many equal pieces of
+the frame. In the language model (before layer 18 of 28) the half stays that the last prompt token attends to most.
 
 Deviations:
 
@@ -97,7 +97,7 @@ def merges(alike: Sequence[Sequence[float]], run: range, *, lose: bool) -> list[
     while i < len(near):
         last = i + 1 == len(near)
         if near[i] > ends and (last or near[i] > near[i + 1]):
-            weight = 1.0 if last else near[i] / (near[i] + near[i + 1])
+            weight = near[i] / (near[i] + near[i + 1]) if not last and near[i + 1] > 0 else 1.0
             found.append(Merge(middle[i], middle[i + 1], weight))
             i += 1
         i += 1

@@ -22,7 +22,8 @@ else the same.
 `schedule=content` is ours, too: at the blocks of "skip", how many tokens merge follows the image, by FlowCut's rule
 (arXiv 2505.19536): with n tokens, m merge layers to come and H the entropy of s over them, ``(n - T)/sqrt(m)·(1 - (H/ln
 n)²)``; the last layer merges what is left above T. Flat attention postpones merging. No layer leaves more than those
-to come can halve to T, so that the total is exact for every image. FlowCut has class attention for s.
+to come can halve to T, so that the total is exact for every image: where a layer could not merge later what it spares,
+protected tokens are its last resort, too. FlowCut has class attention for s.
 
 Deviations. No code is public; these are our choices where the paper is silent, not the authors':
 
@@ -177,9 +178,11 @@ class EvoPrune(InsideMerger):
         ahead = torch.tensor([sum(count >= 0 for count in found.counts[here + 1 :]) for found in plans])
         over = (n - target).clamp(min=0)
         left = n - round_half_up(over / ahead.clamp(min=1).double().sqrt() * (1 - flat**2))
-        left = torch.minimum(left, target * 2**ahead)  # what is left can be halved so often
+        most = target * 2**ahead  # what is left can be halved so often
+        left = torch.minimum(left, most)
         left = torch.where(ahead == 0, target, torch.maximum(left, target))
-        return torch.where(wanted < 0, wanted, left), final
+        # What this layer would leave to those to come for lack of legal edges may be more than they can merge.
+        return torch.where(wanted < 0, wanted, left), final | ((n > most) & self._counts(view))
 
     def pair(
         self, view: EncodeView | None, x: Tensor, visual: Tensor, count: Tensor, r: Tensor, final: Tensor | None

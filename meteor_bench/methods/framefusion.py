@@ -46,6 +46,7 @@ from meteor_bench.core.pruner import (
 )
 from meteor_bench.core.settings import Range, Share
 from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.methods.shared.clips import as_clip
 from meteor_bench.methods.shared.helpers import per_tower, unit
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class FrameFusion(Pruner):
         return per_tower(views, self._first)
 
     def _first(self, view: FuseView, share: Tensor) -> Decision:
-        tokens = view.tokens
+        tokens = as_clip(view).tokens
         counts = tokens.counts()
         if tokens.grid.t == 1 or not bool((counts > share).any()):
             return Decision(keep=tokens.visual)

@@ -39,7 +39,7 @@ from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.host import on_device, places
 from meteor_bench.core.pruner import Decision, DecodePoint, DecodeView, Fact, FuseView, Points, keep_top
 from meteor_bench.core.settings import Range, Share
-from meteor_bench.methods.shared.clips import Clip, clip_of, decided
+from meteor_bench.methods.shared.clips import Clip, as_clip, clip_of, decided
 from meteor_bench.methods.shared.density import clustered
 from meteor_bench.methods.shared.helpers import depth_points, divide, widened
 from meteor_bench.methods.shared.scorers import FuseChooser
@@ -116,7 +116,7 @@ class PruneVid(FuseChooser):
 
     def choose(self, view: FuseView, share: Tensor) -> Decision:
         """Average what is static, then cluster what is left."""
-        tokens, counts = view.tokens, view.tokens.counts()
+        tokens, counts = as_clip(view).tokens, view.tokens.counts()
         if bool((share == counts).all()):
             return Decision(keep=tokens.visual)
         clip = clip_of(tokens)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, Fact, FuseView
+from meteor_bench.methods.shared.clips import as_clip
 from meteor_bench.methods.shared.helpers import evenly, rank_of, strided
 from meteor_bench.methods.shared.scorers import FuseChooser
 
@@ -30,7 +31,7 @@ class Subsample(FuseChooser):
 
     def choose(self, view: FuseView, share: Tensor) -> Decision:
         """Whole frames, evenly spread, and a part of one more."""
-        tokens = view.tokens
+        tokens = as_clip(view).tokens
         if tokens.grid.t == 1 or not tokens.whole:
             return Decision(keep=evenly(tokens, share), count=share)
         frames, each = tokens.grid.t, tokens.grid.h * tokens.grid.w

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from meteor_bench.core.pruner import Decision, Fact, FuseView
 from meteor_bench.core.settings import Range
+from meteor_bench.methods.shared.clips import as_clip
 from meteor_bench.methods.shared.helpers import divide, unit
 from meteor_bench.methods.shared.picks import best_of_groups
 from meteor_bench.methods.shared.scorers import FuseChooser
@@ -55,7 +56,7 @@ class VidCom2(FuseChooser):
 
     def choose(self, view: FuseView, share: Tensor) -> Decision:
         """Frames by how unlike the video they are, tokens by how unlike both."""
-        tokens = view.tokens
+        tokens = as_clip(view).tokens
         visual, frames = tokens.visual, tokens.grid.t
         frame = torch.where(visual, tokens.origin // (tokens.grid.h * tokens.grid.w), 0)
         member = (frame[:, None] == torch.arange(frames, device=visual.device)[:, None]) & visual[:, None]  # [B, F, N]

@@ -216,4 +216,7 @@ def _shallow(config: Mapping[str, Any], layers: int) -> Mapping[str, Any]:
     """A configuration with at most so many layers of the language model."""
     if "text_config" in config:
         return {**config, "text_config": _shallow(config["text_config"], layers)}
-    return {**config, "num_hidden_layers": min(layers, config.get("num_hidden_layers", layers))}
+    out = {**config, "num_hidden_layers": min(layers, config.get("num_hidden_layers", layers))}
+    if isinstance(kinds := config.get("layer_types"), list):  # one for each layer
+        out["layer_types"] = kinds[:layers]
+    return out

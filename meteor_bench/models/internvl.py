@@ -57,6 +57,7 @@ class InternTower(VisionTower):
 
     has_cls = True
     halves = True
+    opens = True
 
     def __init__(self, name: str, model: Any) -> None:
         super().__init__()

@@ -127,7 +127,7 @@ class QwenProcessor(HubProcessor):
 
     def scene(self, media: Sequence[Any]) -> Scene:
         if not is_video(media):
-            return Scene()
+            return super().scene(media)
         fps = media.fps if isinstance(media, Clip) else Clip.fps
         return Scene(clip=True, seconds=self.vision.temporal_patch_size / fps)
 

@@ -66,7 +66,7 @@ class Qwen3Processor(QwenProcessor):
 
     def scene(self, media: Sequence[Any]) -> Scene:
         if not is_video(media):
-            return Scene()
+            return super().scene(media)
         assert isinstance(media, Clip)
         pair = self.vision.temporal_patch_size
         taken = [i / media.fps for i in range(len(media))]

@@ -182,3 +182,11 @@ def test_values_and_logits_beside_the_fast_kernel() -> None:
         assert probe.values is not None and probe.logits is not None
         assert torch.allclose(probe.values, v, atol=1e-6)
         assert torch.allclose(probe.logits.double(), logits.mean(1), atol=1e-5)
+
+
+def test_mean_logits_fit_where_each_heads_do() -> None:
+    query = torch.full((1, 16, 3, 64), 25.0, dtype=torch.float16)  # 40,000 a head, of 65,504
+    probe = Probe(mode="keys", want_logits=True)
+    probe.read(query, query, None, None, False, 1)
+    assert probe.logits is not None and probe.logits.dtype == torch.float32
+    assert torch.allclose(probe.logits, torch.full((1, 3, 3), 5000.0), rtol=1e-3)

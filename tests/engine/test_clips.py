@@ -99,3 +99,24 @@ def test_images_and_their_tiles_are_no_clips() -> None:
     with torch.inference_mode(), engine.instrumented(observer=watch):  # type: ignore[arg-type]
         encode(engine, look.pixels[None], ["a"], look.scene)
     assert len(look.pixels) > 1 and shown[0].frames is None and len(shown[0].tokens.x) == len(look.pixels)
+
+
+@pytest.mark.parametrize("model", ["qwen2_5_vl", "qwen3_vl", "llava", "single"])
+def test_images_of_equal_size_are_no_clip(model: str) -> None:
+    """Frames of a video are; a plain sequence is several images (`Clip`), whose tokens do not merge with each other."""
+    vlm = tiny.build(model)
+    engine = Engine(vlm, IntoTheFirst(), TokenBudget(0.3))
+    (request,) = tiny.requests(1, 4)
+    shown: list[EncodeView] = []
+
+    def watch(view: EncodeView) -> bool:
+        shown.append(view)
+        return True
+
+    for media in (list(request.media()), request.media()):
+        look = vlm.processor.look(media)
+        with torch.inference_mode(), engine.instrumented(observer=watch):  # type: ignore[arg-type]
+            encode(engine, look.pixels[None], ["a"], look.scene)
+    images, clip = shown
+    assert images.frames is None and len(images.tokens.x) == 4 and not images.layout.framed
+    assert clip.frames is not None and len(clip.tokens.x) == 1 and clip.layout.framed

@@ -12,7 +12,7 @@ from meteor_bench.core.apply import apply, join_frames
 from meteor_bench.core.frames_apart import apart
 from meteor_bench.core.pruner import EncodeView, Layout
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.methods.earlytom import EarlyTom
+from meteor_bench.methods.earlytom import EarlyTom, Merge, merges
 from tests.methods.clips import clip
 from tests.methods.views import view
 
@@ -150,3 +150,11 @@ def test_tokens_of_the_frames_that_are_left() -> None:
 def test_an_image_merges_nothing() -> None:
     seen = shown(clips(1, 0, 0), 0, 0.3)
     assert EarlyTom().encode({"t": seen.changed(frames=None)}) == {}
+
+
+@pytest.mark.parametrize(("after", "weight"), [(0.2, 0.6), (0.0, 1.0), (-0.1, 1.0), (-0.3, 1.0)])
+def test_a_weight_is_one_of_a_mean(after: float, weight: float) -> None:
+    """Whatever the next two frames are like, opposites (likenesses with the sum 0) among them."""
+    alike = [[-0.5] * 5 for _ in range(5)]
+    alike[1][2], alike[2][3] = 0.3, after
+    assert merges(alike, range(5), lose=False) == [Merge(1, 2, pytest.approx(weight))]

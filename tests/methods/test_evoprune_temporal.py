@@ -234,3 +234,11 @@ def test_a_clips_budget_is_met_whatever_frames_lose() -> None:
     assert bool((tokens.group >= 0).all())
     frame = torch.arange(tokens.grid.n) // (tokens.grid.n // 4)
     assert bool((tokens.group[0] // (tokens.grid.n // 4) < frame).any())  # some cell lives in an earlier frame
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.25])
+def test_the_schedule_by_content_needs_no_merges_at_the_output(keep: float) -> None:
+    """With neighbours that protection forbids, where each layer has just so many that its rest can be halved to T."""
+    *_, out = encoded("single", 4, keep, schedule="content", relax=False)
+    (tokens,) = out.tokens.values()
+    assert tokens.counts().tolist() == [TokenBudget(keep).tokens(tokens.grid.n)] * 2

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from meteor_bench.core.apply import apply
+from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.errors import ModelError
 from meteor_bench.core.model import ModelCard
 from meteor_bench.core.pruner import Decision
@@ -44,6 +45,20 @@ def test_a_pruned_row_is_what_the_librarys_layers_make_of_its_tokens() -> None:
             h = layer(h)
         assert torch.allclose(done.x[row], h[0, 1:], atol=1e-5)
         assert done.origin[row].tolist() == cells
+
+
+@torch.inference_mode()
+def test_the_probe_reads_values_and_logits() -> None:
+    tower, library = hubs.build("internvl").towers["vit"], hubs.library("internvl").model.model.vision_tower
+    x = tower.embed(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))).x
+    layer, probe = library.encoder.layer[0], Probe(mode="keys", want_values=True, want_logits=True)
+    tower.attend(0, x, None, probe)
+    h, own = layer.layernorm_before(x), layer.attention
+    q, k = (f(p(h)).unflatten(2, (2, 16)).double() for f, p in ((own.q_norm, own.q_proj), (own.k_norm, own.k_proj)))
+    assert tower.opens and probe.values is not None and probe.logits is not None
+    assert torch.allclose(probe.values.flatten(2), own.v_proj(h), atol=1e-6)
+    logits = torch.einsum("rqhd,rkhd->rhqk", q, k).mean(1) / 4
+    assert torch.allclose(probe.logits.double(), logits, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Samples of a fuse point as clips: every cell of the grid by frame and position, and decisions led back to tokens.
 
 Tokens that are gone leave holes, so that methods that compare the same position of two frames need not care what was
-done before. A single picture is a clip of one frame.
+done before. A single picture is a clip of one frame, whatever tiles it was cut into.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from torch import Tensor
 
 from meteor_bench.core.apply import take_rows
 from meteor_bench.core.pruner import Decision, EncodeView, FuseView, TowerAttention
-from meteor_bench.core.tokens import Tokens
+from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.methods.shared.helpers import per_tower
 from meteor_bench.methods.shared.selection import EncodeScorer
 
 __all__ = [
     "Clip",
     "ClipScorer",
+    "as_clip",
     "clip_of",
     "cosine_to",
     "decided",
@@ -71,6 +72,14 @@ def clip_of(tokens: Tokens) -> Clip:
     there, seat = seat >= 0, seat.clamp(min=0)
     x = take_rows(tokens.x.float(), seat).masked_fill(~there[..., None], 0.0)
     return Clip(x.reshape(*shape, -1), there.reshape(shape), there.reshape(shape).cpu(), seat)
+
+
+def as_clip(view: FuseView) -> FuseView:
+    """The view as one of clips: where its grid counts tiles, not frames, they are one picture, one below the other."""
+    t, h, w = view.tokens.grid
+    if t == 1 or view.layout.framed:
+        return view
+    return view.changed(tokens=view.tokens.changed(grid=Grid(1, t * h, w)))
 
 
 def on_clip(clip: Clip, values: Tensor) -> Tensor:
@@ -157,4 +166,4 @@ class ClipScorer(EncodeScorer):
 
     def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
         """Choose among each encoder's tokens, or those of the common grid; all frames of a clip together."""
-        return per_tower(views, lambda view, share: self.choose(view, self.combined(view), share))
+        return per_tower(views, lambda view, share: self.choose(as_clip(view), self.combined(view), share))
