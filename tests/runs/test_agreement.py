@@ -13,11 +13,12 @@ from hypothesis import strategies as some
 from PIL import Image
 
 from meteor_bench.config.run_config import RunConfig
-from meteor_bench.core.errors import ConfigError
+from meteor_bench.core.errors import ConfigError, DataError
 from meteor_bench.core.request import FAILED
 from meteor_bench.data.own_pictures import AGREEMENT, LIKENESS
 from meteor_bench.data.suites import benchmark
 from meteor_bench.lmms.evaluate import evaluate
+from meteor_bench.lmms.inputs import Inputs
 from meteor_bench.records.reader import read_run, read_samples
 from meteor_bench.runs import agreement
 from meteor_bench.runs.agreement import agreed, anls, same
@@ -81,6 +82,24 @@ def test_what_was_not_answered_agrees_with_nothing() -> None:
     whole = result(FakeSession(lambda request: ""), "pictures/")
     lost = replace(whole, samples=[{**one, "notes": [f"{FAILED}it was broken"]} for one in whole.samples])
     assert agreed(lost, None).metrics == {AGREEMENT: 0.0, LIKENESS: 0.0}
+
+
+def test_past_a_broken_picture_that_comes_first() -> None:
+    Path("pictures/a.png").write_bytes(b"no picture")
+    task = benchmark("pictures/").task
+    with pytest.raises(DataError, match=r"is of no known format; mend the file or take it away$"):
+        evaluate(FakeSession(lambda request: "a cat"), [task], journal=Path("one.jsonl"), batch_size=2)  # type: ignore[arg-type]
+    (found,) = evaluate(
+        FakeSession(lambda request: "a cat"),  # type: ignore[arg-type]
+        [task],
+        journal=Path("two.jsonl"),
+        batch_size=2,
+        inputs=Inputs(skip_broken=True),
+    )
+    assert [one["answer"] for one in found.samples] == ["", "a cat", "a cat", "a cat"]
+    (note,) = found.samples[0]["notes"]
+    assert note.endswith("row 0: its picture cannot be read (of no known format); mend the file or take it away")
+    assert agreed(found, None).headline == 75
 
 
 def test_it_stands_alone() -> None:
