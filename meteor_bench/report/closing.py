@@ -80,7 +80,8 @@ class Closing:
     def _unanswered(self) -> str:
         """Pictures that neither model was shown, which lower the agreement; "" where there are none."""
         failed = sum(count for note, count in self.cell.runs[0].scores.notes.items() if note.startswith(FAILED))
-        return f"; {_count(failed, 'picture')} could not be read, and count as not the same" if failed else ""
+        counts = "counts" if failed == 1 else "count"
+        return f"; {_count(failed, 'picture')} could not be read and {counts} as not the same" if failed else ""
 
     def _tokens(self) -> str:
         one = self.standing

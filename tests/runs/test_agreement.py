@@ -149,6 +149,20 @@ def test_a_run_says_agreement_and_never_accuracy(made: fake_job.Engine, call: Ca
     assert refused.code == 2 and "leave --html out" in refused.err
 
 
+def test_a_picture_that_could_not_be_read_is_said_beside_the_share(made: fake_job.Engine, call: Call) -> None:
+    whole, why = made._samples, f"{FAILED}own_pictures: row 5: its picture cannot be read"
+
+    def broken(config: RunConfig, limit: int | None) -> list[Any]:
+        return [replace(one, answer="", notes=(why,)) if one.doc_id == 5 else one for one in whole(config, limit)]
+
+    made._samples = broken
+    call("list", "tasks", "--suite", "ci")
+    done = call("run", "--method", "random", "--ratio", "0.5", "--data", "pictures", "--out", "runs", "--skip-broken")
+    said = " ".join(done.out.partition("Tokens: ")[0].split())
+    assert done.code == 1 and "72.5 % of 40 answers are the same" in said, done.err
+    assert said.endswith("; 1 picture could not be read and counts as not the same.")
+
+
 @pytest.mark.slow
 def test_a_folder_through_the_shipped_model(call: Call) -> None:
     given = ["run", "--method", "random", "--ratio", "0.9", "--data", "pictures", "--ask", "what color is the thing"]
