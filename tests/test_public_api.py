@@ -11,6 +11,7 @@ import torch
 
 import meteor_bench
 from meteor_bench import Decision, FuseScorer, FuseView, Session, load_model, load_runs, load_tables
+from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.data.suites import calibration_requests
 from tests import tiny
 
@@ -42,6 +43,11 @@ class First(FuseScorer):
 
 def test_a_session_answers_and_traces_under_a_method_of_ones_own() -> None:
     session = Session(tiny.build("shared"), First(), 0.75)
+    for media in ("picture.png", None, [tiny.picture(0), "picture.png"]):
+        with pytest.raises(
+            UnsupportedError, match=r"^a picture is a PIL image, not a (str|NoneType); Image.open reads"
+        ):
+            session.answer(media, "what is it")  # type: ignore[arg-type]
     picture = tiny.picture(0)
     assert session.answer(picture, "what is it", max_new_tokens=3).tokens["final"] == 16
     last = session.trace(picture, "what is it")[-1]

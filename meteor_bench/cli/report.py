@@ -47,12 +47,15 @@ def report(
     by: Annotated[GroupBy | None, typer.Option(help="Group methods by where they decide, or by year.")] = None,
 ) -> None:
     """Print the tables of a run, or of several together."""
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    if methods and not names:
+        raise typer.BadParameter(f"expected names separated by commas, found '{methods}'", param_hint="--methods")
 
     def choose(cells: list[Cell]) -> list[Cell]:
         from meteor_bench.report import choice
 
-        if methods:
-            cells = choice.only(cells, [name.strip() for name in methods.split(",") if name.strip()])
+        if names:
+            cells = choice.only(cells, names)
         if top:
             cells = choice.top(cells, top)
         return cells if by is None else choice.grouped(cells, choice.By(by.value))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from meteor_bench.core.errors import DataError
 from meteor_bench.data.own_lines import Question, Read, undecodable
-from meteor_bench.utils.plain_text import shortened
+from meteor_bench.utils.plain_text import shortened, visible
 from meteor_bench.utils.safe_files import LARGE, UnsafeFile, read_bytes
 
 __all__ = [
@@ -112,7 +112,7 @@ def read_pictures(folder: Path, names: tuple[str, ...], question: str) -> Read:
             content = read_bytes(folder / name, LARGE)
         except (OSError, UnsafeFile) as error:
             raise DataError(f"{folder / name}: {getattr(error, 'strerror', None) or error}") from None
-        group = Path(name).parent.as_posix()
+        group = visible(Path(name).parent.as_posix())  # bytes that are no UTF-8 are no text for a table
         questions.append(Question(number, question, ("",), (content,), group=None if group == "." else group))
     return Read(questions, "agreement")
 

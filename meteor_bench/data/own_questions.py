@@ -32,9 +32,10 @@ from meteor_bench.data import own_pictures
 from meteor_bench.data.own_lines import METRICS, Question, Read, read
 from meteor_bench.utils.process import cache_folder
 
-__all__ = ["SUFFIX", "check", "folder", "is_file", "task_name"]
+__all__ = ["DATASET", "SUFFIX", "check", "folder", "is_file", "task_name"]
 
 SUFFIX = ".jsonl"
+DATASET = "own"  # what the rows of such benchmarks say they are taken from
 _ROWS = {**METRICS, "agreement": {"metric": own_pictures.AGREEMENT}}
 
 
@@ -48,18 +49,19 @@ def task_name(file: Path) -> str:
     return "own_" + (re.sub(r"[^0-9A-Za-z]+", "_", file.stem).strip("_") or "questions")
 
 
-def folder(file: Path) -> Path:
+def folder(name: str) -> Path:
     """The benchmark's folder, made unless the cache has it; its ``suites.yaml`` has the row.
 
     Args:
-        file: its name as a path; that of a folder of pictures may end in its question.
+        name: as the user gave it; that of a folder of pictures may end in its question, which a path would change.
 
     Raises:
         DataError: the file cannot be read, or a line is wrong: "photos.jsonl:7: ..."; there is no picture.
     """
-    if file.suffix != SUFFIX or own_pictures.is_folder(str(file)):
-        pictures, question = own_pictures.source(str(file))
+    if own_pictures.is_folder(name):
+        pictures, question = own_pictures.source(name)
         return _of_pictures(pictures.resolve(), question, own_pictures.state(pictures))
+    file = Path(name)
     try:
         status = file.stat()
         return _folder(file.resolve(), str(file), status.st_size, status.st_mtime_ns)
@@ -144,7 +146,7 @@ def _write(place: Path, task: str, found: Read) -> None:
         text = text.replace("@task@", task).replace("@file@", file)
         (made / task / f"{task}.yaml").write_text(text, encoding="utf-8")
         shutil.copyfile(templates / "utils.py", made / task / "utils.py")
-        row = {"group": "general", "scale": 100, "dataset": "own", "split": "test", "n": len(found.questions)}
+        row = {"group": "general", "scale": 100, "dataset": DATASET, "split": "test", "n": len(found.questions)}
         table = {"benchmarks": {task: {**row, **_ROWS[found.metric]}}, "suites": {}}
         (made / "suites.yaml").write_text(yaml.safe_dump(table), encoding="utf-8")
         made.rename(place)

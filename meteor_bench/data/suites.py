@@ -222,7 +222,7 @@ def benchmark(task: str) -> Benchmark:
         DataError: the file holds no questions, or wrong ones.
     """
     if own_questions.is_file(task):
-        (row,) = read_tables(own_questions.folder(Path(task)) / "suites.yaml").benchmarks.values()
+        (row,) = read_tables(own_questions.folder(task) / "suites.yaml").benchmarks.values()
         _own[row.task] = row
         return row
     if task in _own:
@@ -231,6 +231,11 @@ def benchmark(task: str) -> Benchmark:
     if task not in rows:
         raise UnknownNameError("task", task, rows)
     return rows[task]
+
+
+def known(task: str) -> Benchmark | None:
+    """The row of a benchmark by its task's name, somebody's own among them; None for a task that is in no table."""
+    return _own.get(task) or benchmarks().get(task)
 
 
 def task_names() -> list[str]:

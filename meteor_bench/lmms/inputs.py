@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from meteor_bench.data import manifest
+from meteor_bench.data import manifest, own_questions
 from meteor_bench.data.suites import Benchmark
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ class Inputs:
 
     def remedy(self, row: Benchmark | None) -> str:
         """What to do where a benchmark's data are damaged; None for a task that is in no table."""
+        if row is not None and row.dataset == own_questions.DATASET:
+            return "mend the file or take it away"
         if row is None or not row.stock or self.data_root is None:
             return "fetch the data again"
         return f"fetch {row.dataset} again: {manifest.command(self.data_root, [row.task])}"

@@ -21,7 +21,7 @@ from meteor_bench.core.errors import (
     UnsupportedError,
 )
 from meteor_bench.core.request import FAILED
-from meteor_bench.data.suites import benchmarks
+from meteor_bench.data.suites import known
 from meteor_bench.lmms.inputs import HERE, Inputs
 from meteor_bench.lmms.media import Broken, Documents
 from meteor_bench.lmms.task_rows import unasked
@@ -203,7 +203,7 @@ class MeteorBench(lmms):  # type: ignore[misc]
             place = (task, split)
             if place not in documents:
                 frames = self._inputs.frames or self._session.frames
-                remedy = self._inputs.remedy(benchmarks().get(task))
+                remedy = self._inputs.remedy(known(task))
                 data = self.task_dict[task][split]
                 documents[place] = Documents(task, data, frames, remedy, self._inputs.otherwise, self._inputs.data_root)
             until = generation.get("until") or ()

@@ -76,14 +76,20 @@ def _scoring(task: str, own: Callable[..., Any]) -> Callable[..., Any]:
 
 def _stored(own: Callable[[Any], Any] | None, pictured: dict[str, Mapping[str, Any]]) -> Callable[[Any], Any]:
     """lmms-eval's ``process_docs``, which leaves pictures as they are stored; ``pictured`` notes what they were."""
-    from datasets import Dataset, Image
+    from datasets import Dataset, Image, List
+
+    def stored(kind: Any) -> Any:
+        """The kind of the same column with its pictures undecoded; itself where it has none."""
+        if isinstance(kind, List):
+            return replace(kind, feature=stored(kind.feature))
+        return replace(kind, decode=False) if isinstance(kind, Image) else kind
 
     def process(docs: Any) -> Any:
         docs = docs if own is None else own(docs)
         if isinstance(docs, Dataset):
-            kinds = {name: kind for name, kind in docs.features.items() if isinstance(kind, Image)}
+            kinds = {name: kind for name, kind in docs.features.items() if stored(kind) != kind}
             for name, kind in kinds.items():
-                docs = docs.cast_column(name, replace(kind, decode=False))
+                docs = docs.cast_column(name, stored(kind))
             pictured[docs._fingerprint] = kinds
         return docs
 

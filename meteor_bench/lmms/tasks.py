@@ -101,7 +101,7 @@ def opened(row: Benchmark, manager: Any, inputs: Inputs) -> Iterator[Any]:
         try:
             with Quiet(), inside, warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what compiling lmms-eval's own functions says is not ours to mend
-                if row.stock:
+                if row.stock or inputs.skip_broken:
                     task = made(row.task, manager, looking=not inputs.skip_broken)
                 else:
                     (task,) = get_task_dict([row.task], manager, "simple").values()

@@ -43,7 +43,8 @@ def held(model: Any, processor: Any) -> VLM:
         processor: transformers' processor of it, with tokenizer, image processor and, where it has one, chat template.
 
     Raises:
-        ModelError: there is no adapter for its class, its weights are quantised, or the processor is of another model.
+        ModelError: there is no adapter for its class, its weights are quantised or not in
+            memory, or the processor is of another model.
     """
     families = hub_families()
     family = next((families[kind.__name__] for kind in type(model).__mro__ if kind.__name__ in families), None)
@@ -53,11 +54,20 @@ def held(model: Any, processor: Any) -> VLM:
     for key, parameter in model.named_parameters():
         if type(parameter) is not nn.Parameter:
             raise ModelError(f"{name}: {key} is a {type(parameter).__name__}; weights must be plain, not quantised")
-    if len({parameter.device for parameter in model.parameters()}) > 1:
-        raise ModelError(f"{name}: its weights lie on several devices; load it on one")
+    devices = {parameter.device for parameter in model.parameters()}
+    if len(devices) > 1 or any(device.type == "meta" for device in devices):
+        raise ModelError(f"{name}: its weights lie on several devices, or are not in memory; load it on one")
     for part in ("image_processor", "tokenizer"):
         if getattr(processor, part, None) is None:
             raise ModelError(f"a {type(processor).__name__} has no {part}; give the {family.processor} of the model")
+    if family.processor not in (kind.__name__ for kind in type(processor).__mro__):
+        raise ModelError(f"a {type(processor).__name__} is of another model; give the {family.processor} of the model")
+    token, wanted = processor.image_token, model.config.image_token_id
+    if (found := processor.tokenizer.convert_tokens_to_ids(token)) != wanted:
+        raise ModelError(
+            f"{name}: its pictures stand at token {wanted}, the processor's {token} is token {found}; give the "
+            f"{family.processor} of the model"
+        )
     twin = _twin(model)
     eos = eos_ids(getattr(model.generation_config, "eos_token_id", None), model.config, name)
     vlm = seal(family.adapt(twin, name, family.library(processor, twin.config, eos)), None)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from meteor_bench.core.request import FAILED
 from meteor_bench.data.own_pictures import LIKENESS
 from meteor_bench.report import render
 from meteor_bench.report.document import Document
@@ -69,11 +70,18 @@ class Closing:
         """Of a folder of pictures without answers: how many are the unpruned model's own."""
         one, what = self.standing, self.cell.what
         if not self.cell.pruned:
-            return f"{what}: these are its own answers, to {_count(one.n, 'picture')}; nothing was pruned."
+            text = f"{what}: these are its own answers, to {_count(one.n, 'picture')}; nothing was pruned"
+            return text + self._unanswered() + "."
         bounds = _bounds(one.score_low, one.score_high)
         alike = sum(task.metrics[LIKENESS] * task.n for task in self.cell.record.tasks) / one.n
         text = f"{what}: {one.score:.1f} % of {_count(one.n, 'answer')} are the same{bounds}"
-        return f"{text}; their mean ANLS is {alike:.2f}."
+        return f"{text}; their mean ANLS is {alike:.2f}{self._unanswered()}."
+
+    def _unanswered(self) -> str:
+        """Pictures that neither model was shown, which lower the agreement; "" where there are none."""
+        failed = sum(count for note, count in self.cell.runs[0].scores.notes.items() if note.startswith(FAILED))
+        counts = "counts" if failed == 1 else "count"
+        return f"; {_count(failed, 'picture')} could not be read and {counts} as not the same" if failed else ""
 
     def _tokens(self) -> str:
         one = self.standing

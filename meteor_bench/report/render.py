@@ -58,7 +58,9 @@ def named(frame: pd.DataFrame, section: Section) -> pd.DataFrame:
         {
             "model": [cell.record.model for cell in section.cells],
             "benchmarks": len(section.tasks),
-            "method": section.labels,
+            "method": [
+                label.removeprefix(cell.prefix) for cell, label in zip(section.cells, section.labels, strict=True)
+            ],
             "ratio": [cell.ratio for cell in section.cells],
             "match": section.match,
             "seeds": [",".join(map(str, cell.seeds)) for cell in section.cells],

@@ -123,12 +123,17 @@ class Cell:
         """What the ratio is of."""
         return self.record.config.match
 
+    @property
+    def prefix(self) -> str:
+        """What the group puts before the name in tables; numbers for programs leave it out."""
+        return f"{self.group[1]}: " if self.group[1] else ""
+
     @cached_property
     def label(self) -> str:
         """The setting in words, `RunConfig.label`, and whether it is an adaptation."""
         name = self.record.config.label
         name = f"{name} ({ADAPTATION})" if self.adapted else name
-        return f"{self.group[1]}: {name}" if self.group[1] else name
+        return self.prefix + name
 
     @property
     def what(self) -> str:

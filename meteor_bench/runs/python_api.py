@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from meteor_bench.config import run_config, sweep_config
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.match import Measure
 from meteor_bench.core.model import VLM
 from meteor_bench.core.pruner import Pruner
@@ -146,7 +147,12 @@ class Session:
         Raises:
             UnsupportedError: media that the model cannot take.
         """
-        frames = list(media) if isinstance(media, Sequence) else [media]
+        from PIL.Image import Image
+
+        frames = list(media) if isinstance(media, Sequence) and not isinstance(media, str) else [media]
+        for one in frames:
+            if not isinstance(one, Image):
+                raise UnsupportedError(f"a picture is a PIL image, not a {type(one).__name__}; Image.open reads a file")
         self._asked += 1
         key = f"session/{self._asked}"
         found: list[Answer] = []

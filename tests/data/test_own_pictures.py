@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,18 @@ def test_what_is_wrong_is_one_line(pictures: Path, tmp_path: Path) -> None:
     (pictures / "link.png").symlink_to(tmp_path / "secret.png")
     with pytest.raises(DataError, match=r"^pictures/link.png: its link leads outside the folder$"):
         suites.benchmark("pictures/")
+
+
+def test_a_question_is_asked_to_the_letter(pictures: Path) -> None:
+    for question in ("is it red//green/", "a/./b", "red, green or blue?"):
+        assert {one["question"] for one in documents(f"pictures/: {question}")} == {question}
+
+
+def test_a_folder_may_be_called_anything(pictures: Path) -> None:
+    pictures.rename("mine.jsonl")
+    assert suites.benchmark("mine.jsonl/").n == 3
+    Path("mine.jsonl/sub").rename(os.fsdecode(b"mine.jsonl/s\xff"))  # bytes that are no UTF-8
+    assert [one["family"] for one in documents("mine.jsonl/")] == [None, None, r"s\udcff"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -86,8 +88,19 @@ def test_what_cannot_be_pruned_is_one_line() -> None:
     with pytest.raises(ModelError, match=r"^a Linear cannot be pruned here; known: DeepseekVLHybridFor.*, Llava.*"):
         held(nn.Linear(2, 2), None)
     model, processor = hubs.FAMILIES["llava"]()
-    with pytest.raises(ModelError, match="has no image_processor; give the LlavaProcessor of the model"):
+    with pytest.raises(ModelError, match=r"has no image_processor; give the LlavaProcessor of the model"):
         held(model, processor.tokenizer)
+    _, other = hubs.FAMILIES["qwen2_5_vl"]()
+    with pytest.raises(ModelError, match=r"^a Qwen2_5_VLProcessor is of another model; give the LlavaProcessor of"):
+        held(model, other)
+    model.config.image_token_id += 1
+    with pytest.raises(
+        ModelError, match=r"^LlavaForCon.*: its pictures stand at token \d+, the processor's <image> is"
+    ):
+        held(model, processor)
+    model.config.image_token_id -= 1
+    with pytest.raises(ModelError, match="its weights lie on several devices, or are not in memory; load it on one"):
+        held(copy.deepcopy(model).to("meta"), processor)
 
     class Packed(nn.Parameter):
         pass

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from meteor_bench.cli.report import app
 from meteor_bench.core.errors import ConfigError
 from meteor_bench.report.choice import By, grouped, only, top
+from meteor_bench.report.render import frames
 from meteor_bench.report.runs import Cell, load
 from meteor_bench.report.sections import sections
 
@@ -66,3 +67,10 @@ def test_the_command(runs: dict[str, Path]) -> None:
     method = next(cell.record.config.method for cell in load(Path(folder)) if cell.pruned)
     out = CliRunner().invoke(app, [folder, "--methods", method, "--top", "1", "--by", "year", "--format", "markdown"])
     assert out.exit_code == 0 and method in out.output
+    none = CliRunner().invoke(app, [folder, "--methods", " , "])
+    assert none.exit_code == 2 and "expected names separated by commas" in " ".join(none.output.split())
+
+
+def test_numbers_for_programs_have_the_methods_own_names(cells: list[Cell]) -> None:
+    plain, by_stage = (frames(some)["accuracy"] for some in (cells, grouped(cells, By.STAGE)))
+    assert set(plain["method"]) == set(by_stage["method"]) and "evoprune" in set(by_stage["method"])

@@ -13,11 +13,12 @@ from hypothesis import strategies as some
 from PIL import Image
 
 from meteor_bench.config.run_config import RunConfig
-from meteor_bench.core.errors import ConfigError
+from meteor_bench.core.errors import ConfigError, DataError
 from meteor_bench.core.request import FAILED
 from meteor_bench.data.own_pictures import AGREEMENT, LIKENESS
 from meteor_bench.data.suites import benchmark
 from meteor_bench.lmms.evaluate import evaluate
+from meteor_bench.lmms.inputs import Inputs
 from meteor_bench.records.reader import read_run, read_samples
 from meteor_bench.runs import agreement
 from meteor_bench.runs.agreement import agreed, anls, same
@@ -83,6 +84,24 @@ def test_what_was_not_answered_agrees_with_nothing() -> None:
     assert agreed(lost, None).metrics == {AGREEMENT: 0.0, LIKENESS: 0.0}
 
 
+def test_past_a_broken_picture_that_comes_first() -> None:
+    Path("pictures/a.png").write_bytes(b"no picture")
+    task = benchmark("pictures/").task
+    with pytest.raises(DataError, match=r"is of no known format; mend the file or take it away$"):
+        evaluate(FakeSession(lambda request: "a cat"), [task], journal=Path("one.jsonl"), batch_size=2)  # type: ignore[arg-type]
+    (found,) = evaluate(
+        FakeSession(lambda request: "a cat"),  # type: ignore[arg-type]
+        [task],
+        journal=Path("two.jsonl"),
+        batch_size=2,
+        inputs=Inputs(skip_broken=True),
+    )
+    assert [one["answer"] for one in found.samples] == ["", "a cat", "a cat", "a cat"]
+    (note,) = found.samples[0]["notes"]
+    assert note.endswith("row 0: its picture cannot be read (of no known format); mend the file or take it away")
+    assert agreed(found, None).headline == 75
+
+
 def test_it_stands_alone() -> None:
     with pytest.raises(ConfigError, match=r"^own_pictures has no answers, .* run it by itself$"):
         agreement.check(RunConfig(tasks=("pictures/", "pocket_gqa")))
@@ -128,6 +147,20 @@ def test_a_run_says_agreement_and_never_accuracy(made: fake_job.Engine, call: Ca
     assert "accuracy" not in several.lower().replace("it is no accuracy", "")
     refused = call("report", "runs", "--html", "page.html")
     assert refused.code == 2 and "leave --html out" in refused.err
+
+
+def test_a_picture_that_could_not_be_read_is_said_beside_the_share(made: fake_job.Engine, call: Call) -> None:
+    whole, why = made._samples, f"{FAILED}own_pictures: row 5: its picture cannot be read"
+
+    def broken(config: RunConfig, limit: int | None) -> list[Any]:
+        return [replace(one, answer="", notes=(why,)) if one.doc_id == 5 else one for one in whole(config, limit)]
+
+    made._samples = broken
+    call("list", "tasks", "--suite", "ci")
+    done = call("run", "--method", "random", "--ratio", "0.5", "--data", "pictures", "--out", "runs", "--skip-broken")
+    said = " ".join(done.out.partition("Tokens: ")[0].split())
+    assert done.code == 1 and "72.5 % of 40 answers are the same" in said, done.err
+    assert said.endswith("; 1 picture could not be read and counts as not the same.")
 
 
 @pytest.mark.slow

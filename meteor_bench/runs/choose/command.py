@@ -12,6 +12,7 @@ import yaml
 
 from meteor_bench.config.choose_config import ChooseConfig
 from meteor_bench.core.errors import ConfigError
+from meteor_bench.data import own_pictures, own_questions
 from meteor_bench.report.document import Document
 from meteor_bench.report.formats import json_rows, json_values
 from meteor_bench.report.standing import Standing, table
@@ -156,9 +157,20 @@ def command(config: ChooseConfig, chosen: Standing) -> str:
     """The run of the recommendation, as a command."""
     given = ["meteor-bench", "run"]
     for name, value in _settings(config, chosen).items():
+        if name == "tasks" and isinstance(value, list) and len(value) == 1 and own_questions.is_file(value[0]):
+            given += _own(value[0])
+            continue
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
         given += [f"--{name.replace('_', '-')}", *([] if value is True else [text])]
     return shlex.join(given)
+
+
+def _own(name: str) -> list[str]:
+    """Flags for somebody's own questions: in --tasks a comma in them would part them."""
+    if not own_pictures.is_folder(name):
+        return ["--data", name]
+    pictures, question = own_pictures.source(name)
+    return ["--data", str(pictures), *(["--ask", question] if question != own_pictures.QUESTION else [])]
 
 
 def settings(config: ChooseConfig, chosen: Standing) -> str:

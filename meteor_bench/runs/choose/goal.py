@@ -75,7 +75,9 @@ class Goal:
 
     def told(self, one: Standing) -> str:
         """A candidate's number beside the bound."""
-        drop = f"it loses {one.drop:.1f} points (95 % interval {-one.high:.1f} to {-one.low:.1f}"
+        low, high = (round(-end, 1) + 0.0 for end in (one.high, one.low))  # no -0.0
+        interval = "no interval, too few pictures" if math.isnan(low) else f"95 % interval {low:.1f} to {high:.1f}"
+        drop = f"it loses {round(one.drop, 1) + 0.0:.1f} points ({interval}"
         if self.kind == "max_drop":
             drop += f"; at most {self.bound:g} asked"
         speed = ""

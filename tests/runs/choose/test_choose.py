@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import io
+import math
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
+from meteor_bench.cli.options import flags
 from meteor_bench.config.choose_config import ChooseConfig
 from meteor_bench.config.choose_config import load as load_choice
-from meteor_bench.config.run_config import load
+from meteor_bench.config.run_config import RunConfig, load
 from meteor_bench.core.errors import BudgetError, ConfigError
 from meteor_bench.records.run_folder import find_runs
 from meteor_bench.report.document import Document
 from meteor_bench.report.standing import Standing, front, standings
 from meteor_bench.runs import model_cache
-from meteor_bench.runs.choose.command import choose
+from meteor_bench.runs.choose.command import choose, command
 from meteor_bench.runs.choose.goal import Goal
 from meteor_bench.runs.choose.halving import search, sizes
 from meteor_bench.runs.choose.measure import Candidate, Measurer, candidates, exact_and_untrained
@@ -115,6 +119,38 @@ def test_it_says_what_to_do_and_nothing_is_done_twice(config: ChooseConfig, monk
     again = io.StringIO()
     assert choose(config, printer(again)) == 0
     assert (len(made.answered), len(find_runs(config.out))) == before and again.getvalue() == text
+
+
+@pytest.mark.parametrize("task", ["mine/: red, or green?", "mine/", "a,b.jsonl"])
+def test_the_command_names_questions_of_ones_own_so_that_it_runs(
+    config: ChooseConfig, task: str, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    words = shlex.split(command(replace(config, tasks=(task,)), standing(0, 0, 0)))
+    found: list[dict[str, Any]] = []
+
+    @flags(RunConfig)
+    def kept(said: dict[str, Any]) -> None:
+        found.append(said)
+
+    app = typer.Typer()
+    app.command()(kept)
+    assert words[:2] == ["meteor-bench", "run"]
+    app(words[2:], standalone_mode=False)
+    assert found[0]["tasks"] == [task] and (found[0]["method"], found[0]["ratio"]) == ("fastv", 0.5)
+
+
+@pytest.mark.parametrize("size", [1, 30])
+def test_a_number_that_is_not_there_is_not_printed(size: int) -> None:
+    nowhere = math.nan if size == 1 else 0.0
+    told = Goal("max_drop", 1.0).told(standing(0.0, nowhere, nowhere))
+    interval = "no interval, too few pictures" if size == 1 else "95 % interval 0.0 to 0.0"
+    assert told.startswith(f"it loses 0.0 points ({interval}; at most 1 asked)")
+
+
+def standing(difference: float, low: float, high: float) -> Standing:
+    """Of fastv at a half."""
+    return Standing("fastv", 0.5, 3, difference, low, high, 128, 256, 1e9, 2e9)
 
 
 def test_where_nothing_qualifies_the_nearest_is_named(config: ChooseConfig, monkeypatch: Any) -> None:
