@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from pathlib import Path
 
 import pytest
 
 from meteor_bench.core.errors import ModelError
+from meteor_bench.models.natural.onnx_weights import read_graph
 from meteor_bench.models.natural.packages import Package, installed, weights_file
 
 WEIGHTS = b"weights"
@@ -43,6 +45,12 @@ def said(package: Package) -> str:
 
 def test_one_that_is_missing() -> None:
     assert said(PACKAGE) == "package some-encoder 1.2.0 is not installed; it comes with: make natural"
+
+
+def test_without_the_reader_of_graphs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ModelError, match=r"^package onnx.* is not installed; it comes with: make natural$"):
+        read_graph(tmp_path / "any.onnx")
 
 
 def test_one_of_another_version(site: Path) -> None:
