@@ -134,7 +134,7 @@ def efficientnet() -> nn.Module:
         ModelError: the package is missing or another one.
     """
     with skeleton():
-        model = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
+        model: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
     theirs = {k: v for k, v in read_shard(weights_file(EFFICIENTNET_LITE0)) if not k.startswith("_fc.")}
     model.load_state_dict(dict(zip(model.state_dict(), theirs.values(), strict=True)), assign=True)
     return _frozen(model)
