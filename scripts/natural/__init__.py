@@ -1,0 +1,1 @@
+"""Photographs: the packages that hold them, and the pictures made of them."""

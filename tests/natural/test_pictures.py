@@ -1,0 +1,93 @@
+"""Pictures of photographs: splits that share nothing, and answers that the pixels bear out."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from scripts import natural_pictures
+from scripts.natural.photographs import BACKGROUNDS, SPLITS, Object, Split, objects_of
+from scripts.natural.pictures import SIDE, make
+
+FEW = range(6)
+
+
+def looks(split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """[objects, 256] each in 16x16 grey on white, and mirrored."""
+    small = []
+    for one in objects_of(split):
+        picture = one.picture()
+        image = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+        small.append(image.convert("L").resize((16, 16), Image.Resampling.BOX))
+    ways = (small, [ImageOps.mirror(image) for image in small])
+    plain, mirrored = (np.stack([np.asarray(image, np.float32).ravel() for image in way]) for way in ways)
+    return plain, mirrored
+
+
+def test_no_object_and_no_background_is_in_two_splits() -> None:
+    """By name, and by look: the nearest two are a hammer and a wrench, 10 of 255 levels apart."""
+    for one, other in combinations(SPLITS, 2):
+        assert not {o.group for o in objects_of(one)} & {o.group for o in objects_of(other)}
+        assert not set(BACKGROUNDS[one]) & set(BACKGROUNDS[other])
+        for theirs in looks(other):
+            assert np.abs(looks(one)[0][:, None] - theirs).mean(-1).min() > 8
+
+
+def test_every_split_has_every_class() -> None:
+    (classes,) = {frozenset(one.what for one in objects_of(split)) for split in SPLITS}
+    assert len(classes) == 12
+    assert len(objects_of("train")) > 100 and len(objects_of("test")) > 30
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_things_stand_where_their_boxes_say_and_nothing_else_was_touched(split: Split) -> None:
+    counts = set()
+    for seed in FEW:
+        picture = make(split, seed)
+        assert picture.image.size == picture.bare.size == (SIDE, SIDE) and picture.background in BACKGROUNDS[split]
+        changed = (np.asarray(picture.image) != np.asarray(picture.bare)).any(-1)
+        for thing in picture.things:
+            assert thing.of in objects_of(split)
+            left, top, right, bottom = thing.box
+            inside = changed[top:bottom, left:right]
+            assert inside.shape == (bottom - top, right - left) and inside.mean() > 0.1
+            changed[top:bottom, left:right] = False
+        assert not changed.any()
+        counts.add(len(picture.things))
+    assert len(counts) > 1
+
+
+def test_boxes_do_not_overlap() -> None:
+    for seed in FEW:
+        for a, b in combinations([thing.box for thing in make("train", seed).things], 2):
+            assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+
+
+def test_the_same_seed_gives_the_same_picture() -> None:
+    first, again, other = make("test", 3), make("test", 3), make("test", 4)
+    assert first.image.tobytes() == again.image.tobytes() and first.things == again.things
+    assert first.image.tobytes() != other.image.tobytes()
+
+
+def test_captions_are_the_package_s(tmp_path: Path) -> None:
+    said = {one.path.stem: one.caption for split in SPLITS for one in objects_of(split)}
+    assert said["adelaide-rosella"] == "An Adelaide Rosella."
+    assert sum(map(bool, said.values())) > 0.9 * len(said)
+
+
+def test_the_sheet_has_a_caption_for_each_picture(tmp_path: Path) -> None:
+    natural_pictures.main(["--split", "calibration", "--count", "7", "--out", str(tmp_path / "sheet.png")])
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (6 * SIDE, 2 * (SIDE + natural_pictures.CAPTION))
+    picture = make("calibration", 0)
+    assert sorted(natural_pictures.said(picture).split(", ")) == sorted(thing.of.what for thing in picture.things)
+
+
+def test_an_object_is_cut_to_its_mask() -> None:
+    one: Object = objects_of("calibration")[0]
+    alpha = np.asarray(one.picture().getchannel("A"))
+    assert all((edge > 16).any() for edge in (alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]))
