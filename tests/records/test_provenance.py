@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from meteor_bench.core.version import __version__
 from meteor_bench.records import provenance
 
 
@@ -27,7 +28,7 @@ def test_hash_files_sees_names_and_contents(tmp_path: Path) -> None:
 
 def test_environment() -> None:
     env = provenance.environment("cpu", "sdpa", "float32", 2, "c" * 64)
-    assert env.meteor_bench == "0.1.0" and env.lmms_eval == "0.7.3" and env.threads == 2
+    assert env.meteor_bench == __version__ and env.lmms_eval == "0.7.3" and env.threads == 2
     assert env.processor and env.code == "c" * 64
     assert provenance.package_version("no-such-distribution") == "missing"
     assert provenance.total_memory() > 2**28

@@ -30,6 +30,7 @@ def seconds(script: str) -> float:
 
 
 def test_the_reference_is_printed_without_torch_and_soon() -> None:
-    """At most three times what importing pandas takes at ninety runs; a busy machine gets three tries."""
+    """At most 1.2 times what importing pandas takes, and a fiftieth of that a run; a busy machine gets three tries."""
+    runs = len(list((ROOT / "results" / "reference" / "pocket").glob("*/run.json")))
     ratios = (seconds(SCRIPT) / seconds("import pandas") for _ in range(3))
-    assert any(ratio <= 3 for ratio in ratios)
+    assert any(ratio <= 1.2 + runs / 50 for ratio in ratios)
