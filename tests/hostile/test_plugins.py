@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -194,6 +194,15 @@ def ends(error: BaseException) -> Callable[[View], Any]:
     return give
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """As in a terminal: a shell that starts this in the background lets it ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("kind", ["encode", "fuse", "decode"])
 def test_a_method_that_exits_has_failed(kind: str) -> None:
     with pytest.raises(PluginError, match=rf"Mine.{kind} tried to end the process: sys.exit\(0\)"):
@@ -208,14 +217,11 @@ def hit(number: int) -> None:
     threading.Event().wait(5)
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
-def test_a_signal_is_passed_on(number: int, kind: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(kind), watched(), contained("it"):
-            hit(number)
-    finally:
-        signal.signal(signal.SIGINT, before)
+def test_a_signal_is_passed_on(number: int, kind: type[BaseException]) -> None:
+    with pytest.raises(kind), watched(), contained("it"):
+        hit(number)
 
 
 def test_a_failed_cell_does_not_end_the_sweep(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
