@@ -31,8 +31,8 @@ from meteor_bench.runs.patches.recorder import Panel  # noqa: E402
 from meteor_bench.runs.patches.trace_sample import Shown, watch  # noqa: E402
 from meteor_bench.utils.atomic_io import write_whole  # noqa: E402
 from meteor_bench.utils.environment import quiet_libraries  # noqa: E402
+from scripts.method_pages import FIGURES, figure_name  # noqa: E402
 
-FOLDER = ROOT / "docs" / "methods" / "figures"
 SAMPLES = ("pocket_gqa/12", "pocket_textvqa/3", "pocket_scienceqa/7")
 RATIO = 0.76
 SIDE, GAP, LABEL, LINE = 120, 8, 96, 15
@@ -96,20 +96,15 @@ def figures(methods: Sequence[str]) -> Iterator[tuple[str, Drawn]]:
         yield method, figure([watch(session, document, method) for document in documents])
 
 
-def name_of(method: str) -> str:
-    """A method's file; a plus has a meaning in addresses."""
-    return f"{method.replace('+', '-plus')}.png"
-
-
 def drawn_methods() -> list[str]:
     """This repository's methods that prune."""
     return [name for name in METHODS.rows if name != "none"]
 
 
 def main(wanted: Sequence[str]) -> None:
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    FIGURES.mkdir(parents=True, exist_ok=True)
     for method, drawn in figures(wanted or drawn_methods()):
-        write_whole(FOLDER / name_of(method), png(drawn))
+        write_whole(FIGURES / figure_name(method), png(drawn))
         print(method, drawn.digest)
 
 

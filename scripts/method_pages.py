@@ -38,6 +38,11 @@ def page_name(method: str) -> str:
     return f"{method.replace('+', '-plus')}.md"
 
 
+def figure_name(method: str) -> str:
+    """Name of a method's figure, beside its page's."""
+    return str(Path(page_name(method)).with_suffix(".png"))
+
+
 def page(row: dict[str, Any]) -> str:
     """The page of a row of `list methods`."""
     name = row["name"]
@@ -50,7 +55,7 @@ def page(row: dict[str, Any]) -> str:
     parts = [f"# {name}", _plain(_sentence(lead.removeprefix(f"{name}: "))), _facts(row)]
     if does:
         parts += ["## What it does", _plain(does)]
-    if (file := FIGURES / page_name(name).replace(".md", ".png")).is_file():
+    if (file := FIGURES / figure_name(name)).is_file():
         parts += ["## What it keeps", _figure(name, file)]
     if deviations:
         parts += ["## Deviations" + (" from the paper" if row["year"] else ""), _plain(deviations)]

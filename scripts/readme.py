@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from meteor_bench.core.registry import METHODS  # noqa: E402
 from meteor_bench.report import listing  # noqa: E402
 from meteor_bench.report.accuracy import accuracy  # noqa: E402
 from meteor_bench.report.runs import Cell, load  # noqa: E402
-from meteor_bench.report.sections import sections  # noqa: E402
+from meteor_bench.report.sections import Section, sections  # noqa: E402
 from meteor_bench.report.standing import of_section  # noqa: E402
 from meteor_bench.utils.atomic_io import write_whole  # noqa: E402
 from scripts.method_pages import page_name  # noqa: E402
@@ -85,13 +86,20 @@ class Column:
     found: dict[str, float]
 
 
+@cache
+def _section(folder: Path) -> Section:
+    """The one section of a reference's records, of which several tables are made."""
+    (section,) = sections(load(folder))
+    return section
+
+
 def columns(folder: Path = REFERENCE, title: str = "{:g} %") -> list[Column]:
     """A column for each ratio of a folder of records; further kinds of columns are further lists like this one.
 
     Args:
         title: what stands above a column, with its ratio in per cent.
     """
-    (section,) = sections(load(folder))
+    section = _section(folder)
     frame = accuracy(section)
     means = frame[(frame["kind"] == "average") & (frame["name"] == "average")].set_index("row")["score"]
     unpruned = 0.0
@@ -147,7 +155,7 @@ def within_a_point() -> str:
     """
     rows = []
     for folder, of in ((REFERENCE, "tokens"), (FLOPS, "FLOPs")):
-        (section,) = sections(load(folder))
+        section = _section(folder)
         pruned = [one for one, cell in zip(of_section(section), section.cells, strict=True) if cell.unpruned]
         for one in sorted(pruned, key=lambda one: one.drop)[:3]:
             within = "yes" if -one.low <= 1 else "no"

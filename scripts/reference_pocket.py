@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from meteor_bench.config import sweep_config
+from meteor_bench.report.document import Document
 from meteor_bench.report.render import document
 from meteor_bench.report.runs import load
 from meteor_bench.runs.sweep import runner, summary
@@ -33,10 +34,9 @@ def config(folder: Path, **flags: Any) -> sweep_config.SweepConfig:
     return sweep_config.load(folder / "sweep.yaml", flags)
 
 
-def tables(folder: Path, introduction: Path | None = None) -> str:
-    """The text of a folder's README.md: what a person wrote about it, and the tables of its records."""
-    written = (introduction or folder / "introduction.md").read_text(encoding="utf-8")
-    return f"{written}\n{document(load(folder)).render('markdown')}"
+def tables(folder: Path, made: Document) -> str:
+    """The text of a reference's README.md: what a person wrote about it, and the tables of its records."""
+    return f"{(folder / 'introduction.md').read_text(encoding='utf-8')}\n{made.render('markdown')}"
 
 
 def run(sweep: sweep_config.SweepConfig) -> int:
@@ -58,8 +58,9 @@ def write(folder: Path, out: Path) -> None:
         # What the records are made of, or what is made of them.
         if path.name in ("answers.jsonl", ".lock") or path.name.startswith("report."):
             path.unlink()
-    write_whole(out / "README.md", tables(out, folder / "introduction.md").encode())
-    write_whole(out / "report.csv", document(load(out)).render("csv").encode())
+    made = document(load(out))
+    write_whole(out / "README.md", tables(folder, made).encode())
+    write_whole(out / "report.csv", made.render("csv").encode())
 
 
 def main() -> int:

@@ -30,9 +30,8 @@ def run(
     """Run a model with a pruning method on benchmarks, beside the unpruned model.
 
     Ends with what it came to in three sentences and with tables of accuracy, tokens and latency; the last line is the
-    run's folder. A run that was interrupted
-    goes on where it stopped when the same command is given again. Of processes that torchrun or accelerate launch
-    started, each answers its share.
+    run's folder. A run that was interrupted goes on where it stopped when the same command is given again. Of processes
+    that torchrun or accelerate launch started, each answers its share.
     """
     if online:
         go_online()

@@ -1,6 +1,6 @@
 """A folder of somebody's own pictures without answers: one question is asked about each.
 
-Nobody says what is right, so a method is compared with the unpruned model's own answers (`lmms.agreement`). As a
+Nobody says what is right, so a method is compared with the unpruned model's own answers (`runs.agreement`). As a
 benchmark it is named "pictures/", or "pictures/: What is on the table?" with another question than `QUESTION`.
 """
 

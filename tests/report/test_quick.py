@@ -30,6 +30,6 @@ def seconds(script: str, *arguments: str) -> float:
 
 
 def test_the_reference_is_printed_without_torch_and_soon() -> None:
-    """At most three times what importing pandas takes, of eighty-eight runs: the unpruned model's and those after it."""
+    """At most three times what importing pandas takes, of 88 runs: the unpruned model's and those after it."""
     runs = sorted(str(file.parent) for file in (ROOT / "results" / "reference" / "pocket").glob("*/run.json"))[:88]
     assert seconds(SCRIPT, *runs) <= 3 * seconds("import pandas")
