@@ -15,6 +15,7 @@ import torch
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import BudgetError
 from meteor_bench.core.match import MEASURES, Measure, left, realised
+from meteor_bench.core.registry import parts_of
 from meteor_bench.core.request import Answer, Request
 from meteor_bench.engine.engine import Engine
 from meteor_bench.engine.flop_counter import FlopMeter
@@ -108,7 +109,12 @@ def params() -> list[object]:
 @pytest.mark.parametrize(("case", "measure"), params())
 def test_3_and_4_under_every_measure(case: Case, measure: Measure) -> None:
     shares = tried(case, measure, 0)
-    ratio = round(1 - (min(shares.values()) + max(shares.values())) / 2, 3)
+    within = [share for share in shares.values() if share <= 1]
+    if not within:  # on encoders with a projector each, the first layers see more than the reference model's
+        with pytest.raises(BudgetError, match="cannot remove"):
+            session_of(case, measure, 0.1).answer(tiny.requests(1), lambda *_: None)
+        return
+    ratio = round(1 - (min(within) + max(within)) / 2, 3)
     session = session_of(case, measure, ratio)
     found = answers(session)
     for i, request in enumerate(tiny.requests(4)):
@@ -120,7 +126,9 @@ def test_3_and_4_under_every_measure(case: Case, measure: Measure) -> None:
         if session.pruner.exact and not session.pruner.needs_calibration:
             made = counted(case, tokens["final"], i, tokens["reference"])
             assert made is not None and tokens["final"] == tokens["target"] == made[1]
-            if case.method not in ("evoprune", "tome"):  # how much they choose among depends on the picture
+            if not {"evoprune", "tome"} & set(
+                parts_of(case.method)
+            ):  # how much they choose among depends on the picture
                 assert sum(n for stage, n in flops.items() if stage != "decode") == made[0]["flops"]
     if "match" in session.provenance["facts"]:
         removed = realised(left(answer.tokens, answer.flops) for answer in found.values())[measure]
