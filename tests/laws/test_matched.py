@@ -108,12 +108,13 @@ def params() -> list[object]:
 @pytest.mark.parametrize(("case", "measure"), params())
 def test_3_and_4_under_every_measure(case: Case, measure: Measure) -> None:
     shares = tried(case, measure, 0)
-    ratio = round(1 - (min(shares.values()) + max(shares.values())) / 2, 3)
+    within = [share for share in shares.values() if share <= 1]  # a method may cost more FLOPs than it saves
+    ratio = round(1 - (min(within) + max(within)) / 2, 3)
     session = session_of(case, measure, ratio)
     found = answers(session)
     for i, request in enumerate(tiny.requests(4)):
         tokens, flops = found[request.key].tokens, found[request.key].flops
-        if i == 0 and "match" not in session.provenance["facts"]:
+        if i == 0 and session.pruner.exact and "match" not in session.provenance["facts"]:
             best = min(abs(share - 1 + ratio) for share in shares.values())
             assert abs(shares[tokens["final"]] - 1 + ratio) == pytest.approx(best, abs=1e-12)
         assert tokens["reference_flops"] == whole(case, i)["flops"]
