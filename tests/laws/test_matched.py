@@ -2,8 +2,8 @@
 
 The reference tries counts of final tokens, each in a pass of its own: counts from the trace, which law 3 holds to the
 decoder's calls, and FLOPs from torch's counter. On the tiny model of pocket's kind it tries all; on the others what the
-method can keep at least and at most, and the counts on either side of the one that was found. On the families, which
-differ from these in their encoders and prompts, FLOPs alone: the other measures are counts of the language model's layers.
+method can keep at least and at most, and the counts on either side of the one that was found. The families differ from
+these in encoders and prompts, so there it is FLOPs alone: the other measures count the language model's layers.
 """
 
 from __future__ import annotations
