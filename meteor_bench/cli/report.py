@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,18 +11,12 @@ import typer
 
 from meteor_bench.cli.app import alone
 from meteor_bench.cli.printing import Printing, printed
+from meteor_bench.report.by import By
 
 if TYPE_CHECKING:
     from meteor_bench.report.runs import Cell
 
 app = alone()
-
-
-class GroupBy(StrEnum):
-    """As `report.choice.By`, which is imported when it is needed."""
-
-    STAGE = "stage"
-    YEAR = "year"
 
 
 @app.command()
@@ -44,7 +37,7 @@ def report(
     top: Annotated[
         int, typer.Option(min=0, metavar="K", help="At each ratio the K best averages and the controls. [0: all]")
     ] = 0,
-    by: Annotated[GroupBy | None, typer.Option(help="Group methods by where they decide, or by year.")] = None,
+    by: Annotated[By | None, typer.Option(help="Group methods by where they decide, or by year.")] = None,
 ) -> None:
     """Print the tables of a run, or of several together."""
     names = [name.strip() for name in methods.split(",") if name.strip()]
@@ -58,7 +51,7 @@ def report(
             cells = choice.only(cells, names)
         if top:
             cells = choice.top(cells, top)
-        return cells if by is None else choice.grouped(cells, choice.By(by.value))
+        return cells if by is None else choice.grouped(cells, by)
 
     if sub_scores and html is not None:
         raise typer.BadParameter("the page has no sub-scores; leave out --html", param_hint="--sub-scores")

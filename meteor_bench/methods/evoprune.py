@@ -209,7 +209,20 @@ class EvoPrune(InsideMerger):
             chosen = keep_top(best, r, None) & allowed
             goal = torch.where(chosen, goal, source if into is own else into.gather(1, source))
             into = into.scatter(1, source, goal)
-        return Paired(into)
+        return Paired(into, exact=self._exact(count, r, final, protected=view is not None and self.attention))
+
+    def _quota(self, count: Tensor, r: Tensor) -> Tensor:
+        """[R] N_protect."""
+        return torch.minimum((self.protect * count.double()).long(), count - 2 * r).clamp(min=0)
+
+    def _exact(self, count: Tensor, r: Tensor, final: Tensor | None, protected: bool) -> bool:
+        """Whether each row merges its r wherever the protected tokens stand; arguments as for `pair`."""
+        evens, odds = (count + 1) // 2, count // 2
+        quota = self._quota(count, r) if protected else torch.zeros_like(count)
+        enough = (r <= evens - quota) & (quota < odds)  # sources left, and one goal
+        if final is not None:
+            enough |= final & (odds > 0)  # protected ones are its last resort
+        return bool((enough | (r == 0)).all())
 
     def _weigh(
         self, x: Tensor, own: Tensor, visual: Tensor, count: Tensor, r: Tensor, attention: Tensor | None
@@ -226,7 +239,7 @@ class EvoPrune(InsideMerger):
         present = None if alike else torch.arange(most, device=x.device) < on_device(count, x.device)[:, None]
         free = present  # not protected
         if attention is not None:
-            quota = torch.minimum((self.protect * count.double()).long(), count - 2 * r).clamp(min=0)
+            quota = self._quota(count, r)
             attention = attention if order is own else attention.gather(1, order)
             free = ~keep_top(attention, quota, present)
             free = free if present is None else free & present

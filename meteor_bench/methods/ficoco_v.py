@@ -65,7 +65,6 @@ class FiCoCoV(InsideMerger):
 
     fact: ClassVar[Fact] = Fact(year=2026, paper="arXiv 2411.17686", stages=("encode",), needs=("logits",))
     title: ClassVar[str] = "ficoco-v"
-    exactly: ClassVar[bool] = True
 
     def points(self, vlm: VLM, budget: TokenBudget) -> Points:
         """Only where every sequence encoder's logits can be read."""
@@ -106,7 +105,7 @@ class FiCoCoV(InsideMerger):
         into = torch.where(source, target[:, :, 0], own)
         into = into if view is not None and view.tokens.plain else into.masked_fill(~visual, -1)
         if view is None:
-            return Paired(into)
+            return Paired(into, exact=True)
         if len(set(many)) > 1:
             past = places(best.shape[2], best.device) >= upload(many, best.device)[:, None]
             best = best.masked_fill(past[:, None], -torch.inf)
@@ -115,7 +114,7 @@ class FiCoCoV(InsideMerger):
         onto = onto + torch.eye(len(own), device=onto.device)
         at = kept_places(stays, max(left), ragged=len(set(left)) > 1)
         onto = take_rows(onto, at)
-        return Paired(into, mix=onto / onto.sum(2, keepdim=True))
+        return Paired(into, mix=onto / onto.sum(2, keepdim=True), exact=True)
 
 
 def _of_class(view: EncodeView, logits: Tensor) -> Tensor:

@@ -31,7 +31,6 @@ class MidPool(InsideMerger):
 
     fact: ClassVar[Fact] = Fact(year=0, paper="control", stages=("encode",))
     title: ClassVar[str] = "midpool"
-    exactly: ClassVar[bool] = True
 
     def pair(
         self, view: EncodeView | None, x: Tensor, visual: Tensor, count: Tensor, r: Tensor, final: Tensor | None
@@ -43,4 +42,4 @@ class MidPool(InsideMerger):
         own = torch.arange(visual.shape[1], device=visual.device).expand_as(place)
         before = torch.where(visual, own, -1).cummax(1).values.roll(1, dims=1)  # the visual token before this place
         into = torch.where(goes, before, own)
-        return Paired(into.masked_fill(~visual, -1))
+        return Paired(into.masked_fill(~visual, -1), exact=True)

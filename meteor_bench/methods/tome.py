@@ -66,8 +66,6 @@ class ToMe(InsideMerger):
         """Spatial order."""
         return view.tokens.origin.clamp(min=0) if self.order == "authors" else None
 
-    exactly: ClassVar[bool] = True
-
     def pair(
         self, view: EncodeView | None, x: Tensor, visual: Tensor, count: Tensor, r: Tensor, final: Tensor | None
     ) -> Paired:
@@ -94,7 +92,7 @@ class ToMe(InsideMerger):
             into = into.scatter(1, source, torch.where(merged, goal, source))
             if self.order == "authors" and view is not None:
                 keys = _keys(best, by_score, view.has_cls, own, r)
-        return Paired(into if full else torch.where(visual, into, -torch.ones_like(into)), keys)
+        return Paired(into if full else torch.where(visual, into, -torch.ones_like(into)), keys, exact=True)
 
 
 @lru_cache(maxsize=256)

@@ -5,23 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from enum import StrEnum
 
 from meteor_bench.core.errors import ConfigError
+from meteor_bench.report.by import By
 from meteor_bench.report.listing import FACTS
 from meteor_bench.report.runs import Cell
 from meteor_bench.report.sections import CONTROLS, sections
 
-__all__ = ["By", "grouped", "only", "top"]
+__all__ = ["grouped", "only", "top"]
 
 STAGES = ("input", "encode", "fuse", "decode")
-
-
-class By(StrEnum):
-    """What the methods of a ratio are grouped by."""
-
-    STAGE = "stage"
-    YEAR = "year"
 
 
 def only(cells: Sequence[Cell], names: Sequence[str]) -> list[Cell]:

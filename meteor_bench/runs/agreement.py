@@ -2,7 +2,7 @@
 
 Two numbers: whether both answers are the same, whatever their case and punctuation, which is the score; and the ANLS of
 the two (A. F. Biten et al., "Scene Text Visual Question Answering", ICCV 2019, section 3): one less their edit distance
-by the longer one's length, 0 below a half. Both are computed as lmms-eval computes them for benchmarks with answers.
+by the longer one's length, 0 below a half. Both are as lmms-eval has them for benchmarks with answers.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.request import FAILED
 from meteor_bench.data import own_questions, suites
 from meteor_bench.data.own_pictures import AGREEMENT, LIKENESS
+from meteor_bench.lmms.likeness import anls
 from meteor_bench.records.schema import SampleRecord
 
 if TYPE_CHECKING:
     from meteor_bench.lmms.evaluate import TaskResult
 
-__all__ = ["Answers", "agreed", "anls", "answers_of", "check", "same"]
+__all__ = ["Answers", "agreed", "answers_of", "check", "same"]
 
-THRESHOLD = 0.5  # of ANLS: less likeness counts as none
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 Answers = Mapping[tuple[str, int], str]
 
@@ -86,24 +86,6 @@ def same(answer: str, other: str) -> bool:
 
 def _plain(answer: str) -> str:
     return answer.lower().translate(_NO_PUNCTUATION).strip()
-
-
-def anls(answer: str, other: str) -> float:
-    """The likeness of two texts, 0 to 1."""
-    one, two = (" ".join(text.strip().lower().split()) for text in (answer, other))
-    longer = max(len(answer), len(other))
-    likeness = 1 - _edits(one, two) / longer if longer else 1.0
-    return likeness if likeness >= THRESHOLD else 0.0
-
-
-def _edits(one: str, two: str) -> int:
-    """Letters to insert, delete or replace."""
-    row = list(range(len(two) + 1))
-    for i, letter in enumerate(one, 1):
-        before, row[0] = row[0], i
-        for j, other in enumerate(two, 1):
-            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (letter != other))
-    return row[-1]
 
 
 def _failed(sample: Mapping[str, Any]) -> bool:

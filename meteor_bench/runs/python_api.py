@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from meteor_bench.config import run_config, sweep_config
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.errors import UnsupportedError
+from meteor_bench.core.errors import ConfigError, UnsupportedError
 from meteor_bench.core.match import Measure
 from meteor_bench.core.model import VLM
 from meteor_bench.core.pruner import Pruner
@@ -102,7 +102,7 @@ class Session:
         stages, positions, seed: as the flags of `meteor-bench run`.
         calibration: gives the samples on which an adaptive method measures its constants; by default the shipped
             calibration set.
-        device, dtype: where a model that is given by name shall run; see `load_model`.
+        device, dtype: where a model that is given by name shall run; see `load_model`. Another one runs where it lies.
 
     Raises:
         MeteorBenchError: anything that does not exist or does not fit together.
@@ -127,6 +127,8 @@ class Session:
         pruner = make_pruner(method, parameters, stages) if isinstance(method, str) else checked(method)
         TokenBudget.from_ratio(ratio)  # before anything is loaded
         run_config.check("match", match)
+        if not isinstance(model, str) and (device, dtype) != ("auto", "auto"):
+            raise ConfigError("a model in memory runs where it lies; leave device and dtype out, or move it first")
         if isinstance(model, str):
             where = resolve_device(device)
             model = load_card(resolve_model(model, pruner), where, resolve_dtype(dtype, where), None)

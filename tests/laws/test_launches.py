@@ -44,7 +44,7 @@ CEILINGS = {
     "dart": Ceiling(240),
     "trim": Ceiling(75),
     "mustdrop": Ceiling(335, 4),  # how many stay is a threshold's doing
-    "evoprune": Ceiling(620, 8),  # protection may leave fewer sources than a layer is to merge
+    "evoprune": Ceiling(620, 3),  # where a layer merges over a quarter, protection may leave fewer sources
     "tome": Ceiling(445, 1),  # groups that vanish on the way to the common grid
     "visionzip": Ceiling(165),
     "prumerge": Ceiling(235, 3),  # a threshold

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import meteor_bench
-from meteor_bench.core.errors import ModelError
+from meteor_bench.core.errors import ConfigError, ModelError
 from meteor_bench.core.registry import FAMILIES
 from meteor_bench.models.held import held, hub_families
 from tests import hubs, tiny
@@ -108,6 +108,11 @@ def test_what_cannot_be_pruned_is_one_line() -> None:
     model.lm_head.weight = Packed(model.lm_head.weight.detach())
     with pytest.raises(ModelError, match=r"lm_head.weight is a Packed; weights must be plain, not quantised"):
         held(model, processor)
+
+
+def test_a_model_that_is_held_runs_where_it_lies() -> None:
+    with pytest.raises(ConfigError, match="leave device and dtype out"):
+        meteor_bench.Session(tiny.build("shared"), dtype="float16")
 
 
 def test_the_example_of_the_models_page_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from meteor_bench.cli.report import app
 from meteor_bench.core.errors import ConfigError
-from meteor_bench.report.choice import By, grouped, only, top
+from meteor_bench.report.by import By
+from meteor_bench.report.choice import grouped, only, top
 from meteor_bench.report.render import frames
 from meteor_bench.report.runs import Cell, load
 from meteor_bench.report.sections import sections

@@ -66,12 +66,14 @@ class Paired(NamedTuple):
         order: [R, N] long, sort keys of what is left (`Decision.order`); None: it stays where it is.
         memo: what the decision is to remember (`Decision.memo`).
         mix: what becomes of those that stay (`Decision.mix`); None: the mean of what ends in them.
+        exact: whether exactly r were merged for sure, so that nobody needs to count.
     """
 
     into: Tensor
     order: Tensor | None = None
     memo: Mapping[str, Tensor] = MappingProxyType({})
     mix: Tensor | None = None
+    exact: bool = False
 
 
 class _Native(NamedTuple):
@@ -108,8 +110,6 @@ class InsideMerger(Pruner, ABC):
     def layer_point(self, after: Mapping[str, int]) -> EncodePoint:
         """What a merge layer wants to know."""
         return EncodePoint(after=after, inside=True)
-
-    exactly: ClassVar[bool] = False  # whether `pair` always merges the r that it is asked for
 
     @abstractmethod
     def pair(
@@ -234,10 +234,10 @@ class InsideMerger(Pruner, ABC):
     def _merge_inside(self, view: EncodeView, wanted: Tensor, final: Tensor) -> Decision:
         count = view.tokens.counts()
         r = torch.where(wanted < 0, torch.zeros_like(count), torch.minimum(count - wanted, count // 2)).clamp(min=0)
-        into, order, memo, mix = self.pair(view, view.tokens.x, view.tokens.visual, count, r, final)
+        into, order, memo, mix, exact = self.pair(view, view.tokens.x, view.tokens.visual, count, r, final)
         own = places(into.shape[1], into.device)
         weight = torch.ones_like(view.tokens.size) if self.merge == "mean" else None
-        left = count - r if self.exactly else None
+        left = count - r if exact else None
         keep = into == own
         return Decision(
             keep=keep, merge_into=into, total=True, weight=weight, order=order, count=left, memo=memo, mix=mix
