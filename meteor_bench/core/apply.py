@@ -11,7 +11,7 @@ from torch import Tensor
 
 from meteor_bench.core.host import on_device, places, upload
 from meteor_bench.core.tokens import Grid, Later, Length, Tokens
-from meteor_bench.core.view import Decision
+from meteor_bench.core.view import Decision, Restored
 
 __all__ = [
     "apply",
@@ -29,7 +29,13 @@ __all__ = [
 
 
 def apply(tokens: Tokens, decision: Decision) -> Tokens:
-    """Tokens after a decision: kept tokens in order, padded on the right, merges carried out."""
+    """Tokens after a decision: kept tokens in order, padded on the right, merges carried out, others brought back."""
+    left = _applied(tokens, decision)
+    return left if decision.restored is None else _with(left, decision.restored)
+
+
+def _applied(tokens: Tokens, decision: Decision) -> Tokens:
+    """What a decision leaves of the tokens that are there."""
     idle = decision.mix is None and decision.order is None
     if idle and decision.keep is tokens.visual:
         return tokens
@@ -65,6 +71,28 @@ def apply(tokens: Tokens, decision: Decision) -> Tokens:
     merged = tokens.merged or into is not None
     out = pick(tokens.changed(x=x, deep=deep, size=size, group=group, merged=merged), keep, order, left)
     return out.changed(in_windows=decision.in_windows)
+
+
+def _with(tokens: Tokens, restored: Restored) -> Tokens:
+    """The tokens and those that come back, in the order of the grid behind the special ones."""
+    back, cells = restored.cells, places(restored.cells.shape[1], restored.cells.device)
+    found = (back.sum(1) if restored.count is None else restored.count).tolist()
+    both = tokens.changed(
+        x=torch.cat([tokens.x, restored.x.to(tokens.x.dtype)], 1),
+        deep=None if tokens.deep is None else torch.cat([tokens.deep, _given(restored.deep).to(tokens.deep.dtype)], 1),
+        valid=torch.cat([tokens.valid, back], 1),
+        origin=torch.cat([tokens.origin, torch.where(back, cells, -1)], 1),
+        special=torch.cat([tokens.special, torch.zeros_like(back)], 1),
+        size=torch.cat([tokens.size, back.to(tokens.size.dtype)], 1),
+        group=torch.where(back, cells, tokens.group),
+        lengths=tuple(Length(row.visual + n, row.special) for row, n in zip(tokens.host, found, strict=True)),
+    )
+    return pick(both, both.valid, both.origin, both.lengths).changed(raster=True)
+
+
+def _given(deep: Tensor | None) -> Tensor:
+    assert deep is not None  # `core.decisions` has looked
+    return deep
 
 
 def _left(tokens: Tokens, decision: Decision, keep: Tensor) -> tuple[Length, ...]:

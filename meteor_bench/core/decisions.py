@@ -15,7 +15,7 @@ from torch import Tensor
 from meteor_bench.core.errors import PluginError
 from meteor_bench.core.interrupts import contained
 from meteor_bench.core.tokens import Tokens
-from meteor_bench.core.view import Decision, View
+from meteor_bench.core.view import Decision, Restored, View
 
 __all__ = ["asked_all", "asked_one"]
 
@@ -38,7 +38,7 @@ def asked_all(
     for tower, decision in decisions.items():
         if tower not in views:
             raise PluginError(f"{where} decided on '{tower}'; it was shown {', '.join(views)}")
-        _check(f"{where} ({tower})", decision, views[tower].tokens)
+        _check(f"{where} ({tower})", decision, views[tower])
     return decisions
 
 
@@ -47,11 +47,12 @@ def asked_one(method: object, view: V, call: Callable[[V], Decision]) -> Decisio
     where = f"{type(method).__name__}.{view.stage}"
     with contained(where):
         decision = call(view)
-    _check(where, decision, view.tokens)
+    _check(where, decision, view)
     return decision
 
 
-def _check(where: str, decision: Any, tokens: Tokens) -> None:
+def _check(where: str, decision: Any, view: View) -> None:
+    tokens = view.tokens
     if not isinstance(decision, Decision):
         raise PluginError(f"{where} gave {_kind(decision)}; expected a Decision")
     rows, width = tokens.valid.shape
@@ -79,6 +80,10 @@ def _check(where: str, decision: Any, tokens: Tokens) -> None:
         _check_merges(where, decision.keep, decision.merge_into, tokens)
         if decision.total:
             _check_total(where, decision.keep, decision.merge_into, tokens)
+    if decision.restored is not None:
+        if view.stage != "encode":
+            raise PluginError(f"{where}: Decision.restored brings tokens back into encoders only")
+        _check_restored(where, decision.restored, tokens)
 
 
 _NUMBERS: dict[str, tuple[str, Callable[[Tensor], bool]]] = {
@@ -136,6 +141,26 @@ def _check_total(where: str, keep: Tensor, merge_into: Tensor, tokens: Tokens) -
             f"{where}: Decision.total says that every token ends in a kept one; token {at} of row {row} leads to "
             f"{int(merge_into[row, at])}"
         )
+
+
+def _check_restored(where: str, restored: Restored, tokens: Tokens) -> None:
+    """What comes back has been gone, and is as wide as what is there."""
+    rows, cells, device = len(tokens.x), tokens.grid.n, tokens.x.device
+    _tensor(where, "restored.cells", restored.cells, "bool", (rows, cells), device)
+    _tensor(where, "restored.x", restored.x, "float", (rows, cells, tokens.x.shape[2]), device)
+    if tokens.deep is not None:
+        _tensor(where, "restored.deep", restored.deep, "float", (rows, cells, tokens.deep.shape[2]), device)
+    if restored.count is not None:
+        _tensor(where, "restored.count", restored.count, "whole", (rows,), torch.device("cpu"))
+    if device.type != "cpu":
+        return
+    there = restored.cells & (tokens.group >= 0)
+    if bool(there.any()):
+        row, cell = there.nonzero()[0].tolist()
+        raise PluginError(f"{where}: Decision.restored brings back cell {cell} of row {row}, which has its token")
+    found = restored.cells.sum(1).tolist()
+    if restored.count is not None and restored.count.tolist() != found:
+        raise PluginError(f"{where}: Decision.restored.count says {restored.count.tolist()}; its cells are {found}")
 
 
 def _kind(value: Any) -> str:

@@ -19,7 +19,7 @@ from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.host import on_device
 from meteor_bench.core.points import DecodePoint, EncodePoint, FusePoint, Points, Stage, TextRows, TowerAttention
 from meteor_bench.core.tokens import Grid
-from meteor_bench.core.view import Decision, DecodeView, EncodeView, FuseView, Layout, View
+from meteor_bench.core.view import Decision, DecodeView, EncodeView, FuseView, Layout, Restored, View
 
 if TYPE_CHECKING:
     from meteor_bench.core.model import VLM
@@ -36,6 +36,7 @@ __all__ = [
     "Layout",
     "Points",
     "Pruner",
+    "Restored",
     "Stage",
     "TextRows",
     "TowerAttention",

@@ -161,6 +161,7 @@ METHODS = Registry(
         "e-adaprune": "meteor_bench.methods.e_adaprune:EAdaPrune",
         "earlytom": "meteor_bench.methods.earlytom:EarlyTom",
         "flowcut": "meteor_bench.methods.flowcut:FlowCut",
+        "ipcv": "meteor_bench.methods.ipcv:IPCV",
         "ficoco-v": "meteor_bench.methods.ficoco_v:FiCoCoV",
         "hiprune": "meteor_bench.methods.hiprune:HiPrune",
         "scope": "meteor_bench.methods.scope:Scope",

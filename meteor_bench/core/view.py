@@ -18,7 +18,7 @@ from meteor_bench.core.frames_apart import FramesApart
 from meteor_bench.core.points import Stage
 from meteor_bench.core.tokens import Grid, Lazy, Tokens
 
-__all__ = ["Decision", "DecodeView", "EncodeView", "FuseView", "Layout", "View"]
+__all__ = ["Decision", "DecodeView", "EncodeView", "FuseView", "Layout", "Restored", "View"]
 
 T = TypeVar("T")
 
@@ -226,6 +226,23 @@ class DecodeView(View):
 
 
 @dataclass(frozen=True)
+class Restored:
+    """Tokens that come back into an encoder's sequences, each to its place in the grid, standing for its cell alone.
+
+    Attributes:
+        cells: [B, G] bool, whose tokens come back; no token stands for them before.
+        x: [B, G, D] their features; what other cells have there does not matter.
+        deep: [B, G, K·D] their part of `Tokens.deep`, where the tokens have one.
+        count: [B] long on the CPU, how many come back, where the method knows; None: the device is asked.
+    """
+
+    cells: Tensor
+    x: Tensor
+    deep: Tensor | None = None
+    count: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Decision:
     """What to do with one sequence. Special tokens are always kept, padding always dropped.
 
@@ -242,13 +259,15 @@ class Decision:
             point gets it (`FuseView.scores`).
         order: [B, N] non-negative sort keys: kept tokens stand in their ascending order (ties: sequence order),
             special tokens first. None: sequence order.
-        memo: encode and decode points: name -> [B, ...], handed to the method's later encode and decode points.
+        memo: encode and decode points: name -> [B, ...], handed to the method's later encode and decode points. An
+            empty tensor frees what an earlier encode point left under its name; what is freed in time may be the CPU's.
         in_windows: [B, W] long on the CPU, how many of the kept tokens stand in each window of a windowed encoder,
             where the method knows that too.
         count: [B] long on the CPU, how many visual tokens each row keeps (more than it has: all of them), where the
             method knows without asking the device; None: the device is asked, which a GPU makes the host wait for.
         total: ``merge_into`` sends every visual token to a kept one, kept ones to themselves: nothing is discarded, and
             nobody has to look.
+        restored: encode points: tokens dropped before that come back, after everything else that is decided here.
     """
 
     keep: Tensor
@@ -262,3 +281,4 @@ class Decision:
     count: Tensor | None = None
     in_windows: Tensor | None = None
     total: bool = False
+    restored: Restored | None = None

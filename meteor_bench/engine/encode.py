@@ -168,7 +168,7 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str], scene: Scene = P
         notes=tuple(sorted(notes)),
         scores=_scores(engine, runs, batch),
         whole=frozenset(n for n, run in runs.items() if run.scored is not None and run.scored[0].whole),
-        memo={name: value.reshape(batch, -1, *value.shape[1:]) for name, value in memo.items()},
+        memo={name: value.reshape(batch, -1, *value.shape[1:]) for name, value in memo.items() if value.numel() > 0},
         scene=scene,
     )
 

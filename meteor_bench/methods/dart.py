@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from meteor_bench.core.apply import take_rows
 from meteor_bench.core.budget import TokenBudget
@@ -88,10 +89,15 @@ class Dart(Pruner):
 
 
 def _largest(keys: Tensor, valid: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """[B, P] places of the ``count`` largest L1 norms in falling order, and which of them exist."""
+    """[B, P] places of the ``count`` largest L1 norms in falling order, and which of them exist.
+
+    P is ``count`` however few there are, so that what choosing costs does not depend on the shortest question.
+    """
     norm = keys.float().abs().sum(-1).masked_fill(~valid, -torch.inf)
     places = norm.argsort(dim=1, descending=True, stable=True)[:, :count]
-    return places, valid.gather(1, places)
+    real = valid.gather(1, places)
+    missing = count - places.shape[1] if places.shape[1] > 0 else 0
+    return (pad(places, (0, missing)), pad(real, (0, missing))) if missing > 0 else (places, real)
 
 
 def _walk(places: Tensor, first: Tensor, words: Tensor, second: Tensor) -> Tensor:

@@ -33,7 +33,8 @@ Deviations. No code is public; these are our choices where the paper is silent, 
 - s_i is the mean over heads and queries of the attention received. (As printed it averages a softmax row, a constant.)
 - Sim is clamped at 0 and edges are excluded after the product, so that no product decides about an excluded edge.
 - N_protect is at least 0. Where too few legal sources are left, the rest is carried to the next merge layer; in the
-  last one, protected tokens are merged as a last resort, so that the budget is exact.
+  last one, protected tokens are merged as a last resort, so that the budget is exact. Without `relax`, which could make
+  up for it afterwards, so they are in any layer that would leave more than those to come can halve to T.
 - Merge layers of "skip" are blocks 0, 2, 4, … (`start`); "mean": all; "first", "last": that half of the blocks;
   "increasing", "decreasing": all, r growing or shrinking linearly.
 - A layer merges at most half of its tokens: on CLIP-L with 12 merge layers 64 of 576 tokens can be reached and 32
@@ -165,24 +166,28 @@ class EvoPrune(InsideMerger):
         return EncodePoint(after=after, inside=True, attention="received" if read else None)
 
     def _wanted(self, view: EncodeView, target: Tensor) -> tuple[Tensor, Tensor]:
-        """By attention's entropy where the schedule follows the content."""
+        """By attention's entropy where the schedule follows the content; when protected tokens have to merge."""
         wanted, final = super()._wanted(view, target)
         attention = view.attention
-        if self.schedule != "content" or attention is None:
+        content = self.schedule == "content" and attention is not None
+        if self.relax and not content:
             return wanted, final
         n = view.tokens.counts()
-        flat = flatness(attention, view.candidates, n)
         layers, blocks = view.layers[:-1], tuple(self._blocks(view.layout.depths[view.tower]))
         here, cells = layers.index(view.layer), view.layout.grids[view.tower].n
         plans = [plan(self.schedule, blocks, layers, cells, k) for k in target.tolist()]
         ahead = torch.tensor([sum(count >= 0 for count in found.counts[here + 1 :]) for found in plans])
+        most = target * 2**ahead  # what is left can be halved so often
+        # What this layer would leave to those to come for lack of legal edges may be more than they can merge.
+        final = final | ((n > most) & self._counts(view))
+        if not content or attention is None:
+            return wanted, final
+        flat = flatness(attention, view.candidates, n)
         over = (n - target).clamp(min=0)
         left = n - round_half_up(over / ahead.clamp(min=1).double().sqrt() * (1 - flat**2))
-        most = target * 2**ahead  # what is left can be halved so often
         left = torch.minimum(left, most)
         left = torch.where(ahead == 0, target, torch.maximum(left, target))
-        # What this layer would leave to those to come for lack of legal edges may be more than they can merge.
-        return torch.where(wanted < 0, wanted, left), final | ((n > most) & self._counts(view))
+        return torch.where(wanted < 0, wanted, left), final
 
     def pair(
         self, view: EncodeView | None, x: Tensor, visual: Tensor, count: Tensor, r: Tensor, final: Tensor | None

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import apply, concat, densify, join_frames, pick, rows_of
-from meteor_bench.core.pruner import Decision
+from meteor_bench.core.pruner import Decision, Restored
 from meteor_bench.core.tokens import Block, Grid, Tokens
 from meteor_bench.core.visual_block import arrange
 
@@ -192,3 +192,31 @@ def test_an_order_moves_kept_tokens_and_leaves_special_ones_first() -> None:
         assert torch.equal(out.group[b] >= 0, keep[b, 1:])
     same = Decision(keep=tokens.visual, order=torch.arange(21).flip(0).expand(3, -1))
     assert torch.equal(apply(tokens, same).x[:, 1:], tokens.x[:, 1:].flip(1))
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("merged", [True, False])
+def test_what_comes_back_stands_in_its_place_again(merged: bool, told: bool) -> None:
+    tokens = batch().changed(deep=torch.randn(3, 21, 4))
+    keep = random_keep(tokens, 0.4)
+    into = torch.where(torch.rand(keep.shape) < 0.3, keep.long().argmax(1, keepdim=True).expand_as(keep), -1)
+    fewer = apply(tokens, Decision(keep=keep, merge_into=into if merged else None))
+    gone = fewer.group < 0
+    cells = gone & (torch.rand(gone.shape) < 0.6)
+    assert cells.any() and (gone & ~cells).any() and len(set(cells.sum(1).tolist())) > 1
+    x, deep = torch.randn(3, 20, 6), torch.randn(3, 20, 4)
+    out = apply(fewer, Decision(keep=fewer.visual, restored=Restored(cells, x, deep, cells.sum(1) if told else None)))
+    assert out.raster and out.host == tuple(map(tuple, zip(out.visual.sum(1).tolist(), [1] * 3, strict=True)))
+    assert torch.equal(out.group, torch.where(cells, torch.arange(20), fewer.group))
+    for b in range(3):
+        there = {int(o): i for i, o in enumerate(fewer.origin[b].tolist()) if fewer.visual[b, i]}
+        want = sorted({*there, *cells[b].nonzero()[:, 0].tolist()})
+        assert out.origin[b][out.visual[b]].tolist() == want
+        assert torch.equal(out.x[b, 0], tokens.x[b, 0]) and bool(out.special[b, 0])
+        for place, cell in enumerate(want, 1):
+            old = there.get(cell)
+            assert out.deep is not None and fewer.deep is not None
+            assert torch.equal(out.x[b, place], x[b, cell] if old is None else fewer.x[b, old])
+            assert torch.equal(out.deep[b, place], deep[b, cell] if old is None else fewer.deep[b, old])
+            assert out.size[b, place] == (1 if old is None else fewer.size[b, old])
+        assert not out.x[b, len(want) + 1 :].any()

@@ -25,7 +25,7 @@ from meteor_bench.core.errors import (
 )
 from meteor_bench.core.interrupts import Terminated, contained, watched
 from meteor_bench.core.model import VLM
-from meteor_bench.core.pruner import Decision, EncodePoint, FusePoint, Points, Pruner, View
+from meteor_bench.core.pruner import Decision, EncodePoint, FusePoint, Points, Pruner, Restored, View
 from meteor_bench.core.pruner import DecodePoint as Layer
 from meteor_bench.core.registry import METHODS
 from meteor_bench.engine.session import Session
@@ -174,6 +174,42 @@ def test_a_wrong_decision_names_method_hook_and_shape(kind: str) -> None:
         with pytest.raises(PluginError, match=said) as caught:
             ask(Mine(kind, give))
         assert str(caught.value).startswith(f"Mine.{kind}") and "\n" not in str(caught.value), name
+
+
+def back(view: View, gone: bool = True, **changes: Any) -> Decision:
+    """All cells that no token stands for come back (or those that have one), as zeros."""
+    tokens = view.tokens
+    cells = tokens.group < 0 if gone else tokens.group >= 0
+    x = torch.zeros(*cells.shape, tokens.x.shape[2])
+    return keep(view, restored=replace(Restored(cells, x), **changes))
+
+
+WRONGLY_BACK: dict[str, tuple[Callable[[View], Any], str]] = {
+    "there": (lambda view: back(view, gone=False), r"restored brings back cell 0 of row 0, which has its token"),
+    "cells": (
+        lambda view: back(view, cells=view.tokens.visual),
+        r"restored.cells is bool .*; expected bool \[\d, 64\]",
+    ),
+    "narrow": (lambda view: back(view, x=torch.zeros(2, 3)), r"restored.x is float32 \[2, 3\] .*; expected floating"),
+    "count": (
+        lambda view: back(view, count=torch.full((len(view.tokens.x),), 7)),
+        r"restored.count says \[7.*\]; its cells are \[0",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONGLY_BACK)
+def test_what_comes_back_is_looked_at(name: str) -> None:
+    give, said = WRONGLY_BACK[name]
+    with pytest.raises(PluginError, match=said) as caught:
+        ask(Mine("encode", give))
+    assert str(caught.value).startswith("Mine.encode (a): Decision.") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["fuse", "decode"])
+def test_nothing_comes_back_behind_the_encoders(kind: str) -> None:
+    with pytest.raises(PluginError, match=rf"Mine.{kind}.*: Decision.restored brings tokens back into encoders only"):
+        ask(Mine(kind, back))
 
 
 def test_a_mapping_is_expected_of_several_towers() -> None:

@@ -59,6 +59,7 @@ CEILINGS = {
     "midpool": Ceiling(460, 1),  # groups that vanish on the way to the common grid
     "earlytom": Ceiling(115),
     "flowcut": Ceiling(345, 1),  # how many a layer drops is the attention's
+    "ipcv": Ceiling(600),
     "ficoco-v": Ceiling(825, 1),
     "hiprune": Ceiling(200),
     "scope": Ceiling(220),

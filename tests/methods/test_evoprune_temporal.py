@@ -242,3 +242,20 @@ def test_the_schedule_by_content_needs_no_merges_at_the_output(keep: float) -> N
     *_, out = encoded("single", 4, keep, schedule="content", relax=False)
     (tokens,) = out.tokens.values()
     assert tokens.counts().tolist() == [TokenBudget(keep).tokens(tokens.grid.n)] * 2
+
+
+@pytest.mark.parametrize(
+    ("model", "schedule", "keep"),
+    [("single", "skip", 0.25), ("single", "mean", 0.25), ("independent", "increasing", 0.7)],
+)
+@pytest.mark.parametrize("protect", [0.5, 1.0])
+def test_without_relaxing_the_total_is_exact_however_much_is_protected(
+    model: str, schedule: Any, keep: float, protect: float
+) -> None:
+    """Layers that protection leaves short of legal edges do not leave more than those to come can halve to T."""
+    asked, vlm = tiny.requests(3), tiny.build(model)
+    made = Engine(vlm, EvoPrune(schedule=schedule, protect=protect, relax=False), TokenBudget(keep))
+    pixels = torch.stack([vlm.processor.look(request.media()).pixels for request in asked])
+    out = encode(made, pixels, [request.key for request in asked])
+    target = TokenBudget(keep).tokens(vlm.reference(out.grid))
+    assert sum(tokens.counts() for tokens in out.tokens.values()).tolist() == [target] * 3
