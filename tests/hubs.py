@@ -16,8 +16,9 @@ from typing import Any, NamedTuple, cast
 import torch
 import transformers
 from tokenizers import Regex, Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Sequence, Split
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE, WordLevel
+from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 
@@ -333,6 +334,55 @@ def _internvl() -> Library:
     return Library(enliven(transformers.InternVLForConditionalGeneration(config), 9), processor)
 
 
+SMOL_CHAT = (  # as the published ones write it: a space behind the colon where no image follows
+    "<|im_start|>{% for m in messages %}{{ m['role'] | capitalize }}"
+    "{% if m['content'][0]['type'] == 'image' %}:{% else %}: {% endif %}"
+    "{% for c in m['content'] %}{% if c['type'] == 'image' %}<image>{% else %}{{ c['text'] }}{% endif %}{% endfor %}"
+    "<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+
+
+def _smol_words() -> Any:
+    """Bytes, some of them joined, as the published tokenizers have it: line breaks depend on what follows."""
+    places = [f"<row_{i}_col_{j}>" for i in (1, 2) for j in (1, 2)]
+    marks = ["<image>", "<fake_token_around_image>", "<global-img>", *places, "<|im_start|>", "<end_of_utterance>"]
+    named = ["<pad>", "<s>", "</s>", "<unk>", *marks]
+    merges = [("\u010a", "\u010a"), ("\u0120", "Y"), ("u", "s"), ("us", "e"), ("r", ":")]
+    symbols = [*sorted(ByteLevel.alphabet()), *("".join(pair) for pair in merges)]
+    made = Tokenizer(BPE({symbol: i for i, symbol in enumerate([*named, *symbols])}, merges))
+    made.pre_tokenizer, made.decoder = ByteLevel(add_prefix_space=False), ByteLevelDecoder()
+    made.add_special_tokens(named)
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=made, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>"
+    )
+
+
+def _smolvlm() -> Library:
+    words = _smol_words()
+    config = transformers.SmolVLMConfig(
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 5,
+            "num_attention_heads": 2,
+            "image_size": 48,
+            "patch_size": 8,
+        },
+        text_config=llama(vocab_size=len(words)),
+        image_token_id=words.convert_tokens_to_ids("<image>"),
+        scale_factor=3,
+    )
+    sizes = {"size": {"longest_edge": 96}, "max_image_size": {"longest_edge": 48}}
+    processor = transformers.SmolVLMProcessor(
+        transformers.SmolVLMImageProcessor(**sizes),
+        words,
+        transformers.SmolVLMVideoProcessor(**sizes),
+        image_seq_len=4,
+        chat_template=SMOL_CHAT,
+    )
+    return Library(enliven(transformers.SmolVLMForConditionalGeneration(config), 11), processor)
+
+
 FAMILIES: dict[str, Callable[[], Library]] = {
     "llava": _llava,
     "deepseek_vl_hybrid": _deepseek,
@@ -342,6 +392,7 @@ FAMILIES: dict[str, Callable[[], Library]] = {
     "qwen3_vl": _qwen3,
     "qwen3_vl_moe": _qwen3_moe,
     "internvl": _internvl,
+    "smolvlm": _smolvlm,
 }
 
 _KEPT = tempfile.TemporaryDirectory(prefix="meteor-bench-tests-")

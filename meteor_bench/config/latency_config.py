@@ -14,7 +14,7 @@ from meteor_bench.core.settings import Range
 
 __all__ = ["TRY", "LatencyConfig", "load"]
 
-TRY: Mapping[str, Any] = {"methods": ("divprune", "evoprune"), "passes": 3, "warmup": 1}
+TRY: Mapping[str, Any] = {"methods": ("divprune", "evoprune"), "passes": 2, "warmup": 1}
 """What is timed of the first layers of a model, where nothing else is said: minutes on two cores."""
 
 
@@ -68,7 +68,7 @@ class LatencyConfig:
         of_run.Positive | None,
         Flag(
             "For --random-weights: only the first layers of the language model. For a try: unless you say them, two "
-            "methods, 3 passes after 1, pictures of half the side."
+            "methods, 2 passes after 1, pictures of half the side."
         ),
     ] = None
     pixels: Annotated[

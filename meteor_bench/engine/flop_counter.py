@@ -26,8 +26,8 @@ class FlopMeter(Clock):
     """A clock whose hands are torch's FLOP counter. Use as a context manager around the work.
 
     Every thread counts for itself. Products of experts are added to what torch counts where its table has no entry for
-    them. With a torch whose table has no entry for the CPU's fused attention the plain kernel takes its place meanwhile,
-    in all threads.
+    them. With a torch whose table has none for the CPU's fused attention the plain kernel takes its place meanwhile, in
+    all threads.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -218,7 +218,7 @@ class HubFamily:
         if self.adapter.videos:
             if (of_videos := getattr(config, "video_token_id", None)) is not None:
                 found.append(of_videos)
-            elif own is not None:  # the tokenizer alone knows it
+            elif own is not None and own.video_token in own.tokenizer.get_vocab():  # the tokenizer alone knows it
                 found.append(own.tokenizer.convert_tokens_to_ids(own.video_token))
         return found
 

@@ -16,9 +16,9 @@ from meteor_bench.core.errors import ModelError
 from meteor_bench.core.model import Clip, Decoder, ModelCard, Scene
 from meteor_bench.core.tokens import Block, Grid
 from meteor_bench.models.hub_family import Encoders, HubFamily, Media
-from meteor_bench.models.hub_processor import HubProcessor, Library
+from meteor_bench.models.hub_processor import HubProcessor, Library, is_video
 from meteor_bench.models.mrope_block import block_of
-from meteor_bench.models.qwen2_5_vl import NATIVE_CELLS, Encoder, QwenAdapter, QwenProcessor, is_video
+from meteor_bench.models.qwen2_5_vl import NATIVE_CELLS, Encoder, QwenAdapter, QwenProcessor
 from meteor_bench.models.qwen_vit import DeepProjector, DeepTower
 
 __all__ = [

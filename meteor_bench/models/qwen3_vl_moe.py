@@ -39,6 +39,12 @@ class MoeAdapter(Qwen3Adapter):
                 f"{text.decoder_sparse_step}; supported: [] and 1, experts in every layer"
             )
 
+        if text.num_experts_per_tok > text.num_experts:
+            raise ModelError(
+                f"'{name}' has num_experts_per_tok={text.num_experts_per_tok}; expected at most num_experts "
+                f"({text.num_experts})"
+            )
+
     def fit(self, key: str, value: Tensor, shape: tuple[int, ...]) -> Tensor:
         turned = value.ndim == 3 and tuple(value.shape) != shape and tuple(value.transpose(1, 2).shape) == shape
         return value.transpose(1, 2).contiguous() if turned and key.endswith(EXPERTS) else value

@@ -86,13 +86,23 @@ def test_a_layer_costs_what_its_router_and_the_chosen_experts_cost() -> None:
     assert meter.read_flops()["it"] == decoder.flops_layer(7, 7) == counted(layer)
 
 
-@pytest.mark.parametrize("change", [{"mlp_only_layers": [1]}, {"decoder_sparse_step": 2}])
-def test_layers_without_experts_are_one_line(tmp_path: Path, change: dict[str, Any]) -> None:
+ALL_LAYERS = r"mlp_only_layers=.*supported: \[\] and 1, experts in every layer"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"mlp_only_layers": [1]}, ALL_LAYERS),
+        ({"decoder_sparse_step": 2}, ALL_LAYERS),
+        ({"num_experts_per_tok": 7}, r"num_experts_per_tok=7; expected at most num_experts \(6\)"),
+    ],
+)
+def test_what_is_not_supported_is_one_line(tmp_path: Path, change: dict[str, Any], said: str) -> None:
     folder = shutil.copytree(hubs.folder(FAMILY), tmp_path / "odd")
     config = json.loads((folder / "config.json").read_text())
     config["text_config"] |= change
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match=r"mlp_only_layers=.*supported: \[\] and 1, experts in every layer") as caught:
+    with pytest.raises(ModelError, match=said) as caught:
         hubs.quiet(build, str(folder), "none")
     assert "\n" not in str(caught.value)
 
