@@ -446,7 +446,7 @@ class Reference:
     def visual(self, asked: SequenceOf[Request]) -> Tensor:
         """What the library puts in the place of images, from the first placeholder to the last: [B, N, D]."""
         seen: list[Tensor] = []
-        body = self.model.model.language_model
+        body = self.model.get_decoder()
         for request in asked:
             inputs = self.inputs(request)
             hook = body.register_forward_pre_hook(
