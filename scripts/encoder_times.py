@@ -120,11 +120,15 @@ HEAD = """\
 | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |"""
 
 
+COUNTS = ("one", "two", "three", "four")
+
+
 def row(s: Step) -> str:
     """In markdown."""
-    each = ", ".join(map(str, s.fused))
+    each, count = ", ".join(map(str, s.fused)), len(s.encoders)
+    named = f"{COUNTS[count - 1]}: {'and ' * (count > 1)}{s.encoders[-1]}"
     times = f"{s.choosing_ms:.0f} | {s.unpruned_s:.2f} | {s.pruned_s:.2f} | {s.unpruned_s / s.pruned_s:.2f}x"
-    return f"| {', '.join(s.encoders)} | {s.entering} | {each} | {s.final} | {times} |"
+    return f"| {named} | {s.entering} | {each} | {s.final} | {times} |"
 
 
 def figure(steps: Sequence[Step]) -> str:
