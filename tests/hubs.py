@@ -16,8 +16,9 @@ from typing import Any, NamedTuple, cast
 import torch
 import transformers
 from tokenizers import Regex, Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Sequence, Split
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE, WordLevel
+from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 
@@ -56,7 +57,8 @@ def enliven(module: nn.Module, seed: int) -> nn.Module:
     with torch.no_grad():
         for name, p in module.named_parameters():
             if p.ndim > 1:
-                fan = p[0].numel() if "embed" not in name and "position" not in name else 1
+                one = p[0, 0] if "experts" in name else p[0]
+                fan = one.numel() if "embed" not in name and "position" not in name else 1
                 p.copy_(torch.randn(p.shape, generator=g) * (1.5 / fan**0.5 if fan > 1 else 0.5))
             elif "norm" not in name.lower() and "ln_q" not in name:
                 p.copy_(0.1 * torch.randn(p.shape, generator=g))
@@ -231,74 +233,75 @@ def _llava_onevision() -> Library:
     return Library(enliven(transformers.LlavaOnevisionForConditionalGeneration(config), 6), processor)
 
 
+QWEN_SIZE = {"shortest_edge": 16 * 16, "longest_edge": 40 * 40}  # in pixels
+QWEN_IDS = {"image_token_id": IMAGE, "video_token_id": VIDEO, "vision_start_token_id": 6, "vision_end_token_id": 7}
+
+
+def _qwen_vision(**more: Any) -> dict[str, Any]:
+    return {
+        "depth": 5,
+        "hidden_size": 32,
+        "intermediate_size": 40,
+        "num_heads": 2,
+        "out_hidden_size": 48,
+        "patch_size": 4,
+        **more,
+    }
+
+
+def _qwen_processor(kind: type[Any], videos: Any) -> Any:
+    """The processor of a Qwen, whose template encloses images and videos alike."""
+    chat = CHAT
+    for seen in ("<image>", "<video>"):
+        chat = chat.replace(f"{seen}\n", f"<vision_start>{seen}<vision_end>")
+    images = transformers.Qwen2VLImageProcessor(size=QWEN_SIZE, patch_size=4)
+    words = tokenizer("<image>", "<video>", "<vision_start>", "<vision_end>", begin=False)
+    return kind(images, words, videos, chat_template=chat)
+
+
 def _qwen() -> Library:
     config = transformers.Qwen2_5_VLConfig(
-        vision_config={
-            "depth": 5,
-            "hidden_size": 32,
-            "intermediate_size": 40,
-            "num_heads": 2,
-            "out_hidden_size": 48,
-            "patch_size": 4,
-            "window_size": 16,
-            "tokens_per_second": 2,
-            "fullatt_block_indexes": [1, 4],
-        },
+        vision_config=_qwen_vision(window_size=16, tokens_per_second=2, fullatt_block_indexes=[1, 4]),
         text_config=llama(
             model_type="qwen2_5_vl_text",
             rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 2, 2]},
         ),
-        image_token_id=IMAGE,
-        video_token_id=VIDEO,
-        vision_start_token_id=6,
-        vision_end_token_id=7,
+        **QWEN_IDS,
     )
-    size = {"shortest_edge": 16 * 16, "longest_edge": 40 * 40}
-    processor = transformers.Qwen2_5_VLProcessor(
-        transformers.Qwen2VLImageProcessor(size=size, patch_size=4),
-        tokenizer("<image>", "<video>", "<vision_start>", "<vision_end>", begin=False),
-        transformers.Qwen2VLVideoProcessor(size=size, patch_size=4),
-        chat_template=CHAT.replace("<image>\n", "<vision_start><image><vision_end>").replace(
-            "<video>\n", "<vision_start><video><vision_end>"
-        ),
-    )
+    videos = transformers.Qwen2VLVideoProcessor(size=QWEN_SIZE, patch_size=4)
+    processor = _qwen_processor(transformers.Qwen2_5_VLProcessor, videos)
     return Library(enliven(transformers.Qwen2_5_VLForConditionalGeneration(config), 7), processor)
 
 
-def _qwen3() -> Library:
-    config = transformers.Qwen3VLConfig(
-        vision_config={
-            "depth": 5,
-            "hidden_size": 32,
-            "intermediate_size": 40,
-            "num_heads": 2,
-            "out_hidden_size": 48,
-            "patch_size": 4,
-            "num_position_embeddings": 36,
-            "deepstack_visual_indexes": [0, 2],
-        },
+def _qwen3_config(kind: type[Any], **text: Any) -> Any:
+    return kind(
+        vision_config=_qwen_vision(num_position_embeddings=36, deepstack_visual_indexes=[0, 2]),
         text_config=llama(
-            model_type="qwen3_vl_text",
+            model_type=f"{kind.model_type}_text",
             head_dim=16,
             rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 2, 2]},
+            **text,
         ),
-        image_token_id=IMAGE,
-        video_token_id=VIDEO,
-        vision_start_token_id=6,
-        vision_end_token_id=7,
+        **QWEN_IDS,
     )
-    size = {"shortest_edge": 16 * 16, "longest_edge": 40 * 40}
-    processor = transformers.Qwen3VLProcessor(
-        transformers.Qwen2VLImageProcessor(size=size, patch_size=4),
-        tokenizer("<image>", "<video>", "<vision_start>", "<vision_end>", begin=False),
-        transformers.Qwen3VLVideoProcessor(
-            size={"shortest_edge": 16 * 16, "longest_edge": 4 * 40 * 40}, patch_size=4, cap_pixels_per_frame=False
-        ),
-        chat_template=CHAT.replace("<image>\n", "<vision_start><image><vision_end>").replace(
-            "<video>\n", "<vision_start><video><vision_end>"
-        ),
+
+
+def _qwen3_processor() -> Any:
+    size = {**QWEN_SIZE, "longest_edge": 4 * QWEN_SIZE["longest_edge"]}
+    videos = transformers.Qwen3VLVideoProcessor(size=size, patch_size=4, cap_pixels_per_frame=False)
+    return _qwen_processor(transformers.Qwen3VLProcessor, videos)
+
+
+def _qwen3() -> Library:
+    config = _qwen3_config(transformers.Qwen3VLConfig)
+    return Library(enliven(transformers.Qwen3VLForConditionalGeneration(config), 8), _qwen3_processor())
+
+
+def _qwen3_moe() -> Library:
+    config = _qwen3_config(
+        transformers.Qwen3VLMoeConfig, moe_intermediate_size=20, num_experts=6, num_experts_per_tok=2
     )
-    return Library(enliven(transformers.Qwen3VLForConditionalGeneration(config), 8), processor)
+    return Library(enliven(transformers.Qwen3VLMoeForConditionalGeneration(config), 10), _qwen3_processor())
 
 
 def _internvl() -> Library:
@@ -331,6 +334,55 @@ def _internvl() -> Library:
     return Library(enliven(transformers.InternVLForConditionalGeneration(config), 9), processor)
 
 
+SMOL_CHAT = (  # as the published ones write it: a space behind the colon where no image follows
+    "<|im_start|>{% for m in messages %}{{ m['role'] | capitalize }}"
+    "{% if m['content'][0]['type'] == 'image' %}:{% else %}: {% endif %}"
+    "{% for c in m['content'] %}{% if c['type'] == 'image' %}<image>{% else %}{{ c['text'] }}{% endif %}{% endfor %}"
+    "<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+
+
+def _smol_words() -> Any:
+    """Bytes, some of them joined, as the published tokenizers have it: line breaks depend on what follows."""
+    places = [f"<row_{i}_col_{j}>" for i in (1, 2) for j in (1, 2)]
+    marks = ["<image>", "<fake_token_around_image>", "<global-img>", *places, "<|im_start|>", "<end_of_utterance>"]
+    named = ["<pad>", "<s>", "</s>", "<unk>", *marks]
+    merges = [("\u010a", "\u010a"), ("\u0120", "Y"), ("u", "s"), ("us", "e"), ("r", ":")]
+    symbols = [*sorted(ByteLevel.alphabet()), *("".join(pair) for pair in merges)]
+    made = Tokenizer(BPE({symbol: i for i, symbol in enumerate([*named, *symbols])}, merges))
+    made.pre_tokenizer, made.decoder = ByteLevel(add_prefix_space=False), ByteLevelDecoder()
+    made.add_special_tokens(named)
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=made, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>"
+    )
+
+
+def _smolvlm() -> Library:
+    words = _smol_words()
+    config = transformers.SmolVLMConfig(
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 5,
+            "num_attention_heads": 2,
+            "image_size": 48,
+            "patch_size": 8,
+        },
+        text_config=llama(vocab_size=len(words)),
+        image_token_id=words.convert_tokens_to_ids("<image>"),
+        scale_factor=3,
+    )
+    sizes = {"size": {"longest_edge": 96}, "max_image_size": {"longest_edge": 48}}
+    processor = transformers.SmolVLMProcessor(
+        transformers.SmolVLMImageProcessor(**sizes),
+        words,
+        transformers.SmolVLMVideoProcessor(**sizes),
+        image_seq_len=4,
+        chat_template=SMOL_CHAT,
+    )
+    return Library(enliven(transformers.SmolVLMForConditionalGeneration(config), 11), processor)
+
+
 FAMILIES: dict[str, Callable[[], Library]] = {
     "llava": _llava,
     "deepseek_vl_hybrid": _deepseek,
@@ -338,7 +390,9 @@ FAMILIES: dict[str, Callable[[], Library]] = {
     "llava_onevision": _llava_onevision,
     "qwen2_5_vl": _qwen,
     "qwen3_vl": _qwen3,
+    "qwen3_vl_moe": _qwen3_moe,
     "internvl": _internvl,
+    "smolvlm": _smolvlm,
 }
 
 _KEPT = tempfile.TemporaryDirectory(prefix="meteor-bench-tests-")
@@ -392,7 +446,7 @@ class Reference:
     def visual(self, asked: SequenceOf[Request]) -> Tensor:
         """What the library puts in the place of images, from the first placeholder to the last: [B, N, D]."""
         seen: list[Tensor] = []
-        body = self.model.model.language_model
+        body = self.model.get_decoder()
         for request in asked:
             inputs = self.inputs(request)
             hook = body.register_forward_pre_hook(

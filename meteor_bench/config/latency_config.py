@@ -12,7 +12,10 @@ from meteor_bench.config.spec import Flag
 from meteor_bench.config.yaml_settings import fit_flags
 from meteor_bench.core.settings import Range
 
-__all__ = ["LatencyConfig", "load"]
+__all__ = ["TRY", "LatencyConfig", "load"]
+
+TRY: Mapping[str, Any] = {"methods": ("divprune", "evoprune"), "passes": 2, "warmup": 1}
+"""What is timed of the first layers of a model, where nothing else is said: minutes on two cores."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,9 @@ class LatencyConfig:
             same steps, captured by nobody).
         count_launches: only count the kernels and waits of a pass on a pretended GPU.
         random_weights: time the model at its real size without its weights.
-        limit_layers: so timed, only the first layers of the language model, for a try; None: all.
+        limit_layers: so timed, only the first layers of the language model, for a try; None: all. What is not said is
+            then small, too: `TRY`, and pictures of half the model's own side.
+        pixels: side of the pictures that are timed with random weights; None for the model's own.
         selection: time only what choosing costs, on ``tokens`` visual tokens.
         out: folder of the records; what is finished there is not timed again. None for a new one.
         model, source, device, dtype, seed: as in `RunConfig`.
@@ -60,7 +65,15 @@ class LatencyConfig:
     seed: of_run.Seed = 0
     random_weights: Annotated[bool, Flag("The model at its real size, without its weights.")] = False
     limit_layers: Annotated[
-        of_run.Positive | None, Flag("For --random-weights: only the first layers of the language model.")
+        of_run.Positive | None,
+        Flag(
+            "For --random-weights: only the first layers of the language model. For a try: unless you say them, two "
+            "methods, 2 passes after 1, pictures of half the side."
+        ),
+    ] = None
+    pixels: Annotated[
+        of_run.Positive | None,
+        Flag("For --random-weights: side of a picture in pixels.", default="the model's own"),
     ] = None
     selection: Annotated[bool, Flag("Only what choosing costs, beside a ViT-L that encodes as many tokens.")] = False
     graphs: Annotated[
@@ -83,4 +96,4 @@ def load(flags: Mapping[str, Any]) -> LatencyConfig:
     """
     given: dict[str, Any] = fit_flags(flags, LatencyConfig)
     once: dict[str, Any] = {k: tuple(dict.fromkeys(v)) if isinstance(v, tuple) else v for k, v in given.items()}
-    return LatencyConfig(**once)
+    return LatencyConfig(**{**(TRY if once.get("limit_layers") is not None else {}), **once})

@@ -24,7 +24,17 @@ from meteor_bench.models.locate import indexed
 from meteor_bench.models.memory import check_room
 from meteor_bench.utils.progress import track
 
-__all__ = ["digest", "load_weights", "place_buffers", "randomise", "read_shard", "shards", "skeleton"]
+__all__ = [
+    "Fit",
+    "Rename",
+    "digest",
+    "load_weights",
+    "place_buffers",
+    "randomise",
+    "read_shard",
+    "shards",
+    "skeleton",
+]
 
 # Preferred first: the safer format.
 _FORMATS = {
@@ -35,6 +45,7 @@ _SEED = 20251120
 _CHUNK = 1 << 24
 
 Rename = Callable[[str], str | None]
+Fit = Callable[[str, Tensor, tuple[int, ...]], Tensor]
 
 
 class _NoStorage(TorchFunctionMode):
@@ -98,6 +109,7 @@ def load_weights(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     rename: Rename = lambda key: key,
+    fit: Fit = lambda key, value, shape: value,
     ties: Mapping[str, str] | None = None,
     called: Callable[[str], str] = lambda key: key,
 ) -> None:
@@ -106,6 +118,7 @@ def load_weights(
     Args:
         device, dtype: where and as what the weights end; buffers that no checkpoint holds are moved, not cast.
         rename: key of the file -> key of ``module``, None for one that the format carries and nothing uses.
+        fit: key of ``module``, value of the file, shape of the module's weight -> the value as the module holds it.
         ties: key that a checkpoint may leave out -> key whose weight it shares.
         called: key of ``module`` -> key of the file, for the message about missing ones.
 
@@ -124,6 +137,8 @@ def load_weights(
                 name = rename(key)
                 if name is None:
                     continue
+                if name in wanted:
+                    value = fit(name, value, wanted[name])
                 _check(name, key, value, wanted, seen, path)
                 part[name] = value.to(device=device, dtype=dtype if value.is_floating_point() else None)
                 seen.add(name)

@@ -102,6 +102,13 @@ _KINDS: Mapping[str, _Kind] = {
     **dict.fromkeys(("num_channels", "in_channels", "spatial_merge_size", "temporal_patch_size"), _count(64)),
     **dict.fromkeys(("tokens_per_second", "frames"), _count(1 << 10)),
     "num_position_embeddings": _count(1 << 20),
+    "scale_factor": _count(64),
+    **dict.fromkeys(("num_experts", "num_local_experts", "num_experts_per_tok"), _count(1 << 12)),
+    "moe_intermediate_size": _count(1 << 20),
+    "decoder_sparse_step": _count(512),
+    "mlp_only_layers": _list(
+        "a list of whole numbers, layers of the language model, or null", _whole(0, 512)
+    ).or_none(),
     "window_size": _index(1 << 14),
     # Of EAGLE's encoders, where their sizes are given.
     "image": _SIDE,

@@ -11,7 +11,7 @@ from meteor_bench.core import flops
 from meteor_bench.core.attention_probe import Probe, probing, unattended
 from meteor_bench.core.model import Decoder, KVCache
 
-__all__ = ["CausalLM", "LlamaDecoder", "MropeDecoder", "cast"]
+__all__ = ["CausalLM", "LlamaDecoder", "MoeMropeDecoder", "MropeDecoder", "cast"]
 
 
 class CausalLM(torch.nn.Module):
@@ -100,8 +100,12 @@ class LlamaDecoder(Decoder):
             + 2 * flops.linear(queries, self.dim, kv)
             + flops.linear(queries, width, self.dim)
             + flops.attention(queries, keys, width)
-            + 3 * flops.linear(queries, self.dim, self.inner)
+            + self.flops_mlp(queries)
         )
+
+    def flops_mlp(self, tokens: int) -> int:
+        """FLOPs of a layer's gated MLP on that many tokens."""
+        return 3 * flops.linear(tokens, self.dim, self.inner)
 
     def flops_head(self, tokens: int) -> int:
         return flops.linear(tokens, self.dim, self.vocabulary)
@@ -115,6 +119,26 @@ class MropeDecoder(LlamaDecoder):
     def rotary(self, h: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         axes = positions.expand(3, -1, -1) if positions.ndim == 2 else positions.movedim(2, 0)  # [3, B, T]
         return super().rotary(h, axes)
+
+
+class MoeMropeDecoder(MropeDecoder):
+    """The same with experts in each layer, of which a router chooses some for each token.
+
+    Its FLOPs are those of the router and of the chosen ones, whichever they are.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        config = model.config
+        self.experts, self.active, self.inner = (
+            config.num_experts,
+            config.num_experts_per_tok,
+            config.moe_intermediate_size,
+        )
+
+    def flops_mlp(self, tokens: int) -> int:
+        chosen: int = self.active * super().flops_mlp(tokens)
+        return flops.linear(tokens, self.dim, self.experts) + chosen
 
 
 def cast(model: torch.nn.Module, device: str, dtype: torch.dtype) -> None:

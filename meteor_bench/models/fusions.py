@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from meteor_bench.core import flops
 from meteor_bench.core.model import Decoder, Fusion
 from meteor_bench.core.tokens import Block, Grid, Tokens
 
-__all__ = ["Independent", "OneProjector", "enclosed", "linear_flops", "separated"]
+__all__ = ["Independent", "OneProjector", "ShuffleFusion", "enclosed", "linear_flops", "separated"]
 
 
 def linear_flops(module: nn.Module, tokens: int) -> int:
@@ -44,6 +44,38 @@ class OneProjector(Independent):
 
     def project(self, tokens: Tokens, tower: str | None = None) -> Tokens:
         return tokens.with_x(self.projector(tokens.x))
+
+    def flops(self, counts: Mapping[str, int]) -> int:
+        return sum(linear_flops(self.projector, n) for n in counts.values())
+
+
+class ShuffleFusion(Fusion):
+    """Square neighbourhoods of patches side by side in channels, then one projector.
+
+    Args:
+        shuffle: the library's pixel shuffle: [R, h, w, D] -> [R, h / side, w / side, D · side²].
+        side: of a neighbourhood.
+    """
+
+    kind = "shared"
+
+    def __init__(self, projector: nn.Module, tower: str, shuffle: Callable[[Tensor], Tensor], side: int) -> None:
+        super().__init__()
+        self.projector, self.tower, self.shuffle, self.side = projector, tower, shuffle, side
+
+    def common(self, grids: Mapping[str, Grid]) -> Grid:
+        t, h, w = grids[self.tower]
+        return Grid(t, h // self.side, w // self.side)
+
+    def align(self, towers: Mapping[str, Tensor], grids: Mapping[str, Grid]) -> Tensor:
+        x, (_, h, w) = towers[self.tower], grids[self.tower]
+        return self.shuffle(x.reshape(-1, h, w, x.shape[-1])).reshape(len(x), self.common(grids).n, -1)
+
+    def project(self, tokens: Tokens, tower: str | None = None) -> Tokens:
+        return tokens.with_x(self.projector(tokens.x))
+
+    def partials(self, aligned: Tensor) -> dict[str, Tensor]:
+        return {self.tower: self.projector(aligned)}
 
     def flops(self, counts: Mapping[str, int]) -> int:
         return sum(linear_flops(self.projector, n) for n in counts.values())

@@ -17,7 +17,7 @@ from huggingface_hub.errors import StrictDataclassError
 from meteor_bench.core.attention_probe import register
 from meteor_bench.core.errors import ModelError
 from meteor_bench.core.model import VLM, Processor
-from meteor_bench.models.checkpoint import digest, load_weights, randomise, skeleton
+from meteor_bench.models.checkpoint import Fit, Rename, digest, load_weights, randomise, skeleton
 from meteor_bench.models.locate import read_config, read_object
 from meteor_bench.utils.plain_text import one_line
 
@@ -71,9 +71,12 @@ def hub_config(kind: type[Any], config: Mapping[str, Any], name: str, folder: Pa
 
 
 def make(
-    kind: type[Any], config: Any, device: str, dtype: torch.dtype, folder: Path | None, rename: Any = hub_key
+    kind: type[Any], config: Any, device: str, dtype: torch.dtype, folder: Path | None, *, rename: Rename, fit: Fit
 ) -> Any:
     """The library's model with the weights of a folder, or with random ones.
+
+    Args:
+        rename, fit: see `load_weights`.
 
     Raises:
         ModelError: see `load_weights`.
@@ -88,8 +91,8 @@ def make(
     if folder is None:
         randomise(model, device, dtype)
     else:
-        ties = {"lm_head.weight": "model.language_model.embed_tokens.weight"} if tied else {}
-        load_weights(model, folder, device=device, dtype=dtype, rename=rename, ties=ties)
+        ties = model._tied_weights_keys if tied else {}
+        load_weights(model, folder, device=device, dtype=dtype, rename=rename, fit=fit, ties=ties)
     if tied:
         model.tie_weights()
     model.eval().requires_grad_(False)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
+from torch import Tensor
 
 from meteor_bench.core.errors import ModelError
 from meteor_bench.core.model import VLM, FusionKind, ModelCard
@@ -92,6 +93,15 @@ class HubAdapter(ABC):
         """A weight's name in a file -> its name in the library's model; None for one that is not read."""
         return hub_key(key)
 
+    def fit(self, key: str, value: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """A weight as a file holds it -> as the library's model does.
+
+        Args:
+            key: its name in the library's model.
+            shape: that it has there.
+        """
+        return value
+
     def tokenizer(self, folder: Path) -> Any:
         """A tokenizer that takes the place of the library's own; None for the library's."""
         return None
@@ -155,7 +165,8 @@ class HubFamily:
         described = hub_config(getattr(transformers, self.config), config, name, folder)
         self.adapter.check(described, name)
         library = self._library(described, folder)
-        model = make(getattr(transformers, self.model), described, device, dtype, folder, self.adapter.key)
+        kind, own = getattr(transformers, self.model), self.adapter
+        model = make(kind, described, device, dtype, folder, rename=own.key, fit=own.fit)
         return seal(self.adapt(model, name, library), folder)
 
     def adapt(self, model: Any, name: str, library: Library) -> VLM:
@@ -207,7 +218,7 @@ class HubFamily:
         if self.adapter.videos:
             if (of_videos := getattr(config, "video_token_id", None)) is not None:
                 found.append(of_videos)
-            elif own is not None:  # the tokenizer alone knows it
+            elif own is not None and own.video_token in own.tokenizer.get_vocab():  # the tokenizer alone knows it
                 found.append(own.tokenizer.convert_tokens_to_ids(own.video_token))
         return found
 

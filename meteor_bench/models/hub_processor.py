@@ -11,11 +11,16 @@ import torch
 from jinja2 import TemplateError
 
 from meteor_bench.core.errors import ModelError
-from meteor_bench.core.model import Processor, Prompt
+from meteor_bench.core.model import Clip, Processor, Prompt
 from meteor_bench.models.hf import BAD_CONFIG
 from meteor_bench.utils.plain_text import one_line
 
-__all__ = ["HubProcessor", "HubText", "Library", "NoText", "Text"]
+__all__ = ["HubProcessor", "HubText", "Library", "NoText", "Text", "is_video"]
+
+
+def is_video(media: Sequence[Any]) -> bool:
+    """Whether they are frames of a clip; a single one is an image."""
+    return isinstance(media, Clip) and len(media) > 1
 
 
 class Text(Protocol):
@@ -132,6 +137,10 @@ class HubProcessor(Processor):
     def between(self, images: int) -> list[tuple[int, ...]]:
         """Ids between images of one prompt, which come before the question."""
         return self._cut(self.text.ask("", images, False))[1:-1]
+
+    def around(self, images: int) -> list[tuple[int, ...]]:
+        """Ids before each image of a prompt and behind the last that are not in `prompt`."""
+        return [(), *self.between(images), ()]
 
     def _cut(self, ids: Sequence[int]) -> list[tuple[int, ...]]:
         """What stands before, between and behind the placeholders."""

@@ -10,22 +10,18 @@ left takes the place of one that is gone (`core.apply.densify`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from meteor_bench.core import flops
-from meteor_bench.core.apply import pick
-from meteor_bench.core.attention_probe import Probe, probing
 from meteor_bench.core.errors import ModelError
-from meteor_bench.core.model import VLM, Fusion, Look, ModelCard, Scene, VisionTower
-from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.core.model import VLM, Look, ModelCard, Scene
 from meteor_bench.models.decoders import CausalLM, LlamaDecoder
-from meteor_bench.models.fusions import enclosed, linear_flops
+from meteor_bench.models.fusions import ShuffleFusion, enclosed
 from meteor_bench.models.hub_family import Encoders, HubAdapter, HubFamily, Media
-from meteor_bench.models.hub_processor import HubProcessor, Library
-from meteor_bench.models.llava_onevision import is_video
+from meteor_bench.models.hub_processor import HubProcessor, Library, is_video
+from meteor_bench.models.intern_vit import InternTower
 
 __all__ = [
     "INTERNVL",
@@ -42,93 +38,12 @@ __all__ = [
     "INTERNVL3_38B",
     "InternAdapter",
     "InternProcessor",
-    "InternTower",
-    "ShuffleFusion",
     "card_for",
 ]
 
 START, END = "<img>", "</img>"
 DECODERS = ("qwen2", "qwen3", "llama")
 MOST = 12  # tiles of an image, where the processor's files do not say it
-
-
-class InternTower(VisionTower):
-    """transformers' `InternVLVisionModel`: a pre-norm ViT whose halves have a scale of each channel."""
-
-    has_cls = True
-    halves = True
-    opens = True
-
-    def __init__(self, name: str, model: Any) -> None:
-        super().__init__()
-        self.name, self.model, self.config = name, model, model.config
-        self.dim, self.depth = model.config.hidden_size, model.config.num_hidden_layers
-        self.patch = model.config.patch_size[0]
-
-    def grid(self, height: int, width: int) -> Grid:
-        return Grid(1, height // self.patch, width // self.patch)
-
-    def embed(self, pixels: Tensor) -> Tokens:
-        return Tokens.dense(self.model.embeddings(pixels), self.grid(*pixels.shape[-2:]), specials=1)
-
-    def attend(self, block: int, x: Tensor, mask: Tensor | None, probe: Probe | None, where: Any = None) -> Tensor:
-        layer = self.model.encoder.layer[block]
-        with probing(probe):
-            out, _ = layer.attention(layer.layernorm_before(x), attention_mask=mask)
-        mixed: Tensor = layer.lambda_1 * out + x
-        return mixed
-
-    def feed(self, block: int, x: Tensor) -> Tensor:
-        layer = self.model.encoder.layer[block]
-        out: Tensor = layer.lambda_2 * layer.mlp(layer.layernorm_after(x)) + x
-        return out
-
-    def finish(self, tokens: Tokens) -> Tokens:
-        tokens = tokens.with_x(self.model.layernorm(tokens.x))
-        return pick(tokens, tokens.visual)
-
-    def flops_embed(self, height: int, width: int) -> int:
-        grid = self.grid(height, width)
-        return flops.conv2d(grid.h, grid.w, self.config.num_channels, self.dim, self.patch)
-
-    def flops_block(self, attention: int, mlp: int, pairs: int | None = None) -> int:
-        return (
-            4 * flops.linear(attention, self.dim, self.dim)
-            + flops.attention(attention, attention, self.dim)
-            + 2 * flops.linear(mlp, self.dim, self.config.intermediate_size)
-        )
-
-
-class ShuffleFusion(Fusion):
-    """Square neighbourhoods of patches side by side in channels, then one projector.
-
-    Args:
-        shuffle: the library's pixel shuffle: [R, h, w, D] -> [R, h / side, w / side, D · side²].
-        side: of a neighbourhood.
-    """
-
-    kind = "shared"
-
-    def __init__(self, projector: nn.Module, tower: str, shuffle: Callable[[Tensor], Tensor], side: int) -> None:
-        super().__init__()
-        self.projector, self.tower, self.shuffle, self.side = projector, tower, shuffle, side
-
-    def common(self, grids: Mapping[str, Grid]) -> Grid:
-        t, h, w = grids[self.tower]
-        return Grid(t, h // self.side, w // self.side)
-
-    def align(self, towers: Mapping[str, Tensor], grids: Mapping[str, Grid]) -> Tensor:
-        x, (_, h, w) = towers[self.tower], grids[self.tower]
-        return self.shuffle(x.reshape(-1, h, w, x.shape[-1])).reshape(len(x), self.common(grids).n, -1)
-
-    def project(self, tokens: Tokens, tower: str | None = None) -> Tokens:
-        return tokens.with_x(self.projector(tokens.x))
-
-    def partials(self, aligned: Tensor) -> dict[str, Tensor]:
-        return {self.tower: self.projector(aligned)}
-
-    def flops(self, counts: Mapping[str, int]) -> int:
-        return sum(linear_flops(self.projector, n) for n in counts.values())
 
 
 class InternProcessor(HubProcessor):
@@ -148,7 +63,7 @@ class InternProcessor(HubProcessor):
     def scene(self, media: Sequence[Any]) -> Scene:
         return self.look(media).scene
 
-    def around(self, texts: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    def opened(self, texts: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
         """Ids before each image, between each two and behind the last, with what opens and closes an image."""
         start, end, last = tuple(self.text.encode(START)), tuple(self.text.encode(END)), len(texts) - 1
         return [
@@ -158,7 +73,7 @@ class InternProcessor(HubProcessor):
     def frames_said(self, count: int) -> list[tuple[int, ...]]:
         """Ids before each frame of a video, and behind the last."""
         said = [f"{'' if i == 0 else chr(10)}Frame{i + 1}: " for i in range(count)]
-        return self.around([*(self.text.encode(one) for one in said), ()])
+        return self.opened([*(self.text.encode(one) for one in said), ()])
 
 
 class InternAdapter(HubAdapter):
@@ -221,7 +136,7 @@ class InternAdapter(HubAdapter):
                     "block": lambda grid: enclosed(decoder, [grid.h * grid.w] * grid.t, processor.frames_said(grid.t))
                 }
             rows = [count for count, _ in scene.sizes]
-            texts = processor.around([(), *processor.between(len(rows)), ()])
+            texts = processor.opened(processor.around(len(rows)))
             return {"block": lambda grid: enclosed(decoder, [grid.h * grid.w * count for count in rows], texts)}
 
         return VLM(

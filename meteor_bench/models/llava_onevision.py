@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
 from meteor_bench.core.errors import ModelError
-from meteor_bench.core.model import VLM, Clip, Fusion, ModelCard, Scene
+from meteor_bench.core.model import VLM, Fusion, ModelCard, Scene
 from meteor_bench.core.tokens import Block, Grid, Tokens
 from meteor_bench.models.anyres import Tiling, assemble
 from meteor_bench.models.fusions import linear_flops
 from meteor_bench.models.hub_family import Encoders, HubAdapter, HubFamily, Media
-from meteor_bench.models.hub_processor import HubProcessor, Library
+from meteor_bench.models.hub_processor import HubProcessor, Library, is_video
 from meteor_bench.models.llava import check_features, tower_of
 from meteor_bench.models.llava_next import sizes_of
 
@@ -113,11 +113,6 @@ class PooledFusion(Fusion):
 
     def flops(self, counts: Mapping[str, int]) -> int:
         return 0
-
-
-def is_video(media: Sequence[Any]) -> bool:
-    """Frames of a clip; a single one is an image."""
-    return isinstance(media, Clip) and len(media) > 1
 
 
 class FrameProcessor(HubProcessor):

@@ -21,7 +21,7 @@ from meteor_bench.core.model import VLM, Clip, Decoder, Fusion, Look, ModelCard,
 from meteor_bench.core.tokens import Block, Grid
 from meteor_bench.models.decoders import CausalLM, MropeDecoder
 from meteor_bench.models.hub_family import Encoders, HubAdapter, HubFamily, Media
-from meteor_bench.models.hub_processor import HubProcessor, Library
+from meteor_bench.models.hub_processor import HubProcessor, Library, is_video
 from meteor_bench.models.mrope_block import block_of, mixed_block
 from meteor_bench.models.qwen_vit import CellProjector, QwenTower
 
@@ -35,9 +35,7 @@ __all__ = [
     "QwenAdapter",
     "QwenProcessor",
     "card_for",
-    "is_video",
     "qwen_key",
-    "texts_between",
 ]
 
 NATIVE_CELLS = 24  # of the image that methods plan for; real ones come in any size
@@ -132,16 +130,6 @@ class QwenProcessor(HubProcessor):
         return Scene(clip=True, seconds=self.vision.temporal_patch_size / fps)
 
 
-def is_video(media: Sequence[Any]) -> bool:
-    """Whether they are frames of a clip; a single one is an image."""
-    return isinstance(media, Clip) and len(media) > 1
-
-
-def texts_between(processor: HubProcessor, images: int) -> list[tuple[int, ...]]:
-    """Ids before each image of a prompt and behind the last that are not in `Processor.prompt`."""
-    return [(), *processor.between(images), ()]
-
-
 class Encoder(NamedTuple):
     """A tower and its projector."""
 
@@ -194,7 +182,7 @@ class QwenAdapter(HubAdapter):
 
         def scenes(scene: Scene) -> Mapping[str, Any]:
             if scene.sizes:
-                texts = texts_between(processor, len(scene.sizes))
+                texts = processor.around(len(scene.sizes))
                 return {
                     "towers": {"vit": tower.sized(scene.sizes)},
                     "reference": lambda grid: sum(h * w for h, w in scene.sizes),
@@ -202,7 +190,7 @@ class QwenAdapter(HubAdapter):
                 }
             if scene.clip:
                 return {"block": lambda grid: self.clip_block(decoder, processor, grid, scene)}
-            return {"block": lambda grid: block_of(decoder, grid, texts_between(processor, grid.t))}
+            return {"block": lambda grid: block_of(decoder, grid, processor.around(grid.t))}
 
         side = NATIVE_CELLS * tower.cell
         return VLM(

@@ -16,9 +16,9 @@ from meteor_bench.core.errors import ModelError
 from meteor_bench.core.model import Clip, Decoder, ModelCard, Scene
 from meteor_bench.core.tokens import Block, Grid
 from meteor_bench.models.hub_family import Encoders, HubFamily, Media
-from meteor_bench.models.hub_processor import HubProcessor, Library
+from meteor_bench.models.hub_processor import HubProcessor, Library, is_video
 from meteor_bench.models.mrope_block import block_of
-from meteor_bench.models.qwen2_5_vl import NATIVE_CELLS, Encoder, QwenAdapter, QwenProcessor, is_video
+from meteor_bench.models.qwen2_5_vl import NATIVE_CELLS, Encoder, QwenAdapter, QwenProcessor
 from meteor_bench.models.qwen_vit import DeepProjector, DeepTower
 
 __all__ = [
@@ -27,9 +27,12 @@ __all__ = [
     "QWEN3_VL_4B",
     "QWEN3_VL_8B",
     "QWEN3_VL_32B",
+    "VISION",
     "Qwen3Adapter",
     "Qwen3Processor",
     "card_for",
+    "row",
+    "text_of",
 ]
 
 VISION: Mapping[str, Any] = {  # of 8B and larger; the keys are config.json's
@@ -122,15 +125,14 @@ QWEN3_VL = HubFamily("Qwen3VLConfig", "Qwen3VLForConditionalGeneration", "Qwen3V
 card_for = QWEN3_VL.card
 
 
-def text_of(hidden: int, inner: int, layers: int, heads: int) -> Mapping[str, Any]:
+def text_of(hidden: int, inner: int, layers: int, heads: int, kv: int = 8) -> Mapping[str, Any]:
     """The `text_config` of a published size."""
     return {
-        "model_type": "qwen3_vl_text",
         "hidden_size": hidden,
         "intermediate_size": inner,
         "num_hidden_layers": layers,
         "num_attention_heads": heads,
-        "num_key_value_heads": 8,
+        "num_key_value_heads": kv,
         "head_dim": 128,
         "max_position_embeddings": 262144,
         "rms_norm_eps": 1e-6,
@@ -145,27 +147,38 @@ def text_of(hidden: int, inner: int, layers: int, heads: int) -> Mapping[str, An
     }
 
 
-def _row(size: str, text: Mapping[str, Any], vision: Mapping[str, Any], *, tied: bool = False) -> ModelCard:
+def row(
+    family: HubFamily,
+    size: str,
+    text: Mapping[str, Any],
+    vision: Mapping[str, Any],
+    *,
+    tied: bool = False,
+    note: str = "",
+) -> ModelCard:
     """A published size.
 
     Args:
         tied: whether the vocabulary projection is the embedding.
+        note: besides what the tokens are of.
     """
+    kind = str(vision["model_type"]).removesuffix("_vision")
     config = {
-        "model_type": "qwen3_vl",
+        "model_type": kind,
         "image_token_id": 151655,
         "video_token_id": 151656,
         "vision_start_token_id": 151652,
         "vision_end_token_id": 151653,
         "tie_word_embeddings": tied,
-        "text_config": {**text, "tie_word_embeddings": tied},
+        "text_config": {**text, "model_type": f"{kind}_text", "tie_word_embeddings": tied},
         "vision_config": {**vision, "out_hidden_size": text["hidden_size"]},
     }
-    weights, note = f"Qwen/Qwen3-VL-{size}-Instruct", "tokens of a square image of 768 px"
-    return card_for(config, f"qwen3-vl-{size.lower()}", licence="Apache-2.0", weights=weights, note=note)
+    said = "; ".join(part for part in ("tokens of a square image of 768 px", note) if part)
+    weights = f"Qwen/Qwen3-VL-{size}-Instruct"
+    return family.card(config, f"qwen3-vl-{size.lower()}", licence="Apache-2.0", weights=weights, note=said)
 
 
-QWEN3_VL_2B = _row("2B", text_of(2048, 6144, 28, 16), SMALL_VISION, tied=True)
-QWEN3_VL_4B = _row("4B", text_of(2560, 9728, 36, 32), SMALL_VISION, tied=True)
-QWEN3_VL_8B = _row("8B", text_of(4096, 12288, 36, 32), VISION)
-QWEN3_VL_32B = _row("32B", text_of(5120, 25600, 64, 64), VISION)
+QWEN3_VL_2B = row(QWEN3_VL, "2B", text_of(2048, 6144, 28, 16), SMALL_VISION, tied=True)
+QWEN3_VL_4B = row(QWEN3_VL, "4B", text_of(2560, 9728, 36, 32), SMALL_VISION, tied=True)
+QWEN3_VL_8B = row(QWEN3_VL, "8B", text_of(4096, 12288, 36, 32), VISION)
+QWEN3_VL_32B = row(QWEN3_VL, "32B", text_of(5120, 25600, 64, 64), VISION)

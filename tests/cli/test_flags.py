@@ -73,6 +73,7 @@ OF_LATENCY = {
     "seconds": (["--seconds", "9.5"], 9.5),
     "random_weights": (["--random-weights"], True),
     "limit_layers": (["--limit-layers", "2"], 2),
+    "pixels": (["--pixels", "96"], 96),
     "selection": (["--selection"], True),
     "count_launches": (["--count-launches"], True),
     "graphs": (["--graphs", "cuda"], "cuda"),

@@ -50,6 +50,20 @@ def test_the_figure_shows_the_tables_numbers() -> None:
     assert [float(height) for height, _ in bars] == pytest.approx([value * per_unit for value in shown], abs=0.15)
 
 
+def test_the_figure_of_times_shows_the_tables_numbers() -> None:
+    shown = [float(row[column]) for row in rows("(one|two|three|four): .*") for column in (5, 6)]
+    drawn = re.findall(r'height="[\d.]+" fill="#\w+"/><text [^>]*>([\d.]+)<', (DOCS / "encoder-times.svg").read_text())
+    assert [float(label) for label in drawn] == pytest.approx(shown, abs=0.051) and len(shown) == 8
+
+
+@pytest.mark.slow
+def test_the_tokens_beside_the_times_are_what_the_script_counts() -> None:
+    from scripts.encoder_times import ENCODERS, climb, row
+
+    (shown,) = rows("two: .*")
+    assert [cell.strip() for cell in row(climb(ENCODERS[:2], 1)).strip("| ").split("|")][:4] == shown[:4]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 2])
 def test_the_ladders_numbers_are_what_the_script_counts(step: int) -> None:

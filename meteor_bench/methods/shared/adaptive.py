@@ -65,14 +65,16 @@ class AdaptiveScorer(AttentionScorer):
     def observe_fuse(self, view: FuseView) -> Mapping[str, Tensor]:
         """The same, where the encoders meet."""
         part = self.cut(view, view.target)
-        return self._observed(part.view, part.score, part.share)
+        return self._observed(part.view, part.score, part.share, part.per_sample)
 
-    def _observed(self, view: View, score: Tensor, share: Tensor) -> Mapping[str, Tensor]:
+    def _observed(self, view: View, score: Tensor, share: Tensor, rows: int = 1) -> Mapping[str, Tensor]:
+        """Of each row, ``rows`` of them a sample's; at an encoder's output a frame counts as a sample."""
         values = self.evidence(view, score).masked_fill(~view.tokens.visual.any(1, keepdim=True), torch.nan)
         return {
             f"values.{view.tower}": values.masked_fill(values == -torch.inf, torch.nan),
             f"share.{view.tower}": share,
             f"tokens.{view.tower}": view.tokens.counts(),
+            f"rows.{view.tower}": torch.full_like(share, rows),
         }
 
     def fit(self, stage: Stage, observed: Mapping[str, Tensor]) -> Mapping[str, Any]:
@@ -96,17 +98,30 @@ class AdaptiveScorer(AttentionScorer):
                 found[tower], count[open_] = fit_threshold(values[open_], table, share[open_], weight[open_], owed)
             kept.append(count)
             wanted.append(share)
-        total = torch.stack(kept).sum(0)
+        rows = observed[f"rows.{towers[0]}"].cpu()
+        total, target, weight = (
+            _per_sample(part, rows) for part in (torch.stack(kept).sum(0), torch.stack(wanted).sum(0), weight / rows)
+        )
         return {
             f"{self.title}.threshold": found,
             f"{self.title}.calibrated": {
                 "samples": len(total),
-                "target": _mean(torch.stack(wanted).sum(0), weight),
+                "target": _mean(target, weight),
                 "mean": _mean(total, weight),
                 "min": int(total.min()),
                 "max": int(total.max()),
             },
         }
+
+
+def _per_sample(values: Tensor, rows: Tensor) -> Tensor:
+    """[R] values, row after row -> [S] sums over each sample's rows, of which ``rows`` [R] says how many there are."""
+    sums, at = [], 0
+    while at < len(values):
+        end = at + int(rows[at])
+        sums.append(values[at:end].sum())
+        at = end
+    return torch.stack(sums)
 
 
 def _mean(values: Tensor, weight: Tensor) -> float:

@@ -157,8 +157,9 @@ def _typed(sizes: Mapping[str, Any], table: Mapping[str, Any], what: str, place:
         raise PlainError((*place, "type"), f"the key is missing; one of {', '.join(table)}")
     kind = sizes["type"]
     if not isinstance(kind, str) or kind not in table:
-        known = ", ".join(table)
-        raise PlainError((*place, "type"), f"{UnknownNameError(what, str(kind), table)} ({what}s: {known})")
+        said = str(UnknownNameError(what, str(kind), table))
+        guessed = any(name not in said for name in table)  # then it names that guess alone
+        raise PlainError((*place, "type"), f"{said} ({what}s: {', '.join(table)})" if guessed else said)
     return table[kind]
 
 

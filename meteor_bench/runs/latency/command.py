@@ -131,13 +131,23 @@ class _Bench:
     def _calibration(self) -> Sequence[Request]:
         """Samples for an adaptive method; under random weights those that are timed, so that it keeps what is asked."""
         if self.settings.random_weights:
-            return noise(self.sessions[UNPRUNED], 4, self.settings.frames)
+            return self._noise(4)
         return calibration_requests()
+
+    def _size(self) -> tuple[int, int]:
+        """Height and width of a picture of noise."""
+        side, (height, width) = self.settings.pixels, self.sessions[UNPRUNED].vlm.native
+        if side is not None:
+            return side, side
+        return (height, width) if self.settings.limit_layers is None else (height // 2, width // 2)
+
+    def _noise(self, count: int) -> list[Request]:
+        return noise(self.sessions[UNPRUNED], count, self.settings.frames, size=self._size())
 
     def _requests(self, batch: int) -> list[Request]:
         settings, session = self.settings, self.sessions[UNPRUNED]
         if settings.random_weights:
-            return noise(session, batch * min(DRAWN, settings.passes), settings.frames)
+            return self._noise(batch * min(DRAWN, settings.passes))
         return shipped(session, batch, settings.frames, settings.passes)
 
     def _time(self, running: Path, ratio: float, batch: int, fingerprint: str) -> Cell:
@@ -160,7 +170,7 @@ class _Bench:
             model=settings.plain.model,
             random_weights=settings.random_weights,
             limit_layers=settings.limit_layers,
-            pictures="noise" if settings.random_weights else "calibration samples",
+            pictures="noise, {} x {} px".format(*self._size()) if settings.random_weights else "calibration samples",
             ratio=ratio,
             batch=batch,
             frames=settings.frames,
@@ -276,6 +286,7 @@ def _fingerprint(settings: Settings, ratio: float, batch: int) -> str:
             "sizes": [batch, settings.frames, settings.new_tokens, settings.passes, settings.warmup, settings.seconds],
             "random_weights": settings.random_weights,
             "limit_layers": settings.limit_layers,
+            "pixels": settings.pixels,
             "graphs": settings.graphs,
             "composition": read(Path(model)).digest if is_recipe(model) else "",
             "device": device_name(device) if device.startswith("cuda") else processor(),

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from meteor_bench.config.latency_config import LatencyConfig
+from meteor_bench.config.latency_config import TRY, LatencyConfig
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.registry import METHODS
@@ -60,12 +60,14 @@ def settings(config: LatencyConfig, parameters: Sequence[str]) -> Settings:
         raise ConfigError("--count-launches counts passes over one picture; leave out --frames")
     if config.limit_layers is not None and (config.selection or config.count_launches or not config.random_weights):
         raise ConfigError("--limit-layers is for timing with --random-weights, where weights of no layer are missing")
+    if config.pixels is not None and (config.selection or config.count_launches or not config.random_weights):
+        raise ConfigError("--pixels is for timing with --random-weights, whose pictures are noise")
     shared = {name: getattr(config, name) for name in _OF_RUN}
     untrained = config.random_weights or config.selection or config.count_launches
     chosen = configs(config.methods, config.ratios, parameters, shared, untrained=untrained)
     asked = {f.name: getattr(config, f.name) for f in fields(LatencyConfig) if f.name != "out"}
     folder = config.out or new_folder("selection" if config.selection else config.model)
-    return Settings(**asked, configs=chosen, skip=config.methods == (ALL,), out=folder)
+    return Settings(**asked, configs=chosen, skip=config.methods in ((ALL,), TRY["methods"]), out=folder)
 
 
 def configs(

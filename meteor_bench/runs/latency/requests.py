@@ -51,15 +51,21 @@ def shipped(session: Session, batch: int, frames: int, count: int) -> list[Reque
     return list(chain.from_iterable(mixed[:count]))
 
 
-def noise(session: Session, count: int, frames: int, seed: int = 0) -> list[Request]:
-    """Samples of random pictures of the model's own size, all with one question."""
+def noise(
+    session: Session, count: int, frames: int, seed: int = 0, size: tuple[int, int] | None = None
+) -> list[Request]:
+    """Samples of random pictures, all with one question.
+
+    Args:
+        size: height and width in pixels; None for the model's own.
+    """
     import numpy as np
     from PIL import Image
 
     from meteor_bench.core.model import Clip
     from meteor_bench.core.request import Request
 
-    height, width = session.vlm.native
+    height, width = size or session.vlm.native
     draw = np.random.default_rng(seed)
 
     def request(i: int) -> Request:

@@ -93,7 +93,12 @@ WRONG: dict[str, tuple[tuple[str, ...], object, str, str]] = {
         "unknown tower",
     ),
     "no such fusion": (("fusion", "kind"), "sum", "fusion.kind", "sequence, channels"),
-    "a decoder that reads no text": (("decoder", "type"), "clip", "decoder.type", "llama, qwen2"),
+    "a decoder that reads no text": (
+        ("decoder", "type"),
+        "clip",
+        "decoder.type",
+        "known: llama, mistral, qwen2, qwen3",
+    ),
     "a decoder without words": (("decoder", "vocab_size"), None, "decoder.vocab_size", "without text"),
     "no decoder": (("decoder",), None, "decoder", "missing"),
     "keys that do not divide": (

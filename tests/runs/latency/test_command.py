@@ -66,6 +66,24 @@ def test_the_first_layers_alone_are_timed_as_such(
     assert vlm["flops"]["prefill"] == 2 * whole.flops_layer(tokens, tokens) + whole.flops_head(1)
 
 
+def test_a_try_is_small_and_what_is_said_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ["--model", str(hubs.folder("qwen2_5_vl")), "--random-weights", "--limit-layers", "2", "--ratio", "0.5"]
+    given += ["--new-tokens", "2", "--device", "cpu"]
+    found = []
+    for name, more in (("small", []), ("said", ["--pixels", "64", "--passes", "1", "--methods", "random"])):
+        assert call(monkeypatch, *given, *more, "--out", str(tmp_path / name)) == 0
+        found += read_cells(tmp_path / name)
+    native = hubs.build("qwen2_5_vl").native[0]  # 24 x 24 cells
+    for cell, side, passes, methods in zip(
+        found, (native // 2, 64), (2, 1), (["divprune", "evoprune"], ["random"]), strict=True
+    ):
+        assert cell.pictures == f"noise, {side} x {side} px"
+        assert [row.name.partition("(")[0] for row in cell.rows] == ["unpruned", "eager", *methods]
+        for row in cell.rows:
+            assert not row.failure and len(row.samples) == passes
+            assert {sample["tokens"]["reference"] for sample in row.samples} == {(side // (native // 24)) ** 2}
+
+
 @pytest.mark.slow
 def test_graphs_stand_beside_what_they_are_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -131,6 +149,7 @@ def test_the_cost_of_choosing(
         (["--count-launches", "--frames", "4"], "--count-launches counts passes over one picture"),
         (["--selection", "--tokens", "1000"], "--tokens 1000 is no square"),
         (["--limit-layers", "2"], "--limit-layers is for timing with --random-weights"),
+        (["--pixels", "64"], "--pixels is for timing with --random-weights"),
         (["--limit-layers", "0"], "--limit-layers: expected"),
         (["--limit-layers", "2", "--random-weights"], "model 'pocket' is built with all of its layers"),
     ],
