@@ -90,7 +90,7 @@ class Cache:
             self.samples += pickle.loads(file.read_bytes())
             for name in TOWERS:
                 self.maps[name].append(np.load(file.with_name(f"{file.stem}-{name}.npy"), mmap_mode="r"))
-        self.kinds = {kind: [i for i, s in enumerate(self.samples) if s.kind == kind] for kind in MAKERS}
+        self.kinds = {kind: [i for i, s in enumerate(self.samples) if s.kind == kind and s.qas] for kind in MAKERS}
         self.size = len(self.samples) // max(len(self.maps["vit"]), 1)
         return len(self.samples)
 

@@ -35,7 +35,9 @@ SYMBOLIC_RATE, JOINT_RATE = 1.5e-3, 1.5e-3
 ALIGN_WEIGHT = 0.3
 FULL_SHARE = 0.25  # share of the steps without any dropping
 KEPT = (0.15, 0.7)  # share of the visual tokens in the others
-NOISE = 0.1  # share of the features' channels that training hides
+NOISE = 0.1  # on symbols
+# Share of an encoder's channels that training hides: there are few photographs to learn by heart.
+HIDDEN = {"vit": 0.2, "efficientnet": 0.5}
 EVERY = 10.0  # minutes between looks at the calibration pictures
 
 
@@ -93,7 +95,7 @@ class NaturalModel(nn.Module):
             index = torch.arange(self.total).expand(batch, -1)
         at = {"vit": index, "efficientnet": self._coarse(clip)[index]}
         kept = {name: take(features[name], at[name]).to(self.embedding.dtype) for name in TOWERS}
-        kept = {name: F.dropout(x, NOISE, self.training) for name, x in kept.items()}
+        kept = {name: F.dropout(x, HIDDEN[name], self.training) for name, x in kept.items()}
         plain = self.vlm.fusion.join(kept)
         return Visual(plain + take(self.tables(torch.full((batch,), clip)), index), plain, index)
 

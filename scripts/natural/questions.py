@@ -8,7 +8,7 @@ from itertools import permutations
 import numpy as np
 
 from scripts.natural.view import Placed
-from scripts.natural.words import COUNTED, KIND_OF, KINDS, PLURALS, THINGS
+from scripts.natural.words import ASKED, COUNTED, KIND_OF, KINDS, PLURALS
 from scripts.pocket.sample import QA, STEPS
 from scripts.pocket.scenes import NEIGHBOURS, RELATIONS, STEPS_XY, article, row_or_column, some
 from scripts.pocket.words import CORNERS
@@ -52,9 +52,9 @@ def ask(things: Sequence[Placed], side: int, rng: np.random.Generator, limit: in
 def absent(names: Sequence[str], rng: np.random.Generator, count: int) -> list[str]:
     """Classes that are not there, rather of the kinds that are."""
     kinds = {KIND_OF[name] for name in names}
-    weight = np.array([0.0 if t in names else 3.0 if KIND_OF[t] in kinds else 1.0 for t in THINGS])
+    weight = np.array([0.0 if t in names else 3.0 if KIND_OF[t] in kinds else 1.0 for t in ASKED])
     count = min(count, int((weight > 0).sum()))
-    return [str(name) for name in rng.choice(THINGS, count, replace=False, p=weight / weight.sum())]
+    return [str(name) for name in rng.choice(ASKED, count, replace=False, p=weight / weight.sum())]
 
 
 def presence(names: Sequence[str], rng: np.random.Generator, limit: int) -> Iterator[QA]:

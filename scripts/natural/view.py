@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 from scripts.natural.photographs import BACKGROUNDS, Object, Split, background, objects_of
-from scripts.natural.pictures import LARGEST
 from scripts.natural.words import SIGN, THINGS
 from scripts.pocket.canvas import RGB
 from scripts.pocket.glyphs import EVAL_FONTS, FONT_DIR, TRAIN_FONTS
@@ -17,6 +16,7 @@ from scripts.pocket.sample import CHAR, COLOR, KIND
 from scripts.pocket.words import CHARS
 
 PATCH = 14  # pixels of a cell of the labels, and of the ViT
+LARGEST = 2.0  # a small photograph is enlarged no further
 COVERED = 0.35  # of a cell, so that it is labelled as a thing's
 TURN = 15.0  # degrees by which training turns things, at most
 

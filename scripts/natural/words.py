@@ -8,6 +8,10 @@ from scripts.pocket import words
 from scripts.pocket.sample import CHAR, COLOR, KIND
 
 THINGS = tuple(CLASSES.values())
+# Of these there are six photographs and more to learn from; of the others five or fewer, too few to know new ones by.
+ASKED = ("bird", "mammal", "fruit", "instrument", "tool", "flower", "vehicle")
+# To be read: the frozen encoders tell words apart, but not one character from another.
+TEXTS = ("BANK", "CAFE", "EXIT", "GATE", "HALL", "LIFT", "MENU", "PARK", "STOP", "TAXI")
 PLURALS = {thing: thing if thing == "fish" else f"{thing}s" for thing in THINGS}
 # What ScienceQA-like questions ask for.
 KINDS = {

@@ -12,17 +12,16 @@ from PIL import Image
 from scripts.natural.photographs import BACKGROUNDS, SPLITS, Split, background
 from scripts.natural.questions import ask
 from scripts.natural.view import PATCH, Placed, View, chosen, sign_width, varied
-from scripts.natural.words import THINGS
+from scripts.natural.words import ASKED, TEXTS
 from scripts.pocket.clips import start
 from scripts.pocket.sample import QA, STEPS, Sample
 from scripts.pocket.scenes import FULL_LIMIT, STEPS_XY, TRAIN_LIMIT
-from scripts.pocket.texts import random_string
 from scripts.pocket.words import COLORS, DIRECTIONS
 
 SIDE, FRAME, FRAMES = 224, 112, 4
 ROOM = {2: (2, 4), 3: (3, 6)}  # cells a side -> least and most things
 SLOTS = 4  # bands that hold one string each
-GLYPH = (26, 31)  # pixels
+GLYPH = (27, 33)  # pixels
 RIM = 2  # pixels, without which a string on stripes is no person's to read
 
 
@@ -37,8 +36,8 @@ def scene(rng: np.random.Generator, split: Split, draw: bool) -> Sample:
     raster = int(rng.choice([2, 3], p=[0.35, 0.65]))
     low, high = ROOM[raster]
     count = int(rng.integers(low, high + 1))
-    pool = rng.permutation(THINGS)[: int(rng.integers(2, 5))] if rng.random() < 0.4 else rng.permutation(THINGS)
-    names = rng.choice(pool, count, replace=len(pool) < count or bool(rng.random() < 0.4))
+    pool = rng.permutation(ASKED)[: int(rng.integers(2, 5)) if rng.random() < 0.6 else None]
+    names = rng.choice(pool, count, replace=len(pool) <= 4)
     room = SIDE // raster
     things = []
     for cell, name in zip(rng.permutation(raster**2)[:count], names, strict=True):
@@ -53,7 +52,7 @@ def stray(view: View, left: int, right: int, slot: int) -> None:
     """A thing beside a string, where there is room."""
     rng, height = view.rng, SIDE // SLOTS
     if right - left > 40 and rng.random() < 0.6:
-        view.thing(str(rng.choice(THINGS)), rng.uniform(36, 54), (left, slot * height, right - left, height))
+        view.thing(str(rng.choice(ASKED)), rng.uniform(36, 54), (left, slot * height, right - left, height))
 
 
 def signs(rng: np.random.Generator, split: Split, draw: bool) -> Sample:
@@ -62,20 +61,18 @@ def signs(rng: np.random.Generator, split: Split, draw: bool) -> Sample:
     count = int(rng.integers(2, 4))
     told = []
     height = SIDE // SLOTS
-    for slot, color in zip(rng.permutation(SLOTS)[:count], rng.permutation(len(COLORS)), strict=False):
-        text, size, tall = random_string(rng, 2, 3), int(rng.integers(*GLYPH)), int(rng.integers(38, 49))
+    texts = [str(text) for text in rng.permutation(TEXTS)[:count]]
+    for slot, color, text in zip(rng.permutation(SLOTS)[:count], rng.permutation(len(COLORS)), texts, strict=False):
+        size, tall = int(rng.integers(*GLYPH)), int(rng.integers(38, 49))
         width = sign_width(text)
         left, top = int(rng.integers(2, SIDE - 2 - width)), int(slot) * height + int(rng.integers(2, height - tall - 1))
         free = (2, left - 4) if left > (SIDE - width) // 2 else (left + width + 4, SIDE - 2)
         stray(view, *free, int(slot))
         view.sign(text, int(color), left, top, size, tall)
         told.append((COLORS[color], text))
-    texts = [text for _, text in told]
     qas = [QA("plate", "natural_textvqa", f"read the {color} sign", text) for color, text in told]
     qas += [
-        QA("plate_color", "natural_textvqa", f"what color is the sign that says {text}?", color)
-        for color, text in told
-        if texts.count(text) == 1
+        QA("plate_color", "natural_textvqa", f"what color is the sign that says {text}?", color) for color, text in told
     ]
     return Sample("signs", pixels(view), view.labels, qas)
 
@@ -84,9 +81,9 @@ def bare_text(rng: np.random.Generator, split: Split, draw: bool) -> Sample:
     """Strings set straight on the photograph."""
     view = View(rng, split, SIDE, draw)
     count, height = int(rng.integers(1 if split == "train" else 2, 4)), SIDE // SLOTS
-    texts = []
-    for slot in sorted(int(s) for s in rng.permutation(SLOTS)[:count]):
-        text, size = random_string(rng, 2, 3), int(rng.integers(*GLYPH))
+    texts = [str(text) for text in rng.permutation(TEXTS)[:count]]
+    for slot, text in zip(sorted(int(s) for s in rng.permutation(SLOTS)[:count]), texts, strict=True):
+        size = int(rng.integers(*GLYPH))
         width = sign_width(text)
         left, middle = int(rng.integers(4, SIDE - 4 - width)), slot * height + int(rng.integers(20, height - 19))
         free = (2, left - 4) if left > (SIDE - width) // 2 else (left + width + 4, SIDE - 2)
@@ -94,7 +91,6 @@ def bare_text(rng: np.random.Generator, split: Split, draw: bool) -> Sample:
         view.string(
             text, left + PATCH // 2, middle, size, view.ink((left, middle - 14, left + width, middle + 14)), RIM
         )
-        texts.append(text)
     names = {1: ("",), 2: ("top ", "bottom "), 3: ("top ", "center ", "bottom ")}[count]
     qas = [QA("ocr", "natural_ocrbench", f"read the {name}text", text) for name, text in zip(names, texts, strict=True)]
     return Sample("bare_text", pixels(view), view.labels, qas)
@@ -109,7 +105,7 @@ def clip(rng: np.random.Generator, split: Split, draw: bool) -> Sample:
 
 def cuts(rng: np.random.Generator, split: Split, draw: bool) -> tuple[list[View], list[QA]]:
     """Four shots, each of another class."""
-    frames, names = [], [str(name) for name in rng.permutation(THINGS)[:FRAMES]]
+    frames, names = [], [str(name) for name in rng.permutation(ASKED)[:FRAMES]]
     for name in names:
         frame = View(rng, split, FRAME, draw)
         frame.thing(name, rng.uniform(0.6, 0.95) * FRAME, (0, 0, FRAME, FRAME))
@@ -144,7 +140,7 @@ def panning(rng: np.random.Generator, split: Split, draw: bool) -> tuple[list[Vi
         left, top = (0 if d == 0 else at for at, d in ((left, dx), (top, dy)))
         behind = ground.crop((left, top, left + FRAME, top + FRAME)) if draw else ground
         frames.append(View(rng, split, FRAME, draw, behind))
-    names, qas = [str(name) for name in rng.permutation(THINGS)[: int(rng.integers(1, 3))]], []
+    names, qas = [str(name) for name in rng.permutation(ASKED)[: int(rng.integers(1, 3))]], []
     band = FRAME // len(names)
     for i, name in enumerate(names):
         picture = varied(chosen(rng, split, name), rng, split, draw)

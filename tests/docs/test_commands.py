@@ -95,6 +95,10 @@ ELSEWHERE = {
     "make run": ("tests/test_packaging.py", '("run", {"requirements.lock"}'),
     "make check": (".ci/run", "make check"),
     "python scripts/natural_pictures.py": ("tests/natural/test_pictures.py", "natural_pictures.main("),
+    "python scripts/natural_figures.py": ("tests/natural/test_model.py", "natural_figures.main("),
+    "python scripts/train_natural.py": ("tests/natural/test_training.py", "train_natural.main("),
+    "python scripts/rankings.py": ("tests/scripts/test_rankings.py", "rankings.main("),
+    "python scripts/reference_pocket.py": ("tests/test_reference.py", "from scripts import reference_pocket"),
     "make natural": ("tests/test_packaging.py", '("natural", {*LOCKS[:2], "requirements-natural.lock"}'),
     "make test-natural": ("Makefile", "-m pytest --durations 15 tests/natural"),
 }

@@ -24,6 +24,7 @@ from meteor_bench.models.natural.towers import efficientnet, vit
 from meteor_bench.models.pocket.model import WEIGHTS
 from meteor_bench.models.sizes import tower_flops
 from meteor_bench.runs.python_api import Session
+from scripts import natural_figures
 from scripts.natural.cache import Cache, encode
 from scripts.natural.phases import NaturalModel
 from scripts.natural.photographs import SPLITS
@@ -176,3 +177,11 @@ def test_a_cache_that_was_stopped_goes_on(tmp_path: Path) -> None:
         (a == b).all() for a, b in zip(cut.features([1, 5]).values(), whole.features([1, 5]).values(), strict=True)
     )
     assert [s.qas for s in cut.samples] == [s.qas for s in whole.samples] and cut.samples[0].image.size == 3
+
+
+def test_a_figure_for_each_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(natural_figures, "SAMPLES", ("natural_gqa/0", "natural_videomme/1"))
+    natural_figures.main(["--methods", "evoprune", "--out", str(tmp_path)])
+    (file,) = tmp_path.iterdir()
+    with Image.open(file) as figure:
+        assert "evoprune" in file.name and figure.width > 200
