@@ -24,7 +24,7 @@ from scripts.make_pocket_tasks import pictures, point_to, report, rows, write  #
 from scripts.natural.world import BENCHMARK_KINDS, make, split_rng  # noqa: E402
 
 QUESTIONS, PER_IMAGE = 300, 5
-BLOCK = 20  # pictures whose questions come before those about the next: a limited run encodes few pictures
+BLOCK = 20  # pictures whose questions come before those about the next ones: a limited run encodes few
 FIRST_SEED = 7_000_000
 
 

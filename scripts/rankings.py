@@ -1,12 +1,12 @@
 """Whether two suites rank methods alike: Spearman's rank correlation of their accuracies, with an interval.
 
     python scripts/rankings.py results/reference/pocket results/reference/natural --ratio 0.76
-    python scripts/rankings.py results/reference/pocket-flops results/reference/natural-flops --ratio 0.3
+    python scripts/rankings.py results/reference/pocket-flops results/reference/natural-flops --ratio 0.3 0.05
 
-Compared are the methods that both folders have at the ratio, by the mean of the benchmarks that both suites have
-("pocket_pope" and "natural_pope"). The interval is a percentile bootstrap: pictures are drawn anew within each
-benchmark, the same for all methods. Noise alone makes two rankings differ; how much is said beside it, by the
-correlation of a folder's ranking with itself on two such draws.
+Compared are the methods that both folders have at the ratio (one for both, or one for each), by the mean of the
+benchmarks that both suites have ("pocket_pope" and "natural_pope"). The interval is a percentile bootstrap: pictures
+are drawn anew within each benchmark, the same for all methods. Noise alone makes two rankings differ; how much is said
+beside it, by the correlation of a folder's ranking with itself on two such draws.
 """
 
 from __future__ import annotations
@@ -94,16 +94,20 @@ def suite(cells: Sequence[Cell], benchmarks: Sequence[str]) -> Suite:
     return Suite(right, asked)
 
 
-def compared(folders: Sequence[Path], ratio: float, draws: int = DRAWS, seed: int = 0) -> str:
+def compared(
+    folders: Sequence[Path], ratios: Sequence[float], without: Sequence[str] = (), draws: int = DRAWS, seed: int = 0
+) -> str:
     """The comparison as text.
 
     Raises:
         RecordError: records are missing or broken, or the folders have fewer than three methods in common.
     """
-    both = [methods_of(folder, ratio) for folder in folders]
-    names = [name for name in both[0] if name in both[1]]
+    both = [methods_of(folder, ratio) for folder, ratio in zip(folders, ratios, strict=True)]
+    names = [name for name in both[0] if name in both[1] and name not in without]
     if len(names) < 3:
-        raise RecordError(f"{folders[0]} and {folders[1]} have {len(names)} methods in common at ratio {ratio}")
+        raise RecordError(
+            f"{folders[0]} and {folders[1]} have {len(names)} methods in common at {ratios[0]} and {ratios[1]}"
+        )
     tasks = [{task.partition("_")[2] for task in next(iter(cells.values())).scores} for cells in both]
     shared = sorted(tasks[0] & tasks[1])
     one, other = (suite([cells[name] for name in names], shared) for cells in both)
@@ -117,9 +121,10 @@ def compared(folders: Sequence[Path], ratio: float, draws: int = DRAWS, seed: in
     low, high = np.quantile(across, [(1 - SHARE) / 2, (1 + SHARE) / 2])
     first, second = one.accuracy(), other.accuracy()
     places = [(len(names) + 1 - ranks(values)) for values in (first, second)]
+    removed = " and ".join(f"{ratio:g}" for ratio in dict.fromkeys(ratios))
     lines = [
-        f"Spearman {spearman(first, second):.2f}, 95 % interval [{low:.2f}, {high:.2f}] ({len(names)} methods, ratio "
-        f"{ratio}, {len(shared)} benchmarks: {', '.join(shared)}).",
+        f"Spearman {spearman(first, second):.2f}, 95 % interval [{low:.2f}, {high:.2f}] ({len(names)} methods, "
+        f"{removed} removed, {len(shared)} benchmarks: {', '.join(shared)}).",
         f"A ranking with itself on two draws of pictures: {np.mean(selves[0]):.2f} ({folders[0].name}), "
         f"{np.mean(selves[1]):.2f} ({folders[1].name}).",
         "",
@@ -134,10 +139,13 @@ def compared(folders: Sequence[Path], ratio: float, draws: int = DRAWS, seed: in
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs=2, metavar="FOLDER", help="of runs")
-    parser.add_argument("--ratio", type=float, required=True, help="of the methods' runs")
+    parser.add_argument("--ratio", type=float, nargs="+", required=True, help="of the runs, or of each folder's")
+    parser.add_argument("--without", default="", help="methods to leave out, separated by commas")
     args = parser.parse_args(arguments)
+    if len(args.ratio) > 2:
+        parser.error("--ratio takes one number, or one for each folder")
     try:
-        print(compared(args.folders, args.ratio))
+        print(compared(args.folders, [args.ratio[0], args.ratio[-1]], args.without.split(",")))
     except MeteorBenchError as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from error

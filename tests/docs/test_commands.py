@@ -103,6 +103,7 @@ ELSEWHERE = {
     "make test-natural": ("Makefile", "-m pytest --durations 15 tests/natural"),
 }
 NOT_RUN = {
+    "run --model natural --suite natural --method fastv --ratio 0.76": "wants the packages of `make natural`",
     "run --model NVEagle/Eagle-X5-7B --method fastv --ratio 0.5 --device cuda": "wants a released checkpoint and a GPU",
     "latency --model eagle-x5-7b --random-weights --methods all --ratio 0.76 --batch 1,8": "wants a GPU",
 }

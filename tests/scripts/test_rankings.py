@@ -42,8 +42,10 @@ def test_accuracies_are_those_of_the_records() -> None:
 
 
 def test_two_settings_of_one_suite() -> None:
-    said = compared([REFERENCE / "pocket", REFERENCE / "pocket"], 0.76, draws=20)
+    said = compared([REFERENCE / "pocket", REFERENCE / "pocket"], [0.76, 0.76], draws=20)
     assert said.startswith("Spearman 1.00, 95 % interval [0.9") and said.count("\n") > 40
+    other = compared([REFERENCE / "pocket", REFERENCE / "pocket-flops"], [0.76, 0.3], draws=20)
+    assert " methods, 0.76 and 0.3 removed, 12 benchmarks: " in other and not other.startswith("Spearman 1.00")
 
 
 def test_what_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
