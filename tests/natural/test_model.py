@@ -131,7 +131,7 @@ def test_flops_of_both_sizes_are_counted(side: int) -> None:
 def test_labels_bear_the_answers_out(split: str) -> None:
     """Labels come from the alpha masks, answers from the places: neither is made of the other."""
     asked = Counter[str]()
-    for seed in range(12):
+    for seed in range(24):
         shown = make("scene", split_rng(split, seed), split)  # type: ignore[arg-type]
         there = {THINGS[value - 1] for value in np.unique(shown.labels[KIND]) if value}
         for qa in shown.qas:

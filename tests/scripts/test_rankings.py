@@ -48,6 +48,13 @@ def test_two_settings_of_one_suite() -> None:
     assert " methods, 0.76 and 0.3 removed, 12 benchmarks: " in other and not other.startswith("Spearman 1.00")
 
 
+def test_methods_can_be_left_out() -> None:
+    left = compared([REFERENCE / "pocket", REFERENCE / "natural"], [0.76, 0.76], ["random", "pool"], draws=5)
+    whole = compared([REFERENCE / "pocket", REFERENCE / "natural"], [0.76, 0.76], draws=5)
+    gone = {line.split(" | ")[0] for line in whole.splitlines()} - {line.split(" | ")[0] for line in left.splitlines()}
+    assert {"| random", "| pool"} <= gone
+
+
 def test_what_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         rankings.main([str(REFERENCE / "pocket"), str(REFERENCE / "pocket-flops"), "--ratio", "0.3"])
