@@ -29,7 +29,7 @@ from meteor_bench.utils.atomic_io import write_whole
 
 FOLDERS = tuple(Path("results/reference") / name for name in ("pocket", "pocket-flops", "pocket-meteor"))
 # Of photographs: they need `make natural`, so each is made when it is named.
-NAMED = tuple(Path("results/reference") / name for name in ("natural",))
+NAMED = tuple(Path("results/reference") / name for name in ("natural", "natural-flops"))
 
 
 def config(folder: Path, **flags: Any) -> sweep_config.SweepConfig:
