@@ -40,13 +40,14 @@ $(DOCS_STAMP): requirements-docs.lock $(DEV_STAMP)
 	touch $@
 
 # What the natural suite needs besides: packages that hold pretrained encoders, which are read and never run, so nothing
-# that those name as theirs comes along; then Debian's packages of photographs, unpacked in .natural.
+# that those name as theirs comes along; then Debian's packages of photographs, unpacked in .natural, and the questions made of them.
 $(NATURAL_STAMP): requirements-natural.lock $(DEV_STAMP)
 	$(INSTALL) --no-deps --requirement requirements-natural.lock
 	touch $@
 
 natural: $(NATURAL_STAMP)
 	$(BIN)/python scripts/natural_packages.py
+	$(BIN)/python scripts/natural_data.py
 
 # Debian's Chromium and a font to measure with; any Chromium or Chrome that is there already will do.
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)

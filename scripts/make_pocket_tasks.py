@@ -15,7 +15,7 @@ import json
 import re
 from argparse import ArgumentParser
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,13 +94,22 @@ def suitable(sample: Sample, benchmark: str) -> list[QA]:
     return list(questions.values())
 
 
-def pictures(benchmark: str, split: str, first_seed: int, total: int, per_image: int, draw: Make) -> Iterator[Picture]:
+def pictures(
+    benchmark: str,
+    split: str,
+    first_seed: int,
+    total: int,
+    per_image: int,
+    draw: Make,
+    kinds: Mapping[str, str] = BENCHMARK_KINDS,
+    stream: Callable[[str, int], np.random.Generator] = split_rng,
+) -> Iterator[Picture]:
     """Pictures of one benchmark until ``total`` questions are together."""
     used: Counter[tuple[str, ...]] = Counter()
     seed = first_seed
     while total > 0:
-        rng = split_rng(split, seed)
-        sample = draw(BENCHMARK_KINDS[benchmark], rng, split)
+        rng = stream(split, seed)
+        sample = draw(kinds[benchmark], rng, split)
         questions = choose(suitable(sample, benchmark), min(per_image, total), used, rng)
         seed, total = seed + 1, total - len(questions)
         if questions:
@@ -114,7 +123,7 @@ def rows(benchmark: str, drawn: list[Picture]) -> Iterator[dict[str, Any]]:
     order = [(picture, i) for i in range(rounds) for picture in drawn if i < len(picture.questions)]
     for index, (picture, i) in enumerate(order):
         qa = picture.questions[i]
-        annotators = 10 if benchmark in ("pocket_vqa", "pocket_textvqa") else 1
+        annotators = 10 if benchmark.endswith(("_vqa", "_textvqa")) else 1
         yield {
             "index": index,
             "question_id": f"{benchmark}-{index:04d}",

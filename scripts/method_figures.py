@@ -83,16 +83,18 @@ def png(drawn: Drawn) -> bytes:
     return stream.getvalue()
 
 
-def figures(methods: Sequence[str]) -> Iterator[tuple[str, Drawn]]:
+def figures(
+    methods: Sequence[str], samples: Sequence[str] = SAMPLES, model: str = "pocket"
+) -> Iterator[tuple[str, Drawn]]:
     """Method by method; those that keep everything have none."""
     quiet_libraries()
     from meteor_bench.data.suites import calibration_requests
 
     models, documents = ModelCache(), list[Document]()
     for method in methods:
-        config = RunConfig(method=method, ratio=RATIO, device="cpu")
+        config = RunConfig(method=method, ratio=RATIO, device="cpu", model=model)
         session = models.blueprint(config).session(calibration_requests)
-        documents = documents or [find(sample, session, Inputs.of(config)) for sample in SAMPLES]
+        documents = documents or [find(sample, session, Inputs.of(config)) for sample in samples]
         yield method, figure([watch(session, document, method) for document in documents])
 
 

@@ -1,8 +1,8 @@
-"""A contact sheet of pictures made of photographs: `make natural` first.
+"""A contact sheet of pictures and clips made of photographs: `make natural` first.
 
     python scripts/natural_pictures.py --split test --out sheet.png
 
-Below each picture stand the classes of its things, from left to right.
+Below each stands one of its questions with the answer; the frames of a clip stand two by two.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,26 +19,37 @@ sys.path.insert(0, str(ROOT))
 
 from meteor_bench.core.errors import MeteorBenchError  # noqa: E402
 from scripts.natural.photographs import SPLITS, Split  # noqa: E402
-from scripts.natural.pictures import SIDE, Picture, make  # noqa: E402
+from scripts.natural.world import FAMILY_BENCHMARK, MAKERS, SIDE, make, split_rng  # noqa: E402
+from scripts.pocket.sample import STEPS, Sample  # noqa: E402
 
-COLUMNS, CAPTION = 6, 18
+COLUMNS, CAPTION = 6, 32
 
 
-def said(picture: Picture) -> str:
-    """Classes by place."""
-    return ", ".join(thing.of.what for thing in sorted(picture.things, key=lambda thing: thing.box[0]))
+def said(sample: Sample, place: int) -> str:
+    """A question of the sample with its answer, on two lines; another one for each place on the sheet."""
+    asked = [qa for qa in sample.qas if qa.family in FAMILY_BENCHMARK]
+    qa = asked[place % len(asked)]
+    return f"{qa.question.removesuffix(STEPS).strip()}\n{qa.answer}"
+
+
+def shown(sample: Sample) -> Image.Image:
+    """The picture, or a clip's four frames in its place."""
+    if not sample.is_clip:
+        return Image.fromarray(sample.image)
+    rows = [np.concatenate(list(sample.image[i : i + 2]), 1) for i in (0, 2)]
+    return Image.fromarray(np.concatenate(rows))
 
 
 def sheet(split: Split, count: int) -> Image.Image:
-    """The first pictures of a split."""
-    rows = -(-count // COLUMNS)
+    """Pictures of all kinds in turn."""
+    rows, kinds = -(-count // COLUMNS), list(MAKERS)
     image = Image.new("RGB", (COLUMNS * SIDE, rows * (SIDE + CAPTION)), "white")
     draw = ImageDraw.Draw(image)
-    for seed in range(count):
-        left, top = seed % COLUMNS * SIDE, seed // COLUMNS * (SIDE + CAPTION)
-        picture = make(split, seed)
-        image.paste(picture.image, (left, top))
-        draw.text((left + 4, top + SIDE + 3), said(picture), "black")
+    for place in range(count):
+        left, top = place % COLUMNS * SIDE, place // COLUMNS * (SIDE + CAPTION)
+        sample = make(kinds[place % len(kinds)], split_rng(split, place), split)
+        image.paste(shown(sample), (left, top))
+        draw.text((left + 4, top + SIDE + 3), said(sample, place), "black")
     return image
 
 

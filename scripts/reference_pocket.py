@@ -4,6 +4,7 @@
     python scripts/reference_pocket.py --only pocket-flops   # of one folder
     python scripts/reference_pocket.py --tables    # only the tables, from the records that are there
     python scripts/reference_pocket.py --only pocket --limit 4 --out /some/folder   # a trial of the same
+    python scripts/reference_pocket.py --only natural    # of photographs, after `make natural`
     python scripts/reference_pocket.py --engine ray   # cells side by side, each on one core
     python scripts/reference_pocket.py --no-latency   # accuracy and counts, where the machine has other work
 
@@ -27,6 +28,8 @@ from meteor_bench.runs.sweep import runner, summary
 from meteor_bench.utils.atomic_io import write_whole
 
 FOLDERS = tuple(Path("results/reference") / name for name in ("pocket", "pocket-flops", "pocket-meteor"))
+# Of photographs: they need `make natural`, so each is made when it is named.
+NAMED = tuple(Path("results/reference") / name for name in ("natural", "natural-flops"))
 
 
 def config(folder: Path, **flags: Any) -> sweep_config.SweepConfig:
@@ -66,7 +69,7 @@ def write(folder: Path, out: Path) -> None:
 def main() -> int:
     """Entry point; the exit status."""
     parser = argparse.ArgumentParser(description="Bring the references of the shipped models up to date.")
-    parser.add_argument("--only", choices=[folder.name for folder in FOLDERS], help="one of the folders")
+    parser.add_argument("--only", choices=[folder.name for folder in (*FOLDERS, *NAMED)], help="one of the folders")
     parser.add_argument("--tables", action="store_true", help="only rewrite the tables from the records")
     parser.add_argument("--limit", type=int, help="questions per benchmark, for a trial")
     parser.add_argument("--out", type=Path, help="another folder, for a trial of one of them")
@@ -77,7 +80,7 @@ def main() -> int:
     if "out" in given and only is None:
         parser.error("--out is for a trial of one folder; add --only")
     failed = 0
-    for folder in (folder for folder in FOLDERS if only in (None, folder.name)):
+    for folder in FOLDERS if only is None else (f for f in (*FOLDERS, *NAMED) if f.name == only):
         sweep = config(folder, **given)
         if only_tables or not run(sweep):
             write(folder, sweep.out)

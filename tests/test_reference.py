@@ -8,6 +8,7 @@ from time import perf_counter
 
 import pytest
 
+from meteor_bench.data.suites import suite_tasks
 from meteor_bench.report.render import document
 from meteor_bench.report.runs import Cell, load
 from meteor_bench.runs.sweep import grid
@@ -15,6 +16,8 @@ from scripts import reference_pocket as reference
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = pytest.mark.parametrize("folder", reference.FOLDERS, ids=lambda folder: folder.name)
+# With those that `make tables` leaves alone, since they need packages; reading them needs none.
+ALL = pytest.mark.parametrize("folder", [*reference.FOLDERS, *reference.NAMED], ids=lambda folder: folder.name)
 
 
 @pytest.fixture(autouse=True)
@@ -27,21 +30,21 @@ def cells(folder: Path) -> list[Cell]:
     return load(folder)
 
 
-@FOLDERS
+@ALL
 def test_the_tables_are_those_of_the_records(folder: Path) -> None:
     made = document(cells(folder))
     assert (folder / "README.md").read_text(encoding="utf-8") == reference.tables(folder, made)
     assert (folder / "report.csv").read_text(encoding="utf-8") == made.render("csv")
 
 
-@FOLDERS
+@ALL
 def test_every_setting_is_there(folder: Path) -> None:
     """Of no method a cell is missing, and none is left over; what draws has its seeds."""
     configs = [run.record.config for cell in cells(folder) for run in cell.runs]
     found = {(c.model, c.method, c.share, c.seed) for c in configs}
     methods = {c.method for c in configs}
     asked = reference.config(folder)
-    assert {"none", "meteor"} <= methods
+    assert {"none", "meteor" if folder in reference.FOLDERS else "evoprune"} <= methods
     wanted = {(c.model, c.method, c.share, c.seed) for c in grid.cells(asked) if c.method in methods}
     assert found == wanted and len(found) == len(configs)
     assert all(cell.unpruned for cell in cells(folder) if cell.pruned)
@@ -53,15 +56,23 @@ def test_all_answered_the_same_questions_in_float32(folder: Path) -> None:
         assert sum(task.n for task in run.record.tasks) == 3440 and run.record.environment.dtype == "float32"
 
 
-@FOLDERS
+@pytest.mark.parametrize("folder", reference.NAMED, ids=lambda folder: folder.name)
+def test_photographs_were_all_asked_about_alike(folder: Path) -> None:
+    for run in (run for cell in cells(folder) for run in cell.runs):
+        assert {task.task for task in run.record.tasks} == set(suite_tasks("natural"))
+        assert {task.n for task in run.record.tasks} == {100} and run.record.environment.dtype == "bfloat16"
+
+
+@ALL
 def test_budgets_are_exact_on_every_sample(folder: Path) -> None:
     for run in (run for cell in cells(folder) for run in cell.runs):
         if run.record.exact:
             assert run.record.tokens is not None and run.record.tokens.missed == 0
 
 
-def test_the_flops_were_matched() -> None:
-    for cell in cells(reference.FOLDERS[1]):
+@pytest.mark.parametrize("folder", [reference.FOLDERS[1], *reference.NAMED[1:]], ids=lambda folder: folder.name)
+def test_the_flops_were_matched(folder: Path) -> None:
+    for cell in cells(folder):
         if cell.pruned:
             tokens = cell.record.tokens
             assert cell.match == "flops" and tokens is not None
@@ -69,7 +80,8 @@ def test_the_flops_were_matched() -> None:
 
 
 def test_small_enough_to_commit() -> None:
-    sizes = [path.stat().st_size for folder in reference.FOLDERS for path in folder.rglob("*") if path.is_file()]
+    folders = (*reference.FOLDERS, *reference.NAMED)
+    sizes = [path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()]
     assert max(sizes) < 4e6 and sum(sizes) < 30e6
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "MediaError",
     "MeteorBenchError",
     "ModelError",
+    "NotInstalledError",
     "PluginError",
     "RankError",
     "RecordError",
@@ -73,6 +74,10 @@ class PluginError(MeteorBenchError):
 
 class ModelError(MeteorBenchError):
     """A checkpoint is missing, incomplete or corrupted."""
+
+
+class NotInstalledError(ModelError):
+    """A model needs a package that is not installed with ours."""
 
 
 class DataError(MeteorBenchError):

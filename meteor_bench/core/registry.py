@@ -190,6 +190,7 @@ MODELS = Registry(
         "pocket": "meteor_bench.models.pocket.model:POCKET",
         "pocket-independent": "meteor_bench.models.pocket.model:POCKET_INDEPENDENT",
         "pocket-through": "meteor_bench.models.pocket.model:POCKET_THROUGH",
+        "natural": "meteor_bench.models.natural.model:NATURAL",
         "llava-1.5-7b": "meteor_bench.models.llava:LLAVA_7B",
         "llava-next-7b": "meteor_bench.models.llava_next:LLAVA_NEXT_7B",
         "llava-onevision-0.5b": "meteor_bench.models.llava_onevision:LLAVA_ONEVISION_0_5B",
@@ -245,6 +246,7 @@ FAMILIES = Registry(
     "meteor_bench.families",
     {
         "pocket": "meteor_bench.models.pocket.model:card_for",
+        "natural": "meteor_bench.models.natural.model:card_for",
         "llava": "meteor_bench.models.llava:card_for",
         "llava_next": "meteor_bench.models.llava_next:card_for",
         "llava_onevision": "meteor_bench.models.llava_onevision:card_for",

@@ -15,11 +15,13 @@ from typing import Literal, NamedTuple
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.core.errors import (
     MeteorBenchError,
+    NotInstalledError,
     PluginError,
 )
 from meteor_bench.core.registry import METHODS, MODELS
 from meteor_bench.core.version import __version__
 from meteor_bench.data import suites
+from meteor_bench.data.made import MADE_BY, unmade
 from meteor_bench.models.locate import locate
 from meteor_bench.records.provenance import commit, package_version, processor, total_memory
 from meteor_bench.report.listing import CARDS
@@ -113,6 +115,8 @@ def _models() -> Said:
             continue
         try:
             card.build("cpu", _float32(), None)
+        except NotInstalledError as error:
+            yield "optional", f"{name}: {error}"
         except MeteorBenchError as error:
             yield "fails", f"{name}: {error}"
         else:
@@ -141,7 +145,7 @@ def _methods() -> Said:
 def _data() -> Said:
     root = suites.tasks_dir()
     bad = 0
-    ours = [row for row in suites.benchmarks().values() if not row.stock]
+    ours = [row for row in suites.benchmarks().values() if not row.stock and not unmade(row)]
     for row in ours:
         try:
             suites.check_data(root / row.task / "data")
@@ -151,7 +155,10 @@ def _data() -> Said:
     suites.calibration_digest()
     if not bad:
         yield "ok", f"{len(ours)} benchmarks and the calibration set are whole"
-    yield "note", f"{len(suites.benchmarks()) - len(ours)} more take data from the hub: see `meteor-bench data fetch`"
+    stock = sum(row.stock for row in suites.benchmarks().values())
+    yield "note", f"{stock} more take data from the hub: see `meteor-bench data fetch`"
+    if left := len(suites.benchmarks()) - len(ours) - stock:
+        yield "optional", f"{left} are made of photographs by: {MADE_BY['natural']}"
 
 
 def _caches() -> Said:

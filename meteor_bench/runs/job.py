@@ -17,6 +17,7 @@ from meteor_bench.config.run_config import RunConfig
 from meteor_bench.core.interrupts import contained
 from meteor_bench.data import suites
 from meteor_bench.data.lookalike import counted
+from meteor_bench.data.made import check_made
 from meteor_bench.records.reader import (
     read_latency,
     read_samples,
@@ -92,6 +93,7 @@ def plan(config: RunConfig) -> list[str]:
     from meteor_bench.engine.make_method import make_pruner
     from meteor_bench.lmms.tasks import check_hub_data
 
+    check_made(suites.resolve(config.suite, config.tasks))
     check_hub_data(config)
 
     pruner = make_pruner(config.method, config.parameters, config.stages)
@@ -126,6 +128,7 @@ def prepare(config: RunConfig, shared: ModelCache | None = None) -> Job:
     check_writable(config.out)
     from meteor_bench.lmms.tasks import check_hub_data
 
+    check_made(suites.resolve(config.suite, config.tasks))
     check_hub_data(config)
     check_agreement(config)
     shared = shared or ModelCache()

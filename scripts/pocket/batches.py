@@ -1,5 +1,6 @@
 """From samples to tensors: which pictures and questions to draw next, and several questions packed into one row."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 from scripts.pocket.sample import QA, Sample
-from scripts.pocket.world import KINDS, make
+from scripts.pocket.world import make
 
 IGNORE = -100
 FAMILY_KIND = {
@@ -33,9 +34,11 @@ class Curriculum:
     LEARNED, BOOST = 0.8, 3.0
     HARD = 3.0  # choosing among three named things is several look-ups at once and comes last
 
-    def __init__(self) -> None:
-        self.right = np.zeros(len(FAMILIES))
-        self.asked = np.full(len(FAMILIES), 1e-3)
+    def __init__(self, family_kind: Mapping[str, str] = FAMILY_KIND) -> None:
+        self.family_kind, self.families = dict(family_kind), tuple(family_kind)
+        self.kinds = tuple(dict.fromkeys(family_kind.values()))
+        self.right = np.zeros(len(self.families))
+        self.asked = np.full(len(self.families), 1e-3)
 
     def record(self, families: np.ndarray, right: np.ndarray) -> None:
         self.right *= self.KEEP
@@ -47,23 +50,27 @@ class Curriculum:
     def weights(self) -> dict[str, float]:
         error = 1 - self.right / self.asked
         values = self.FLOOR + np.minimum(error, self.CAP)
-        values[FAMILIES.index("helper")] *= 0.7
-        values[FAMILIES.index("which")] *= self.HARD
+        values[self.families.index("helper")] *= 0.7
+        values[self.families.index("which")] *= self.HARD
         if self.needs_drill:
-            values[FAMILIES.index(FIRST)] *= self.BOOST
-            values[[FAMILIES.index(family) for family in LATER]] = self.FLOOR
-        return dict(zip(FAMILIES, values.tolist(), strict=True))
+            values[self.families.index(FIRST)] *= self.BOOST
+            values[[self.families.index(family) for family in LATER]] = self.FLOOR
+        return dict(zip(self.families, values.tolist(), strict=True))
 
     @property
     def needs_drill(self) -> bool:
-        first = FAMILIES.index(FIRST)
+        """Whether things cannot be looked up by their shape yet; in a world without shapes never."""
+        if FIRST not in self.families:
+            return False
+        first = self.families.index(FIRST)
         return bool(self.right[first] / self.asked[first] < self.LEARNED)
 
     def kind_probabilities(self) -> np.ndarray:
-        weights, kinds = self.weights, list(KINDS)
-        total = np.full(len(kinds), 0.15)
-        for family, kind in FAMILY_KIND.items():
-            total[kinds.index(kind)] += weights[family]
+        """Of `kinds`, in their order."""
+        weights = self.weights
+        total = np.full(len(self.kinds), 0.15)
+        for family, kind in self.family_kind.items():
+            total[self.kinds.index(kind)] += weights[family]
         return total / total.sum()
 
 
@@ -81,7 +88,7 @@ class Packed:
         return self.ids.shape[0]
 
 
-def pack(rows: list[list[QA]], tokenizer: PocketTokenizer) -> Packed:
+def pack(rows: list[list[QA]], tokenizer: PocketTokenizer, families: Sequence[str] = FAMILIES) -> Packed:
     width = -(-max(sum(_length(qa, tokenizer) for qa in row) for row in rows) // 8) * 8
     out = np.zeros((5, len(rows), width), np.int64)
     out[3] = IGNORE
@@ -95,7 +102,7 @@ def pack(rows: list[list[QA]], tokenizer: PocketTokenizer) -> Packed:
             out[1, b, at : at + n] = number
             out[2, b, at : at + n] = np.arange(n)
             out[3, b, at + len(question) + 1 : at + n] = (*answer, tokenizer.eos_id)
-            out[4, b, at : at + n] = FAMILIES.index(qa.family)
+            out[4, b, at : at + n] = families.index(qa.family)
             at += n
     return Packed(*torch.as_tensor(out))
 
@@ -108,7 +115,7 @@ def draw_samples(
     rng: np.random.Generator, count: int, curriculum: Curriculum, *, draw: bool, max_objects: int, split: str = "train"
 ) -> list[Sample]:
     """Pictures first, clips last, so that each half of the batch is one tensor."""
-    kinds = rng.choice(list(KINDS), count, p=curriculum.kind_probabilities())
+    kinds = rng.choice(curriculum.kinds, count, p=curriculum.kind_probabilities())
     samples = [make(str(kind), rng, split, draw=draw, max_objects=max_objects) for kind in kinds]
     return sorted(samples, key=lambda sample: sample.is_clip)
 

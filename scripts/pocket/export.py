@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
+from torch import nn
 
 from meteor_bench.models.pocket.modules import PocketConfig, PocketVLM, load_pocket
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer
@@ -32,6 +33,14 @@ def trained_model(folder: Path, fusion: str) -> tuple[PocketVLM, dict]:
 def export(folder: Path, fusion: str, weights: Path) -> Path:
     model, _ = trained_model(folder, fusion)
     target = weights / FOLDERS[fusion]
+    write_shards(model, target)
+    model.config.save(target)
+    shutil.copyfile(folder / "tokenizer.json", target / "tokenizer.json")
+    return target
+
+
+def write_shards(model: nn.Module, target: Path) -> None:
+    """A model's weights in half precision, in shards with an index, in place of what is there."""
     target.mkdir(parents=True, exist_ok=True)
     for old in target.glob("*.safetensors"):
         old.unlink()
@@ -42,9 +51,6 @@ def export(folder: Path, fusion: str, weights: Path) -> Path:
         (target / name).chmod(0o644)  # safetensors leaves it readable by its owner alone
     index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
     (target / "model.safetensors.index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
-    model.config.save(target)
-    shutil.copyfile(folder / "tokenizer.json", target / "tokenizer.json")
-    return target
 
 
 def exported_scores(target: Path, per_kind: int, split: str, seed: int = 7) -> dict[str, dict[str, float]]:

@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,21 @@ log = logging.getLogger("pocket")
 class Progress:
     """Time in minutes, the learning-rate factor, one line per `every` minutes."""
 
-    def __init__(self, name: str, folder: Path, minutes: float, every: float = 0.5, decay_from: float = 0.55) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        minutes: float,
+        every: float = 0.5,
+        decay_from: float = 0.55,
+        families: Sequence[str] = FAMILIES,
+    ) -> None:
         self.name, self.path = name, folder / f"{name}.pt"
         self.minutes, self.every, self.decay_from = minutes, every, decay_from
         self.before, self.start, self.step, self.samples = 0.0, time.monotonic(), 0, 0
         self.last_line, self.last_save = 0.0, 0.0
         self.sums: dict[str, list[float]] = {}
-        self.right, self.asked = np.zeros(len(FAMILIES)), np.zeros(len(FAMILIES))
+        self.families, self.right, self.asked = families, np.zeros(len(families)), np.zeros(len(families))
 
     @property
     def elapsed(self) -> float:
@@ -62,7 +71,7 @@ class Progress:
             return
         self.last_line = self.elapsed
         means = " ".join(f"{key} {np.mean(values):.3f}" for key, values in self.sums.items())
-        scores = {f: round(r / n, 2) for f, r, n in zip(FAMILIES, self.right, self.asked, strict=True) if n}
+        scores = {f: round(r / n, 2) for f, r, n in zip(self.families, self.right, self.asked, strict=True) if n}
         mean = f" mean {np.mean(list(scores.values())):.3f}" if scores else ""
         rate = self.samples / max(self.elapsed * 60, 1)
         eta = max(self.minutes - self.elapsed, 0)

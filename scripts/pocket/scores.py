@@ -1,6 +1,6 @@
 """Accuracy per question family on fresh pictures, with all tokens, without any, or with a random share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -14,7 +14,6 @@ from scripts.pocket.symbolic import answer_logits
 from scripts.pocket.world import KINDS, make, split_rng
 
 PER_SAMPLE = 8
-ASKED = tuple(family for family in FAMILIES if family != "helper")
 
 
 def score_samples(seed: int, per_kind: int, split: str) -> list[list[Sample]]:
@@ -56,19 +55,22 @@ def family_scores(
 
 @torch.no_grad()
 def scored(
-    tokenizer: PocketTokenizer, batches: list[list[Sample]], logits: Callable[[list[Sample], Packed], Tensor]
+    tokenizer: PocketTokenizer,
+    batches: list[list[Sample]],
+    logits: Callable[[list[Sample], Packed], Tensor],
+    families: Sequence[str] = FAMILIES,
 ) -> dict[str, float]:
     """Share of questions whose every token, chain and answer, is the likeliest one: what greedy decoding would say.
 
     `logits` gives those at the positions with a target, of a batch and its questions.
     """
-    right, asked = np.zeros(len(FAMILIES)), np.zeros(len(FAMILIES))
+    right, asked = np.zeros(len(families)), np.zeros(len(families))
     for samples in batches:
-        packed = pack([s.qas for s in samples], tokenizer)
-        families, good = right_answers(packed, logits(samples, packed).argmax(-1))
-        np.add.at(right, families, good)
-        np.add.at(asked, families, 1)
-    return {f: round(float(r / n), 3) for f, r, n in zip(FAMILIES, right, asked, strict=True) if n and f in ASKED}
+        packed = pack([s.qas for s in samples], tokenizer, families)
+        family, good = right_answers(packed, logits(samples, packed).argmax(-1))
+        np.add.at(right, family, good)
+        np.add.at(asked, family, 1)
+    return {f: round(float(r / n), 3) for f, r, n in zip(families, right, asked, strict=True) if n and f != "helper"}
 
 
 def benchmark_scores(scores: dict[str, float]) -> dict[str, float]:

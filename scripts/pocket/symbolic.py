@@ -42,10 +42,10 @@ def label_words(tokenizer: PocketTokenizer) -> Tensor:
 class SymbolEmbedding(nn.Module):
     """Labels -> LayerNorm(sum of the words' embeddings); an empty cell is <pad>."""
 
-    def __init__(self, tokenizer: PocketTokenizer, hidden: int) -> None:
+    def __init__(self, tokenizer: PocketTokenizer, hidden: int, table: Tensor | None = None) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(hidden)
-        self.register_buffer("words", label_words(tokenizer), persistent=False)
+        self.register_buffer("words", label_words(tokenizer) if table is None else table, persistent=False)
         self.vocab = len(tokenizer)
 
     def counts(self, labels: Tensor) -> Tensor:

@@ -44,8 +44,8 @@ def check_known(text: str, vocab: dict[str, int]) -> None:
         raise ValueError(f"words outside the vocabulary: {unknown} in {text!r}")
 
 
-def write_tokenizer(path: Path) -> None:
-    tokenizer = Tokenizer(WordLevel(vocabulary(), unk_token="<unk>"))
+def write_tokenizer(path: Path, vocab: dict[str, int] | None = None) -> None:
+    tokenizer = Tokenizer(WordLevel(vocab or vocabulary(), unk_token="<unk>"))
     tokenizer.pre_tokenizer = Split(Regex(PATTERN), behavior="removed", invert=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(path))

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from meteor_bench.core.errors import DataError, ModelError
+from meteor_bench.core.errors import DataError, ModelError, NotInstalledError
 from meteor_bench.runs import doctor
 from meteor_bench.runs.doctor import Finding, examine
 
@@ -48,11 +48,16 @@ def test_models_whose_weights_are_not_shipped_are_optional(monkeypatch: pytest.M
         def build(self, *_: object) -> None:
             raise ModelError("shard 2 is corrupted")
 
+    class Apart(SimpleNamespace):
+        def build(self, *_: object) -> None:
+            raise NotInstalledError("package x is not installed; it comes with: y")
+
     rows = {
         "near": Card(weights=str(tmp_path), published=True),
         "far": Card(weights="some/where", published=True),
         "own": Card(weights=None, published=True),
         "none": Card(weights=None, published=False),
+        "apart": Apart(weights=None, published=True),
     }
     (tmp_path / "config.json").write_text("{}")
     monkeypatch.setattr(doctor, "MODELS", SimpleNamespace(names=lambda: list(rows), load=rows.get))
@@ -60,6 +65,7 @@ def test_models_whose_weights_are_not_shipped_are_optional(monkeypatch: pytest.M
     assert [(f.state, f.said) for f in examine()] == [
         ("ok", f"near: weights in {tmp_path}, not read"),
         ("fails", "own: shard 2 is corrupted"),
+        ("optional", "apart: package x is not installed; it comes with: y"),
         ("optional", "need weights that are not here (--source takes their folder): far, none"),
     ]
 
@@ -67,7 +73,7 @@ def test_models_whose_weights_are_not_shipped_are_optional(monkeypatch: pytest.M
 def test_a_glance_finds_what_is_missing_without_torch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert not [f for f in examine(full=False) if f.state == "fails"]
-    for name in ("pocket", "pocket-independent", "pocket-through"):
+    for name in ("pocket", "pocket-independent", "pocket-through", "natural"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")
     header = b'{"a": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}'

@@ -95,10 +95,15 @@ ELSEWHERE = {
     "make run": ("tests/test_packaging.py", '("run", {"requirements.lock"}'),
     "make check": (".ci/run", "make check"),
     "python scripts/natural_pictures.py": ("tests/natural/test_pictures.py", "natural_pictures.main("),
+    "python scripts/natural_figures.py": ("tests/natural/test_model.py", "natural_figures.main("),
+    "python scripts/train_natural.py": ("tests/natural/test_training.py", "train_natural.main("),
+    "python scripts/rankings.py": ("tests/scripts/test_rankings.py", "rankings.main("),
+    "python scripts/reference_pocket.py": ("tests/test_reference.py", "from scripts import reference_pocket"),
     "make natural": ("tests/test_packaging.py", '("natural", {*LOCKS[:2], "requirements-natural.lock"}'),
     "make test-natural": ("Makefile", "-m pytest --durations 15 tests/natural"),
 }
 NOT_RUN = {
+    "run --model natural --suite natural --method fastv --ratio 0.76": "wants the packages of `make natural`",
     "run --model NVEagle/Eagle-X5-7B --method fastv --ratio 0.5 --device cuda": "wants a released checkpoint and a GPU",
     "latency --model eagle-x5-7b --random-weights --methods all --ratio 0.76 --batch 1,8": "wants a GPU",
 }

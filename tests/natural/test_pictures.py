@@ -11,9 +11,7 @@ from PIL import Image, ImageOps
 
 from scripts import natural_pictures
 from scripts.natural.photographs import BACKGROUNDS, SPLITS, Object, Split, objects_of
-from scripts.natural.pictures import SIDE, make
-
-FEW = range(6)
+from scripts.natural.world import MAKERS, SIDE, make, split_rng
 
 
 def looks(split: Split) -> tuple[np.ndarray, np.ndarray]:
@@ -43,34 +41,12 @@ def test_every_split_has_every_class() -> None:
     assert len(objects_of("train")) > 100 and len(objects_of("test")) > 30
 
 
-@pytest.mark.parametrize("split", SPLITS)
-def test_things_stand_where_their_boxes_say_and_nothing_else_was_touched(split: Split) -> None:
-    counts = set()
-    for seed in FEW:
-        picture = make(split, seed)
-        assert picture.image.size == picture.bare.size == (SIDE, SIDE) and picture.background in BACKGROUNDS[split]
-        changed = (np.asarray(picture.image) != np.asarray(picture.bare)).any(-1)
-        for thing in picture.things:
-            assert thing.of in objects_of(split)
-            left, top, right, bottom = thing.box
-            inside = changed[top:bottom, left:right]
-            assert inside.shape == (bottom - top, right - left) and inside.mean() > 0.1
-            changed[top:bottom, left:right] = False
-        assert not changed.any()
-        counts.add(len(picture.things))
-    assert len(counts) > 1
-
-
-def test_boxes_do_not_overlap() -> None:
-    for seed in FEW:
-        for a, b in combinations([thing.box for thing in make("train", seed).things], 2):
-            assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
-
-
-def test_the_same_seed_gives_the_same_picture() -> None:
-    first, again, other = make("test", 3), make("test", 3), make("test", 4)
-    assert first.image.tobytes() == again.image.tobytes() and first.things == again.things
-    assert first.image.tobytes() != other.image.tobytes()
+@pytest.mark.parametrize("kind", MAKERS)
+def test_the_same_seed_gives_the_same_picture(kind: str) -> None:
+    first, again, other = (make(kind, split_rng("test", seed), "test") for seed in (3, 3, 4))
+    assert (first.image == again.image).all() and first.qas == again.qas and (first.labels == again.labels).all()
+    assert (first.image != other.image).any()
+    assert first.image.shape == ((4, SIDE // 2, SIDE // 2, 3) if kind == "clip" else (SIDE, SIDE, 3))
 
 
 def test_captions_are_the_package_s(tmp_path: Path) -> None:
@@ -83,8 +59,11 @@ def test_the_sheet_has_a_caption_for_each_picture(tmp_path: Path) -> None:
     natural_pictures.main(["--split", "calibration", "--count", "7", "--out", str(tmp_path / "sheet.png")])
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size == (6 * SIDE, 2 * (SIDE + natural_pictures.CAPTION))
-    picture = make("calibration", 0)
-    assert sorted(natural_pictures.said(picture).split(", ")) == sorted(thing.of.what for thing in picture.things)
+        first = np.asarray(sheet)[:SIDE, :SIDE]
+    sample = make("scene", split_rng("calibration", 0), "calibration")
+    assert (first == sample.image).all()
+    question, answer = natural_pictures.said(sample, 0).split("\n")
+    assert (question, answer) in {(qa.question.removesuffix("step by step").strip(), qa.answer) for qa in sample.qas}
 
 
 def test_an_object_is_cut_to_its_mask() -> None:

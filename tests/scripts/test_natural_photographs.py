@@ -65,7 +65,7 @@ def test_without_the_package_it_is_one_line(tmp_path: Path) -> None:
 def test_the_sheet_without_the_package_ends_with_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(natural_pictures, "make", lambda split, seed: background("Grey", tmp_path))
+    monkeypatch.setattr(natural_pictures, "make", lambda kind, rng, split: background("Grey", tmp_path))
     with pytest.raises(SystemExit) as ended:
         natural_pictures.main(["--out", str(tmp_path / "sheet.png")])
     out, err = capsys.readouterr()

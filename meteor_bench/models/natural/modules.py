@@ -1,0 +1,90 @@
+"""What was trained of the natural models: a fusion and a Llama. The encoders are their packages' (`towers`)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import LlamaForCausalLM
+
+from meteor_bench.models.pocket.modules import PocketConfig, SharedFusion, build_decoder
+
+__all__ = ["TOWERS", "NaturalConfig", "NaturalFusion", "NaturalTrained"]
+
+TOWERS = ("vit", "efficientnet")
+DIMS = {"vit": 384, "efficientnet": 1280}
+
+
+@dataclass(frozen=True)
+class NaturalConfig:
+    """Sizes of the model, as its config.json holds them."""
+
+    fusion: Literal["shared"] = "shared"
+    vocab_size: int = 195
+    hidden_size: int = 192
+    projector_size: int = 768
+    intermediate_size: int = 512
+    num_layers: int = 5
+    num_heads: int = 3
+    max_positions: int = 1024
+    image_size: int = 224
+    frame_size: int = 112
+    frames: int = 4
+    model_type: str = "natural"
+
+    @property
+    def grids(self) -> dict[str, int]:
+        """Side of each tower's token grid on an image; on a frame it is half of that."""
+        return {"vit": 16, "efficientnet": 8}
+
+    @property
+    def visual_tokens(self) -> int:
+        """Length of the unpruned visual sequence, the same for an image and for a clip."""
+        return max(self.grids.values()) ** 2
+
+    @property
+    def pocket(self) -> PocketConfig:
+        """Language model and sizes of pictures in the pocket models' terms; the grid of their tower a is the ViT's."""
+        return PocketConfig(
+            vocab_size=self.vocab_size,
+            hidden_size=self.hidden_size,
+            intermediate_size=self.intermediate_size,
+            num_layers=self.num_layers,
+            num_heads=self.num_heads,
+            max_positions=self.max_positions,
+            image_size=self.image_size,
+            frame_size=self.frame_size,
+            frames=self.frames,
+        )
+
+    def save(self, folder: Path) -> None:
+        (folder / "config.json").write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+
+class NaturalFusion(SharedFusion):
+    """Channel concatenation on the ViT's grid, then one projector; tables of positions as in `pocket`."""
+
+    def __init__(self, config: NaturalConfig) -> None:
+        super().__init__(config.pocket)
+        self.norm = nn.ModuleDict({name: nn.LayerNorm(DIMS[name]) for name in TOWERS})
+        wide = config.projector_size
+        self.mlp = nn.Sequential(nn.Linear(sum(DIMS.values()), wide), nn.GELU(), nn.Linear(wide, config.hidden_size))
+
+    def join(self, features: dict[str, Tensor]) -> Tensor:
+        """{tower: [rows, n, d]} of the same n cells -> [rows, n, hidden], without positions."""
+        out: Tensor = self.mlp(torch.cat([self.norm[name](features[name]) for name in TOWERS], -1))
+        return out
+
+
+class NaturalTrained(nn.Module):
+    """A container: `fusion`, `decoder`."""
+
+    def __init__(self, config: NaturalConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.fusion = NaturalFusion(config)
+        self.decoder: LlamaForCausalLM = build_decoder(config.pocket)
