@@ -23,6 +23,7 @@ from meteor_bench.report.sections import Section, sections  # noqa: E402
 from meteor_bench.report.standing import of_section  # noqa: E402
 from meteor_bench.utils.atomic_io import write_whole  # noqa: E402
 from scripts.method_pages import page_name  # noqa: E402
+from scripts.reference_pocket import ADDED  # noqa: E402
 
 REFERENCE = ROOT / "results" / "reference" / "pocket"
 FLOPS = ROOT / "results" / "reference" / "pocket-flops"
@@ -94,22 +95,29 @@ def _section(folder: Path) -> Section:
 
 
 def columns(folder: Path = REFERENCE, title: str = "{:g} %") -> list[Column]:
-    """A column for each ratio of a folder of records; further kinds of columns are further lists like this one.
+    """A column for each ratio of a folder of records, and of what was run later than it.
 
     Args:
         title: what stands above a column, with its ratio in per cent.
+
+    Raises:
+        SystemExit: the unpruned model's accuracy is not the same in the two.
     """
-    section = _section(folder)
-    frame = accuracy(section)
-    means = frame[(frame["kind"] == "average") & (frame["name"] == "average")].set_index("row")["score"]
-    unpruned = 0.0
+    unpruned: set[float] = set()
     found: dict[float, dict[str, float]] = {}
-    for row, cell in enumerate(section.cells):
-        if cell.pruned:
-            found.setdefault(cell.ratio, {})[_name(cell)] = means[row]
-        else:
-            unpruned = means[row]
-    return [Column(title.format(100 * ratio), ratio, unpruned, found[ratio]) for ratio in sorted(found)]
+    later = ROOT / ADDED[folder.relative_to(ROOT)]
+    for section in map(_section, (folder, later) if later.exists() else (folder,)):
+        frame = accuracy(section)
+        means = frame[(frame["kind"] == "average") & (frame["name"] == "average")].set_index("row")["score"]
+        for row, cell in enumerate(section.cells):
+            if cell.pruned:
+                found.setdefault(cell.ratio, {})[_name(cell)] = means[row]
+            else:
+                unpruned.add(means[row])
+    if len(unpruned) > 1:
+        raise SystemExit(f"{folder} and {later} differ in their unpruned model; run `make tables`")
+    (whole,) = unpruned
+    return [Column(title.format(100 * ratio), ratio, whole, found[ratio]) for ratio in sorted(found)]
 
 
 def _name(cell: Cell) -> str:
