@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from meteor_bench.models.natural.model import load
 from scripts import train_natural
@@ -24,7 +25,8 @@ def run(folder: Path, phase: str) -> None:
 def test_what_is_trained_can_be_run_and_its_card_has_every_family(folder: Path) -> None:
     run(folder, "all")
     vlm = load("cpu", torch.float32, folder / "weights")
-    pixels = vlm.processor.pixels([*make("clip", split_rng("test", 0), "test").image])
+    frames = [Image.fromarray(frame) for frame in make("clip", split_rng("test", 0), "test").image]
+    pixels = vlm.processor.pixels(frames)
     assert pixels.shape == (4, 3, 112, 112)
     card = (folder / "weights" / "README.md").read_text(encoding="utf-8")
     assert all(f"| {benchmark} | {family} |" in card for family, benchmark in FAMILY_BENCHMARK.items())
