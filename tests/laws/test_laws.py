@@ -258,7 +258,8 @@ def test_6_the_same_seed_gives_the_same_result_in_any_order(case: Case) -> None:
 @cases
 def test_6_only_what_says_that_it_draws_depends_on_the_seed(case: Case) -> None:
     asked = tiny.requests(2)
-    origins = [visual_of(engine(case, 0.24, seed=seed), asked).tokens.origin for seed in (0, 1)]
+    # Half: with one token of each tile there is one slot for oc-vtp to draw, which gets all that there is.
+    origins = [visual_of(engine(case, 0.5, seed=seed), asked).tokens.origin for seed in (0, 1)]
     assert torch.equal(*origins) != case.pruner.draws
 
 
