@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from meteor_bench.core.errors import MeteorBenchError, RecordError  # noqa: E402
 from meteor_bench.report.runs import Cell, load  # noqa: E402
+from scripts.reference_pocket import ADDED  # noqa: E402
 
 DRAWS, SHARE = 2000, 0.95
 Floats = NDArray[np.float64]
@@ -56,10 +58,7 @@ class Suite(NamedTuple):
 
 def ranks(values: Floats) -> Floats:
     """1 for the least; equal values share the mean of their places."""
-    _, inverse, count = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(count)
-    mean: Floats = (last - (count - 1) / 2)[inverse]
-    return mean
+    return pd.Series(values).rank().to_numpy()
 
 
 def spearman(one: Floats, other: Floats) -> float:
@@ -68,12 +67,13 @@ def spearman(one: Floats, other: Floats) -> float:
 
 
 def methods_of(folder: Path, ratio: float) -> dict[str, Cell]:
-    """Method -> its cell at the ratio.
+    """Method -> its cell at the ratio, of a reference with what was run later than it.
 
     Raises:
         RecordError: the folder has none, or its records are broken.
     """
-    found = {c.label: c for c in load(folder) if c.pruned and c.ratio == ratio}
+    later = [ADDED[folder]] if folder in ADDED and ADDED[folder].exists() else []
+    found = {c.label: c for c in load(folder, *later) if c.pruned and c.ratio == ratio}
     if not found:
         raise RecordError(f"{folder} has no method at ratio {ratio}")
     return found

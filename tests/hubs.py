@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as SequenceOf
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import pytest
 import torch
 import transformers
 from tokenizers import Regex, Tokenizer
@@ -22,12 +25,14 @@ from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 
+from meteor_bench.core.errors import ModelError
 from meteor_bench.core.model import VLM, Clip
 from meteor_bench.core.request import Request
+from meteor_bench.engine.factory import build as load
 from meteor_bench.engine.load_model import resolve_model
 from meteor_bench.methods.none import NoPruning
 
-__all__ = ["FAMILIES", "Library", "Reference", "build", "enliven", "folder", "library"]
+__all__ = ["FAMILIES", "Library", "Reference", "build", "enliven", "folder", "library", "refused"]
 
 VOCABULARY = 96
 BOS, EOS, UNKNOWN, IMAGE, VIDEO = 1, 2, 3, 4, 5
@@ -421,6 +426,24 @@ def build(family: str) -> VLM:
     """A fresh model from the folder, as `--model` takes it."""
     card = resolve_model(str(folder(family)), NoPruning())
     return cast("VLM", quiet(card.build, "cpu", torch.float32, folder(family)))
+
+
+def refused(family: str, copy: Path, changes: Mapping[str, Any]) -> str:
+    """What is said of the family's checkpoint with something else in its config.json, one line.
+
+    Args:
+        copy: a folder that is not there yet.
+        changes: key -> value; a table takes the place of single keys of the one there.
+    """
+    shutil.copytree(folder(family), copy)
+    config = json.loads((copy / "config.json").read_text())
+    for key, value in changes.items():
+        config[key] = {**config[key], **value} if isinstance(value, dict) else value
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError) as caught:
+        quiet(load, str(copy), "none")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 class Reference:

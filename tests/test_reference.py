@@ -51,6 +51,7 @@ def test_every_setting_is_there(folder: Path) -> None:
     wanted = {(c.model, c.method, c.share, c.seed) for c in grid.cells(asked) if c.method in methods}
     assert found == wanted and len(found) == len(configs)
     assert all(cell.unpruned for cell in cells(folder) if cell.pruned)
+    assert {c.out for c in configs} == {folder}, "a record names a place that only one machine has"
 
 
 @FOLDERS

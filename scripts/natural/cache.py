@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +15,11 @@ from torch import Tensor
 from meteor_bench.core.model import VisionTower
 from meteor_bench.models.natural.modules import DIMS, TOWERS, NaturalConfig
 from meteor_bench.models.natural.towers import PatchesTower, StridesTower, efficientnet, vit
+from meteor_bench.utils.atomic_io import write_whole
 from scripts.natural.photographs import Split
 from scripts.natural.world import MAKERS, make, split_rng
 from scripts.pocket.loop import log
-from scripts.pocket.sample import Sample
+from scripts.pocket.sample import QA, Sample
 
 TOGETHER = 16  # pictures that are encoded at once
 # Of a kind in each hundred pictures; clips need more variety, since four shots are four things.
@@ -67,7 +70,7 @@ class Cache:
         """Encode until there are so many parts of ``size`` samples; those that are there stay."""
         both = None
         for part in range(parts):
-            if (self.folder / f"{part:03d}.pkl").exists():
+            if (self.folder / f"{part:03d}.json").exists():
                 continue
             both = both or towers(torch.bfloat16)
             samples = list(drawn(self.split, part * size, size))
@@ -77,17 +80,13 @@ class Cache:
                     blocks[name].append(x.half().numpy())
             for name in TOWERS:
                 _whole(self.folder / f"{part:03d}-{name}.npy", np.concatenate(blocks[name]))
-            for sample in samples:
-                sample.image = np.zeros((1, 1, 3), np.uint8)
-            part_file = self.folder / f"{part:03d}.pkl"
-            part_file.with_suffix(".part").write_bytes(pickle.dumps(samples))
-            part_file.with_suffix(".part").rename(part_file)
+            write_whole(self.folder / f"{part:03d}.json", json.dumps([_kept(sample) for sample in samples]).encode())
             log.info("%s: part %d of %d", self.folder.name, part + 1, parts)
 
     def refresh(self) -> int:
         """Take in the parts that are there by now; how many samples that makes."""
-        while (file := self.folder / f"{len(self.maps['vit']):03d}.pkl").exists():
-            self.samples += pickle.loads(file.read_bytes())
+        while (file := self.folder / f"{len(self.maps['vit']):03d}.json").exists():
+            self.samples += [_sample(kept) for kept in json.loads(file.read_bytes())]
             for name in TOWERS:
                 self.maps[name].append(np.load(file.with_name(f"{file.stem}-{name}.npy"), mmap_mode="r"))
         self.kinds = {kind: [i for i, s in enumerate(self.samples) if s.kind == kind and s.qas] for kind in MAKERS}
@@ -119,6 +118,16 @@ def _runs(samples: Sequence[Sample]) -> Iterator[slice]:
             end += 1
         yield slice(at, end)
         at = end
+
+
+def _kept(sample: Sample) -> dict[str, Any]:
+    """A sample without its pixels, as JSON has it."""
+    return {"kind": sample.kind, "labels": sample.labels.tolist(), "qas": [asdict(qa) for qa in sample.qas]}
+
+
+def _sample(kept: Mapping[str, Any]) -> Sample:
+    qas = [QA(**{**qa, "options": tuple(qa["options"])}) for qa in kept["qas"]]
+    return Sample(kept["kind"], np.zeros((1, 1, 3), np.uint8), np.array(kept["labels"], np.int64), qas)
 
 
 def _whole(path: Path, array: np.ndarray) -> None:

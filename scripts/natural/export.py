@@ -20,7 +20,7 @@ CARD = Path(__file__).parent / "card.md"
 
 def export(folder: Path, config: NaturalConfig, target: Path) -> None:
     """The joint phase's last checkpoint."""
-    saved = torch.load(folder / "joint.pt", weights_only=False)
+    saved = torch.load(folder / "joint.pt", weights_only=True)
     model = NaturalTrained(config)
     trained = {n.removeprefix("vlm."): w.float() for n, w in saved["masters"].items() if n.startswith("vlm.")}
     missing, unexpected = model.load_state_dict(trained, strict=False)
@@ -57,7 +57,7 @@ def write_card(folder: Path, target: Path, calibration: Cache, cached: int) -> N
     rows.append("| **mean of the families** | | " + " | ".join(f"**{mean:.1f}**" for mean in means) + " |")
     phases = []
     for name in ("symbolic", "joint"):
-        saved = torch.load(folder / f"{name}.pt", weights_only=False)
+        saved = torch.load(folder / f"{name}.pt", weights_only=True)
         phases.append(f"| {name} | {saved['step']:,} | {saved['samples']:,} | {saved['minutes']:.0f} |")
     sizes = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in model.vlm.named_children()}
     text = CARD.read_text(encoding="utf-8").format(

@@ -149,7 +149,7 @@ def train_symbolic(
     weights, curriculum = MasterWeights(model, SYMBOLIC_RATE, parts), Curriculum(FAMILY_KIND)
     if saved:
         weights.restore(saved)
-        curriculum = saved["curriculum"]
+        curriculum.load(saved["curriculum"])
     rng = split_rng("train", 20_000_000 + seed * 1_000_003 + progress.step)
     while progress.fraction < 1:
         kinds = rng.choice(curriculum.kinds, batch, p=curriculum.kind_probabilities())
@@ -166,7 +166,7 @@ def train_symbolic(
         curriculum.record(families, right)
         progress.count(batch, families, right, norm=norm, tokens=float(index.shape[1]))
         progress.line()
-        progress.save({**weights.state(), "curriculum": curriculum})
+        progress.save({**weights.state(), "curriculum": curriculum.state()})
 
 
 def train_joint(
@@ -187,12 +187,12 @@ def train_joint(
     if saved:
         model.load_state_dict(saved["model"], strict=False)  # before the masters, which copy what they find
     else:
-        symbolic = torch.load(folder / "symbolic.pt", weights_only=False)["masters"]
+        symbolic = torch.load(folder / "symbolic.pt", weights_only=True)["masters"]
         model.load_state_dict(symbolic, strict=False)
     weights, curriculum = MasterWeights(model, JOINT_RATE, ["vlm"]), Curriculum(FAMILY_KIND)
     if saved:
         weights.restore(saved)
-        curriculum = saved["curriculum"]
+        curriculum.load(saved["curriculum"])
     frozen = {n: p for n, p in model.state_dict().items() if n not in weights.masters}
     train, calibration = caches
     calibration.refresh()
@@ -232,7 +232,7 @@ def train_joint(
             scores = scores_of(model, tokenizer, calibration)
             log.info("joint EVAL %.3f %s", np.mean(list(scores.values())), json.dumps(scores))
             model.train()
-        progress.save({**weights.state(), "model": frozen, "curriculum": curriculum})
+        progress.save({**weights.state(), "model": frozen, "curriculum": curriculum.state()})
 
 
 def few(sample: Sample) -> Sample:

@@ -10,7 +10,7 @@ import numpy as np
 from scripts.natural.view import Placed
 from scripts.natural.words import ASKED, COUNTED, KIND_OF, KINDS, PLURALS
 from scripts.pocket.sample import QA, STEPS
-from scripts.pocket.scenes import NEIGHBOURS, RELATIONS, STEPS_XY, article, row_or_column, some
+from scripts.pocket.scenes import NEIGHBOURS, RELATIONS, article, beside, row_or_column, some
 from scripts.pocket.words import CORNERS
 
 MOST_COUNTED = 3
@@ -86,14 +86,7 @@ def relations(single: Sequence[Placed], side: int, rng: np.random.Generator, lim
 def neighbours(
     things: Sequence[Placed], single: Sequence[Placed], side: int, rng: np.random.Generator, limit: int
 ) -> Iterator[QA]:
-    at = {(thing.col, thing.row): thing for thing in things}
-    found = [
-        (thing, k, at[thing.col + dx, thing.row + dy])
-        for thing in single
-        for k, (dx, dy) in enumerate(STEPS_XY)
-        if (thing.col + dx, thing.row + dy) in at
-    ]
-    for thing, k, other in some(found, rng, limit):
+    for thing, k, other in some(beside(things, single), rng, limit):
         question = f"what thing is {NEIGHBOURS[k]} the {thing.what}? {STEPS}"
         yield QA("neighbour", "natural_gqa", question, other.what, f"{place(thing, side)} {place(other, side)}")
 

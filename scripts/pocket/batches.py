@@ -40,6 +40,13 @@ class Curriculum:
         self.right = np.zeros(len(self.families))
         self.asked = np.full(len(self.families), 1e-3)
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """What a checkpoint keeps of it."""
+        return {"right": torch.from_numpy(self.right.copy()), "asked": torch.from_numpy(self.asked.copy())}
+
+    def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        self.right, self.asked = state["right"].numpy().copy(), state["asked"].numpy().copy()
+
     def record(self, families: np.ndarray, right: np.ndarray) -> None:
         self.right *= self.KEEP
         self.asked *= self.KEEP

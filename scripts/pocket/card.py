@@ -22,7 +22,7 @@ def write_card(folder: Path, fusion: str, target: Path, per_kind: int) -> None:
     rows.append("| **mean of the benchmarks** | | " + " | ".join(f"**{100 * m:.1f}**" for m in means) + " |")
     phases = []
     for name in ("symbolic", "encoders", f"joint-{fusion}"):
-        saved = torch.load(folder / f"{name}.pt", weights_only=False)
+        saved = torch.load(folder / f"{name}.pt", weights_only=True)
         phases.append(f"| {name} | {saved['step']:,} | {saved['samples']:,} | {saved['minutes']:.0f} |")
     model = load_pocket(target)
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}

@@ -20,7 +20,7 @@ FOLDERS = {"shared": "pocket", "independent": "pocket-independent"}
 
 def trained_model(folder: Path, fusion: str) -> tuple[PocketVLM, dict]:
     """The fp32 model of a joint phase's last checkpoint."""
-    saved = torch.load(folder / f"joint-{fusion}.pt", weights_only=False)
+    saved = torch.load(folder / f"joint-{fusion}.pt", weights_only=True)
     tokenizer = PocketTokenizer(folder / "tokenizer.json")
     model = PocketVLM(PocketConfig(fusion=fusion, vocab_size=len(tokenizer)))  # type: ignore[arg-type]
     state = {**saved["model"], **saved["masters"]}

@@ -51,7 +51,7 @@ class Progress:
     def resume(self) -> dict | None:
         if not self.path.exists():
             return None
-        saved = torch.load(self.path, weights_only=False)
+        saved = torch.load(self.path, weights_only=True)
         self.before, self.step, self.samples = saved["minutes"], saved["step"], saved["samples"]
         return saved
 

@@ -71,14 +71,14 @@ def train_joint(folder: Path, tokenizer: PocketTokenizer, fusion: str, seed: int
         model.load_state_dict(saved["model"], strict=False)  # before the masters, which copy what they find
     else:
         symbolic, encoders = (
-            torch.load(folder / f"{n}.pt", weights_only=False)["masters"] for n in ("symbolic", "encoders")
+            torch.load(folder / f"{n}.pt", weights_only=True)["masters"] for n in ("symbolic", "encoders")
         )
         model.start_from(symbolic, encoders)
     weights = MasterWeights(model, LEARNING_RATE, ["vlm.fusion", "vlm.decoder", READER], slow=READER)
     curriculum = Curriculum()
     if saved:
         weights.restore(saved)
-        curriculum = saved["curriculum"]
+        curriculum.load(saved["curriculum"])
     frozen = {n: p for n, p in model.state_dict().items() if n not in weights.masters}
     fixed = score_samples(seed=1, per_kind=recipe.per_kind, split="eval")
     rng = split_rng("train", seed * 1_000_003 + progress.step + (1_000_000 if fusion == "shared" else 2_000_000))
@@ -123,7 +123,7 @@ def train_joint(folder: Path, tokenizer: PocketTokenizer, fusion: str, seed: int
         if not aligning and (progress.elapsed - last_eval > recipe.eval_every or progress.fraction == 1):
             last_eval = progress.elapsed
             report(model, tokenizer, fixed, name, complete=progress.fraction == 1)
-        progress.save({**weights.state(), "model": frozen, "curriculum": curriculum})
+        progress.save({**weights.state(), "model": frozen, "curriculum": curriculum.state()})
     return model
 
 

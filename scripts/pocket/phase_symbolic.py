@@ -46,7 +46,7 @@ def train_symbolic(
     saved = progress.resume()
     if saved:
         weights.restore(saved)
-        curriculum = saved["curriculum"]
+        curriculum.load(saved["curriculum"])
     rng = split_rng("train", seed * 1_000_003 + progress.step)
     while progress.fraction < 1:
         drilling = curriculum.needs_drill and progress.step % 4 > 0 and progress.step > DRILL_FROM
@@ -72,4 +72,4 @@ def train_symbolic(
         curriculum.record(families, right)
         progress.count(batch, families, right, loss=loss.item(), norm=norm, tokens=float(index.shape[1]))
         progress.line()
-        progress.save({**weights.state(), "curriculum": curriculum})
+        progress.save({**weights.state(), "curriculum": curriculum.state()})

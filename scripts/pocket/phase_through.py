@@ -235,7 +235,7 @@ def train_through(folder: Path, source: Path, seed: int, recipe: ThroughRecipe) 
     if saved := progress.resume():
         addition.load(saved["addition"])
         addition.optimizer.load_state_dict(saved["optimizer"])
-        curriculum = saved["curriculum"]
+        curriculum.load(saved["curriculum"])
     fixed = score_samples(seed=11, per_kind=recipe.per_kind, split="eval")
     rng = split_rng("train", seed * 1_000_003 + progress.step + 3_000_000)
     last_eval = progress.elapsed
@@ -267,7 +267,11 @@ def train_through(folder: Path, source: Path, seed: int, recipe: ThroughRecipe) 
         if progress.elapsed - last_eval > recipe.eval_every or progress.fraction == 1:
             last_eval = progress.elapsed
             report(model, tokenizer, fixed)
-        state = {"addition": addition.state(), "optimizer": addition.optimizer.state_dict(), "curriculum": curriculum}
+        state = {
+            "addition": addition.state(),
+            "optimizer": addition.optimizer.state_dict(),
+            "curriculum": curriculum.state(),
+        }
         progress.save(state)
     return addition
 

@@ -1,7 +1,8 @@
 """Scenes of coloured shapes: attributes, counts, relations, presence, location, size; and sums of digits on shapes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -121,15 +122,32 @@ def relations(things: list[Thing], rng: np.random.Generator, limit: int) -> Iter
             return
 
 
-def neighbours(things: list[Thing], rng: np.random.Generator, limit: int) -> Iterator[QA]:
-    at = {(t.col, t.row): t for t in things}
-    found = [
-        (t, k, at[t.col + dx, t.row + dy])
-        for t in things
+class OnGrid(Protocol):
+    """What stands in a cell."""
+
+    @property
+    def col(self) -> int: ...
+
+    @property
+    def row(self) -> int: ...
+
+
+T = TypeVar("T", bound=OnGrid)
+
+
+def beside(things: Sequence[T], among: Iterable[T]) -> list[tuple[T, int, T]]:
+    """One of ``among``, a direction of `STEPS_XY`, and the thing that stands there."""
+    at = {(thing.col, thing.row): thing for thing in things}
+    return [
+        (thing, k, at[thing.col + dx, thing.row + dy])
+        for thing in among
         for k, (dx, dy) in enumerate(STEPS_XY)
-        if (t.col + dx, t.row + dy) in at
+        if (thing.col + dx, thing.row + dy) in at
     ]
-    for t, k, other in some(found, rng, limit):
+
+
+def neighbours(things: list[Thing], rng: np.random.Generator, limit: int) -> Iterator[QA]:
+    for t, k, other in some(beside(things, things), rng, limit):
         asked, answer = ("color", COLORS[other.color]) if rng.random() < 0.5 else ("shape", SHAPES[other.shape])
         question = f"what {asked} is the thing {NEIGHBOURS[k]} the {t.name}? {STEPS}"
         yield QA("neighbour", "pocket_gqa", question, answer, f"{t.place} {other.place}")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import shutil
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,8 @@ import torch
 
 from meteor_bench.core.apply import apply
 from meteor_bench.core.attention_probe import Probe
-from meteor_bench.core.errors import ModelError
 from meteor_bench.core.model import ModelCard
 from meteor_bench.core.pruner import Decision
-from meteor_bench.engine.factory import build
 from meteor_bench.models.internvl import (
     INTERNVL3_1B,
     INTERNVL3_5_1B,
@@ -92,11 +89,4 @@ def test_the_real_sizes(card: ModelCard, parameters: float, within: float) -> No
     ],
 )
 def test_what_is_not_supported_is_one_line(tmp_path: Path, changes: Mapping[str, Any], said: str) -> None:
-    folder = shutil.copytree(hubs.folder("internvl"), tmp_path / "odd")
-    config = json.loads((folder / "config.json").read_text())
-    for key, value in changes.items():
-        config[key] = {**config[key], **value} if isinstance(value, dict) else value
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match=said) as caught:
-        hubs.quiet(build, str(folder), "none")
-    assert "\n" not in str(caught.value)
+    assert re.search(said, hubs.refused("internvl", tmp_path / "odd", changes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -98,13 +98,7 @@ ALL_LAYERS = r"mlp_only_layers=.*supported: \[\] and 1, experts in every layer"
     ],
 )
 def test_what_is_not_supported_is_one_line(tmp_path: Path, change: dict[str, Any], said: str) -> None:
-    folder = shutil.copytree(hubs.folder(FAMILY), tmp_path / "odd")
-    config = json.loads((folder / "config.json").read_text())
-    config["text_config"] |= change
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match=said) as caught:
-        hubs.quiet(build, str(folder), "none")
-    assert "\n" not in str(caught.value)
+    assert re.search(said, hubs.refused(FAMILY, tmp_path / "odd", {"text_config": change}))
 
 
 @torch.inference_mode()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import shutil
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,8 @@ import pytest
 import torch
 
 from meteor_bench.core.apply import apply
-from meteor_bench.core.errors import ModelError
 from meteor_bench.core.model import Clip, ModelCard
 from meteor_bench.core.pruner import Decision
-from meteor_bench.engine.factory import build
 from meteor_bench.models.smolvlm import SMOLVLM2_2_2B, SMOLVLM2_256M, SMOLVLM2_500M, SmolProcessor
 from tests import hubs, tiny
 
@@ -93,11 +90,4 @@ def test_the_real_sizes(card: ModelCard, parameters: int, tokens: int) -> None:
     ],
 )
 def test_what_is_not_supported_is_one_line(tmp_path: Path, changes: Mapping[str, Any], said: str) -> None:
-    folder = shutil.copytree(hubs.folder(FAMILY), tmp_path / "odd")
-    config = json.loads((folder / "config.json").read_text())
-    for key, value in changes.items():
-        config[key] = {**config[key], **value} if isinstance(value, dict) else value
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match=said) as caught:
-        hubs.quiet(build, str(folder), "none")
-    assert "\n" not in str(caught.value)
+    assert re.search(said, hubs.refused(FAMILY, tmp_path / "odd", changes))

@@ -35,6 +35,6 @@ def test_what_is_trained_can_be_run_and_its_card_has_every_family(folder: Path) 
 
 
 def test_a_finished_phase_is_not_run_again(folder: Path) -> None:
-    steps = [torch.load(folder / f"{name}.pt", weights_only=False)["step"] for name in ("symbolic", "joint")]
+    steps = [torch.load(folder / f"{name}.pt", weights_only=True)["step"] for name in ("symbolic", "joint")]
     run(folder, "joint")
-    assert [torch.load(folder / f"{name}.pt", weights_only=False)["step"] for name in ("symbolic", "joint")] == steps
+    assert [torch.load(folder / f"{name}.pt", weights_only=True)["step"] for name in ("symbolic", "joint")] == steps

@@ -60,3 +60,13 @@ def test_what_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> No
         rankings.main([str(REFERENCE / "pocket"), str(REFERENCE / "pocket-flops"), "--ratio", "0.3"])
     assert stopped.value.code == 2
     assert capsys.readouterr().err == "results/reference/pocket has no method at ratio 0.3\n"
+
+
+def test_the_page_on_photographs_says_what_the_command_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(rankings.ROOT)
+    folders = [Path("results/reference/pocket"), Path("results/reference/natural")]
+    made = rankings.compared(folders, [0.76, 0.76], draws=2).splitlines()
+    said, page = made[0], Path("docs/natural.md").read_text(encoding="utf-8")
+    assert "\n".join(line for line in made if line.startswith("|")) in page
+    correlation, methods = said.split()[1].rstrip(","), said.partition("(")[2].split()[0]
+    assert f"between the {methods} methods" in page and f"rank correlation is {correlation} " in page

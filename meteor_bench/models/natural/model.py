@@ -12,18 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch import nn
 
 from meteor_bench.core.attention_probe import register
 from meteor_bench.core.errors import ModelError
 from meteor_bench.core.model import VLM, ModelCard, VisionTower
-from meteor_bench.core.tokens import Grid
 from meteor_bench.models.checkpoint import digest, load_weights, skeleton
 from meteor_bench.models.decoders import LlamaDecoder
 from meteor_bench.models.decoders import cast as cast_model
 from meteor_bench.models.locate import read_config
-from meteor_bench.models.natural.modules import DIMS, TOWERS, NaturalConfig, NaturalTrained
+from meteor_bench.models.natural.modules import TOWERS, NaturalConfig, NaturalTrained
 from meteor_bench.models.natural.towers import (
     PatchesTower,
     StridesTower,
@@ -36,31 +34,9 @@ from meteor_bench.models.pocket.model import WEIGHTS, PocketProcessor, PocketSha
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 from meteor_bench.utils.plain_text import one_line
 
-__all__ = ["NATURAL", "NaturalShared", "assemble", "card_for", "load"]
+__all__ = ["NATURAL", "assemble", "card_for", "load"]
 
 NAME = "natural"
-
-
-class NaturalShared(PocketShared):
-    """The pocket model's fusion over two towers of different widths."""
-
-    def align(self, towers: Mapping[str, Tensor], grids: Mapping[str, Grid]) -> Tensor:
-        common = self.common(grids)
-        parts = []
-        for name in TOWERS:
-            x, grid = self.modules_.norm[name](towers[name]), grids[name]
-            if grid != common:
-                planes = x.unflatten(1, grid).flatten(0, 1).permute(0, 3, 1, 2)  # [B·t, D, h, w]
-                planes = interpolate(planes, size=(common.h, common.w), mode="nearest")
-                x = planes.permute(0, 2, 3, 1).reshape(x.shape[0], common.n, -1)
-            parts.append(x)
-        return torch.cat(parts, -1)
-
-    def partials(self, aligned: Tensor) -> dict[str, Tensor]:
-        weight: Any = self.modules_.mlp[0].weight
-        widths = [DIMS[name] for name in TOWERS]
-        parts = zip(TOWERS, torch.split(aligned, widths, -1), torch.split(weight, widths, 1), strict=True)
-        return {name: x @ own.T for name, x, own in parts}
 
 
 def assemble(
@@ -80,7 +56,7 @@ def assemble(
     return VLM(
         name=NAME,
         towers=towers,
-        fusion=NaturalShared(model.fusion, model.config.pocket),
+        fusion=PocketShared(model.fusion, model.config.pocket),
         decoder=LlamaDecoder(model.decoder),
         processor=PocketProcessor(tokenizer, model.config.pocket),
         reference=lambda grid: grid.n,

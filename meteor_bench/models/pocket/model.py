@@ -28,7 +28,7 @@ from meteor_bench.models.decoders import cast as cast_model
 from meteor_bench.models.fusions import Independent
 from meteor_bench.models.locate import read_config
 from meteor_bench.models.pocket.addition import add_to
-from meteor_bench.models.pocket.modules import LUMA, TOWERS, IndependentFusion, PocketConfig, PocketVLM, SharedFusion
+from meteor_bench.models.pocket.modules import LUMA, IndependentFusion, PocketConfig, PocketVLM, SharedFusion
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 from meteor_bench.models.positions import add_positions, resize_table
 from meteor_bench.models.towers import ConvNextTower, ConvShape, VitTower
@@ -59,7 +59,7 @@ def _to_patches_of_16(pixels: Tensor) -> Tensor:
 
 
 class PocketShared(Fusion):
-    """Channel concatenation on the finest grid, one projector, one position table."""
+    """Channel concatenation on the finest grid in the order of the norms, one projector, one position table."""
 
     kind = "shared"
 
@@ -73,8 +73,8 @@ class PocketShared(Fusion):
     def align(self, towers: Mapping[str, Tensor], grids: Mapping[str, Grid]) -> Tensor:
         common = self.common(grids)
         parts = []
-        for name in TOWERS:
-            x, grid = self.modules_.norm[name](towers[name]), grids[name]
+        for name, norm in self.modules_.norm.items():
+            x, grid = norm(towers[name]), grids[name]
             if grid != common:
                 planes = x.unflatten(1, grid).flatten(0, 1).permute(0, 3, 1, 2)  # [B·t, D, h, w]
                 planes = interpolate(planes, size=(common.h, common.w), mode="nearest")
@@ -91,11 +91,10 @@ class PocketShared(Fusion):
         return add_positions(tokens, resize_table(table, native, tokens.grid))
 
     def partials(self, aligned: Tensor) -> dict[str, Tensor]:
-        first, width = cast("nn.Linear", self.modules_.mlp[0]), self.config.tower_dim
-        return {
-            name: aligned[..., i * width : (i + 1) * width] @ first.weight[:, i * width : (i + 1) * width].T
-            for i, name in enumerate(TOWERS)
-        }
+        first, norms = cast("nn.Linear", self.modules_.mlp[0]), self.modules_.norm
+        widths = [cast("nn.LayerNorm", norm).normalized_shape[0] for norm in norms.values()]
+        parts = zip(norms, torch.split(aligned, widths, -1), torch.split(first.weight, widths, 1), strict=True)
+        return {name: x @ weight.T for name, x, weight in parts}
 
     def flops(self, counts: Mapping[str, int]) -> int:
         return sum(_mlp_flops(self.modules_.mlp, n) for n in counts.values())

@@ -67,7 +67,8 @@ def settings(config: LatencyConfig, parameters: Sequence[str]) -> Settings:
     chosen = configs(config.methods, config.ratios, parameters, shared, untrained=untrained)
     asked = {f.name: getattr(config, f.name) for f in fields(LatencyConfig) if f.name != "out"}
     folder = config.out or new_folder("selection" if config.selection else config.model)
-    return Settings(**asked, configs=chosen, skip=config.methods in ((ALL,), TRY["methods"]), out=folder)
+    tried = config.limit_layers is not None and config.methods == TRY["methods"]  # nobody asked for just these
+    return Settings(**asked, configs=chosen, skip=tried or config.methods == (ALL,), out=folder)
 
 
 def configs(
