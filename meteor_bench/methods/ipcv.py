@@ -147,8 +147,8 @@ class IPCV(Pruner):
         """Who stays, and whom the others are rebuilt from."""
         tokens = view.tokens
         counts = tokens.counts()
-        part = counts * view.target // view.reference if self.inside == 0 else (self.inside * counts.double()).long()
-        left = torch.minimum(part.clamp(min=1), counts)
+        share = self.inside or view.keep  # the same of equal frames and tiles, which then need no padding
+        left = torch.minimum((share * counts.double()).round(decimals=6).long().clamp(min=1), counts)
         changed = (tokens.x.float() - view.memo[f"{name}.x"].float()).norm(dim=2)
         keep = keep_top(changed, left, view.candidates)
         most, ragged = int(left.max()), bool((left != left[0]).any())
