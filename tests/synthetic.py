@@ -147,10 +147,8 @@ def record(config: RunConfig, rows: list[SampleRecord], baseline: str | None, **
 
 def key(config: RunConfig) -> str:
     """A fingerprint that depends on what a test changes."""
-    named = {
-        name: getattr(config, name) for name in ("method", "ratio", "seed", "stages", "parameters", "dtype", "model")
-    }
-    return fingerprint(named)
+    told = ("method", "ratio", "seed", "stages", "parameters", "dtype", "model", "limit")
+    return fingerprint({name: getattr(config, name) for name in told})
 
 
 def write(

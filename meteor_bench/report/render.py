@@ -20,7 +20,8 @@ from meteor_bench.utils.structuring import plain
 __all__ = ["KEYS", "document", "frames", "named"]
 
 # What a line of CSV is about.
-KEYS = ("model", "benchmarks", "method", "ratio", "match", "seeds", "kind", "name", "group", "metric", "unit", "source")
+ABOUT = ("model", "benchmarks", "questions", "method", "ratio", "match", "seeds")
+KEYS = (*ABOUT, "kind", "name", "group", "metric", "unit", "source")
 
 
 def document(cells: Sequence[Cell]) -> Document:
@@ -58,6 +59,7 @@ def named(frame: pd.DataFrame, section: Section) -> pd.DataFrame:
         {
             "model": [cell.record.model for cell in section.cells],
             "benchmarks": len(section.tasks),
+            "questions": section.questions,
             "method": [
                 label.removeprefix(cell.prefix) for cell, label in zip(section.cells, section.labels, strict=True)
             ],

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from meteor_bench.core.match import MEASURES, Measure, of_ratio
-from meteor_bench.report.runs import Cell, same_questions
+from meteor_bench.records.provenance import fingerprint
+from meteor_bench.records.schema import RunRecord
+from meteor_bench.report.runs import Cell
 
 __all__ = ["CONTROLS", "Section", "sections"]
 
@@ -19,7 +23,8 @@ class Section:
     """Cells side by side.
 
     Attributes:
-        model: the model that was named, with the weights where those are not its own.
+        model: the model that was named, with the weights where those are not its own; behind it what tells its questions
+            from those of another section of that model and these benchmarks.
         tasks: the benchmarks.
         cells: the unpruned model, then ratio by ratio: controls, then methods, group by group where they have any, the
             best average first.
@@ -39,32 +44,63 @@ class Section:
         return self.cells[0].what
 
     @property
+    def questions(self) -> int:
+        """How many questions each cell answered, all benchmarks together."""
+        return sum(task.n for task in self.cells[0].record.tasks)
+
+    @property
     def of(self) -> str:
         """What a title adds where the ratios are not of the final tokens: ", ratio of FLOPs"."""
         return f", ratio{of_ratio(self.match)}" if self.match != "tokens" else ""
 
 
-def sections(cells: Sequence[Cell]) -> list[Section]:
-    """Cells by model, benchmarks and what their ratios are of; the unpruned cell of others is there.
+class _Asked(NamedTuple):
+    """What the cells of a section have in common.
 
-    Raises:
-        RecordError: two cells of the same model and benchmarks answered different documents.
+    Attributes:
+        documents: number and digest of each benchmark's.
     """
-    groups: dict[tuple[str, tuple[str, ...]], dict[str, Cell]] = {}
+
+    model: str
+    tasks: tuple[str, ...]
+    documents: tuple[tuple[int, str], ...]
+
+    @property
+    def questions(self) -> int:
+        return sum(n for n, _ in self.documents)
+
+
+def sections(cells: Sequence[Cell]) -> list[Section]:
+    """Cells by model, benchmarks, documents and what their ratios are of; the unpruned cell of others is there."""
+    groups: dict[_Asked, dict[str, Cell]] = {}
     for cell in [*cells, *(c.unpruned for c in cells if c.unpruned)]:
-        config = cell.record.config
-        model = config.model if config.source is None else f"{config.model} ({config.source})"
-        tasks = tuple(t.task for t in cell.record.tasks)
-        groups.setdefault((model, tasks), {}).setdefault(cell.record.fingerprint, cell)
+        groups.setdefault(_asked(cell.record), {}).setdefault(cell.record.fingerprint, cell)
     result = []
-    for (model, tasks), group in groups.items():
-        same_questions([cell.runs[0] for cell in group.values()])
-        asked = {cell.match for cell in group.values() if cell.pruned} or {"tokens"}
-        for match in (measure for measure in MEASURES if measure in asked):
+    for asked, group in groups.items():
+        model = asked.model + _apart(asked, groups.keys())
+        measures = {cell.match for cell in group.values() if cell.pruned} or {"tokens"}
+        for match in (measure for measure in MEASURES if measure in measures):
             alike = [cell for cell in group.values() if not cell.pruned or cell.match == match]
             ordered = sorted(alike, key=_place)
-            result.append(Section(model, tasks, tuple(ordered), tuple(_labels(ordered)), match))
+            result.append(Section(model, asked.tasks, tuple(ordered), tuple(_labels(ordered)), match))
     return result
+
+
+def _asked(record: RunRecord) -> _Asked:
+    config = record.config
+    model = config.model if config.source is None else f"{config.model} ({config.source})"
+    return _Asked(model, tuple(t.task for t in record.tasks), tuple((t.n, t.data) for t in record.tasks))
+
+
+def _apart(asked: _Asked, others: Collection[_Asked]) -> str:
+    """What tells the questions from those of the other sections of the model and benchmarks."""
+    namesakes = [other for other in others if (other.model, other.tasks) == (asked.model, asked.tasks)]
+    if len(namesakes) == 1:
+        return ""
+    said = f", {asked.questions} questions"
+    if Counter(other.questions for other in namesakes)[asked.questions] > 1:
+        said += f" (data {fingerprint({'data': asked.documents})[:8]})"
+    return said
 
 
 def _place(cell: Cell) -> tuple[bool, float, bool, tuple[int, str], float, str]:
