@@ -23,8 +23,8 @@ class Section:
     """Cells side by side.
 
     Attributes:
-        model: the model that was named, with the weights where those are not its own; behind it what tells its questions
-            from those of another section of that model and these benchmarks.
+        model: the model that was named, with the weights where those are not its own; behind it what tells its
+            questions from those of another section of that model and these benchmarks.
         tasks: the benchmarks.
         cells: the unpruned model, then ratio by ratio: controls, then methods, group by group where they have any, the
             best average first.
