@@ -6,7 +6,6 @@ With nothing pruned its layers run as the library runs them. Pruned, the same we
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from meteor_bench.core import flops
 from meteor_bench.core.attention_probe import Probe
-from meteor_bench.core.host import on_device
+from meteor_bench.core.host import made_once, on_device
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.models.towers import Prepare, as_they_are
 from meteor_bench.models.windows import WindowedTower, read_beside
@@ -159,7 +158,7 @@ def _table(table: Tensor, side: int) -> Tensor:
     return table[_apart(side, table.device)]
 
 
-@lru_cache(maxsize=16)
+@made_once(16)
 def _apart(side: int, device: torch.device) -> Tensor:
     """[side, side] distance between a query and a key, from 0."""
     at = torch.arange(side)

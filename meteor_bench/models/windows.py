@@ -17,7 +17,7 @@ from torch import Tensor
 
 from meteor_bench.core import flops
 from meteor_bench.core.attention_probe import Probe
-from meteor_bench.core.host import on_device
+from meteor_bench.core.host import made_once, on_device
 from meteor_bench.core.model import VisionTower
 from meteor_bench.core.tokens import Grid, Later, Tokens
 
@@ -128,7 +128,7 @@ def _placed(place: Tensor, values: Tensor, windows: int, width: int) -> Tensor:
     return out.scatter(1, place, values)[:, :-1].reshape(-1, windows, width)
 
 
-@lru_cache(maxsize=16)
+@made_once(16)
 def _whole(grid: Grid, side: int, rows: int, device: torch.device) -> Windows:
     """The windows of a grid that is all there, worked out once."""
     tokens = Tokens.dense(torch.empty(rows, grid.n, 0, device=device), grid)
