@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import take_rows
-from meteor_bench.core.host import on_device
+from meteor_bench.core.host import on_device, upload
 from meteor_bench.core.pruner import Decision, Fact, Stage, View, keep_top
 from meteor_bench.core.settings import Range
 from meteor_bench.methods.shared.adaptive import AdaptiveScorer
@@ -56,7 +56,7 @@ def outlyingness(attention: Tensor, visual: Tensor) -> Tensor:
     a = attention.double().masked_fill(~visual, torch.nan)
     if a.shape[1] == 0:
         return a
-    low, high = torch.nanquantile(a, torch.tensor([0.25, 0.75], dtype=a.dtype, device=a.device), dim=1, keepdim=True)
+    low, high = torch.nanquantile(a, upload([0.25, 0.75], a.device, a.dtype), dim=1, keepdim=True)
     outlying: Tensor = (a - high) / (high - low).clamp(min=1e-30)
     return outlying.nan_to_num(nan=-torch.inf)
 
