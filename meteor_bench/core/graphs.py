@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -110,9 +111,20 @@ class CudaGraphs(Graphs):
 
     @contextmanager
     def _capturing(self, graph: torch.cuda.CUDAGraph) -> Iterator[None]:
-        """The block is captured, in a pool of its own; what other threads do meanwhile is their business."""
-        with torch.cuda.device(self.device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        """The block is captured; what other threads do meanwhile is their business."""
+        pool = _pool(self.device)
+        with torch.cuda.device(self.device), torch.cuda.graph(graph, pool, capture_error_mode="thread_local"):
             yield
+
+
+@cache
+def _pool(device: torch.device) -> Any:
+    """The memory that all captures of a device share.
+
+    Many are kept at once, and each would hold as much as a pass needs. Replayed one at a time, in whatever order, they
+    may: none reads what another left, for inputs lie elsewhere and results are kept, and used before the next replay.
+    """
+    return torch.cuda.graph_pool_handle()
 
 
 def _prepare(sent: Sent, make: Callable[[], Any]) -> None:

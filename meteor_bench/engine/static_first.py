@@ -7,8 +7,10 @@ went into it, it is that sample's alone.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -26,6 +28,7 @@ from meteor_bench.utils.plain_text import one_line
 
 __all__ = ["FIRST", "Batch", "captured", "first", "met"]
 
+PACKAGE = Path(__file__).parents[1]
 FIRST = "first"  # the stage of all of it, where it is captured
 
 
@@ -118,4 +121,11 @@ def _made(graphs: Graphs, engine: Engine, batch: Batch, room: int) -> _Static | 
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:  # torch's, of a wait; or what is sent differs from pass to pass
-        return one_line(error)
+        return f"{one_line(error)} ({_site(error)})"
+
+
+def _site(error: Exception) -> str:
+    """File and line of the innermost frame in this package."""
+    frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    file, line = next((file, line) for file, line in reversed(frames) if PACKAGE in file.parents)
+    return f"{file.relative_to(PACKAGE).as_posix()}, line {line}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
 import torch
 
-from meteor_bench.core.graphs import CudaGraphs, Graphs, graphs_for
+from meteor_bench.core.graphs import CudaGraphs, Graphs, _pool, graphs_for
 from meteor_bench.core.sent import Sent
 
 
@@ -21,7 +22,7 @@ def test_a_cpu_captures_nothing() -> None:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """What is done to the stand-ins for CUDA."""
     told: list[str] = []
 
@@ -37,8 +38,8 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             told.append("replay")
 
     @contextmanager
-    def capture(graph: Graph, capture_error_mode: str) -> Any:
-        told.append(f"capture {capture_error_mode}")
+    def capture(graph: Graph, pool: str, capture_error_mode: str) -> Any:
+        told.append(f"capture {pool} {capture_error_mode}")
         yield
         told.append("captured")
 
@@ -49,17 +50,20 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ("current_stream", Stream),
         ("stream", nullcontext),
         ("device", nullcontext),
+        ("graph_pool_handle", lambda: "shared"),
         ("get_sync_debug_mode", lambda: 0),
         ("set_sync_debug_mode", lambda mode: told.append(f"waits: {mode}")),
     ):
         monkeypatch.setattr(torch.cuda, name, value)
-    return told
+    _pool.cache_clear()
+    yield told
+    _pool.cache_clear()
 
 
 def test_the_first_call_runs_a_step_and_the_others_replay_it(told: list[str]) -> None:
     run = CudaGraphs(torch.device("cuda", 0)).runner(lambda: told.append("step"))
     run()
-    assert told == ["wait", "step", "wait", "capture thread_local", "step", "captured"]
+    assert told == ["wait", "step", "wait", "capture shared thread_local", "step", "captured"]
     run(), run()
     assert told[6:] == ["replay", "replay"]
 
@@ -67,7 +71,7 @@ def test_the_first_call_runs_a_step_and_the_others_replay_it(told: list[str]) ->
 def test_a_pass_is_captured_after_a_run_that_may_not_wait(told: list[str]) -> None:
     run = CudaGraphs(torch.device("cuda", 0)).result(Sent(), lambda: told.append("pass") or len(told))
     assert told[:4] == ["wait", "pass", "pass", "waits: error"]
-    assert told[4:] == ["pass", "waits: 0", "wait", "capture thread_local", "pass", "captured"]
+    assert told[4:] == ["pass", "waits: 0", "wait", "capture shared thread_local", "pass", "captured"]
     assert run() == run() == 9 and told[10:] == ["replay", "replay"]  # what the captured pass gave
 
 

@@ -115,7 +115,7 @@ def test_10_what_waits_runs_as_ever(case: Case) -> None:
         graphs = PretendGraphs(gpu)
         for one in batches:
             assert torch.equal(held(captured(graphs, made, one, 1).logits), held(first(made, one, 1).logits))
-            assert graphs.refused == "called a synchronizing CUDA operation" and met(graphs, made, one, 1)
+            assert graphs.refused.startswith("called a synchronizing CUDA operation") and met(graphs, made, one, 1)
 
 
 @pytest.mark.parametrize("method", [method for method in QUICK if method != "oc-vtp"])
