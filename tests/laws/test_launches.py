@@ -51,7 +51,7 @@ CEILINGS = {
     "prumerge+": Ceiling(255, 2),
     "fastervlm": Ceiling(70),
     "vispruner": Ceiling(165),
-    "holov": Ceiling(195, 2),  # crops that are full hand on, until none is
+    "holov": Ceiling(155, 1),  # what full crops hand on is worked out by the host
     "oc-vtp": Ceiling(410),
     "comp-token": Ceiling(118),
     "svdprune": Ceiling(1350, 3),  # torch's eigensolver waits
@@ -65,7 +65,7 @@ CEILINGS = {
     "scope": Ceiling(220),
     "apet": Ceiling(360),
     "mmtok": Ceiling(170),
-    "prunesid": Ceiling(560, 16),  # groups, their sizes and suppression are the image's; torch's eigensolver waits
+    "prunesid": Ceiling(545, 6),  # groups, their sizes and suppression are the image's; torch's eigensolver waits
     "vscan": Ceiling(300),
     "subsample": Ceiling(6),
     "vidcom2": Ceiling(105),
