@@ -126,19 +126,19 @@ class PruMerge(AdaptiveScorer):
         kept = torch.where(every, visual, kept & some)
         dropped = visual & ~kept & some
         extra = keep_top(score, torch.ones_like(count), dropped)
-        mix = self._mix(view, score, kept, extra, dropped)
+        stays = kept | extra
+        left = stays.sum(1).cpu()
+        mix = self._mix(view, score, stays, int(left.max()), extra, dropped)
         into = extra.to(torch.uint8).argmax(1, keepdim=True) if extra.shape[1] > 0 else extra.long()
         into = torch.where(dropped, into, -torch.ones_like(into))
         order = None
         if not self.ordered:
             order = _behind_outliers(score, outliers, extra).masked_fill(~dropped.any(1, keepdim=True), 0)
-        return Decision(keep=kept | extra, merge_into=into, mix=mix, score=score, order=order)
+        return Decision(keep=stays, count=left, merge_into=into, mix=mix, score=score, order=order)
 
-    def _mix(self, view: View, score: Tensor, kept: Tensor, extra: Tensor, dropped: Tensor) -> Tensor:
-        """[B, K, N] what each surviving token is made of."""
+    def _mix(self, view: View, score: Tensor, stays: Tensor, width: int, extra: Tensor, dropped: Tensor) -> Tensor:
+        """[B, K, N] what each surviving token is made of; ``width`` is K."""
         visual = view.tokens.visual
-        stays = kept | extra
-        width = int(stays.sum(1).max())
         row = (~stays).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]  # [B, K] the survivors, in order
         n = visual.shape[1]
         own = torch.arange(n, device=row.device)

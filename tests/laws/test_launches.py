@@ -47,8 +47,8 @@ CEILINGS = {
     "evoprune": Ceiling(620, 2),  # where a layer merges over a quarter, protection may leave fewer sources
     "tome": Ceiling(445),
     "visionzip": Ceiling(165),
-    "prumerge": Ceiling(235, 2),  # a threshold
-    "prumerge+": Ceiling(255, 2),
+    "prumerge": Ceiling(235, 1),  # a threshold
+    "prumerge+": Ceiling(255, 1),
     "fastervlm": Ceiling(70),
     "vispruner": Ceiling(165),
     "holov": Ceiling(155, 1),  # what full crops hand on is worked out by the host
