@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from meteor_bench.core.host import on_device, places, upload
+from meteor_bench.core.host import made_once, on_device, places, upload
 from meteor_bench.core.tokens import Grid, Later, Length, Tokens
 from meteor_bench.core.view import Decision, Restored
 
@@ -404,7 +404,7 @@ def densify(tokens: Tokens) -> Tensor:
     return take_rows(tokens.x, slot)
 
 
-@lru_cache(maxsize=16)
+@made_once(16)
 def _distances(height: int, width: int, device: torch.device) -> Tensor:
     """[h·w, h·w] Euclidean distances between cells."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")

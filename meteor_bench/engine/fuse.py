@@ -134,6 +134,7 @@ def _fuse_view(
         generators=Generators(engine.seed, towered.keys, f"fuse.{tower}"),
         tower=tower,
         groups={name: t.group for name, t in towered.tokens.items()},
+        left=towered.counts,
         scores=towered.scores,
         whole=towered.whole,
         facts=engine.facts,
