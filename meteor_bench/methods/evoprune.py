@@ -53,9 +53,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import take_rows
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.frames_apart import FramesApart
+from meteor_bench.core.gather import take_rows
 from meteor_bench.core.host import on_device, places
 from meteor_bench.core.pruner import EncodePoint, EncodeView, Fact, Points, keep_top
 from meteor_bench.core.settings import Range, Share

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import apply, rows_of
+from meteor_bench.core.apply import apply
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import BudgetError, UnsupportedError
+from meteor_bench.core.pick import rows_of
 from meteor_bench.core.pruner import Layout, View
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.methods.evoprune import EvoPrune
