@@ -147,7 +147,7 @@ METHODS = Registry(
         "dart": "meteor_bench.methods.dart:Dart",
         "trim": "meteor_bench.methods.trim:Trim",
         "mustdrop": "meteor_bench.methods.mustdrop:MustDrop",
-        "evoprune": "meteor_bench.methods.evoprune:EvoPrune",
+        "evoprune": "meteor_bench.methods.evoprune.method:EvoPrune",
         "tome": "meteor_bench.methods.tome:ToMe",
         "visionzip": "meteor_bench.methods.visionzip:VisionZip",
         "prumerge": "meteor_bench.methods.prumerge:PruMerge",

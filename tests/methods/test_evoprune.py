@@ -17,7 +17,7 @@ from meteor_bench.core.errors import BudgetError, UnsupportedError
 from meteor_bench.core.pick import rows_of
 from meteor_bench.core.pruner import Layout, View
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.methods.evoprune import EvoPrune
+from meteor_bench.methods.evoprune.method import EvoPrune
 from meteor_bench.methods.shared.schedules import SCHEDULES, plan, smallest
 from tests.methods.views import clustered, ragged, view, visual_indices
 
