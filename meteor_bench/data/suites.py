@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -20,6 +19,7 @@ from typing import Literal
 import yaml
 
 from meteor_bench.core.errors import DataError, PluginError, UnknownNameError
+from meteor_bench.core.plugins import added
 from meteor_bench.data import own_questions
 from meteor_bench.data.calibration import calibration_items, calibration_requests
 from meteor_bench.data.shipped import tasks_dir
@@ -121,7 +121,7 @@ def _tables() -> _Tables:
     """Ours first; somebody else's row cannot take the place of one of ours."""
     ours = read_tables(tasks_dir() / "suites.yaml")
     rows, named = dict(ours.benchmarks), dict(ours.suites)
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+    for point in sorted(added(GROUP), key=lambda point: point.name):
         theirs = read_tables(_folder_of(point.name, point.value) / "suites.yaml")
         rows |= {name: row for name, row in theirs.benchmarks.items() if name not in rows}
         named |= {name: tasks for name, tasks in theirs.suites.items() if name not in named}
