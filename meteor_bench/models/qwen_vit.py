@@ -19,10 +19,10 @@ from torch.nn.functional import pad
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
 
 from meteor_bench.core import flops
-from meteor_bench.core.apply import pick
 from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.host import on_device, upload
 from meteor_bench.core.model import VisionTower
+from meteor_bench.core.pick import pick
 from meteor_bench.core.tokens import Grid, Length, Tokens
 from meteor_bench.models.fusions import OneProjector, linear_flops
 from meteor_bench.models.windows import count_in_windows, window_of

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import apply, rows_of
+from meteor_bench.core.apply import apply
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import BudgetError, UnsupportedError
+from meteor_bench.core.pick import rows_of
 from meteor_bench.core.pruner import Layout, View
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.methods.evoprune import EvoPrune
+from meteor_bench.methods.evoprune.method import EvoPrune
 from meteor_bench.methods.shared.schedules import SCHEDULES, plan, smallest
 from tests.methods.views import clustered, ragged, view, visual_indices
 
