@@ -21,17 +21,13 @@ import yaml
 from meteor_bench.core.errors import DataError, PluginError, UnknownNameError
 from meteor_bench.core.plugins import added
 from meteor_bench.data import own_questions
-from meteor_bench.data.calibration import calibration_items, calibration_requests
 from meteor_bench.data.shipped import tasks_dir
 from meteor_bench.utils.structuring import PlainError, fit
 
-# The calibration set lies in data/calibration.py: runs/latency still looks for it here.
 __all__ = [
     "Benchmark",
     "benchmark",
     "benchmarks",
-    "calibration_items",
-    "calibration_requests",
     "resolve",
     "suite_names",
     "suite_tasks",

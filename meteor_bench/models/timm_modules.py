@@ -9,8 +9,9 @@ from __future__ import annotations
 from meteor_bench.utils.left_out import left_out
 
 with left_out("wandb"):
+    from timm import create_model
     from timm.layers import PatchEmbed, apply_rot_embed_cat
     from timm.models.convnext import ConvNeXt
     from timm.models.eva import EvaBlock
 
-__all__ = ["ConvNeXt", "EvaBlock", "PatchEmbed", "apply_rot_embed_cat"]
+__all__ = ["ConvNeXt", "EvaBlock", "PatchEmbed", "apply_rot_embed_cat", "create_model"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.core.errors import BudgetError, RecordError, UnsupportedError
-from meteor_bench.data.suites import calibration_requests
+from meteor_bench.data.calibration import calibration_requests
 from meteor_bench.models.composed.recipe import is_recipe, read
 from meteor_bench.records.code_digest import hashed
 from meteor_bench.records.provenance import PACKAGE, Environment, environment, fingerprint, package_version, processor
