@@ -162,5 +162,5 @@ NATURAL_INDEPENDENT = _card(
     "natural-independent",
     "independent",
     320,
-    "the encoders of natural, which `make natural` installs, with a projector each, before its Llama; see docs/natural.md",
+    "encoders of natural, which `make natural` installs, with a projector each, before its Llama; see docs/natural.md",
 )
