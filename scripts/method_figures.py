@@ -51,14 +51,15 @@ class Drawn(NamedTuple):
 def figure(shown: Sequence[Shown]) -> Drawn:
     """The pictures on top; below each what is left of it after the last point, a row for each encoder apart."""
     panels = [one.points[-1].panels if one.points else () for one in shown]
-    rows = max(map(len, panels))
-    width = LABEL + len(shown) * SIDE + (len(shown) - 1) * GAP
+    rows, font = max(map(len, panels)), ImageFont.load_default(12)
+    label = max([LABEL, *(GAP + round(font.getlength(_short(panel))) for own in panels for panel in own)])
+    width = label + len(shown) * SIDE + (len(shown) - 1) * GAP
     page = Image.new("RGB", (width, SIDE + rows * (SIDE + GAP + LINE)), PAPER)
-    pen, font = ImageDraw.Draw(page), ImageFont.load_default(12)
+    pen = ImageDraw.Draw(page)
     pen.text((0, SIDE // 2 - 8), "picture", INK, font)
     digest = hashlib.sha256()
     for column, (one, own) in enumerate(zip(shown, panels, strict=True)):
-        x = LABEL + column * (SIDE + GAP)
+        x = label + column * (SIDE + GAP)
         page.paste(one.frames[0].convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC), (x, 0))
         for row, panel in enumerate(own):
             y = SIDE + GAP + row * (SIDE + GAP + LINE)

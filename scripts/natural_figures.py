@@ -1,7 +1,7 @@
 """Draw what METEOR and EvoPrune keep of ten photographs: `make natural` first.
 
     python scripts/natural_figures.py --out some/where
-    python scripts/natural_figures.py --methods fastv,divprune --out some/where
+    python scripts/natural_figures.py --methods fastv,divprune --model natural-independent --out some/where
 
 A figure for each method, as on the methods' pages. They show photographs of others, so none is committed.
 """
@@ -22,6 +22,7 @@ from meteor_bench.utils.atomic_io import write_whole  # noqa: E402
 from scripts.method_figures import figures, png  # noqa: E402
 from scripts.method_pages import figure_name  # noqa: E402
 
+MODELS = ("natural", "natural-independent")
 # The first questions of a benchmark are about different pictures.
 SAMPLES = (
     *(f"natural_gqa/{i}" for i in range(3)),
@@ -34,12 +35,13 @@ SAMPLES = (
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", default="meteor,evoprune", help="separated by commas")
+    parser.add_argument("--model", choices=MODELS, default=MODELS[0])
     parser.add_argument("--out", type=Path, required=True, help="folder")
     args = parser.parse_args(arguments)
     try:
         check_made(resolve("natural"))
         args.out.mkdir(parents=True, exist_ok=True)
-        for method, drawn in figures(args.methods.split(","), SAMPLES, "natural"):
+        for method, drawn in figures(args.methods.split(","), SAMPLES, args.model):
             write_whole(args.out / figure_name(method), png(drawn))
     except MeteorBenchError as error:
         print(error, file=sys.stderr)

@@ -29,7 +29,7 @@ from meteor_bench.utils.atomic_io import write_whole
 
 FOLDERS = tuple(Path("results/reference") / name for name in ("pocket", "pocket-flops", "pocket-meteor"))
 # Of photographs: they need `make natural`, so each is made when it is named.
-NAMED = tuple(Path("results/reference") / name for name in ("natural", "natural-flops"))
+NAMED = tuple(Path("results/reference") / name for name in ("natural", "natural-independent", "natural-flops"))
 # Methods that were run later than the folder of that name, by newer code, beside an unpruned run of their own.
 ADDED = {FOLDERS[at]: FOLDERS[at].with_name(f"{FOLDERS[at].name}-added") for at in (0, 1)}
 ASKED_FOR = (*NAMED, *ADDED.values())

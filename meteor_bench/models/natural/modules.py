@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
-from meteor_bench.models.pocket.modules import PocketConfig, SharedFusion, build_decoder
+from meteor_bench.models.pocket.modules import IndependentFusion, PocketConfig, SharedFusion, build_decoder
 
 __all__ = ["TOWERS", "NaturalConfig", "NaturalFusion", "NaturalTrained"]
 
@@ -21,9 +21,13 @@ DIMS = {"vit": 384, "efficientnet": 1280}
 
 @dataclass(frozen=True)
 class NaturalConfig:
-    """Sizes of the model, as its config.json holds them."""
+    """Sizes of the model, as its config.json holds them.
 
-    fusion: Literal["shared"] = "shared"
+    Attributes:
+        base: the shipped model whose Llama it is, as that is; empty where the folder has one of its own.
+    """
+
+    fusion: Literal["shared", "independent"] = "shared"
     vocab_size: int = 195
     hidden_size: int = 192
     projector_size: int = 768
@@ -35,6 +39,7 @@ class NaturalConfig:
     frame_size: int = 112
     frames: int = 4
     model_type: str = "natural"
+    base: str = ""
 
     @property
     def grids(self) -> dict[str, int]:
@@ -44,7 +49,8 @@ class NaturalConfig:
     @property
     def visual_tokens(self) -> int:
         """Length of the unpruned visual sequence, the same for an image and for a clip."""
-        return max(self.grids.values()) ** 2
+        cells = [side**2 for side in self.grids.values()]
+        return max(cells) if self.fusion == "shared" else sum(cells)
 
     @property
     def pocket(self) -> PocketConfig:
@@ -86,5 +92,9 @@ class NaturalTrained(nn.Module):
     def __init__(self, config: NaturalConfig) -> None:
         super().__init__()
         self.config = config
-        self.fusion = NaturalFusion(config)
+        self.fusion = (
+            NaturalFusion(config)
+            if config.fusion == "shared"
+            else IndependentFusion(DIMS, config.grids, config.projector_size, config.hidden_size, config.frames)
+        )
         self.decoder: LlamaForCausalLM = build_decoder(config.pocket)

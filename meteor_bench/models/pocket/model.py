@@ -5,7 +5,6 @@ The modules and weights are those of `pocket_modules`; see the model cards besid
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from meteor_bench.core.errors import ModelError
 from meteor_bench.core.host import upload
 from meteor_bench.core.model import VLM, Fusion, ModelCard, Processor, Prompt, VisionTower
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.models.checkpoint import digest, load_weights, skeleton
+from meteor_bench.models.checkpoint import digest, digest_over, load_weights, skeleton
 from meteor_bench.models.decoders import LlamaDecoder
 from meteor_bench.models.decoders import cast as cast_model
 from meteor_bench.models.fusions import Independent
@@ -103,9 +102,9 @@ class PocketShared(Fusion):
 class PocketIndependent(Independent):
     """One projector and one position table per tower; the sequences stand one after another."""
 
-    def __init__(self, modules: IndependentFusion, config: PocketConfig) -> None:
+    def __init__(self, modules: IndependentFusion, sides: Mapping[str, int]) -> None:
         super().__init__()
-        self.modules_, self.config = modules, config
+        self.modules_, self.sides = modules, sides
 
     def project(self, tokens: Tokens, tower: str | None = None) -> Tokens:
         assert tower is not None
@@ -114,7 +113,7 @@ class PocketIndependent(Independent):
     def place(self, tokens: Tokens, tower: str | None = None) -> Tokens:
         assert tower is not None
         image, video = self.modules_.image_positions[tower], self.modules_.video_positions[tower]
-        table, native = _table(image, video, self.config.grids[tower], tokens.grid)
+        table, native = _table(image, video, self.sides[tower], tokens.grid)
         return add_positions(tokens, resize_table(table, native, tokens.grid))
 
     def flops(self, counts: Mapping[str, int]) -> int:
@@ -186,7 +185,7 @@ def assemble(name: str, model: PocketVLM, tokenizer: PocketTokenizer, dtype: tor
     if isinstance(model.fusion, SharedFusion):
         fusion = PocketShared(model.fusion, model.config)
     else:
-        fusion = PocketIndependent(model.fusion, model.config)
+        fusion = PocketIndependent(model.fusion, model.config.grids)
         with skeleton():  # pocket's, whose tokens are this model's reference: it is counted, never run
             reference = PocketShared(SharedFusion(model.config), model.config)
     return VLM(
@@ -224,9 +223,8 @@ def load(name: str, device: str, dtype: torch.dtype, source: Path | None = None)
     if config.base:
         add_to(model, folder)
     vlm = assemble(name, model, tokenizer, dtype, device)
-    vlm.digest, vlm.folder = digest(folder), folder
-    if config.base:
-        vlm.digest = hashlib.sha256(f"{digest(whole)} {vlm.digest}".encode()).hexdigest()
+    vlm.digest = digest_over(whole, folder) if config.base else digest(folder)
+    vlm.folder = folder
     return vlm
 
 

@@ -4,6 +4,7 @@ No engine code here: towers and decoder are transformers' own modules, composed 
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -141,19 +142,23 @@ class SharedFusion(nn.Module):
 
 
 class IndependentFusion(nn.Module):
-    """One projector and one position table per tower; the sequences are concatenated a, b, c."""
+    """One projector and one position table per tower; the sequences are concatenated in the order of the towers.
 
-    def __init__(self, config: PocketConfig) -> None:
+    Args:
+        dims: width of each tower's features.
+        sides: of each tower's token grid on an image; on a frame it is half of that.
+        wide: width inside a projector.
+    """
+
+    def __init__(self, dims: Mapping[str, int], sides: Mapping[str, int], wide: int, hidden: int, frames: int) -> None:
         super().__init__()
-        d, h = config.tower_dim, config.hidden_size
-        self.norm = nn.ModuleDict({name: nn.LayerNorm(d) for name in TOWERS})
+        self.norm = nn.ModuleDict({name: nn.LayerNorm(d) for name, d in dims.items()})
         self.mlp = nn.ModuleDict(
-            {name: nn.Sequential(nn.Linear(d, 2 * h), nn.GELU(), nn.Linear(2 * h, h)) for name in TOWERS}
+            {name: nn.Sequential(nn.Linear(d, wide), nn.GELU(), nn.Linear(wide, hidden)) for name, d in dims.items()}
         )
-        sides = config.grids
-        self.image_positions = nn.ParameterDict({name: torch.zeros(sides[name] ** 2, h) for name in TOWERS})
+        self.image_positions = nn.ParameterDict({name: torch.zeros(sides[name] ** 2, hidden) for name in dims})
         self.video_positions = nn.ParameterDict(
-            {name: torch.zeros(config.frames, (sides[name] // 2) ** 2, h) for name in TOWERS}
+            {name: torch.zeros(frames, (sides[name] // 2) ** 2, hidden) for name in dims}
         )
 
     def project(self, name: str, x: Tensor) -> Tensor:
@@ -173,7 +178,12 @@ class PocketVLM(nn.Module):
         super().__init__()
         self.config = config
         self.towers = build_towers(config)
-        self.fusion = SharedFusion(config) if config.fusion == "shared" else IndependentFusion(config)
+        d, h = config.tower_dim, config.hidden_size
+        self.fusion = (
+            SharedFusion(config)
+            if config.fusion == "shared"
+            else IndependentFusion(dict.fromkeys(TOWERS, d), config.grids, 2 * h, h, config.frames)
+        )
         self.decoder = build_decoder(config)
 
     def encode(self, rows: Tensor) -> dict[str, Tensor]:

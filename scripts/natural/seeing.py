@@ -1,0 +1,203 @@
+"""What the joint phase trains: cached features to visual tokens of a Llama, by the fusion of either natural model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from meteor_bench.models.natural.model import trained
+from meteor_bench.models.natural.modules import DIMS, TOWERS, NaturalConfig, NaturalTrained
+from meteor_bench.models.pocket.model import WEIGHTS
+from meteor_bench.models.pocket.modules import load_pocket
+from meteor_bench.models.pocket.tokenizer import PocketTokenizer
+from scripts.natural.words import PLURALS, label_words
+from scripts.pocket.attention import use_lean_attention
+from scripts.pocket.batches import labels_of
+from scripts.pocket.joint import Visual
+from scripts.pocket.sample import Sample
+from scripts.pocket.stages import take
+from scripts.pocket.symbolic import SymbolEmbedding
+
+# Share of an encoder's channels that training hides: there are few photographs to learn by heart.
+HIDDEN = {"vit": 0.2, "efficientnet": 0.5}
+
+
+class NaturalModel(nn.Module):
+    """What both fusions have in common.
+
+    Attributes:
+        phase: name of the joint phase's checkpoint.
+        parts: prefixes of what that phase trains.
+    """
+
+    phase: str
+    parts: list[str]
+
+    def __init__(self, config: NaturalConfig) -> None:
+        super().__init__()
+        self.vlm = NaturalTrained(config)
+        use_lean_attention(self.vlm.decoder)
+
+    @property
+    def embedding(self) -> Tensor:
+        return self.vlm.decoder.model.embed_tokens.weight
+
+    @property
+    def total(self) -> int:
+        return self.vlm.config.visual_tokens
+
+    def start(self, folder: Path) -> None:
+        """Weights that the joint phase begins with; in ``folder`` are checkpoints."""
+        raise NotImplementedError
+
+    def tables(self, clips: Tensor) -> Tensor:
+        """Positions of the whole sequence, image or clip as each sample needs: [batch, N, hidden]."""
+        raise NotImplementedError
+
+    def project(self, features: dict[str, Tensor], clip: bool, index: Tensor) -> Tensor:
+        """Features [batch, n, d] of each tower -> the tokens [batch, k, hidden] of an index, without positions."""
+        raise NotImplementedError
+
+    def wanted(self, samples: list[Sample], features: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """[batch, N, hidden], what the tokens are to be near, and [batch, N] bool, whether anything is in the cell."""
+        raise NotImplementedError
+
+    def look(self, features: dict[str, Tensor], clip: bool, index: Tensor | None = None) -> Visual:
+        """Cached features of images, or of clips -> those visual tokens [batch, k] of all, or all."""
+        batch = len(features["vit"])
+        if index is None:
+            index = torch.arange(self.total).expand(batch, -1)
+        plain = self.project(features, clip, index)
+        return Visual(plain + take(self.tables(torch.full((batch,), clip)), index), plain, index)
+
+    def hide(self, name: str, x: Tensor) -> Tensor:
+        """A tower's features as training shows them."""
+        return F.dropout(x.to(self.embedding.dtype), HIDDEN[name], self.training)
+
+    def coarse(self, clip: bool) -> Tensor:
+        """[256]: the token of EfficientNet that covers each of the ViT's."""
+        frames = self.vlm.config.frames if clip else 1
+        side = self.vlm.config.grids["vit"] // (2 if clip else 1)
+        cells = torch.arange((side // 2) ** 2).view(side // 2, side // 2)
+        cells = cells.repeat_interleave(2, 0).repeat_interleave(2, 1).flatten()
+        return torch.cat([cells + frame * (side // 2) ** 2 for frame in range(frames)])
+
+    def align_loss(self, visual: Visual, samples: list[Sample], features: dict[str, Tensor]) -> Tensor:
+        """Distance of the projected tokens to what is wanted; cells with things in them and empty ones weigh the same.
+
+        Args:
+            features: what ``visual`` was made of.
+        """
+        with torch.no_grad():
+            wanted, full = self.wanted(samples, features)
+            wanted, full = take(wanted, visual.index).float(), full.gather(1, visual.index)
+        plain = visual.plain.float()
+        gap = 1 - F.cosine_similarity(plain, wanted, dim=-1) + (plain - wanted).square().mean(-1)
+        return (gap * full).sum() / full.sum().clamp(min=1) + 0.5 * (gap * ~full).sum() / (~full).sum().clamp(min=1)
+
+
+class SharedModel(NaturalModel):
+    """`natural`: fusion and Llama, and the symbols that they are aligned with."""
+
+    phase, parts = "joint", ["vlm"]
+
+    def __init__(self, config: NaturalConfig, tokenizer: PocketTokenizer) -> None:
+        super().__init__(config)
+        self.symbols = SymbolEmbedding(tokenizer, config.hidden_size, label_words(tokenizer))
+
+    def start_from_pocket(self, tokenizer: PocketTokenizer) -> None:
+        """The pocket model's Llama and tables of positions, for the symbolic phase.
+
+        New words begin unlike old ones, a plural like its singular.
+        """
+        pocket = load_pocket(WEIGHTS / "pocket")
+        state = pocket.decoder.state_dict()
+        old = state.pop("model.embed_tokens.weight")
+        state.pop("lm_head.weight", None)
+        self.vlm.decoder.load_state_dict(state, strict=False)
+        with torch.no_grad():
+            table = self.vlm.decoder.model.embed_tokens.weight
+            table[: len(old)] = old
+            table[len(old) :] = torch.randn(len(table) - len(old), table.shape[1]) * old.std()
+            for one, many in PLURALS.items():
+                table[tokenizer.id_of(many)] = table[tokenizer.id_of(one)]
+            self.vlm.fusion.image_positions.copy_(pocket.fusion.image_positions)
+            self.vlm.fusion.video_positions.copy_(pocket.fusion.video_positions)
+
+    def start(self, folder: Path) -> None:
+        """What the symbolic phase trained."""
+        symbolic = torch.load(folder / "symbolic.pt", weights_only=True)["masters"]
+        self.load_state_dict(symbolic, strict=False)
+
+    def tables(self, clips: Tensor) -> Tensor:
+        fusion = self.vlm.fusion
+        return torch.stack([fusion.positions(False), fusion.positions(True).flatten(0, 1)])[clips.long()]
+
+    def project(self, features: dict[str, Tensor], clip: bool, index: Tensor) -> Tensor:
+        at = {"vit": index, "efficientnet": self.coarse(clip)[index]}
+        out: Tensor = self.vlm.fusion.join({name: self.hide(name, take(features[name], at[name])) for name in TOWERS})
+        return out
+
+    def wanted(self, samples: list[Sample], features: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The symbols of the labels."""
+        labels = labels_of(samples)
+        return self.symbols(labels, self.embedding), (labels > 0).any(1)
+
+
+class IndependentModel(NaturalModel):
+    """`natural-independent`: a projector per encoder before the Llama of `natural`, which stays as it is.
+
+    Projectors begin as halves of the shared one, and are aligned with the tokens that it makes of both encoders: those
+    of the ViT with a cell's own, those of EfficientNet with the mean of its four cells.
+    """
+
+    phase, parts = "joint-independent", ["vlm.fusion"]
+
+    def __init__(self, config: NaturalConfig) -> None:
+        super().__init__(config)
+        base = trained(WEIGHTS / config.base)
+        self.vlm.decoder.load_state_dict(base.decoder.state_dict())
+        self.shared = base.fusion
+
+    @torch.no_grad()
+    def start(self, folder: Path) -> None:
+        """Of the shared projector each gets the columns of its own channels, and all that comes behind them."""
+        shared, own = self.shared, self.vlm.fusion
+        columns = dict(zip(DIMS, shared.mlp[0].weight.split(list(DIMS.values()), dim=1), strict=True))
+        for name in TOWERS:
+            own.norm[name].load_state_dict(shared.norm[name].state_dict())
+            own.mlp[name].load_state_dict(shared.mlp.state_dict() | {"0.weight": columns[name]})
+        for clip, tables in ((False, own.image_positions), (True, own.video_positions)):
+            table = shared.positions(clip)
+            tables["vit"].copy_(table)
+            tables["efficientnet"].copy_(self._merged(table.flatten(0, -2), clip).view_as(tables["efficientnet"]))
+
+    def tables(self, clips: Tensor) -> Tensor:
+        fusion = self.vlm.fusion
+        both = [torch.cat([fusion.positions(name, clip).flatten(0, -2) for name in TOWERS]) for clip in (False, True)]
+        return torch.stack(both)[clips.long()]
+
+    def project(self, features: dict[str, Tensor], clip: bool, index: Tensor) -> Tensor:
+        fusion = self.vlm.fusion
+        return take(torch.cat([fusion.project(name, self.hide(name, features[name])) for name in TOWERS], 1), index)
+
+    def wanted(self, samples: list[Sample], features: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The shared fusion's tokens."""
+        clip = samples[0].is_clip
+        seen = {name: features[name].to(self.embedding.dtype) for name in TOWERS}
+        tokens = self.shared.join({"vit": seen["vit"], "efficientnet": seen["efficientnet"][:, self.coarse(clip)]})
+        full = (labels_of(samples) > 0).any(1)
+        merged = self._merged(full[..., None].float(), clip)[..., 0] > 0
+        return torch.cat([tokens, self._merged(tokens, clip)], 1), torch.cat([full, merged], 1)
+
+    def _merged(self, cells: Tensor, clip: bool) -> Tensor:
+        """[..., 256, d] -> [..., 64, d], the mean of the four cells of each of EfficientNet's tokens."""
+        return cells[..., self.coarse(clip).sort(stable=True).indices, :].unflatten(-2, (-1, 4)).mean(-2)
+
+
+def model_of(config: NaturalConfig, tokenizer: PocketTokenizer) -> NaturalModel:
+    """The one of a configuration's fusion."""
+    return SharedModel(config, tokenizer) if config.fusion == "shared" else IndependentModel(config)
