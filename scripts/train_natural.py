@@ -5,6 +5,7 @@ python scripts/train_natural.py symbolic    # the pocket model's Llama learns th
 python scripts/train_natural.py joint       # fusion and Llama on the cached features
 python scripts/train_natural.py export      # safetensors, and the card with its scores
 python scripts/train_natural.py joint --fusion independent    # of natural-independent; its other phase is export
+python scripts/train_natural.py whole --minutes 30 --weights some/where    # a control: goes on without dropping
 python scripts/train_natural.py all --smoke --folder some/where --weights some/where/else
 """
 
@@ -27,6 +28,7 @@ from meteor_bench.models.pocket.tokenizer import PocketTokenizer  # noqa: E402
 from scripts.natural.cache import Cache  # noqa: E402
 from scripts.natural.export import FOLDERS, config_of, export, write_card  # noqa: E402
 from scripts.natural.phases import train_joint, train_symbolic  # noqa: E402
+from scripts.natural.seeing import WholeModel, model_of  # noqa: E402
 from scripts.natural.words import vocabulary  # noqa: E402
 from scripts.pocket.words import write_tokenizer  # noqa: E402
 
@@ -53,7 +55,7 @@ SMOKE = Recipe(
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("phase", choices=(*PHASES, "all"))
+    parser.add_argument("phase", choices=(*PHASES, "all", WholeModel.phase))
     parser.add_argument("--folder", type=Path, default=ROOT / ".natural" / "train", help="features and checkpoints")
     parser.add_argument("--fusion", choices=tuple(FOLDERS), default="shared", help="of natural or natural-independent")
     parser.add_argument("--weights", type=Path, help="folder of what is exported, in place of the shipped model's")
@@ -65,6 +67,8 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(args.threads)
     recipe = SMOKE if args.smoke else Recipe()
+    if args.phase == WholeModel.phase and args.weights is None:
+        parser.error("whole is no model that ships: name a folder for it with --weights")
     args.weights = args.weights or WEIGHTS / FOLDERS[args.fusion]
     try:
         run(PHASES if args.phase == "all" else (args.phase,), args, recipe)
@@ -88,12 +92,15 @@ def run(phases: tuple[str, ...], args: argparse.Namespace, recipe: Recipe) -> No
     if "symbolic" in phases and not config.base:
         minutes = args.minutes or recipe.symbolic_minutes
         train_symbolic(args.folder, tokenizer, config, minutes, args.seed, recipe.batch, recipe.questions)
-    if "joint" in phases:
+    whole = WholeModel.phase in phases
+    model = WholeModel(config, tokenizer) if whole else model_of(config, tokenizer)
+    if "joint" in phases or whole:
         minutes = args.minutes or (recipe.independent_minutes if config.base else recipe.joint_minutes)
         caches = (train, calibration)
-        train_joint(args.folder, tokenizer, config, caches, minutes, args.seed, recipe.batch, recipe.questions)
+        train_joint(args.folder, tokenizer, model, caches, minutes, args.seed, recipe.batch, recipe.questions)
+    if "export" in phases or whole:
+        export(args.folder, model, args.weights)
     if "export" in phases:
-        export(args.folder, config, args.weights)
         write_card(args.folder, args.weights, config, calibration, train.refresh())
 
 

@@ -15,7 +15,7 @@ from meteor_bench.models.natural.modules import NaturalConfig
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 from scripts.natural.cache import Cache
 from scripts.natural.phases import scores_of
-from scripts.natural.seeing import IndependentModel, SharedModel, model_of
+from scripts.natural.seeing import IndependentModel, NaturalModel, SharedModel, model_of
 from scripts.natural.world import FAMILY_BENCHMARK
 from scripts.pocket.export import write_shards
 
@@ -33,10 +33,10 @@ def config_of(fusion: Literal["shared", "independent"], words: int) -> NaturalCo
     return NaturalConfig(fusion=fusion, vocab_size=words, base="" if fusion == "shared" else FOLDERS["shared"])
 
 
-def export(folder: Path, config: NaturalConfig, target: Path) -> None:
-    """The joint phase's last checkpoint; of a model whose Llama is another's, the fusion alone."""
-    tokenizer = PocketTokenizer(folder / "tokenizer.json")
-    model = model_of(config, tokenizer)
+def export(folder: Path, model: NaturalModel, target: Path) -> None:
+    """The last checkpoint of a model's phase; where its Llama is another's, the fusion alone."""
+    config = model.vlm.config
+    target.mkdir(parents=True, exist_ok=True)
     saved = torch.load(folder / f"{model.phase}.pt", weights_only=True)["masters"]
     ours = {name for name, _ in model.named_parameters() if name.startswith(tuple(model.parts))}
     if ours != set(saved):

@@ -17,7 +17,7 @@ from torch import Tensor
 from meteor_bench.models.natural.modules import NaturalConfig
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 from scripts.natural.cache import Cache
-from scripts.natural.seeing import NaturalModel, SharedModel, model_of
+from scripts.natural.seeing import NaturalModel, SharedModel
 from scripts.natural.world import FAMILIES, FAMILY_KIND, make, split_rng
 from scripts.pocket.batches import Curriculum, Packed, choose_questions, labels_of, pack, right_answers
 from scripts.pocket.loop import Progress, log
@@ -28,9 +28,7 @@ from scripts.pocket.stages import take
 from scripts.pocket.symbolic import answer_logits, choose_cells, gather_cells
 
 SYMBOLIC_RATE, JOINT_RATE = 1.5e-3, 1.5e-3
-ALIGN_WEIGHT = 0.3
-FULL_SHARE = 0.25  # share of the steps without any dropping
-KEPT = (0.15, 0.7)  # share of the visual tokens in the others
+KEPT = (0.15, 0.7)  # share of the visual tokens that stay where some are dropped
 NOISE = 0.1  # on symbols
 EVERY = 10.0  # minutes between looks at the calibration pictures
 
@@ -90,16 +88,15 @@ def train_symbolic(
 def train_joint(
     folder: Path,
     tokenizer: PocketTokenizer,
-    config: NaturalConfig,
+    model: NaturalModel,
     caches: tuple[Cache, Cache],
     minutes: float,
     seed: int,
     batch: int,
     questions: int,
 ) -> None:
-    """What a model trains on cached features; three of four steps drop tokens at random, which favours no method."""
+    """What a model trains on cached features; tokens are dropped at random, which knows no method."""
     torch.manual_seed(seed)
-    model = model_of(config, tokenizer)
     progress = Progress(model.phase, folder, minutes, decay_from=0.4, families=FAMILIES)
     saved = progress.resume()
     if saved:
@@ -120,7 +117,7 @@ def train_joint(
             log.info("%d pictures", train.refresh())
         kinds = rng.choice(curriculum.kinds, batch, p=curriculum.kind_probabilities())
         chosen = [int(rng.choice(train.kinds[str(kind)])) for kind in kinds]
-        prune, keep = rng.random() > FULL_SHARE, float(rng.uniform(*KEPT))
+        prune, keep = rng.random() < model.dropping, float(rng.uniform(*KEPT))
         numbers: dict[str, float] = {}
         results = []
         for clip in (False, True):
@@ -136,7 +133,7 @@ def train_joint(
             loss = F.cross_entropy(logits, packed.target[packed.target >= 0])
             align = model.align_loss(visual, samples, features)
             numbers |= {"loss": loss.item(), "align": align.item()}
-            ((loss + ALIGN_WEIGHT * align) * len(part) / batch).backward()
+            ((loss + model.align * align) * len(part) / batch).backward()
             results.append(right_answers(packed, logits.argmax(-1)))
         families, right = (np.concatenate(r) for r in zip(*results, strict=True))
         if not prune:  # what dropping made unanswerable says nothing about what to practise

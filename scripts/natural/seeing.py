@@ -31,10 +31,13 @@ class NaturalModel(nn.Module):
     Attributes:
         phase: name of the joint phase's checkpoint.
         parts: prefixes of what that phase trains.
+        dropping: share of the steps that drop tokens at random.
+        align: weight of `align_loss`.
     """
 
     phase: str
     parts: list[str]
+    dropping, align = 0.75, 0.3
 
     def __init__(self, config: NaturalConfig) -> None:
         super().__init__()
@@ -145,6 +148,16 @@ class SharedModel(NaturalModel):
         """The symbols of the labels."""
         labels = labels_of(samples)
         return self.symbols(labels, self.embedding), (labels > 0).any(1)
+
+
+class WholeModel(SharedModel):
+    """The shipped `natural` trained on with all its tokens: does its ranking of methods hang on the dropping before?"""
+
+    phase, dropping, align = "whole", 0.0, 0.0
+
+    def start(self, folder: Path) -> None:
+        """What ships; its symbols do not, so that nothing is aligned."""
+        self.vlm.load_state_dict(trained(WEIGHTS / "natural").state_dict())
 
 
 class IndependentModel(NaturalModel):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from scripts import natural_pictures
+from scripts import natural_kept, natural_pictures
 from scripts.natural.photographs import BACKGROUNDS, SPLITS, Object, Split, objects_of
 from scripts.natural.world import MAKERS, SIDE, make, split_rng
 
@@ -70,3 +70,13 @@ def test_an_object_is_cut_to_its_mask() -> None:
     one: Object = objects_of("calibration")[0]
     alpha = np.asarray(one.picture().getchannel("A"))
     assert all((edge > 16).any() for edge in (alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]))
+
+
+def test_what_is_kept_of_things_and_signs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every second token of a row, whatever lies there; and all there is to keep."""
+    natural_kept.main(["--methods", "uniform,none", "--ratio", "0.5", "--pictures", "4"])
+    lines = capsys.readouterr().out.splitlines()[2:]
+    uniform, whole = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    assert whole == ["none", "100", "100", "100", "0.0", "256.0"]
+    assert uniform[0] == "uniform" and uniform[-2:] == ["0.0", "128.0"]
+    assert all(30 < int(share) < 70 for share in uniform[1:4])

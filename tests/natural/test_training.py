@@ -47,6 +47,21 @@ def test_a_finished_phase_is_not_run_again(folder: Path) -> None:
     assert [torch.load(folder / f"{name}.pt", weights_only=True)["step"] for name in names] == steps
 
 
+def test_the_control_goes_on_from_what_ships(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(folder, "whole")
+    saved = torch.load(folder / "whole.pt", weights_only=True)
+    shipped, own = (trained(path) for path in (WEIGHTS / "natural", folder / "shared"))
+    assert saved["masters"].keys() == {f"vlm.{name}" for name in shipped.state_dict()} - {"vlm.decoder.lm_head.weight"}
+    gaps = [
+        (own.state_dict()[name].float() - value.float()).abs().mean() / value.float().abs().mean().clamp(min=1e-3)
+        for name, value in shipped.state_dict().items()
+    ]
+    assert 0 < max(gaps) and sum(gap < 0.2 for gap in gaps) > 0.8 * len(gaps)
+    with pytest.raises(SystemExit):
+        train_natural.main(["whole", "--smoke", "--folder", str(folder)])
+    assert "name a folder" in capsys.readouterr().err
+
+
 def test_the_llama_of_the_independent_fusion_is_the_shipped_one(folder: Path) -> None:
     shipped, own = (trained(path) for path in (WEIGHTS / "natural", folder / "independent"))
     assert not any(key.startswith("decoder") for key in load_file(folder / "independent" / "model.safetensors"))
