@@ -34,7 +34,8 @@ import torch
 
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.core.clock import Clock
-from meteor_bench.data.suites import Benchmark, benchmark, calibration_requests
+from meteor_bench.data.calibration import calibration_requests
+from meteor_bench.data.suites import Benchmark, benchmark
 from meteor_bench.engine.factory import blueprint
 from meteor_bench.engine.session import Session
 from meteor_bench.lmms import tasks

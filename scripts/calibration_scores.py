@@ -14,16 +14,16 @@ import yaml
 from PIL import Image
 
 from meteor_bench.core.request import Request
-from meteor_bench.data import suites
+from meteor_bench.data.calibration import CalibrationItem, calibration_items
 from meteor_bench.engine.factory import build
 from meteor_bench.engine.session import Session
 
 
 def requests(blank: bool = False) -> tuple[list[Request], dict[str, str]]:
     """The calibration questions and their answers; ``blank`` shows plain grey in place of each picture."""
-    items = list(suites.calibration_items())
+    items = list(calibration_items())
 
-    def media(item: suites.CalibrationItem) -> Callable[[], Sequence[Image.Image]]:
+    def media(item: CalibrationItem) -> Callable[[], Sequence[Image.Image]]:
         if not blank:
             return item.media
         return lambda: [Image.new("RGB", picture.size, (128, 128, 128)) for picture in item.media()]

@@ -20,7 +20,7 @@ from meteor_bench.core.errors import MeteorBenchError
 from meteor_bench.core.model import VLM
 from meteor_bench.core.registry import METHODS
 from meteor_bench.core.request import Request
-from meteor_bench.data.suites import calibration_requests
+from meteor_bench.data.calibration import calibration_requests
 from meteor_bench.engine.load_model import resolve_model
 from meteor_bench.engine.make_method import make_pruner
 

@@ -89,7 +89,7 @@ def figures(
 ) -> Iterator[tuple[str, Drawn]]:
     """Method by method; those that keep everything have none."""
     quiet_libraries()
-    from meteor_bench.data.suites import calibration_requests
+    from meteor_bench.data.calibration import calibration_requests
 
     models, documents = ModelCache(), list[Document]()
     for method in methods:

@@ -21,7 +21,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import save_file
-from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 from transformers import (
     AutoTokenizer,
@@ -39,6 +38,7 @@ from meteor_bench.core.model import VLM
 from meteor_bench.core.request import Request
 from meteor_bench.engine.load_model import resolve_model
 from meteor_bench.methods.none import NoPruning
+from meteor_bench.models.timm_modules import ConvNeXt
 from tests import eagle_tokenizers
 from tests.hubs import enliven
 

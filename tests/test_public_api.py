@@ -12,7 +12,7 @@ import torch
 import meteor_bench
 from meteor_bench import Decision, FuseScorer, FuseView, Session, load_model, load_runs, load_tables
 from meteor_bench.core.errors import UnsupportedError
-from meteor_bench.data.suites import calibration_requests
+from meteor_bench.data.calibration import calibration_requests
 from tests import tiny
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference" / "pocket"

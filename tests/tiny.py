@@ -176,6 +176,11 @@ QUESTIONS = ("what is it", "is there a red thing in the middle of it", "why", "c
 
 def picture(seed: int) -> Image.Image:
     """Blobs and noise, 128 pixels."""
+    return _picture(seed).copy()
+
+
+@cache
+def _picture(seed: int) -> Image.Image:
     rng = np.random.default_rng(seed)
     blobs = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize(
         (128, 128), Image.Resampling.BICUBIC

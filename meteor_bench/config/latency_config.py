@@ -32,8 +32,8 @@ class LatencyConfig:
         passes: timed passes of each contender.
         warmup: passes before them that are thrown away.
         seconds: no new round is begun after that time; None for no limit.
-        graphs: "cuda": also time every contender with its decoding captured as a CUDA graph (where there is no GPU, the
-            same steps, captured by nobody).
+        graphs: "cuda": also time every contender captured as CUDA graphs, one from the pixels to the first logits and
+            one that decodes a token (where there is no GPU, the same passes and steps, captured by nobody).
         count_launches: only count the kernels and waits of a pass on a pretended GPU.
         random_weights: time the model at its real size without its weights.
         limit_layers: so timed, only the first layers of the language model, for a try; None: all. What is not said is
@@ -78,7 +78,7 @@ class LatencyConfig:
     selection: Annotated[bool, Flag("Only what choosing costs, beside a ViT-L that encodes as many tokens.")] = False
     graphs: Annotated[
         Literal["none", "cuda"],
-        Flag("cuda: also time each contender with its decoding captured as a graph, over a cache of fixed size."),
+        Flag("cuda: also time each contender captured: pixels to first logits, and each token over a fixed cache."),
     ] = "none"
     count_launches: Annotated[bool, Flag("Only count what a GPU would be sent, without one.")] = False
     tokens: Annotated[of_run.Positive, Flag("For --selection: visual tokens of a picture.")] = 1024

@@ -1,31 +1,20 @@
-"""Carrying out decisions: gather, merge, compact, and the bookkeeping of origins and groups."""
+"""Carrying out decisions: what is kept, merged, mixed or brought back, and whom every cell belongs to afterwards."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from meteor_bench.core.host import on_device, places, upload
-from meteor_bench.core.tokens import Grid, Later, Length, Tokens
+from meteor_bench.core.gather import scatter_rows, take_rows
+from meteor_bench.core.host import places
+from meteor_bench.core.pick import pick
+from meteor_bench.core.tokens import Later, Length, Tokens, worked_out
 from meteor_bench.core.view import Decision, Restored
 
-__all__ = [
-    "apply",
-    "beside",
-    "concat",
-    "densify",
-    "join_frames",
-    "kept_places",
-    "on_cells",
-    "pick",
-    "rows_of",
-    "scatter_rows",
-    "take_rows",
-]
+__all__ = ["apply"]
 
 
 def apply(tokens: Tokens, decision: Decision) -> Tokens:
@@ -139,21 +128,6 @@ def _merged(
     return torch.where(changed[..., None], total.to(x.dtype), x)
 
 
-def scatter_rows(x: Tensor, slot: Tensor) -> Tensor:
-    """[B, N, D] with row ``slot[b, n]`` the sum of the rows x[b, n] that point to it; slot [B, N]."""
-    b, n, d = x.shape
-    # Whole rows at once: several times faster than scattering single numbers.
-    flat = slot[0] if b == 1 else (slot + torch.arange(0, b * n, n, device=slot.device)[:, None]).flatten()
-    return torch.zeros(b * n, d, dtype=x.dtype, device=x.device).index_add_(0, flat, x.reshape(-1, d)).view(b, n, d)
-
-
-def take_rows(x: Tensor, index: Tensor) -> Tensor:
-    """[B, K, D]: the rows x[b, index[b, k]] of [B, N, D]."""
-    if len(x) == 1:
-        return x[0].index_select(0, index[0])[None]
-    return x[places(len(x), x.device)[:, None], index]
-
-
 def _mixed(x: Tensor, tokens: Tokens, keep: Tensor, mix: Tensor) -> Tensor:
     """``x`` [B, N, D] of the tokens, each kept visual one's replaced by its row of ``mix`` (rows in sequence order)."""
     if mix.shape[1] == 0:  # nothing survives in any row
@@ -162,10 +136,6 @@ def _mixed(x: Tensor, tokens: Tokens, keep: Tensor, mix: Tensor) -> Tensor:
     rows = (mix.float() @ x.float()).to(x.dtype)  # [B, K, D]
     order = (kept.cumsum(1) - 1).clamp(min=0)
     return torch.where(kept[..., None], take_rows(rows, order), x)
-
-
-def _value(field: Any) -> Any:
-    return field.get() if isinstance(field, Later) else field
 
 
 class _Grouped(NamedTuple):
@@ -179,14 +149,14 @@ class _Grouped(NamedTuple):
 
 def _regrouped(before: _Grouped, keep: Tensor, into: Tensor | None) -> Tensor:
     """[B, G] group map after each token [B, N] has stayed, gone, or ended in the token ``into`` [B, N], -1 for none."""
-    origin = _value(before.origin)
+    origin = worked_out(before.origin)
     if into is None:
         moved = torch.where(keep, origin, -1)
     else:
         moved = origin.gather(1, into.clamp(min=0)).masked_fill(into < 0, -1)
     if before.whole:
         return moved  # every cell is its token's
-    group: Tensor = _value(before.group)
+    group: Tensor = worked_out(before.group)
     cells = group.shape[1]
     # One extra column, to which -1 leads, takes the writes of special tokens and padding; it keeps its -1.
     table = torch.full((len(moved), cells + 1), -1, dtype=torch.long, device=moved.device)
@@ -195,218 +165,3 @@ def _regrouped(before: _Grouped, keep: Tensor, into: Tensor | None) -> Tensor:
     else:
         table.scatter_(1, origin % (cells + 1), moved.masked_fill(origin < 0, -1))
     return table.gather(1, group % (cells + 1))
-
-
-def pick(
-    tokens: Tokens, keep: Tensor, order: Tensor | None = None, lengths: tuple[Length, ...] | None = None
-) -> Tokens:
-    """The chosen tokens of each row, compacted to the left; rows that are shorter are padded on the right.
-
-    Args:
-        order: [B, N] sort keys of the chosen ones; None: sequence order.
-        lengths: how many they are, where that is known; None: the device is asked.
-    """
-    if lengths is None and keep is tokens.visual:
-        lengths = tuple(Length(row.visual, 0) for row in tokens.host)
-    if lengths is None and keep is tokens.valid:
-        lengths = tokens.host
-    if lengths is None:
-        special = (keep & tokens.special).sum(1)
-        lengths = tuple(Length(*row) for row in torch.stack([keep.sum(1) - special, special], 1).tolist())
-    counts = [row.all for row in lengths]
-    least, most = (min(counts), max(counts)) if counts else (0, 0)
-    if order is not None:
-        last = torch.inf if order.is_floating_point() else torch.iinfo(order.dtype).max
-        index = torch.where(keep, order, last).argsort(dim=1, stable=True)[:, :most]
-    else:
-        index = kept_places(keep, most, ragged=least < most)
-    valid = partial(torch.ones, index.shape, dtype=torch.bool, device=index.device)
-    out = tokens.changed(
-        x=take_rows(tokens.x, index),
-        deep=None if tokens.deep is None else take_rows(tokens.deep, index),
-        valid=Later(valid),
-        **{name: _picked(tokens.raw(name), index) for name in ("origin", "special", "size", "slot")},
-        lengths=lengths,
-        raster=tokens.raster and order is None,
-        in_windows=None,
-    )
-    if not any(row.special for row in lengths):
-        out = out.changed(special=Later(lambda: torch.zeros_like(index, dtype=torch.bool)))
-    if least == most:
-        return out
-    return _masked(out, torch.arange(most, device=keep.device) < upload(counts, keep.device)[:, None])
-
-
-def kept_places(keep: Tensor, most: int, *, ragged: bool) -> Tensor:
-    """[B, most] indices of the kept ones, ascending; what stands behind them in shorter rows is of no use."""
-    if ragged:
-        return (~keep).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
-    return torch.nonzero_static(keep, size=len(keep) * most)[:, 1].view(len(keep), most)
-
-
-def _picked(field: Any, index: Tensor) -> Later[Tensor] | None:
-    return None if field is None else Later(lambda: _value(field).gather(1, index))
-
-
-def _masked(tokens: Tokens, valid: Tensor) -> Tokens:
-    """The tokens with everything else made padding."""
-
-    def blanked(name: str, by: int) -> Later[Tensor] | None:
-        field = tokens.raw(name)
-        return None if field is None else Later(lambda: _value(field).masked_fill(~valid, by))
-
-    return tokens.changed(
-        x=tokens.x.masked_fill(~valid[..., None], 0),
-        deep=None if tokens.deep is None else tokens.deep.masked_fill(~valid[..., None], 0),
-        valid=valid,
-        origin=blanked("origin", -1),
-        special=blanked("special", 0),
-        size=blanked("size", 0),
-        slot=blanked("slot", -1),
-    )
-
-
-def rows_of(tokens: Tokens, rows: Tensor) -> Tokens:
-    """The given rows of a batch (repeats allowed).
-
-    Args:
-        rows: [Q] long; on the CPU where lengths are to stay known to the host.
-    """
-    known = tokens.lengths if rows.device.type == "cpu" else None
-    rows_there = on_device(rows, tokens.x.device)
-
-    def taken(name: str) -> Later[Tensor] | None:
-        field = tokens.raw(name)
-        return None if field is None else Later(lambda: _value(field)[rows_there])
-
-    return tokens.changed(
-        x=tokens.x[rows_there],
-        deep=None if tokens.deep is None else tokens.deep[rows_there],
-        **{name: taken(name) for name in ("valid", "origin", "special", "size", "group", "slot")},
-        lengths=None if known is None else tuple(known[row] for row in rows.tolist()),
-    )
-
-
-def join_frames(tokens: Tokens, frames: int) -> Tokens:
-    """[B·F] rows of single frames -> [B] rows of whole samples, frame after frame, without inner padding."""
-    if frames == 1:
-        return tokens.changed(grid=Grid(tokens.grid.t, tokens.grid.h, tokens.grid.w))
-    r, n, d = tokens.x.shape
-    b, cells, device = r // frames, tokens.grid.n, tokens.x.device
-    host = tokens.host
-
-    def joint(name: str) -> Later[Tensor]:
-        field = tokens.raw(name)
-        return Later(lambda: _value(field).reshape(b, -1))
-
-    def shifted(name: str) -> Later[Tensor]:
-        field = tokens.raw(name)
-
-        def made() -> Tensor:
-            shift = torch.arange(frames, device=device).repeat(b)[:, None] * cells
-            value: Tensor = _value(field)
-            return torch.where(value >= 0, value + shift, value).reshape(b, -1)
-
-        return Later(made)
-
-    joined = tokens.changed(
-        x=tokens.x.reshape(b, frames * n, d),
-        deep=None if tokens.deep is None else tokens.deep.reshape(b, frames * n, -1),
-        valid=joint("valid"),
-        origin=shifted("origin"),
-        special=joint("special"),
-        size=joint("size"),
-        group=shifted("group"),
-        grid=Grid(frames * tokens.grid.t, tokens.grid.h, tokens.grid.w),
-        lengths=tuple(_sum(host[i * frames : (i + 1) * frames]) for i in range(b)),
-    )
-    return pick(joined, joined.valid, lengths=joined.lengths) if joined.padded else joined
-
-
-def _sum(rows: Sequence[Length]) -> Length:
-    return Length(sum(row.visual for row in rows), sum(row.special for row in rows))
-
-
-def concat(parts: list[Tokens]) -> Tokens:
-    """Sequence concatenation of several towers' tokens; origins count on through the towers' grids."""
-    if len(parts) == 1:
-        return parts[0]
-    shifts = [sum(p.grid.n for p in parts[:i]) for i in range(len(parts))]
-
-    def joint(name: str) -> Later[Tensor]:
-        each = [p.raw(name) for p in parts]
-        return Later(lambda: torch.cat([_value(field) for field in each], 1))
-
-    def shifted(name: str) -> Later[Tensor]:
-        each = [(p.raw(name), shift) for p, shift in zip(parts, shifts, strict=True)]
-        values = ((_value(field), shift) for field, shift in each)
-        return Later(lambda: torch.cat([torch.where(v >= 0, v + shift, v) for v, shift in values], 1))
-
-    joined = Tokens(
-        x=torch.cat([p.x for p in parts], 1),
-        deep=beside(parts),
-        valid=joint("valid"),
-        origin=shifted("origin"),
-        special=joint("special"),
-        size=joint("size"),
-        group=shifted("group"),
-        grid=Grid(1, 1, sum(p.grid.n for p in parts)),
-        lengths=tuple(_sum(rows) for rows in zip(*(p.host for p in parts), strict=True)),
-        merged=any(p.merged for p in parts),
-        raster=all(p.raster for p in parts),
-    )
-    return pick(joined, joined.valid, lengths=joined.lengths) if joined.padded else joined
-
-
-def beside(parts: Sequence[Tokens]) -> Tensor | None:
-    """`Tokens.deep` of parts one after another; nothing is added to the tokens of a part that has none."""
-    width = max(0 if p.deep is None else p.deep.shape[2] for p in parts)
-    if width == 0:
-        return None
-    return torch.cat([p.x.new_zeros(*p.x.shape[:2], width) if p.deep is None else p.deep for p in parts], 1)
-
-
-def on_cells(tokens: Tokens, values: Tensor) -> Tensor:
-    """[B, grid.n] the value [B, N] of the token that stands for each cell, -inf where the cell was dropped."""
-    values = values.float()
-    if tokens.whole:
-        return values
-    b, cells = tokens.group.shape
-    table = torch.full((b, cells + 1), -torch.inf, device=values.device)  # the extra column takes what is no cell's
-    if tokens.plain:
-        table.scatter_(1, tokens.origin, values)
-    else:
-        table.scatter_(1, tokens.origin % (cells + 1), values.masked_fill(~tokens.visual, -torch.inf))
-    return table.gather(1, tokens.group % (cells + 1))
-
-
-def densify(tokens: Tokens) -> Tensor:
-    """[B, grid.n, D] features of every cell of the unpruned grid.
-
-    A merged cell takes its group's features; a dropped one those of the nearest surviving cell of the same frame
-    (Euclidean distance between cells, ties to the lower index).
-    """
-    if tokens.whole:
-        return tokens.x
-    b, cells = tokens.group.shape
-    frame, t = tokens.grid.h * tokens.grid.w, tokens.grid.t
-    slots = torch.full((b, cells + 1), -1, dtype=torch.long, device=tokens.x.device)
-    own = torch.arange(tokens.x.shape[1], device=tokens.x.device).expand_as(tokens.origin)
-    slots.scatter_(1, torch.where(tokens.visual, tokens.origin, cells), own)
-    alive = tokens.group >= 0
-    slot = slots.gather(1, tokens.group.clamp(min=0))
-    # Whether any cell was dropped at all would cost a wait to know.
-    distance = _distances(tokens.grid.h, tokens.grid.w, tokens.x.device)  # [frame, frame]
-    for f in range(t):
-        part = slice(f * frame, (f + 1) * frame)
-        nearest = distance.masked_fill(~alive[:, None, part], torch.inf).argmin(-1)  # [B, frame]
-        slot[:, part] = torch.where(alive[:, part], slot[:, part], slot[:, part].gather(1, nearest))
-    return take_rows(tokens.x, slot)
-
-
-@lru_cache(maxsize=16)
-def _distances(height: int, width: int, device: torch.device) -> Tensor:
-    """[h·w, h·w] Euclidean distances between cells."""
-    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    place = torch.stack([y.flatten(), x.flatten()], -1).float()
-    return on_device(torch.cdist(place, place), device)

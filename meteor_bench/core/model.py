@@ -1,22 +1,25 @@
-"""What the engine asks of a model: towers, fusion, decoder, processor. Adapters compose library modules behind it.
+"""A model, and the row of the table that says what it is. What its family names can be imported from here.
 
-A model is described as data (`ModelCard`) and built lazily. Nothing here knows about pruning methods.
+What the engine asks of a model's parts stands with them: `core.vision_tower`, `core.fusion`, `core.decoder` and
+`core.processing`. Adapters compose library modules behind those. A model is described as data (`ModelCard`) and built
+lazily. Nothing here knows about pruning methods.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from meteor_bench.core.attention_probe import Probe
+from meteor_bench.core.decoder import Decoder, KVCache
+from meteor_bench.core.fusion import Fusion, FusionKind
 from meteor_bench.core.processing import PLAIN, Clip, Look, Processor, Prompt, Scene
-from meteor_bench.core.tokens import Block, Grid, Tokens
+from meteor_bench.core.tokens import Block, Grid
+from meteor_bench.core.vision_tower import VisionTower
 
 __all__ = [
     "PLAIN",
@@ -33,234 +36,6 @@ __all__ = [
     "Scene",
     "VisionTower",
 ]
-
-
-FusionKind = Literal["independent", "shared"]
-
-
-class VisionTower(nn.Module, ABC):
-    """A vision encoder cut into blocks. Rows are frames: a clip of 4 frames is 4 rows.
-
-    Attributes:
-        name: key of the tower in the model.
-        dim: width of its features.
-        depth: number of transformer blocks; 0 for an opaque (convolutional) tower that is run whole by `embed`.
-        has_cls: whether its first token is a class token.
-        halves: whether a block can be interrupted between attention and MLP.
-        opens: whether a probe can read the values and the logits of its attention.
-        weighable: whether its attention takes a mask of numbers, so that merged tokens can count for several.
-        taps: blocks, ascending, behind each of which the tokens' features go into `Tokens.deep`, for the fusion to
-            project with those of the last; of towers of independent fusions.
-    """
-
-    name: str
-    dim: int
-    depth: int
-    has_cls: bool
-    halves: bool
-    opens: bool = False
-    weighable: bool = True
-    taps: tuple[int, ...] = ()
-
-    @property
-    def inside(self) -> int:
-        """Width of the sequence between two blocks."""
-        return self.dim
-
-    @property
-    def specials(self) -> int:
-        """Class and register tokens, which stand first."""
-        return int(self.has_cls)
-
-    @abstractmethod
-    def grid(self, height: int, width: int) -> Grid:
-        """Token grid (t = 1) of one frame of that many pixels, as the processor delivers it."""
-
-    @abstractmethod
-    def embed(self, pixels: Tensor) -> Tokens:
-        """[R, 3, H, W] -> tokens before the first block (the whole encoder when ``depth`` is 0)."""
-
-    def where(self, tokens: Tokens) -> Any:
-        """What the blocks must know about where the tokens stand (rotations, windows), for `attend`.
-
-        It is asked for once between two points. By default nothing.
-        """
-        return None
-
-    @abstractmethod
-    def attend(self, block: int, x: Tensor, mask: Tensor | None, probe: Probe | None, where: Any = None) -> Tensor:
-        """Attention half of a block with its residual: [R, N, D] -> [R, N, D].
-
-        Args:
-            mask: [R, 1, N, N] bool, True where a query may see a key, or float, added to the logits; None when
-                nothing is padded.
-            where: what `where` gave for these tokens.
-        """
-
-    @abstractmethod
-    def feed(self, block: int, x: Tensor) -> Tensor:
-        """MLP half of a block with its residual: [R, N, D] -> [R, N, D]."""
-
-    @abstractmethod
-    def finish(self, tokens: Tokens) -> Tokens:
-        """Final norm; class tokens are removed here."""
-
-    @abstractmethod
-    def flops_embed(self, height: int, width: int) -> int:
-        """FLOPs of `embed` for one frame."""
-
-    def windows(self, tokens: Tokens) -> Tensor | None:
-        """[R, N] index of the window in which most blocks see a token, -1 for padding; None: all see everything."""
-        return None
-
-    def in_windows(self, tokens: Tokens) -> Tensor | None:
-        """[R, W] long on the CPU, tokens in each window, where there are `windows`."""
-        return None
-
-    def pairs(self, block: int, where: Any) -> Tensor | None:
-        """[R] query-key pairs that a block's attention computes; None: every token with every token.
-
-        Or whatever else `flops_block` can tell the block's FLOPs from.
-        """
-        return None
-
-    @abstractmethod
-    def flops_block(self, attention: int, mlp: int, pairs: int | None = None) -> int:
-        """FLOPs of one block for one frame, given the sequence lengths of its two halves, specials included.
-
-        Args:
-            pairs: query-key pairs of its attention (see `pairs`); None: ``attention`` squared.
-        """
-
-    def flops_finish(self, tokens: int) -> int:
-        """FLOPs of `finish` for that many tokens of one frame; a norm alone counts nothing."""
-        return 0
-
-
-class Fusion(nn.Module, ABC):
-    """Brings the towers' tokens into the language model's space.
-
-    Attributes:
-        kind: "independent": one projector per tower, sequence concatenation in tower order. "shared": towers
-            resampled to one grid, concatenated along channels, one projector.
-    """
-
-    kind: FusionKind
-
-    @abstractmethod
-    def align(self, towers: Mapping[str, Tensor], grids: Mapping[str, Grid]) -> Tensor:
-        """Shared only: dense per-sample features {tower: [B, G_l, D_l]} -> [B, N, sum of D_l] on the common grid."""
-
-    @abstractmethod
-    def common(self, grids: Mapping[str, Grid]) -> Grid:
-        """Shared only: the grid that the towers are resampled to."""
-
-    def cells(self, grids: Mapping[str, Grid]) -> Mapping[str, Tensor]:
-        """Shared only: see `Layout.cells`."""
-        return {}
-
-    @abstractmethod
-    def project(self, tokens: Tokens, tower: str | None = None) -> Tokens:
-        """Features -> [B, N, D_llm]. ``tower`` names the projector of an independent fusion."""
-
-    def place(self, tokens: Tokens, tower: str | None = None) -> Tokens:
-        """Add what a model adds after projection (position tables); by default nothing."""
-        return tokens
-
-    @abstractmethod
-    def partials(self, aligned: Tensor) -> dict[str, Tensor]:
-        """Shared only: W·concat(f_l) split by tower, {tower: [B, N, hidden]}; they sum to W·f (bias left out)."""
-
-    def flops_align(self, grids: Mapping[str, Grid]) -> int:
-        """Shared only: FLOPs of `align` for a sample; resampling alone counts nothing."""
-        return 0
-
-    @abstractmethod
-    def flops(self, counts: Mapping[str, int]) -> int:
-        """FLOPs of projecting that many tokens per tower (shared: the key "fused")."""
-
-
-class KVCache(Protocol):
-    """What a library attention module calls; see `engine.kv_cache`."""
-
-    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Append [B, H, n, d] to a layer's cache; returns everything cached in it."""
-        ...
-
-
-class Decoder(nn.Module, ABC):
-    """The language model, one layer at a time.
-
-    Attributes:
-        dim, depth, heads, kv_heads: its shape.
-        axes: of its position ids.
-    """
-
-    dim: int
-    depth: int
-    heads: int
-    kv_heads: int
-    axes: int = 1
-
-    @abstractmethod
-    def embed(self, ids: Tensor) -> Tensor:
-        """[B, T] ids -> [B, T, D]."""
-
-    @abstractmethod
-    def rotary(self, h: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of ids [B, T], or [B, T, A] where a token stands on A axes, in the dtype of ``h``."""
-
-    @abstractmethod
-    def layer(
-        self,
-        index: int,
-        h: Tensor,
-        rotary: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        cache: KVCache,
-        probe: Probe | None,
-    ) -> Tensor:
-        """Run one layer on [B, T, D]; keys and values are appended to ``cache``.
-
-        Args:
-            mask: [B, 1, T, K] bool over cached plus new keys; None: causal, nothing padded.
-        """
-
-    def peek(
-        self,
-        index: int,
-        h: Tensor,
-        rotary: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        probe: Probe | None,
-        scratch: KVCache,
-    ) -> None:
-        """Let the probe read one layer's attention on [B, T, D]; no output is kept.
-
-        Args:
-            scratch: an empty cache for a decoder that cannot do without one; thrown away afterwards.
-        """
-        self.layer(index, h, rotary, mask, scratch, probe)
-
-    def fill(self, index: int, h: Tensor, rotary: tuple[Tensor, Tensor], cache: KVCache) -> None:
-        """Append one layer's keys and values of [B, T, D] to ``cache``; its output is not wanted."""
-        self.layer(index, h, rotary, None, cache, None)
-
-    @abstractmethod
-    def norm(self, h: Tensor) -> Tensor:
-        """Final norm: [..., D] -> [..., D]."""
-
-    @abstractmethod
-    def head(self, h: Tensor) -> Tensor:
-        """Final norm and vocabulary projection: [B, D] -> [B, V]."""
-
-    @abstractmethod
-    def flops_layer(self, queries: int, keys: int) -> int:
-        """FLOPs of one layer for that many new tokens over ``keys`` keys (cached plus new), no causal discount."""
-
-    @abstractmethod
-    def flops_head(self, tokens: int) -> int:
-        """FLOPs of the vocabulary projection."""
 
 
 @dataclass

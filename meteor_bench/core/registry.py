@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any, NamedTuple
 
 from meteor_bench.core.errors import (
@@ -19,6 +18,7 @@ from meteor_bench.core.errors import (
     PluginError,
     UnknownNameError,
 )
+from meteor_bench.core.plugins import added
 
 __all__ = ["FAMILIES", "METHODS", "MODELS", "UNSUPPORTED", "Registry", "Unsupported", "parts_of"]
 
@@ -43,7 +43,7 @@ class Registry:
 
     def table(self) -> dict[str, str]:
         """All rows, ours first; a third party cannot shadow one of ours."""
-        table = {point.name: point.value for point in entry_points(group=self.group)}
+        table = {point.name: point.value for point in added(self.group)}
         return {**table, **self.rows}
 
     def names(self) -> list[str]:
@@ -102,7 +102,7 @@ class Registry:
 
     def _row(self, name: str) -> str:
         """A row with the package that it comes from."""
-        found = (point.dist for point in entry_points(group=self.group, name=name))
+        found = (point.dist for point in added(self.group).select(name=name))
         package = next((dist.name for dist in found if dist is not None), None)
         return f"{self.kind} '{name}'" + (f" of the package {package}" if package else "")
 
@@ -147,7 +147,7 @@ METHODS = Registry(
         "dart": "meteor_bench.methods.dart:Dart",
         "trim": "meteor_bench.methods.trim:Trim",
         "mustdrop": "meteor_bench.methods.mustdrop:MustDrop",
-        "evoprune": "meteor_bench.methods.evoprune:EvoPrune",
+        "evoprune": "meteor_bench.methods.evoprune.method:EvoPrune",
         "tome": "meteor_bench.methods.tome:ToMe",
         "visionzip": "meteor_bench.methods.visionzip:VisionZip",
         "prumerge": "meteor_bench.methods.prumerge:PruMerge",

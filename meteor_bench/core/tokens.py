@@ -10,7 +10,7 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar, overload
 import torch
 from torch import Tensor
 
-__all__ = ["Block", "Grid", "Later", "Lazy", "Length", "Tokens"]
+__all__ = ["Block", "Grid", "Later", "Lazy", "Length", "Tokens", "worked_out"]
 
 T = TypeVar("T")
 
@@ -28,6 +28,11 @@ class Later(Generic[T]):
         if self._made is not None:
             self._value, self._made = self._made(), None
         return self._value
+
+
+def worked_out(field: Any) -> Any:
+    """The value of a field as `Tokens.raw` gives it: that of a `Later`, else itself."""
+    return field.get() if isinstance(field, Later) else field
 
 
 class Lazy(Generic[T]):

@@ -179,6 +179,7 @@ class FuseView(View):
         partials: tower -> [B, N, D'] partial first projections on a shared fusion, where asked for; else empty.
         groups: tower -> [B, G] long, the tower's `Tokens.group` for the whole sample (frames one after another,
             origins counted through).
+        left: tower -> [B] long on the CPU, tokens that left the tower, of the whole sample.
         scores: tower -> [B, G] float, the `Decision.score` of the method's last encode point for the token that
             stands for each cell of the tower's unpruned grid (frames one after another), -inf where a cell had been
             dropped before that point. Towers whose encode decisions gave no score are missing.
@@ -190,6 +191,7 @@ class FuseView(View):
     text: _Asked[Tensor] = _Asked("FusePoint(text=True)")
     partials: Mapping[str, Tensor] = field(default_factory=dict)
     groups: Mapping[str, Tensor] = field(default_factory=dict)
+    left: Mapping[str, Tensor] = field(default_factory=dict)
     scores: Mapping[str, Tensor] = field(default_factory=dict)
     whole: frozenset[str] = frozenset()
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import beside, pick
+from meteor_bench.core.join import beside
+from meteor_bench.core.pick import pick
 from meteor_bench.core.tokens import Block, Length, Tokens
 
 __all__ = ["arrange", "split", "with_specials"]

@@ -9,40 +9,29 @@ Light: no lmms-eval, datasets or torch.
 
 from __future__ import annotations
 
-import hashlib
-import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, partial
-from importlib.metadata import entry_points
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Literal
 
 import yaml
 
 from meteor_bench.core.errors import DataError, PluginError, UnknownNameError
-from meteor_bench.core.request import Request
+from meteor_bench.core.plugins import added
 from meteor_bench.data import own_questions
+from meteor_bench.data.shipped import tasks_dir
 from meteor_bench.utils.structuring import PlainError, fit
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 __all__ = [
     "Benchmark",
-    "CalibrationItem",
     "benchmark",
     "benchmarks",
-    "calibration_digest",
-    "calibration_items",
-    "calibration_requests",
-    "check_data",
     "resolve",
     "suite_names",
     "suite_tasks",
     "task_names",
-    "tasks_dir",
 ]
 
 GROUP = "meteor_bench.benchmarks"  # of entry points
@@ -123,46 +112,12 @@ class _Tables:
     suites: Mapping[str, tuple[str, ...]]
 
 
-class CalibrationItem(NamedTuple):
-    """A question of the calibration set: the parts of a request, and its answer.
-
-    Attributes:
-        key: unique.
-        media_key: the same for questions that share a picture.
-        media: decodes the picture, or the frames of the clip.
-        question: the prompt.
-        answer: the true answer, where it has one the chain included.
-        task: the benchmark whose kind of question it is.
-    """
-
-    key: str
-    media_key: str
-    media: Callable[[], Sequence[Image]]
-    question: str
-    answer: str
-    task: str
-
-
-@cache
-def tasks_dir() -> Path:
-    """The folder with the benchmarks: beside the package in a checkout, inside it where it was installed.
-
-    Raises:
-        DataError: it is in neither place.
-    """
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package / "_tasks", package.parent / "tasks"):
-        if (folder / "suites.yaml").is_file():
-            return folder
-    raise DataError(f"no tasks folder in {package} or beside it; install meteor-bench again")
-
-
 @cache
 def _tables() -> _Tables:
     """Ours first; somebody else's row cannot take the place of one of ours."""
     ours = read_tables(tasks_dir() / "suites.yaml")
     rows, named = dict(ours.benchmarks), dict(ours.suites)
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+    for point in sorted(added(GROUP), key=lambda point: point.name):
         theirs = read_tables(_folder_of(point.name, point.value) / "suites.yaml")
         rows |= {name: row for name, row in theirs.benchmarks.items() if name not in rows}
         named |= {name: tasks for name, tasks in theirs.suites.items() if name not in named}
@@ -272,85 +227,3 @@ def resolve(suite: str, tasks: Iterable[str] = ()) -> tuple[Benchmark, ...]:
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise DataError(f"two files of questions are called {twice} in tables; give one of them another name")
     return tuple(dict.fromkeys(rows))
-
-
-def check_data(folder: Path) -> str:
-    """Compare each parquet file in ``folder`` with the digest in its name; SHA-256 over all of them.
-
-    Raises:
-        DataError: there is none, or one was changed or cut short.
-    """
-    files = sorted(folder.glob("*.parquet"))
-    if not files:
-        raise DataError(f"{folder}: no parquet file")
-    total = hashlib.sha256()
-    for file in files:
-        try:
-            found = hashlib.sha256(file.read_bytes()).hexdigest()
-        except OSError as error:
-            raise DataError(f"{file}: cannot be read ({error.strerror})") from None
-        if not file.stem.endswith(found[:12]):
-            raise DataError(f"{file}: corrupted, its content does not match the digest in its name")
-        total.update(found.encode())
-    return total.hexdigest()
-
-
-def _calibration_folder() -> Path:
-    return tasks_dir() / "calibration" / "data"
-
-
-@cache
-def calibration_digest() -> str:
-    """SHA-256 of the calibration data, checked; part of what a calibrated constant depends on.
-
-    Raises:
-        DataError: the data are missing or corrupted.
-    """
-    return check_data(_calibration_folder())
-
-
-def calibration_items(tasks: Iterable[str] | None = None) -> list[CalibrationItem]:
-    """The calibration set, disjoint from every benchmark and from training, in a fixed order.
-
-    Args:
-        tasks: only questions of these benchmarks' kinds; None for all.
-
-    Raises:
-        DataError: the data are missing or corrupted.
-    """
-    calibration_digest()
-    wanted = None if tasks is None else set(tasks)
-    return [
-        CalibrationItem(
-            key=f"calibration/{row['question_id']}",
-            media_key=row["media_key"],
-            media=partial(_frames, row["image"]["bytes"], row["frames"]),
-            question=row["question"],
-            answer=f"{row['chain']} {row['answer']}".strip(),
-            task=row["benchmark"],
-        )
-        for row in _rows(_calibration_folder())
-        if wanted is None or row["benchmark"] in wanted
-    ]
-
-
-def calibration_requests() -> list[Request]:
-    """The calibration set as the engine takes it: methods measure their constants on it, and nothing is answered."""
-    return [
-        Request(item.key, item.media_key, item.media, item.question, max_new_tokens=1) for item in calibration_items()
-    ]
-
-
-def _rows(folder: Path) -> Iterator[dict[str, Any]]:
-    import pyarrow.parquet as parquet
-
-    for file in sorted(folder.glob("*.parquet")):
-        yield from parquet.read_table(file).to_pylist()
-
-
-def _frames(png: bytes, count: int) -> list[Image]:
-    from PIL import Image
-
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
-    width = picture.width // count
-    return [picture.crop((i * width, 0, (i + 1) * width, picture.height)) for i in range(count)]

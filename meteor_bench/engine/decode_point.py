@@ -8,10 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import apply, take_rows
+from meteor_bench.core.apply import apply
 from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.clock import Clock
 from meteor_bench.core.decisions import asked_one
+from meteor_bench.core.gather import take_rows
 from meteor_bench.core.host import upload
 from meteor_bench.core.pruner import DecodePoint, DecodeView
 from meteor_bench.core.tokens import Tokens

@@ -10,11 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import apply, join_frames, on_cells
+from meteor_bench.core.apply import apply
 from meteor_bench.core.attention_probe import Probe
+from meteor_bench.core.cells import on_cells
 from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.frames_apart import FramesApart, apart
 from meteor_bench.core.host import upload
+from meteor_bench.core.join import join_frames
 from meteor_bench.core.model import PLAIN, Scene, VisionTower
 from meteor_bench.core.pruner import EncodePoint, EncodeView
 from meteor_bench.core.tokens import Grid, Later, Length, Tokens

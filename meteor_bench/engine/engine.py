@@ -24,6 +24,7 @@ from meteor_bench.core.finiteness import Watch
 from meteor_bench.core.graphs import Graphs
 from meteor_bench.core.model import VLM
 from meteor_bench.core.pruner import Decision, Layout, Points, Pruner, View
+from meteor_bench.core.sent import drew
 from meteor_bench.core.tokens import Grid, Tokens
 
 __all__ = ["Engine", "Generators", "Recorder", "default_positions", "seeded"]
@@ -72,6 +73,7 @@ class Generators(Sequence[torch.Generator]):
         if isinstance(row, slice):
             return [self[i] for i in range(*row.indices(len(self)))]
         at = range(len(self))[row]
+        drew()
         if at not in self._made:
             self._made[at] = seeded(self._seed, self._keys[at], self._salt)
         return self._made[at]
@@ -142,7 +144,7 @@ class Engine:
 
     @property
     def graphs(self) -> Graphs | None:
-        """What answers of fixed length are decoded by, over a cache of fixed size; None: token by token as ever."""
+        """What `engine.static_first` and `engine.static_decode` run by; None: operation by operation as ever."""
         return self._by.graphs
 
     @property
@@ -199,6 +201,15 @@ class Engine:
                 before.graphs,
             )
             self._pruner = method
+
+    @contextmanager
+    def uncaptured(self) -> Iterator[None]:
+        """Within the block without `graphs`."""
+        graphs, self._by.graphs = self._by.graphs, None
+        try:
+            yield
+        finally:
+            self._by.graphs = graphs
 
     def _check_points(self) -> None:
         depth = self.vlm.decoder.depth

@@ -9,9 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import apply, concat, densify, rows_of
+from meteor_bench.core.apply import apply
+from meteor_bench.core.cells import densify
 from meteor_bench.core.host import on_device
+from meteor_bench.core.join import concat
 from meteor_bench.core.model import VLM, Prompt
+from meteor_bench.core.pick import rows_of
 from meteor_bench.core.pruner import FuseView, Layout
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.core.trace import SampleTrace
@@ -134,6 +137,7 @@ def _fuse_view(
         generators=Generators(engine.seed, towered.keys, f"fuse.{tower}"),
         tower=tower,
         groups={name: t.group for name, t in towered.tokens.items()},
+        left=towered.counts,
         scores=towered.scores,
         whole=towered.whole,
         facts=engine.facts,

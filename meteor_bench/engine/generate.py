@@ -20,6 +20,7 @@ from meteor_bench.engine.fuse import Visual
 from meteor_bench.engine.kv_cache import LayerCache
 from meteor_bench.engine.prefill import (
     Prefix,
+    Start,
     begin,
 )
 from meteor_bench.engine.sequence import (
@@ -28,7 +29,7 @@ from meteor_bench.engine.sequence import (
 )
 from meteor_bench.engine.static_decode import decode
 
-__all__ = ["Generation", "Likelihood", "answer", "score"]
+__all__ = ["Generation", "Likelihood", "answer", "finish", "score"]
 
 
 @dataclass(frozen=True)
@@ -72,19 +73,28 @@ def answer(
         limits: for each question its own most tokens, at most ``max_new_tokens``: what is counted of an answer does not
             depend on the others of its batch.
     """
-    vlm, clock = engine.vlm, engine.clock
     start = begin(engine, shared, rows, prompts, max_new_tokens, share)
-    with clock.stage("decode"):
-        stops = None
-        if not ignore_eos:
-            count = len(rows)
-            most = limits or [max_new_tokens] * count
-            stops = Stops(vlm.processor.decode, until or [()] * count, vlm.processor.eos, most)
+    stops = None
+    if not ignore_eos:
+        vlm, count = engine.vlm, len(rows)
+        most = limits or [max_new_tokens] * count
+        stops = Stops(vlm.processor.decode, until or [()] * count, vlm.processor.eos, most)
+    return finish(engine, start, max_new_tokens, stops)
+
+
+def finish(engine: Engine, start: Start, max_new_tokens: int, stops: Stops | None = None) -> list[Generation]:
+    """Answer what has been prefilled, greedily.
+
+    Args:
+        stops: where answers end; None: nowhere before ``max_new_tokens``.
+    """
+    eos = engine.vlm.processor.eos
+    with engine.clock.stage("decode"):
         answers = _greedy(engine, start.logits, start.segments, start.cache, max_new_tokens, stops)
     found = []
     for trace, (out, finite) in zip(start.traces, answers, strict=True):
         _count_decode(engine, trace, len(out))
-        ended = out[:-1] if out and out[-1] in vlm.processor.eos and not ignore_eos else out
+        ended = out[:-1] if out and out[-1] in eos and stops is not None else out
         found.append(Generation(tuple(ended), trace, finite))
     return found
 

@@ -13,10 +13,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import rows_of, take_rows
 from meteor_bench.core.attention_probe import Probe
+from meteor_bench.core.gather import take_rows
 from meteor_bench.core.host import on_device, upload
 from meteor_bench.core.model import Prompt
+from meteor_bench.core.pick import rows_of
 from meteor_bench.core.trace import SampleTrace
 from meteor_bench.engine.decode_point import decide, decode_probe, peek
 from meteor_bench.engine.engine import Engine

@@ -15,7 +15,9 @@ from torch import Tensor
 from meteor_bench.core.host import upload
 from meteor_bench.core.tokens import Tokens
 
-__all__ = ["Segment", "Stream", "causal_mask", "pad", "spread"]
+IDS = "ids"  # in `core.sent`: of batches of one shape, each has questions of its own
+
+__all__ = ["IDS", "Segment", "Stream", "causal_mask", "pad", "spread"]
 
 
 @dataclass
@@ -126,7 +128,7 @@ class Stream:
 def pad(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
     """Ids [Q, T] padded on the right with 0, and their validity."""
     width = max(len(s) for s in sequences)
-    ids = upload([[*s, *[0] * (width - len(s))] for s in sequences], device, torch.long)
+    ids = upload([[*s, *[0] * (width - len(s))] for s in sequences], device, torch.long, own=IDS)
     valid = upload([[i < len(s) for i in range(width)] for s in sequences], device, torch.bool)
     return ids, valid
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from threading import Event, Lock, RLock
 from typing import Any, NamedTuple
@@ -13,44 +12,25 @@ import torch
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.clock import Clock
-from meteor_bench.core.errors import (
-    MediaError,
-    UnsupportedError,
-)
+from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.match import Measure, to_first_token
-from meteor_bench.core.model import (
-    PLAIN,
-    VLM,
-    Look,
-    Prompt,
-)
-from meteor_bench.core.processing import Clip
+from meteor_bench.core.model import VLM, Look, Prompt
 from meteor_bench.core.pruner import Pruner
 from meteor_bench.core.request import FAILED, Answer, Request
 from meteor_bench.core.stops import cut
-from meteor_bench.engine.batches import (
-    Batch,
-    Question,
-    batches,
-    most_at_once,
-)
-from meteor_bench.engine.encode import Towered, encode
+from meteor_bench.engine.batches import Batch, Question
 from meteor_bench.engine.engine import Engine
-from meteor_bench.engine.fuse import Visual, embed_questions, fuse
-from meteor_bench.engine.gauge import Gauge, Shape, shape_of
+from meteor_bench.engine.gauge import Gauge, shape_of
 from meteor_bench.engine.generate import Generation, Likelihood, answer, score
+from meteor_bench.engine.images import Images, run_images
 from meteor_bench.engine.match_budget import Resolver
 from meteor_bench.engine.prefetch import Prefetcher
-from meteor_bench.engine.prefill import Prefix, prefix
-from meteor_bench.engine.text_only import blank
+from meteor_bench.engine.prepare import Prepared, by_shape, look_at, prepare
 from meteor_bench.engine.thread_pool import Workers, share_out
-from meteor_bench.utils.plain_text import one_line
 
 __all__ = ["Session", "Target"]
 
 IMAGES_AT_ONCE = 16
-_NOTHING = Look(torch.empty(0), PLAIN)  # what a question without a picture shows
-SHORT = 4  # frames of a clip that is treated as an image is; longer ones are in memory alone
 
 
 class Target(NamedTuple):
@@ -65,38 +45,6 @@ class Target(NamedTuple):
     measure: Measure
     ratio: float
     title: str
-
-
-class _Ready(NamedTuple):
-    """An image with the questions about it, as the engine takes them.
-
-    Attributes:
-        alone: it is a long video, of which no second one is in memory.
-    """
-
-    requests: list[Request]
-    look: Look
-    prompts: list[Prompt]
-    alone: bool
-
-
-@dataclass(frozen=True)
-class _Images:
-    """Some images after encoding: their questions, and what those share (None: fusion depends on the question).
-
-    Without pictures nothing was encoded, there is no shape, and the engine is one that asks no method.
-    """
-
-    questions: list[Question]
-    towered: Towered | None
-    shared: Visual | Prefix | None
-    engine: Engine
-    shape: Shape | None
-
-    def batches(self, size: int) -> Iterator[Batch]:
-        """The questions in batches of that size."""
-        width = self.shared.width if isinstance(self.shared, Prefix) else 0
-        return batches(self.questions, size, most_at_once(self.questions, width, size))
 
 
 class Session:
@@ -198,8 +146,8 @@ class Session:
         """
         one_at_a_time = Lock()
 
-        def use(images: _Images, batch: Batch, common: Mapping[str, float]) -> None:
-            shared, rows = self._shared_for(images, batch)
+        def use(images: Images, batch: Batch, common: Mapping[str, float]) -> None:
+            shared, rows = images.shared_for(batch)
             asked = [question.request for question in batch.questions]
             generations = answer(
                 images.engine,
@@ -241,8 +189,8 @@ class Session:
                 raise UnsupportedError(f"request {request.key} asks for the likelihood of an empty answer")
         found: dict[int, Likelihood] = {}
 
-        def use(images: _Images, batch: Batch, common: Mapping[str, float]) -> None:
-            shared, rows = self._shared_for(images, batch)
+        def use(images: Images, batch: Batch, common: Mapping[str, float]) -> None:
+            shared, rows = images.shared_for(batch)
             asked = [wanted[id(question.request)] for question in batch.questions]
             scores = score(images.engine, shared, rows, batch.prompts, asked, share=batch.share)
             self._check_method()
@@ -259,7 +207,7 @@ class Session:
         requests: Sequence[Request],
         batch_size: int,
         reuse: bool,
-        use: Callable[[_Images, Batch, Mapping[str, float]], None],
+        use: Callable[[Images, Batch, Mapping[str, float]], None],
     ) -> None:
         """Hand all requests to ``use``, in batches about some images at a time; on a CPU several at once.
 
@@ -272,16 +220,16 @@ class Session:
         # What watches sees all that happens, in one order.
         watched = self.engine.observer is not None or self.engine.recorder is not None
         workers = Workers.on(self.device, 1 if watched else len(groups))
-        calls = [partial(self._ready, group) for group in groups.values()]
+        calls = [partial(prepare, self.engine, self.pruner, group) for group in groups.values()]
 
-        def work(members: list[_Ready], ended: Event) -> None:
+        def work(members: list[Prepared], ended: Event) -> None:
             self.clock.read_ms()
             with self.engine.watch.looking():
                 parts = self._by_budget(members)
                 while parts:
                     engine, part = parts.pop(0)
                     # A long video under several budgets is held until the last of them has encoded it.
-                    images = self._look(engine, part, reuse, None if parts else prefetcher.release)
+                    images = run_images(engine, part, reuse, None if parts else prefetcher.release)
                     common = {name: ms / len(images.questions) for name, ms in self.clock.read_ms().items()}
                     for batch in images.batches(batch_size):
                         if ended.is_set():
@@ -289,16 +237,7 @@ class Session:
                         use(images, batch, common)
 
         with Prefetcher(calls, IMAGES_AT_ONCE, lambda ready: ready.alone) as prefetcher:
-            share_out(_by_shape(prefetcher, workers.portion(len(groups), IMAGES_AT_ONCE)), work, workers)
-
-    def _ready(self, group: list[Request]) -> _Ready:
-        """Decode and scale an image, tokenise its questions: all that needs no model."""
-        media, processor = group[0].media(), self.vlm.processor
-        if not media:
-            texts = [Prompt((), processor.words(request.question)) for request in group]
-            return _Ready(group, _NOTHING, texts, False)
-        prompts = [processor.prompt(request.question) for request in group]
-        return _Ready(group, self._taken(group[0], media), prompts, isinstance(media, Clip) and len(media) > SHORT)
+            share_out(by_shape(prefetcher, workers.portion(len(groups), IMAGES_AT_ONCE)), work, workers)
 
     def look(self, request: Request) -> Look:
         """What the model is shown of a request.
@@ -306,32 +245,15 @@ class Session:
         Raises:
             MediaError: it cannot be read, or the model cannot take it.
         """
-        return self._taken(request, request.media())
+        return look_at(self.engine, self.pruner, request, request.media())
 
-    def _taken(self, request: Request, media: Sequence[Any]) -> Look:
-        """The processor's tensors; what it (mostly the library's) says of media that it cannot take names the row."""
-        try:
-            look = self.vlm.processor.look(media)
-            frames, _, *side = look.pixels.shape
-            grid = self.vlm.grid(frames, *side)
-            mixed = self.vlm.at(look.scene).towers is not self.vlm.towers
-            if mixed and self.engine.input_grid(grid) not in (None, grid):
-                raise UnsupportedError(f"{type(self.pruner).__name__} cannot shrink images of unequal size together")
-            return look
-        except (ArithmeticError, LookupError, RuntimeError, TypeError, UnsupportedError, ValueError) as error:
-            task, _, row = request.key.partition("/")
-            sizes = ", ".join(f"{one.width}x{one.height}" for one in media[:4])
-            said = one_line(error)
-            raise MediaError(
-                f"{task}: row {row}: '{self.vlm.name}' cannot take its pictures ({sizes} pixels): {said}",
-                request.media_key,
-            ) from error
-
-    def _by_budget(self, members: list[_Ready]) -> list[tuple[Engine, list[_Ready]]]:
+    def _by_budget(self, members: list[Prepared]) -> list[tuple[Engine, list[Prepared]]]:
         """Images of equal shape under the budgets of their questions; an image stands under each of its own."""
-        if self._resolver is None or members[0].look is _NOTHING:
+        if members[0].look.pixels.numel() == 0:
+            return [(self._text_engine, members)]
+        if self._resolver is None:
             return [(self.engine, members)]
-        parts: dict[Engine, list[_Ready]] = {}
+        parts: dict[Engine, list[Prepared]] = {}
         for ready in members:
             own: dict[Engine, tuple[list[Request], list[Prompt]]] = {}
             for request, prompt in zip(ready.requests, ready.prompts, strict=True):
@@ -343,42 +265,7 @@ class Session:
         members.clear()
         return list(parts.items())
 
-    def _look(self, engine: Engine, members: list[_Ready], reuse: bool, release: Callable[[], None] | None) -> _Images:
-        """Encode images of equal shape and run what their questions share; ``release`` a long video, if it is done."""
-        vlm = self.vlm
-        questions = [
-            Question(row, request, prompt)
-            for row, ready in enumerate(members)
-            for request, prompt in zip(ready.requests, ready.prompts, strict=True)
-        ]
-        keys, scene, alone = [m.requests[0].media_key for m in members], members[0].look.scene, members[0].alone
-        shape = shape_of(members[0].look)
-        pixels = torch.stack([ready.look.pixels for ready in members])
-        members.clear()
-        if pixels.numel() == 0:
-            return _Images(questions, None, blank(self._text_engine, keys), self._text_engine, None)
-        try:
-            towered = encode(engine, pixels.to(vlm.device, vlm.dtype), keys, scene)
-        finally:
-            del pixels
-            if alone and release is not None:
-                release()
-        if engine.points.fuse is not None and engine.points.fuse.text:
-            return _Images(questions, towered, None, engine, shape)
-        visual = fuse(engine, towered)
-        shared = prefix(engine, visual, questions[0].prompt.before) if reuse else visual
-        return _Images(questions, towered, shared, engine, shape)
-
-    def _shared_for(self, images: _Images, batch: Batch) -> tuple[Visual | Prefix, Sequence[int]]:
-        """What a batch of questions extends, and the row of each in it."""
-        if images.shared is not None:
-            return images.shared, batch.rows
-        assert images.towered is not None  # what was encoded is not shared
-        # Fusion for a method whose choice depends on the question.
-        text = embed_questions(images.engine, batch.prompts)
-        return fuse(images.engine, images.towered, batch.rows, text), range(len(batch.questions))
-
-    def _measure(self, images: _Images, question: Question, generation: Generation) -> None:
+    def _measure(self, images: Images, question: Question, generation: Generation) -> None:
         """Add to an answer's trace what the gauge knows of its shape."""
         if self.gauge is None:
             return
@@ -417,22 +304,3 @@ class Session:
         wrong = self.engine.watch.read()
         if wrong:
             raise UnsupportedError(f"{type(self.pruner).__name__} gives {wrong}")
-
-
-def _by_shape(images: Iterable[_Ready], at_once: int) -> Iterator[list[_Ready]]:
-    """So many images at a time, those of equal shape together, each long video alone, when it is its turn."""
-    shapes: dict[tuple[object, ...], list[_Ready]] = {}
-    waiting = 0
-    for ready in images:
-        if ready.alone:
-            alone = [ready]
-            del ready  # whoever empties the list holds the last of it
-            yield alone
-            continue
-        shapes.setdefault((ready.look.pixels.shape, ready.look.scene), []).append(ready)
-        del ready
-        waiting += 1
-        if waiting == at_once:
-            yield from shapes.values()
-            shapes, waiting = {}, 0
-    yield from shapes.values()

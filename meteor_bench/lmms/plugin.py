@@ -275,7 +275,7 @@ def _config(arguments: Mapping[str, Any]) -> RunConfig:
 
 
 def _build(config: RunConfig) -> Session:
-    from meteor_bench.data.suites import calibration_requests
+    from meteor_bench.data.calibration import calibration_requests
     from meteor_bench.engine.factory import blueprint
 
     return blueprint(config).session(calibration_requests)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from meteor_bench.core.errors import ConfigError, DataError, UnknownNameError
 from meteor_bench.data import lookalike
 from meteor_bench.data.root import check_files
-from meteor_bench.data.suites import Benchmark, check_data, resolve
+from meteor_bench.data.shipped import check_data
+from meteor_bench.data.suites import Benchmark, resolve
 from meteor_bench.data.videos import check_videos
 from meteor_bench.lmms import root
 from meteor_bench.lmms.harness import Quiet, task_manager

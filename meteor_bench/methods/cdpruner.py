@@ -26,7 +26,7 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import take_rows
+from meteor_bench.core.gather import take_rows
 from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, Fact, FusePoint, FuseView, keep_top
 from meteor_bench.methods.shared.helpers import NO_CLIP_TEXT, mean_text

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from meteor_bench.core.apply import take_rows
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import UnsupportedError
+from meteor_bench.core.gather import take_rows
 from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, DecodePoint, DecodeView, Fact, Points, Pruner, keep_top
 from meteor_bench.core.settings import Layer, Range

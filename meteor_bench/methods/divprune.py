@@ -18,7 +18,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import take_rows
+from meteor_bench.core.gather import take_rows
 from meteor_bench.core.pruner import Decision, Fact, FuseView
 from meteor_bench.methods.shared.helpers import unit
 from meteor_bench.methods.shared.picks import picked, to_search

@@ -37,8 +37,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from meteor_bench.core.apply import scatter_rows, take_rows
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.gather import scatter_rows, take_rows
 from meteor_bench.core.host import on_device, places, upload
 from meteor_bench.core.pruner import Decision, DecodePoint, DecodeView, Fact, FuseView, Points, View, keep_top
 from meteor_bench.core.settings import Range, Share

@@ -29,9 +29,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import take_rows
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import UnsupportedError
+from meteor_bench.core.gather import take_rows
 from meteor_bench.core.host import on_device, places
 from meteor_bench.core.pruner import (
     Decision,

@@ -22,7 +22,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import take_rows
+from meteor_bench.core.gather import take_rows
 from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, Fact, View, keep_top
 from meteor_bench.core.settings import Range
@@ -133,10 +133,10 @@ class HoloV(AttentionScorer):
         weight = crop_scores(view.tokens.x, score, visual, held, self.variance)
         wanted = torch.minimum(share, view.tokens.counts())
         share, size = on_device(wanted, visual.device), on_device(held, visual.device)
+        weight = weight.cpu()  # shares add up to whole numbers: the host works them out, however many rounds it takes
         if self.official_quirks:
-            kept = allot(torch.where(size == 1, weight / 1000, weight), size, share, once=True)
-        else:
-            kept = allot(weight, size, share)  # [B, P]
+            weight = torch.where(held == 1, weight / 1000, weight)
+        kept = on_device(allot(weight, held, wanted, once=self.official_quirks), visual.device)  # [B, P]
         by_score = score.masked_fill(~visual, -torch.inf).argsort(dim=1, descending=True, stable=True)
         last = torch.where(visual, crop, self.crops).gather(1, by_score)
         order = by_score.gather(1, last.argsort(dim=1, stable=True))  # crop by crop, what is not visual last

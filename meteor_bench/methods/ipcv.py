@@ -37,9 +37,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import kept_places, take_rows
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import UnsupportedError
+from meteor_bench.core.gather import kept_places, take_rows
 from meteor_bench.core.pruner import (
     Decision,
     DecodeView,

@@ -34,8 +34,8 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import take_rows
-from meteor_bench.core.host import on_device
+from meteor_bench.core.gather import take_rows
+from meteor_bench.core.host import on_device, upload
 from meteor_bench.core.pruner import Decision, Fact, Stage, View, keep_top
 from meteor_bench.core.settings import Range
 from meteor_bench.methods.shared.adaptive import AdaptiveScorer
@@ -56,7 +56,7 @@ def outlyingness(attention: Tensor, visual: Tensor) -> Tensor:
     a = attention.double().masked_fill(~visual, torch.nan)
     if a.shape[1] == 0:
         return a
-    low, high = torch.nanquantile(a, torch.tensor([0.25, 0.75], dtype=a.dtype, device=a.device), dim=1, keepdim=True)
+    low, high = torch.nanquantile(a, upload([0.25, 0.75], a.device, a.dtype), dim=1, keepdim=True)
     outlying: Tensor = (a - high) / (high - low).clamp(min=1e-30)
     return outlying.nan_to_num(nan=-torch.inf)
 
@@ -126,19 +126,19 @@ class PruMerge(AdaptiveScorer):
         kept = torch.where(every, visual, kept & some)
         dropped = visual & ~kept & some
         extra = keep_top(score, torch.ones_like(count), dropped)
-        mix = self._mix(view, score, kept, extra, dropped)
+        stays = kept | extra
+        left = stays.sum(1).cpu()
+        mix = self._mix(view, score, stays, int(left.max()), extra, dropped)
         into = extra.to(torch.uint8).argmax(1, keepdim=True) if extra.shape[1] > 0 else extra.long()
         into = torch.where(dropped, into, -torch.ones_like(into))
         order = None
         if not self.ordered:
             order = _behind_outliers(score, outliers, extra).masked_fill(~dropped.any(1, keepdim=True), 0)
-        return Decision(keep=kept | extra, merge_into=into, mix=mix, score=score, order=order)
+        return Decision(keep=stays, count=left, merge_into=into, mix=mix, score=score, order=order)
 
-    def _mix(self, view: View, score: Tensor, kept: Tensor, extra: Tensor, dropped: Tensor) -> Tensor:
-        """[B, K, N] what each surviving token is made of."""
+    def _mix(self, view: View, score: Tensor, stays: Tensor, width: int, extra: Tensor, dropped: Tensor) -> Tensor:
+        """[B, K, N] what each surviving token is made of; ``width`` is K."""
         visual = view.tokens.visual
-        stays = kept | extra
-        width = int(stays.sum(1).max())
         row = (~stays).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]  # [B, K] the survivors, in order
         n = visual.shape[1]
         own = torch.arange(n, device=row.device)

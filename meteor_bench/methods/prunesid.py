@@ -29,6 +29,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from meteor_bench.core.host import upload
 from meteor_bench.core.pruner import Decision, Fact, View
 from meteor_bench.methods.shared.helpers import unit
 from meteor_bench.methods.shared.selection import AttentionScorer
@@ -95,28 +96,32 @@ class PruneSID(AttentionScorer):
         share = torch.minimum(share, view.tokens.counts())
         keep = torch.zeros_like(view.tokens.visual)
         for row, (visual, wanted) in enumerate(zip(view.tokens.visual, share.tolist(), strict=True)):
+            if view.tokens.plain:
+                keep[row] = self._chosen(view.tokens.x[row], score[row], wanted)
+                continue
             at = visual.nonzero()[:, 0]
-            if wanted == len(at):
-                keep[row] = visual
-            elif wanted > 0:
-                keep[row, at[self._chosen(view.tokens.x[row, at], score[row, at], wanted)]] = True
+            keep[row, at] = self._chosen(view.tokens.x[row, at], score[row, at], wanted)
         return Decision(keep=keep, score=score, count=share)
 
     def _chosen(self, x: Tensor, attention: Tensor, total: int) -> Tensor:
-        """[total] the tokens of one image that stay."""
-        n = len(x)
-        group = groups_of(x, max(1, min(total // 4, n)))
+        """[N] bool, the tokens of one image that stay, ``total`` of them."""
+        n, device = len(x), x.device
+        if total in (0, n):
+            return torch.full((n,), total > 0, device=device)
+        groups = max(1, min(total // 4, n))
+        group = groups_of(x, groups)
         v = unit(x).double()
         likeness = v @ v.T
         mean = (likeness.sum() - likeness.diagonal().sum()) / max(n * (n - 1), 1)
         order = attention.argsort(descending=True, stable=True)
         rank = torch.empty_like(order).scatter_(0, order, torch.arange(n, device=order.device))
         alive = survivors(likeness, rank, group, total / 32 * mean)
-        count = int(group.max()) + 1
-        sizes, living = (torch.bincount(part, minlength=count).tolist() for part in (group, group[alive]))
-        share = torch.tensor(places(total, sizes, living), device=x.device)
+        both = torch.stack([torch.ones_like(group), alive.long()])  # [2, N]
+        sizes, living = both.new_zeros(2, groups).index_add_(1, group, both).tolist()
+        share = upload(places(total, sizes, living), device)
         # Group by group, survivors before the others, both by attention.
         order = (group * 2 * n + (~alive).long() * n + rank).argsort()
-        ahead = torch.tensor(sizes, device=x.device).cumsum(0) - torch.tensor(sizes, device=x.device)
-        place = torch.arange(n, device=x.device) - ahead[group[order]]
-        return order[place < share[group[order]]]
+        ahead = upload([0, *accumulate(sizes)], device)
+        of = group[order]
+        best = torch.arange(n, device=device) - ahead[of] < share[of]
+        return torch.zeros_like(best).scatter(0, order, best)

@@ -38,8 +38,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import kept_places, take_rows
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.gather import kept_places, take_rows
 from meteor_bench.core.host import on_device, places
 from meteor_bench.core.pruner import Decision, DecodePoint, DecodeView, Fact, Points, Pruner, keep_top
 from meteor_bench.methods.shared.density import density_scores

@@ -24,14 +24,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import take_rows
-from meteor_bench.core.host import on_device, places
+from meteor_bench.core.gather import take_rows
+from meteor_bench.core.host import made_once, on_device, places
 from meteor_bench.core.pruner import EncodePoint, EncodeView, Fact, keep_top
 from meteor_bench.methods.shared.helpers import unit
 from meteor_bench.methods.shared.merging import InsideMerger, Paired
@@ -95,7 +94,7 @@ class ToMe(InsideMerger):
         return Paired(into if full else torch.where(visual, into, -torch.ones_like(into)), keys, exact=True)
 
 
-@lru_cache(maxsize=256)
+@made_once(256)
 def _odd_last(count: int, device: torch.device) -> Tensor:
     """[N] sort keys that bring the odd places behind the even ones; not to be written to."""
     own = places(count, device)

@@ -23,7 +23,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from meteor_bench.core.pruner import Decision, Fact, FuseView
+from meteor_bench.core.pruner import Decision, Fact, FuseView, keep_top
 from meteor_bench.core.settings import Range
 from meteor_bench.methods.shared.clips import as_clip
 from meteor_bench.methods.shared.helpers import divide, unit
@@ -66,6 +66,8 @@ class VidCom2(FuseChooser):
         whole = (x * visual[..., None]).sum(1, keepdim=True) / visual.sum(1).clamp(min=1)[:, None, None]
         video = typicality(x, whole.expand_as(x))
         score = -(video + typicality(x, of_frame))
+        if frames == 1:
+            return Decision(keep=keep_top(score, share, view.candidates), score=score, count=share)
         there = member.any(2)  # [B, F]
         unlike = -(weight * video[:, None].double()).sum(2) / self.temperature
         p = unlike.masked_fill(~there, -torch.inf).softmax(1)

@@ -18,7 +18,7 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import take_rows
+from meteor_bench.core.gather import take_rows
 from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, Fact, View, keep_top
 from meteor_bench.core.settings import Range, Share

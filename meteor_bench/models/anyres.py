@@ -21,6 +21,7 @@ from transformers.models.llava_next.modeling_llava_next import (
     unpad_image,
 )
 
+from meteor_bench.core.host import on_device, upload
 from meteor_bench.core.model import VLM, Decoder, Fusion, Scene, VisionTower
 from meteor_bench.core.tokens import Block, Grid, Tokens
 from meteor_bench.models.decoders import CausalLM, LlamaDecoder
@@ -134,7 +135,7 @@ class TileFusion(Fusion):
         if all(p.whole is None for p in self.pictures):
             return {}
         device = next(self.projector.parameters()).device
-        return {self.tower: torch.cat([p.nearest() for p in self.pictures]).to(device)}
+        return {self.tower: on_device(torch.cat([p.nearest() for p in self.pictures]), device)}
 
     def align(self, towers: Mapping[str, Tensor], grids: Mapping[str, Grid]) -> Tensor:
         x = towers[self.tower]
@@ -144,10 +145,12 @@ class TileFusion(Fusion):
         x = self.projector(x)
         parts = []
         for picture in self.pictures:
-            parts.append(x[:, picture.base])
+            parts.append(x[:, on_device(picture.base, x.device)])
             if picture.whole is None:
                 continue
-            planes = x[:, picture.whole.flatten()].unflatten(1, picture.whole.shape).permute(0, 3, 1, 2)
+            planes = (
+                x[:, on_device(picture.whole.flatten(), x.device)].unflatten(1, picture.whole.shape).permute(0, 3, 1, 2)
+            )
             if picture.shrunk is not None:
                 planes = interpolate(planes, picture.shrunk, mode="bilinear")
             parts.append(planes.flatten(2).transpose(1, 2))
@@ -191,8 +194,8 @@ def newline_block(
         if i + 1 < len(pictures) and between[i]:
             start = len(slots) + len(special)
             special += range(start, start + len(between[i]))
-            pieces.append(decoder.embed(torch.tensor(between[i], device=newline.device)))
-    places: Any = [torch.tensor(part, device=newline.device) for part in (slots, special)]
+            pieces.append(decoder.embed(upload(between[i], newline.device)))
+    places = [upload(part, newline.device, torch.long) for part in (slots, special)]
     return Block(places[0], torch.cat(pieces), places[1])
 
 

@@ -45,15 +45,24 @@ _FORMATS = {
 _SEED = 20251120
 _CHUNK = 1 << 24
 
+_FILLS = {Tensor.fill_, Tensor.zero_, Tensor.normal_, Tensor.uniform_}
+
 Rename = Callable[[str], str | None]
 Fit = Callable[[str, Tensor, tuple[int, ...]], Tensor]
 
 
 class _NoStorage(TorchFunctionMode):
-    """`torch.empty`, which modules make their weights with, gives tensors on "meta"."""
+    """`torch.empty`, which modules make their weights with, gives tensors on "meta"; those are given no values.
+
+    On "meta" each draw of weights would be traced in Python, which takes most of the time of building a small model.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == nn.init.__name__ or func in _FILLS:
+            tensor = args[0] if args else kwargs.get("tensor")
+            if isinstance(tensor, Tensor) and tensor.is_meta:
+                return tensor
         if func is torch.empty and kwargs.get("device") is None:
             kwargs = {**kwargs, "device": "meta"}
         return func(*args, **kwargs)

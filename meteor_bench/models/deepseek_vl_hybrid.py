@@ -24,6 +24,7 @@ from meteor_bench.models.fusions import linear_flops
 from meteor_bench.models.hub_family import Encoders, HubAdapter, HubFamily, Media
 from meteor_bench.models.hub_processor import HubProcessor, Library
 from meteor_bench.models.llava import apart
+from meteor_bench.models.sam import whole_layer
 from meteor_bench.models.towers import VitTower, WholeTower
 
 __all__ = [
@@ -97,7 +98,7 @@ class HighResTower(WholeTower):
         x = self.encoder.patch_embed(pixels[..., : -self.small, :]) + self.encoder.pos_embed  # [R, h, w, D]
         early = x
         for index, layer in enumerate(self.encoder.layers):
-            x = layer(x)
+            x = whole_layer(layer, x)
             early = x if index == self.early else early
         features = self.proj(self.encoder.neck(x)) + self.proj(self.neck(early)) * self.alpha  # [R, D', h', w']
         return Tokens.dense(features.flatten(2).transpose(1, 2), self.grid(*pixels.shape[-2:]))

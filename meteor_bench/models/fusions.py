@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from meteor_bench.core import flops
+from meteor_bench.core.host import upload
 from meteor_bench.core.model import Decoder, Fusion
 from meteor_bench.core.tokens import Block, Grid, Tokens
 
@@ -108,5 +109,6 @@ def enclosed(decoder: Decoder, images: Sequence[int], texts: Sequence[Sequence[i
         slots += range(at + len(text), at + len(text) + tokens)
         at += len(text) + tokens
     device = next(decoder.parameters()).device
-    ids = torch.tensor([i for text in texts for i in text], dtype=torch.long, device=device)
-    return Block(torch.tensor(slots, device=device), decoder.embed(ids), torch.tensor(special, device=device))
+    ids = upload([i for text in texts for i in text], device, torch.long)
+    places = [upload(part, device, torch.long) for part in (slots, special)]
+    return Block(places[0], decoder.embed(ids), places[1])

@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from meteor_bench.core import flops
-from meteor_bench.core.apply import pick
 from meteor_bench.core.attention_probe import Probe, probing
 from meteor_bench.core.model import VisionTower
+from meteor_bench.core.pick import pick
 from meteor_bench.core.tokens import Grid, Tokens
 
 __all__ = ["InternTower"]

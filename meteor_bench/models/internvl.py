@@ -5,7 +5,7 @@ InternViT. The class token goes, each 2 x 2 patches become one token (pixel shuf
 for a row. All rows of an image stand between <img> and </img>. A video is "Frame1: " and so on, each frame one row.
 
 Patches are pruned one by one, and the shuffle wants four: it is a fusion on one grid, where the nearest patch that is
-left takes the place of one that is gone (`core.apply.densify`).
+left takes the place of one that is gone (`core.cells.densify`).
 """
 
 from __future__ import annotations

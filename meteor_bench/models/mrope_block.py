@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from meteor_bench.core.host import upload
 from meteor_bench.core.model import Decoder
 from meteor_bench.core.tokens import Block, Grid
 
@@ -82,5 +83,5 @@ def _joined(decoder: Decoder, parts: Sequence[_Part], texts: Texts) -> Block:
             slots.append(parts[i].slots + start)
             positions.append(parts[i].positions + at)
             start, at = start + len(parts[i].positions), at + parts[i].span
-    ids = torch.tensor([i for text in texts for i in text], dtype=torch.long, device=parts[0].slots.device)
+    ids = upload([i for text in texts for i in text], parts[0].slots.device, torch.long)
     return Block(torch.cat(slots), decoder.embed(ids), torch.cat(special), torch.cat(positions), at)

@@ -19,12 +19,13 @@ from torch.nn.functional import pad
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
 
 from meteor_bench.core import flops
-from meteor_bench.core.apply import pick
 from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.host import on_device, upload
 from meteor_bench.core.model import VisionTower
+from meteor_bench.core.pick import pick
 from meteor_bench.core.tokens import Grid, Length, Tokens
 from meteor_bench.models.fusions import OneProjector, linear_flops
+from meteor_bench.models.windows import count_in_windows, window_of
 
 __all__ = ["CellProjector", "DeepProjector", "DeepTower", "QwenTower"]
 
@@ -37,8 +38,9 @@ class Packed:
         index: [T] the valid cells in the flattened [R·N], row after row, window after window.
         window: [R, N] window of each cell, -1 for padding.
         rotary: cos and sin [4·T, head dimension] of the packed patches; None without storage, where FLOPs are counted.
-        ends: patches at which a row ends, from 0; window_ends: at which a window ends.
-        pairs: [R] query-key pairs of patches in a row; window_pairs: within its windows.
+        ends: patches at which a row ends, from 0; window_ends: at which a window ends. On the CPU, where the library
+            asks for them in every block.
+        pairs: [R] on the CPU, query-key pairs of patches in a row; window_pairs: within its windows.
     """
 
     index: Tensor
@@ -107,14 +109,13 @@ class QwenTower(VisionTower):
     def where(self, tokens: Tokens) -> Packed:
         grid, rows = tokens.grid, len(tokens.x)
         side = self.window or max(grid.h, grid.w)
-        across, down = (-(-n // side) for n in (grid.w, grid.h))
         row, column = tokens.origin // grid.w, tokens.origin % grid.w
-        window = row // side * across + column // side
-        window = window.masked_fill(~tokens.valid, -1)
-        cells = torch.arange(rows, device=window.device)[:, None] * across * down + window
-        flat = tokens.valid.flatten().nonzero()[:, 0]
-        index = flat[cells.flatten()[flat].argsort(stable=True)]
-        counts = torch.bincount(cells.flatten()[flat], minlength=rows * across * down).reshape(rows, -1)
+        window = window_of(tokens.origin, grid, side)
+        counts = count_in_windows(tokens, side)
+        windows = counts.shape[1]
+        of = torch.arange(rows, device=window.device)[:, None] * windows + window
+        of = of.masked_fill(window < 0, rows * windows)  # padding behind everything
+        index = of.flatten().argsort(stable=True)[: int(counts.sum())]
         inner = torch.arange(self.patches, device=window.device)
         place = torch.stack(
             [

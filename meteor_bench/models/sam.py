@@ -6,23 +6,22 @@ With nothing pruned its layers run as the library runs them. Pruned, the same we
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, scaled_dot_product_attention
 from transformers import SamVisionConfig
-from transformers.models.sam.modeling_sam import SamVisionEncoder
+from transformers.models.sam.modeling_sam import SamVisionEncoder, SamVisionSdpaAttention
 
 from meteor_bench.core import flops
 from meteor_bench.core.attention_probe import Probe
-from meteor_bench.core.host import on_device
+from meteor_bench.core.host import made_once, on_device
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.models.towers import Prepare, as_they_are
 from meteor_bench.models.windows import WindowedTower, read_beside
 
-__all__ = ["SamTower", "sam"]
+__all__ = ["SamTower", "sam", "whole_layer"]
 
 
 class _Neck(nn.Module):
@@ -100,14 +99,7 @@ class SamTower(WindowedTower):
     def _as_library(self, layer: Any, h: Tensor, inside: bool) -> Tensor:
         """[R, N, D] normed -> what the attention adds, with every cell in its place."""
         h = h.reshape(len(h), self.cells, self.cells, -1)
-        if inside:
-            parts, padded = layer.window_partition(h, self.side)
-            parts = _attended(layer.attn, parts)
-            out = layer.window_unpartition(parts, self.side, padded, (self.cells, self.cells))
-        else:
-            out = _attended(layer.attn, h)
-        added: Tensor = out.flatten(1, 2)
-        return added
+        return _within(layer, h, self.side if inside else 0).flatten(1, 2)
 
     def feed(self, block: int, x: Tensor) -> Tensor:
         layer = self.model.layers[block]
@@ -132,22 +124,42 @@ class SamTower(WindowedTower):
         return flops.linear(tokens, self.width, self.dim)
 
 
-def _attended(attn: Any, h: Tensor) -> Tensor:
-    """What the library's `SamVisionAttention` makes of [B, side, side, D]: its operations, in its order.
+def whole_layer(layer: Any, x: Tensor) -> Tensor:
+    """What the library's `SamVisionLayer` makes of [B, h, w, D]: its operations, in its order.
 
-    Its own forward makes indices on the CPU in every block, which a GPU's host waits for.
+    The forward of its attention makes indices on the CPU in every block, which a GPU's host waits for.
     """
+    x = x + _within(layer, layer.layer_norm1(x), layer.window_size)
+    out: Tensor = x + layer.mlp(layer.layer_norm2(x))
+    return out
+
+
+def _within(layer: Any, h: Tensor, side: int) -> Tensor:
+    """[B, h, w, D] normed -> what the attention adds, within windows of ``side`` cells; 0: of all."""
+    if side == 0:
+        return _attended(layer.attn, h)
+    parts, padded = layer.window_partition(h, side)
+    out: Tensor = layer.window_unpartition(_attended(layer.attn, parts), side, padded, h.shape[1:3])
+    return out
+
+
+def _attended(attn: Any, h: Tensor) -> Tensor:
+    """What the library's attention makes of [B, side, side, D], with its fast kernel where it would take that."""
     b, side, _, _ = h.shape
     cells, heads = side**2, attn.num_attention_heads
     qkv = attn.qkv(h).reshape(b, cells, 3, heads, -1).permute(2, 0, 3, 1, 4)
     query, key, value = qkv.reshape(3, b * heads, cells, -1).unbind(0)
-    weights = (query * attn.scale) @ key.transpose(-2, -1)
     square = query.reshape(b * heads, side, side, -1)
     down = torch.einsum("bhwc,hkc->bhwk", square, _table(attn.rel_pos_h, side))
     across = torch.einsum("bhwc,wkc->bhwk", square, _table(attn.rel_pos_w, side))
-    weights = weights + (down[..., None] + across[..., None, :]).reshape_as(weights)
-    weights = torch.nn.functional.softmax(weights, dtype=torch.float32, dim=-1).to(query.dtype)
-    out = (weights @ value).reshape(b, heads, side, side, -1).permute(0, 2, 3, 1, 4).reshape(b, side, side, -1)
+    bias = (down[..., None] + across[..., None, :]).reshape(b * heads, cells, cells)
+    if isinstance(attn, SamVisionSdpaAttention):
+        query, key, value, bias = (part.view(b, heads, cells, -1) for part in (query, key, value, bias))
+        out = scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    else:
+        weights = (query * attn.scale) @ key.transpose(-2, -1) + bias
+        out = torch.nn.functional.softmax(weights, dtype=torch.float32, dim=-1).to(query.dtype) @ value
+    out = out.reshape(b, heads, side, side, -1).permute(0, 2, 3, 1, 4).reshape(b, side, side, -1)
     projected: Tensor = attn.proj(out)
     return projected
 
@@ -159,7 +171,7 @@ def _table(table: Tensor, side: int) -> Tensor:
     return table[_apart(side, table.device)]
 
 
-@lru_cache(maxsize=16)
+@made_once(16)
 def _apart(side: int, device: torch.device) -> Tensor:
     """[side, side] distance between a query and a key, from 0."""
     at = torch.arange(side)

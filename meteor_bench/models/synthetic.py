@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from meteor_bench.core.apply import pick
 from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.model import VLM, Decoder, KVCache, Processor, Prompt, VisionTower
+from meteor_bench.core.pick import pick
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.models.fusions import Independent
 

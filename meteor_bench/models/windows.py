@@ -17,11 +17,11 @@ from torch import Tensor
 
 from meteor_bench.core import flops
 from meteor_bench.core.attention_probe import Probe
-from meteor_bench.core.host import on_device
+from meteor_bench.core.host import made_once, on_device
 from meteor_bench.core.model import VisionTower
 from meteor_bench.core.tokens import Grid, Later, Tokens
 
-__all__ = ["WindowedTower", "Windows", "beside", "read_beside", "window_of"]
+__all__ = ["WindowedTower", "Windows", "beside", "count_in_windows", "read_beside", "window_of"]
 
 
 def window_of(origin: Tensor, grid: Grid, side: int) -> Tensor:
@@ -66,7 +66,7 @@ class Windows:
         if tokens.whole:
             found = _whole(tokens.grid, side, len(tokens.x), tokens.x.device)
             return replace(found, size=tokens.raw("size"))
-        return _placed_windows(tokens, side, _count_in_windows(tokens, side))
+        return _placed_windows(tokens, side, count_in_windows(tokens, side))
 
     @property
     def count(self) -> int:
@@ -128,19 +128,21 @@ def _placed(place: Tensor, values: Tensor, windows: int, width: int) -> Tensor:
     return out.scatter(1, place, values)[:, :-1].reshape(-1, windows, width)
 
 
-@lru_cache(maxsize=16)
+@made_once(16)
 def _whole(grid: Grid, side: int, rows: int, device: torch.device) -> Windows:
     """The windows of a grid that is all there, worked out once."""
     tokens = Tokens.dense(torch.empty(rows, grid.n, 0, device=device), grid)
-    return _placed_windows(tokens, side, _count_in_windows(tokens, side))
+    return _placed_windows(tokens, side, count_in_windows(tokens, side))
 
 
-def _count_in_windows(tokens: Tokens, side: int) -> Tensor:
-    """[R, W] on the CPU, tokens in each window; a GPU is waited for where the host does not know."""
+def count_in_windows(tokens: Tokens, side: int) -> Tensor:
+    """[R, W] long on the CPU, tokens in each window; a GPU is waited for where the host does not know."""
     grid = tokens.grid
     if tokens.in_windows is not None:
         return tokens.in_windows
     windows = -(-grid.h // side) * -(-grid.w // side)
+    if windows == 1:
+        return torch.tensor([[length.visual] for length in tokens.host])
     if tokens.whole:
         window = window_of(torch.arange(grid.n), grid, side)
         return torch.bincount(window, minlength=windows).expand(len(tokens.x), -1)
@@ -234,7 +236,7 @@ class WindowedTower(VisionTower):
         return window_of(tokens.origin, tokens.grid, self.side)
 
     def in_windows(self, tokens: Tokens) -> Tensor:
-        return _count_in_windows(tokens, self.side)
+        return count_in_windows(tokens, self.side)
 
     def pairs(self, block: int, where: Windows) -> Tensor:
         """[R] FLOPs of the block's attention half."""

@@ -17,12 +17,13 @@ import io
 import tokenize
 from collections.abc import Iterable, Iterator
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from meteor_bench.core.method_file import MethodFile, digests
+from meteor_bench.core.plugins import added
 from meteor_bench.core.registry import FAMILIES, METHODS, MODELS, parts_of
 from meteor_bench.records.provenance import PACKAGE, fingerprint
 
@@ -30,7 +31,14 @@ __all__ = ["answering", "code_digest", "hashed", "source_digest"]
 
 ALWAYS = ("core", "engine", "lmms")
 FOLLOWED = ("core", "engine", "lmms", "methods", "models")
-ASIDE = ("core/clock.py", "core/errors.py", "core/method_file.py", "core/registry.py", "engine/flop_counter.py")
+ASIDE = (
+    "core/clock.py",
+    "core/errors.py",
+    "core/method_file.py",
+    "core/plugins.py",
+    "core/registry.py",
+    "engine/flop_counter.py",
+)
 COMPOSITION = "meteor_bench.methods.compose"
 
 
@@ -160,7 +168,7 @@ def _files_of(name: str, package: Path) -> Iterator[Path]:
 @cache
 def _files_of_others(top: str) -> tuple[Path, ...]:
     """Source files of a package that a third party's row lives in, and of the distribution that brought it."""
-    points = (point for registry in (METHODS, MODELS, FAMILIES) for point in entry_points(group=registry.group))
+    points = (point for registry in (METHODS, MODELS, FAMILIES) for point in added(registry.group))
     found: set[Path] = set()
     for point in points:
         if point.module.partition(".")[0] == top:

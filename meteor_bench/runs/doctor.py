@@ -21,7 +21,9 @@ from meteor_bench.core.errors import (
 from meteor_bench.core.registry import METHODS, MODELS
 from meteor_bench.core.version import __version__
 from meteor_bench.data import suites
+from meteor_bench.data.calibration import calibration_digest
 from meteor_bench.data.made import MADE_BY, unmade
+from meteor_bench.data.shipped import check_data, tasks_dir
 from meteor_bench.models.locate import locate
 from meteor_bench.records.provenance import commit, package_version, processor, total_memory
 from meteor_bench.report.listing import CARDS
@@ -143,16 +145,16 @@ def _methods() -> Said:
 
 
 def _data() -> Said:
-    root = suites.tasks_dir()
+    root = tasks_dir()
     bad = 0
     ours = [row for row in suites.benchmarks().values() if not row.stock and not unmade(row)]
     for row in ours:
         try:
-            suites.check_data(root / row.task / "data")
+            check_data(root / row.task / "data")
         except MeteorBenchError as error:
             bad += 1
             yield "fails", str(error)
-    suites.calibration_digest()
+    calibration_digest()
     if not bad:
         yield "ok", f"{len(ours)} benchmarks and the calibration set are whole"
     stock = sum(row.stock for row in suites.benchmarks().values())

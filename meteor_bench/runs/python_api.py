@@ -16,7 +16,7 @@ from meteor_bench.core.model import VLM
 from meteor_bench.core.pruner import Pruner
 from meteor_bench.core.request import Answer, Request
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.data.suites import calibration_requests
+from meteor_bench.data.calibration import calibration_requests
 from meteor_bench.engine.load_model import load_model as load_card
 from meteor_bench.engine.load_model import (
     random_model,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.data import suites
+from meteor_bench.data.calibration import calibration_digest, calibration_requests
 from meteor_bench.data.lookalike import counted, rows
 from meteor_bench.data.own_pictures import AGREEMENT
 from meteor_bench.records.code_digest import code_digest, source_digest
@@ -76,7 +77,7 @@ class SingleRun:
         Raises:
             MeteorBenchError: method, model and ratio do not fit.
         """
-        return self.blueprint.session(suites.calibration_requests, measured=True)
+        return self.blueprint.session(calibration_requests, measured=True)
 
     def get_ready(self) -> None:
         """Measure the method's constants, so that a target out of reach is known before anything is answered.
@@ -224,7 +225,7 @@ class SingleRun:
             "device": device_name(self.blueprint.vlm.device),
             "code": self._code,
             "versions": {name: package_version(name) for name in ("torch", "transformers", "lmms-eval")},
-            "calibration": [suites.calibration_digest(), source_digest(PACKAGE / "data" / "suites.py")]
+            "calibration": [calibration_digest(), source_digest(PACKAGE / "data" / "calibration.py")]
             if calibrated
             else None,
             "limit": self.config.limit,

@@ -1,24 +1,15 @@
 """Gather, merge and bookkeeping against loops."""
 
+from __future__ import annotations
+
 import pytest
 import torch
-from torch import Tensor
 
-from meteor_bench.core.apply import apply, concat, densify, join_frames, pick, rows_of
+from meteor_bench.core.apply import apply
+from meteor_bench.core.join import join_frames
+from meteor_bench.core.pick import rows_of
 from meteor_bench.core.pruner import Decision, Restored
-from meteor_bench.core.tokens import Block, Grid, Tokens
-from meteor_bench.core.visual_block import arrange
-
-
-def batch(rows: int = 3, h: int = 4, w: int = 5, specials: int = 1) -> Tokens:
-    torch.manual_seed(rows * 100 + h * 10 + w)
-    return Tokens.dense(torch.randn(rows, specials + h * w, 6), Grid(1, h, w), specials)
-
-
-def random_keep(tokens: Tokens, share: float) -> Tensor:
-    keep = torch.rand(tokens.valid.shape) < share
-    keep[:, -1] = True
-    return keep & tokens.visual
+from tests.core.batches import batch, random_keep
 
 
 def test_keeping_everything_returns_the_same_object() -> None:
@@ -118,65 +109,6 @@ def test_what_goes_with_a_token_is_treated_as_if_it_were_part_of_it(kind: str) -
     assert torch.allclose(torch.cat([out.x, out.deep], 2), both.x, atol=1e-5)
     again = rows_of(out, torch.tensor([0, 0]))
     assert again.deep is not None and torch.equal(again.deep[1], out.deep[0])
-
-
-def test_nothing_is_added_to_tokens_that_have_nothing_with_them() -> None:
-    with_some, without = batch(2, 2, 3, 0).changed(deep=torch.ones(2, 6, 12)), batch(2, 4, 5, 0)
-    deep = concat([without, with_some]).deep
-    assert deep is not None and not deep[:, :20].any() and bool((deep[:, 20:] == 1).all())
-    block = Block(torch.tensor([0, 1, 3, 4, 6, 7]), torch.randn(2, 6), torch.tensor([2, 5]))
-    deep = arrange(with_some, block).deep
-    assert deep is not None and deep[0, :, 0].tolist() == [1, 1, 0, 1, 1, 0, 1, 1]
-
-
-def test_frames_join_in_order_with_global_origins() -> None:
-    tokens = batch(rows=6, specials=0)  # 2 samples of 3 frames
-    keep = random_keep(tokens, 0.5)
-    joined = join_frames(apply(tokens, Decision(keep=keep)), 3)
-    for b in range(2):
-        expected = [f * 20 + i for f in range(3) for i in keep[b * 3 + f].nonzero()[:, 0].tolist()]
-        n = len(expected)
-        assert joined.origin[b, :n].tolist() == expected
-        assert joined.counts()[b] == n
-        source = torch.cat([tokens.x[b * 3 + f][keep[b * 3 + f]] for f in range(3)])
-        assert torch.equal(joined.x[b, :n], source)
-
-
-def test_concat_compacts_and_shifts() -> None:
-    a, b = batch(2, 2, 3, 0), batch(2, 4, 5, 0)
-    ragged = apply(a, Decision(keep=random_keep(a, 0.5)))
-    out = concat([ragged, b])
-    for row in range(2):
-        n = int(ragged.counts()[row])
-        assert out.origin[row, : n + 20].tolist() == [*ragged.origin[row, :n].tolist(), *range(6, 26)]
-    assert out.grid.n == 26
-
-
-def test_densify_fills_dropped_cells_with_the_nearest_survivor() -> None:
-    tokens = batch(3, 4, 5, 0)
-    keep = random_keep(tokens, 0.3)
-    dense = densify(apply(tokens, Decision(keep=keep)))
-    for b in range(3):
-        kept = keep[b].nonzero()[:, 0].tolist()
-        for cell in range(20):
-            y, x = divmod(cell, 5)
-            best = min(kept, key=lambda k: ((k // 5 - y) ** 2 + (k % 5 - x) ** 2, k))
-            assert torch.equal(dense[b, cell], tokens.x[b, best])
-
-
-def test_densify_gives_merged_cells_their_groups_features() -> None:
-    tokens = batch(1, 2, 2, 0)
-    keep = torch.tensor([[True, False, True, True]])
-    merged = apply(tokens, Decision(keep=keep, merge_into=torch.tensor([[-1, 2, -1, -1]])))
-    dense = densify(merged)
-    assert torch.equal(dense[0, 1], dense[0, 2])
-    assert torch.allclose(dense[0, 1], tokens.x[0, 1:3].mean(0))
-
-
-def test_pick_of_whole_rows_is_lossless() -> None:
-    tokens = batch()
-    out = pick(tokens, tokens.valid)
-    assert torch.equal(out.x, tokens.x) and not out.padded
 
 
 def test_an_order_moves_kept_tokens_and_leaves_special_ones_first() -> None:

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import join_frames, pick
 from meteor_bench.core.frames_apart import apart
+from meteor_bench.core.join import join_frames
+from meteor_bench.core.pick import pick
 from meteor_bench.core.tokens import Grid, Tokens
 
 GRID = Grid(1, 2, 3)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from meteor_bench.core.errors import DataError
 from meteor_bench.data import suites
+from meteor_bench.data.shipped import check_data
 from tests.commands import Call
 
 Write = Callable[..., Path]
@@ -52,7 +53,7 @@ def test_a_file_is_a_benchmark_with_its_pictures_inside(write: Write) -> None:
     row = suites.benchmark(str(write(RIGHT, "", pair)))
     assert (row.task, row.n, row.metric, row.stock) == ("own_my", 2, "exact_match,none", False)
     assert suites.benchmark("own_my") == row and suites.resolve("pocket", ("my.jsonl",)) == (row,)
-    assert len(suites.check_data(row.folder / "data")) == 64
+    assert len(check_data(row.folder / "data")) == 64
     one, two = documents(row)
     assert (one["question_id"], one["answers"], one["family"]) == (1, ["red"], None)
     assert (two["question_id"], two["answer"], two["family"]) == (3, "yes", "pairs")

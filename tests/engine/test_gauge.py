@@ -9,7 +9,7 @@ import pytest
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.request import Answer, Request
-from meteor_bench.engine import gauge, session
+from meteor_bench.engine import gauge, images
 from meteor_bench.engine import ready as module
 from meteor_bench.engine.make_method import make_pruner
 from meteor_bench.engine.prefetch import Prefetcher
@@ -66,8 +66,8 @@ def test_a_long_video_under_two_budgets_is_held_until_both_have_encoded_it(monke
 
     made._resolver = Found()  # type: ignore[assignment]
     told: list[str] = []
-    encode, release = session.encode, Prefetcher.release
-    monkeypatch.setattr(session, "encode", lambda *given: told.append("encode") or encode(*given))
+    encode, release = images.encode, Prefetcher.release
+    monkeypatch.setattr(images, "encode", lambda *given: told.append("encode") or encode(*given))
     monkeypatch.setattr(Prefetcher, "release", lambda one: told.append("release") or release(one))
     assert len({answer.tokens["final"] for answer in answers(made, asked).values()}) == 2
     assert told == ["encode", "encode", "release"]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from meteor_bench.core.request import Answer, Request
+from meteor_bench.engine import images as shown
 from meteor_bench.engine import prefill
 from meteor_bench.engine import session as sessions
 from meteor_bench.engine.sequence import Segment, causal_mask, spread
@@ -39,7 +40,7 @@ def asked(images: int = 2, questions: int = 7) -> list[Request]:
 
 def session(case: Case, monkeypatch: pytest.MonkeyPatch, shares: list[int]) -> Session:
     """One in which up to four questions share a row, however small the image; it notes how many do."""
-    monkeypatch.setattr(sessions, "most_at_once", lambda questions, width, size: 4 if width else 1)
+    monkeypatch.setattr(shown, "most_at_once", lambda questions, width, size: 4 if width else 1)
     monkeypatch.setattr(prefill, "ROOM", 1)  # so that caches have to grow
     made = engine(case, 0.5)
     run: dict[str, Any] = {name: getattr(sessions, name) for name in ("answer", "score")}

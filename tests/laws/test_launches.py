@@ -44,31 +44,31 @@ CEILINGS = {
     "dart": Ceiling(240),
     "trim": Ceiling(75),
     "mustdrop": Ceiling(335, 4),  # how many stay is a threshold's doing
-    "evoprune": Ceiling(620, 3),  # where a layer merges over a quarter, protection may leave fewer sources
-    "tome": Ceiling(445, 1),  # groups that vanish on the way to the common grid
+    "evoprune": Ceiling(620, 2),  # where a layer merges over a quarter, protection may leave fewer sources
+    "tome": Ceiling(445),
     "visionzip": Ceiling(165),
-    "prumerge": Ceiling(235, 3),  # a threshold
-    "prumerge+": Ceiling(255, 3),
+    "prumerge": Ceiling(235, 1),  # a threshold
+    "prumerge+": Ceiling(255, 1),
     "fastervlm": Ceiling(70),
     "vispruner": Ceiling(165),
-    "holov": Ceiling(195, 2),  # crops that are full hand on, until none is
+    "holov": Ceiling(155, 1),  # what full crops hand on is worked out by the host
     "oc-vtp": Ceiling(410),
     "comp-token": Ceiling(118),
     "svdprune": Ceiling(1350, 3),  # torch's eigensolver waits
     "e-adaprune": Ceiling(500, 2),
-    "midpool": Ceiling(460, 1),  # groups that vanish on the way to the common grid
+    "midpool": Ceiling(460),
     "earlytom": Ceiling(115),
     "flowcut": Ceiling(345, 1),  # how many a layer drops is the attention's
     "ipcv": Ceiling(600),
-    "ficoco-v": Ceiling(825, 1),
+    "ficoco-v": Ceiling(825),
     "hiprune": Ceiling(200),
     "scope": Ceiling(220),
     "apet": Ceiling(360),
     "mmtok": Ceiling(170),
-    "prunesid": Ceiling(560, 16),  # groups, their sizes and suppression are the image's; torch's eigensolver waits
+    "prunesid": Ceiling(545, 6),  # groups, their sizes and suppression are the image's; torch's eigensolver waits
     "vscan": Ceiling(300),
     "subsample": Ceiling(6),
-    "vidcom2": Ceiling(150, 1),  # how much each frame gets, once
+    "vidcom2": Ceiling(105),
     "fastvid": Ceiling(225),
     "dycoke": Ceiling(6),
     "holitom": Ceiling(200),

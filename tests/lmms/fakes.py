@@ -10,7 +10,8 @@ import pyarrow.parquet as parquet
 import torch
 
 from meteor_bench.core.request import Answer, Request
-from meteor_bench.data.suites import suite_tasks, tasks_dir
+from meteor_bench.data.shipped import tasks_dir
+from meteor_bench.data.suites import suite_tasks
 
 TOKENS = {
     "towers": {"a": 256, "b": 256, "c": 256},

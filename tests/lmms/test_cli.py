@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from meteor_bench.config.run_config import load
-from meteor_bench.data.suites import benchmark, calibration_requests, tasks_dir
+from meteor_bench.data.calibration import calibration_requests
+from meteor_bench.data.shipped import tasks_dir
+from meteor_bench.data.suites import benchmark
 from meteor_bench.engine.factory import blueprint
 from meteor_bench.lmms.evaluate import evaluate
 

@@ -10,6 +10,7 @@ import pytest
 
 from meteor_bench.core.errors import DataError
 from meteor_bench.data import suites
+from meteor_bench.data.shipped import tasks_dir
 from meteor_bench.lmms.evaluate import evaluate
 from scripts.make_pocket_tasks import point_to, write
 from tests.lmms.fakes import FakeSession, constant
@@ -20,8 +21,8 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A tasks folder of the test's own, in use."""
     folder = tmp_path / "tasks"
     for name in ("_pocket", "pocket_pope"):
-        shutil.copytree(suites.tasks_dir() / name, folder / name)
-    shutil.copy(suites.tasks_dir() / "suites.yaml", folder)
+        shutil.copytree(tasks_dir() / name, folder / name)
+    shutil.copy(tasks_dir() / "suites.yaml", folder)
     tables = suites.read_tables(folder / "suites.yaml")
     monkeypatch.setattr(suites, "_tables", lambda: tables)
     return folder

@@ -13,7 +13,7 @@ from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.engine.engine import Engine
 from meteor_bench.engine.load_model import resolve_model
-from meteor_bench.methods.evoprune import EvoPrune
+from meteor_bench.methods.evoprune.method import EvoPrune
 from meteor_bench.methods.meteor.method import STAGES, Meteor
 from meteor_bench.methods.shared.schedules import SCHEDULES
 from tests import tiny

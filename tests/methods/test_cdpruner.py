@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import pick, rows_of
 from meteor_bench.core.errors import UnsupportedError
+from meteor_bench.core.pick import pick, rows_of
 from meteor_bench.core.tokens import Grid
 from meteor_bench.methods.cdpruner import CDPruner, greedy_map, relevance
 from tests.methods.views import ragged, view, visual_indices

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import apply, join_frames
+from meteor_bench.core.apply import apply
 from meteor_bench.core.frames_apart import apart
+from meteor_bench.core.join import join_frames
 from meteor_bench.core.pruner import EncodeView, Layout
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.methods.earlytom import EarlyTom, Merge, merges

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import apply, rows_of
+from meteor_bench.core.apply import apply
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import BudgetError, UnsupportedError
+from meteor_bench.core.pick import rows_of
 from meteor_bench.core.pruner import Layout, View
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.methods.evoprune import EvoPrune
+from meteor_bench.methods.evoprune.method import EvoPrune
 from meteor_bench.methods.shared.schedules import SCHEDULES, plan, smallest
 from tests.methods.views import clustered, ragged, view, visual_indices
 
@@ -238,7 +239,8 @@ def test_shared_groups_of_the_lead_decide() -> None:
     layout = Layout("shared", grids, {"a": 4, "b": 0, "c": 3})
     group = torch.tensor([[0, 0, 2, 3, 0, 0, 2, 3, 8, 9, 10, 10, 8, 9, 10, 10]])
     x = clustered(1, 16, 6, 3)
-    seen = view(Tokens.dense(x, grids["a"]), 6, tower="fused", layout=layout, groups={"a": group})
+    told = {"groups": {"a": group}, "left": {"a": torch.tensor([6])}}
+    seen = view(Tokens.dense(x, grids["a"]), 6, tower="fused", layout=layout, **told)
     out = apply(seen.tokens, EvoPrune().fuse({"fused": seen})["fused"])
     assert out.origin.tolist() == [[0, 2, 3, 8, 9, 10]]
     for k, label in enumerate([0, 2, 3, 8, 9, 10]):

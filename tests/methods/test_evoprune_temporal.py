@@ -10,14 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import apply, join_frames, pick
+from meteor_bench.core.apply import apply
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.frames_apart import apart
+from meteor_bench.core.join import join_frames
+from meteor_bench.core.pick import pick
 from meteor_bench.core.pruner import EncodeView, Layout
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.engine.encode import encode
 from meteor_bench.engine.engine import Engine
-from meteor_bench.methods.evoprune import EvoPrune
+from meteor_bench.methods.evoprune.method import EvoPrune
 from meteor_bench.methods.shared.schedules import plan
 from tests import tiny
 

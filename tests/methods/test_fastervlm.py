@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import apply, rows_of
+from meteor_bench.core.apply import apply
+from meteor_bench.core.pick import rows_of
 from meteor_bench.core.pruner import Layout, View
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.methods.fastervlm import FasterVLM

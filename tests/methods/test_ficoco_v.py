@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from meteor_bench.core.apply import apply, rows_of
+from meteor_bench.core.apply import apply
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import UnsupportedError
+from meteor_bench.core.pick import rows_of
 from meteor_bench.core.pruner import EncodeView, Layout
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.methods.ficoco_v import FiCoCoV

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import rows_of
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import ModelError, UnsupportedError
+from meteor_bench.core.pick import rows_of
 from meteor_bench.core.pruner import Layout, View
 from meteor_bench.core.tokens import Grid
 from meteor_bench.engine.engine import seeded

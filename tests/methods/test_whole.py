@@ -19,7 +19,7 @@ from meteor_bench.engine.encode import encode
 from meteor_bench.engine.engine import Engine
 from meteor_bench.engine.fuse import Visual, fuse
 from meteor_bench.methods.downsample import Downsample
-from meteor_bench.methods.evoprune import EvoPrune
+from meteor_bench.methods.evoprune.method import EvoPrune
 from meteor_bench.methods.meteor.method import Meteor
 from meteor_bench.methods.shared.schedules import plan
 from tests import tiny

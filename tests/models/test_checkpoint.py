@@ -1,11 +1,13 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from meteor_bench.core.errors import ModelError
 from meteor_bench.models import memory
@@ -181,3 +183,20 @@ def test_an_index_that_is_none_is_one_line(tmp_path: Path, content: str | None) 
     with pytest.raises(ModelError, match=r"model\.safetensors\.index\.json") as caught:
         shards(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_in_a_skeleton_only_what_has_storage_is_given_values() -> None:
+    ran: list[str] = []
+
+    class Noted(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            ran.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    with skeleton(), Noted():
+        made, real = nn.Linear(3, 2), torch.zeros(3)
+        assert nn.init.normal_(made.weight) is made.weight
+        made.weight.data.normal_()
+        nn.init.constant_(real, 2.0)
+    assert made.weight.is_meta and made.weight.shape == (2, 3) and real.tolist() == [2.0] * 3
+    assert ran and not [name for name in ran if "normal" in name or "uniform" in name]

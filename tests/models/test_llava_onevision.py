@@ -8,7 +8,7 @@ from PIL import Image
 from torch import nn
 from transformers import LlavaOnevisionImageProcessor, LlavaOnevisionProcessor, LlavaOnevisionVideoProcessor
 
-from meteor_bench.core.apply import densify
+from meteor_bench.core.cells import densify
 from meteor_bench.core.model import VLM, Clip, ModelCard
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.models.llava_onevision import LLAVA_ONEVISION_7B, LLAVA_VIDEO_7B, PooledFusion, frame_block

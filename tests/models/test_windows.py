@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import apply, pick, rows_of
+from meteor_bench.core.apply import apply
 from meteor_bench.core.attention_probe import Probe
+from meteor_bench.core.pick import pick, rows_of
 from meteor_bench.core.pruner import Decision
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.methods.meteor.stages import keep_in_windows

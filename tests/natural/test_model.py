@@ -20,6 +20,7 @@ from transformers import LlamaForCausalLM
 from meteor_bench.core.model import VLM
 from meteor_bench.core.registry import MODELS
 from meteor_bench.data import suites
+from meteor_bench.data.shipped import check_data
 from meteor_bench.engine.flop_counter import FlopMeter
 from meteor_bench.models.natural.model import trained
 from meteor_bench.models.natural.modules import NaturalConfig
@@ -225,7 +226,7 @@ def test_labels_bear_the_answers_out(split: str) -> None:
 @pytest.mark.parametrize("task", suites.suite_tasks("natural"))
 def test_every_benchmark_has_its_questions_and_no_constant_answer_wins(task: str) -> None:
     row = suites.benchmark(task)
-    suites.check_data(row.folder / "data")
+    check_data(row.folder / "data")
     (file,) = (row.folder / "data").glob("*.parquet")
     assert file.name in (row.folder / f"{task}.yaml").read_text(encoding="utf-8")
     table = parquet.read_table(file, columns=["family", "answer", "media_key", "frames"]).to_pydict()

@@ -57,10 +57,10 @@ def test_a_methods_helper_makes_its_records_stale(touch: Touch) -> None:
     [
         (
             "evoprune",
-            ["evoprune", "shared/merging", "shared/helpers", "__init__"],
+            ["evoprune/method", "evoprune/edges", "shared/merging", "shared/helpers", "__init__"],
             ["tome", "shared/selection", "compose"],
         ),
-        ("fastv", ["fastv", "shared/scorers", "__init__"], ["shared/merging", "evoprune", "compose"]),
+        ("fastv", ["fastv", "shared/scorers", "__init__"], ["shared/merging", "evoprune/method", "compose"]),
         ("prumerge+", ["prumerge"], ["visionzip"]),
     ],
 )

@@ -102,7 +102,7 @@ OTHER: dict[str, Change] = {
 SAME: dict[str, Change] = {
     "batch size": setting(batch_size=3),
     "no reuse": setting(reuse=False),
-    "another method's code": source("methods/evoprune.py", "class EvoPrune"),
+    "another method's code": source("methods/evoprune/method.py", "class EvoPrune"),
     "code of the report": source("report/table.py", "def "),
 }
 

@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 
 from meteor_bench.data import suites
+from meteor_bench.data.shipped import check_data, tasks_dir
 from scripts import make_pocket_tasks as script
 
 TASKS = suites.suite_tasks("pocket")
@@ -27,7 +28,7 @@ Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar
 
 
 def folder(task: str) -> Path:
-    return suites.tasks_dir() / task
+    return tasks_dir() / task
 
 
 def rows(task: str) -> list[dict[str, Any]]:
@@ -37,7 +38,7 @@ def rows(task: str) -> list[dict[str, Any]]:
 
 
 def test_the_data_stay_small() -> None:
-    sizes = [file.stat().st_size for file in suites.tasks_dir().rglob("*.parquet")]
+    sizes = [file.stat().st_size for file in tasks_dir().rglob("*.parquet")]
     assert sum(sizes) < 12e6
     assert max(sizes) < 4e6
 
@@ -48,7 +49,7 @@ def test_the_yaml_names_the_file_that_is_there(task: str) -> None:
     assert config["task"] == task
     named = folder(task) / config["dataset_kwargs"]["data_files"]["test"]
     assert [named] == list((folder(task) / "data").iterdir())
-    suites.check_data(folder(task) / "data")
+    check_data(folder(task) / "data")
 
 
 @pytest.mark.parametrize("task", TASKS)

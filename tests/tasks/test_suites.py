@@ -1,4 +1,4 @@
-"""The tables of benchmarks and suites, and the calibration set, without lmms-eval."""
+"""The tables of benchmarks and suites, without lmms-eval."""
 
 from __future__ import annotations
 
@@ -116,39 +116,3 @@ def test_reading_the_tables_imports_nothing_heavy() -> None:
         "print([m for m in ('numpy', 'torch', 'datasets', 'lmms_eval', 'pyarrow', 'PIL') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
-
-
-def test_calibration_covers_every_benchmark_and_shares_no_picture_with_any() -> None:
-    import pyarrow.parquet as parquet
-
-    items = suites.calibration_items()
-    assert {item.task for item in items} == set(suites.suite_tasks("pocket"))
-    assert len({item.key for item in items}) == len(items) >= 220
-    assert len({item.media_key for item in items}) == 64
-    evaluated = {
-        key
-        for task in suites.suite_tasks("pocket")
-        for file in (suites.tasks_dir() / task / "data").glob("*.parquet")
-        for key in parquet.read_table(file, columns=["media_key"])["media_key"].to_pylist()
-    }
-    assert not evaluated & {item.media_key for item in items}
-
-
-def test_calibration_pictures_are_what_a_processor_takes() -> None:
-    items = suites.calibration_items(["pocket_gqa", "pocket_videomme"])
-    shown = {item.task: item.media() for item in items}
-    assert [picture.size for picture in shown["pocket_gqa"]] == [(128, 128)]
-    assert [picture.size for picture in shown["pocket_videomme"]] == [(64, 64)] * 4
-    assert all(picture.mode == "RGB" for pictures in shown.values() for picture in pictures)
-    assert all(item.question and item.answer for item in items)
-
-
-def test_calibration_data_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    digest = suites.calibration_digest()
-    assert len(digest) == 64
-    file = tmp_path / "calib-0123456789ab.parquet"
-    file.write_bytes(b"something else")
-    with pytest.raises(DataError, match="corrupted"):
-        suites.check_data(tmp_path)
-    with pytest.raises(DataError, match="no parquet file"):
-        suites.check_data(tmp_path / "nowhere")

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from meteor_bench.core.apply import take_rows
+from meteor_bench.core.gather import take_rows
 from meteor_bench.core.pruner import Decision, EncodeView, FuseView, TowerAttention
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.methods.shared.helpers import per_tower

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from meteor_bench.core.apply import take_rows
+from meteor_bench.core.gather import take_rows
 from meteor_bench.methods.shared.picks import picked, to_search
 
 __all__ = ["cover"]

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from meteor_bench.core.apply import scatter_rows, take_rows
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import UnsupportedError
+from meteor_bench.core.gather import scatter_rows, take_rows
 from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, FuseView, Layout, View, keep_top
 from meteor_bench.core.tokens import Grid, Tokens

@@ -314,7 +314,10 @@ class InsideMerger(Pruner, ABC):
             group = on_grid(view.groups[lead], view.layout, lead, view.tokens.grid)
             into = leaders(group, view.layout.grids[lead].n)
             own = places(into.shape[1], into.device)
-            count = (into == own).sum(1).cpu()  # how many groups the way to the common grid left, nobody knows before
+            if group is view.groups[lead]:  # on the common grid already: a group for each of its tokens
+                count = view.left[lead]
+            else:  # how many groups the way there left, nobody knows before
+                count = (into == own).sum(1).cpu()
             into, count = self._merge_on(view.tokens.x, into, torch.ones_like(view.tokens.size), count, view.target)
             into = split_groups(view.tokens.x, into, view.target - count)
             left = torch.maximum(count, view.target)

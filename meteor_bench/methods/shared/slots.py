@@ -7,7 +7,6 @@ looked at) and `model.safetensors`. `scripts/train_oc_vtp.py` writes it.
 from __future__ import annotations
 
 import json
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from meteor_bench.core.errors import ModelError
+from meteor_bench.core.host import made_once
 from meteor_bench.models.checkpoint import load_weights
 
 __all__ = ["ITERATIONS", "SlotPruner", "SlotTower", "Slots", "feature_block", "load_slots", "read_towers"]
@@ -119,7 +119,7 @@ def read_towers(folder: Path) -> tuple[SlotTower, ...]:
         raise ModelError(f"{folder} holds no trained pruner: {error}") from error
 
 
-@lru_cache(maxsize=8)
+@made_once(8)
 def load_slots(folder: str, digest: str, towers: tuple[SlotTower, ...], device: str) -> dict[str, SlotPruner]:
     """The pruners of all encoders in float32, kept for the next view.
 

@@ -27,10 +27,10 @@ from transformers import (
 )
 
 from meteor_bench.core import flops
-from meteor_bench.core.apply import pick
 from meteor_bench.core.attention_probe import Probe, probing, register
 from meteor_bench.core.host import upload
 from meteor_bench.core.model import VisionTower
+from meteor_bench.core.pick import pick
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.models.composed import parts
 from meteor_bench.models.eagle.eva import EvaTower, eva

@@ -8,14 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from timm.layers import PatchEmbed, apply_rot_embed_cat
-from timm.models.eva import EvaBlock
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from meteor_bench.core import flops
 from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.models.timm_modules import EvaBlock, PatchEmbed, apply_rot_embed_cat
 from meteor_bench.models.towers import Prepare, as_they_are
 from meteor_bench.models.windows import WindowedTower, beside, read_beside
 

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from transformers import CLIPVisionConfig, CLIPVisionModel, Pix2StructVisionConfig, Pix2StructVisionModel
@@ -20,6 +19,7 @@ from meteor_bench.core.attention_probe import Probe, probing, register
 from meteor_bench.core.host import upload
 from meteor_bench.core.model import VisionTower
 from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.models.timm_modules import ConvNeXt
 from meteor_bench.models.towers import ConvNextTower, ConvShape, Prepare, VitTower, as_they_are
 
 __all__ = [

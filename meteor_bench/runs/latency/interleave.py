@@ -12,25 +12,20 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from meteor_bench.core.attention_probe import plainly
 from meteor_bench.core.clock import Clock
-from meteor_bench.core.errors import MeteorBenchError, UnsupportedError
+from meteor_bench.core.errors import MeteorBenchError
 from meteor_bench.core.graphs import Graphs, graphs_for
-from meteor_bench.core.model import Prompt, Scene
 from meteor_bench.core.points import Points
 from meteor_bench.core.request import Request
-from meteor_bench.core.trace import SampleTrace
-from meteor_bench.engine.encode import encode
-from meteor_bench.engine.engine import Engine
 from meteor_bench.engine.flop_counter import FlopMeter
-from meteor_bench.engine.fuse import embed_questions, fuse
-from meteor_bench.engine.generate import answer
 from meteor_bench.engine.session import Session
+from meteor_bench.engine.static_first import FIRST, met
+from meteor_bench.runs.latency.passes import prepare, run
 from meteor_bench.utils.hardware import WorkingMemory
 from meteor_bench.utils.plain_text import one_line
 
@@ -43,36 +38,22 @@ class Timing:
 
     Attributes:
         samples: one per pass, as plain data: request (the keys of its batch), preprocess_ms, encode_ms {tower},
-            fuse_ms, prune_ms, prefill_ms, ttft_ms (encode + fuse + prune + prefill), decode_ms_per_token,
-            end_to_end_ms, instrumented_ms (the second pass, without preprocessing), flops {stage} of the whole batch
-            (closed forms on the samples' own counts; those of "prune" as torch's counter sees them on the first
-            request), tokens (of each sample: kept, after the last pruning point, and means over the layers and over
-            their KV caches; reference, target and text of the first).
+            fuse_ms, prune_ms, prefill_ms, ttft_ms (encode + fuse + prune + prefill; where all of it is captured as one,
+            it alone, and {} or None for those), decode_ms_per_token, end_to_end_ms, instrumented_ms (the second pass,
+            without preprocessing), flops {stage} of the whole batch (closed forms on the samples' own counts; those of
+            "prune" as torch's counter sees them on the first request), tokens (of each sample: kept, after the last
+            pruning point, and means over the layers and over their KV caches; reference, target and text of the first).
         memory_bytes: most that a pass allocated beyond what was there before it; None where that cannot be told.
         failure: why there are no samples, or no more, "" where there are all.
         broken: whether that was an error of the program or the machine, not of what was asked for.
+        uncaptured: why its passes to the first token were not captured, "" where they were or nobody wanted that.
     """
 
     samples: list[dict[str, Any]] = field(default_factory=list)
     memory_bytes: int | None = None
     failure: str = ""
     broken: bool = False
-
-
-class _Inputs(NamedTuple):
-    """A batch as the model takes it."""
-
-    pixels: Tensor
-    scene: Scene
-    prompts: list[Prompt]
-    engine: Engine
-
-
-class _Pass(NamedTuple):
-    inputs: _Inputs
-    preprocess_ms: float
-    model_ms: float
-    traces: list[SampleTrace]
+    uncaptured: str = ""
 
 
 @torch.inference_mode()
@@ -101,7 +82,7 @@ def measure(
         passes: of each session; the batches are run again where there are fewer. None: each batch once.
         seconds: no new batch is begun after that time; the first is always run.
         eager: names of the sessions whose attention is the library's eager one.
-        graphed: names of those that decode by `core.graphs`; what is captured in a warm-up pass is replayed later.
+        graphed: names of those that run by `core.graphs`; what is captured in a warm-up pass is replayed later.
         tolerant: a session that cannot run is left out, with the reason, instead of ending everything. One that breaks
             (out of memory, an operation that its dtype has not, an error of CUDA) always is; the others go on.
         on_step: called after each batch.
@@ -119,7 +100,8 @@ def measure(
     for one in contenders:
         with one.running(tolerant):
             _warm_up(one, batches[:rounds], new_tokens, warmup, seconds)
-            one.prune_flops = _pruning_flops(one.session, requests[0], new_tokens) * batch_size
+            with one.session.engine.uncaptured():
+                one.prune_flops = _pruning_flops(one.session, requests[0], new_tokens) * batch_size
         one.let_go()
     able = [one for one in contenders if not one.timing.failure]
     end = None if seconds is None else time.perf_counter() + seconds
@@ -147,7 +129,7 @@ class _Contender:
 
     Attributes:
         eager: whether its attention is the library's eager one.
-        graphs: what it decodes by; None: token by token.
+        graphs: what it runs by; None: operation by operation.
         prune_flops: of a batch.
     """
 
@@ -197,11 +179,6 @@ def _excused(timing: Timing, tolerant: bool) -> Iterator[None]:
         timing.failure, timing.broken = f"{type(error).__name__}: {said}", True
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 @contextmanager
 def _uncollected() -> Iterator[None]:
     """Python's garbage collector stays out of the block; what exists before it is not looked at again."""
@@ -213,39 +190,6 @@ def _uncollected() -> Iterator[None]:
     finally:
         gc.enable()
         gc.unfreeze()
-
-
-def _prepare(session: Session, batch: Sequence[Request]) -> _Inputs:
-    """Decode, scale, tokenise and move a batch to the device; its budget is that of its first sample."""
-    vlm = session.vlm
-    looks = [vlm.processor.look(request.media()) for request in batch]
-    first = looks[0]
-    for request, look in zip(batch, looks, strict=True):
-        if look.pixels.shape != first.pixels.shape or look.scene != first.scene:
-            raise UnsupportedError(
-                f"{batch[0].key} and {request.key} are no batch: their pixels are {tuple(first.pixels.shape)} and "
-                f"{tuple(look.pixels.shape)}"
-            )
-    pixels = torch.stack([look.pixels for look in looks]).to(vlm.device, vlm.dtype)
-    prompts = [vlm.processor.prompt(request.question) for request in batch]
-    return _Inputs(pixels, first.scene, prompts, session.engine_for(first, prompts[0]))
-
-
-def _run(session: Session, batch: Sequence[Request], new_tokens: int, inputs: _Inputs | None = None) -> _Pass:
-    """One pass; with ``inputs`` given nothing is prepared."""
-    device = session.vlm.device
-    _wait(device)
-    start = time.perf_counter()
-    inputs = inputs or _prepare(session, batch)
-    pixels, scene, prompts, engine = inputs
-    _wait(device)
-    ready = time.perf_counter()
-    towered = encode(engine, pixels, [request.media_key for request in batch], scene)
-    visual = fuse(engine, towered, text=embed_questions(engine, prompts))
-    generations = answer(engine, visual, range(len(batch)), prompts, new_tokens, ignore_eos=True)
-    _wait(device)
-    end = time.perf_counter()
-    return _Pass(inputs, (ready - start) * 1e3, (end - ready) * 1e3, [g.trace for g in generations])
 
 
 def _warm_up(
@@ -270,62 +214,63 @@ def _warm_up(
         for _ in range(passes - 1):
             if end is not None and time.perf_counter() > end:
                 break
-            _run(session, batch, new_tokens)
+            run(session, batch, new_tokens)
         _meet_shapes(one, batches, new_tokens)
 
 
 def _meet_shapes(one: _Contender, batches: Sequence[Sequence[Request]], new_tokens: int) -> None:
-    """What is done once for a shape is done now: budgets are searched, and decoding is captured."""
+    """What is done once for a shape is done now: budgets are searched, passes and decoding are captured."""
     if one.graphs is None and not one.session.searches:
         return
-    met: set[tuple[object, ...]] = set()
     for batch in batches:
-        inputs = _prepare(one.session, batch)
-        shape = inputs.pixels.shape, inputs.scene, *(len(prompt.after) for prompt in inputs.prompts)
-        if one.graphs is not None and shape not in met:
-            _run(one.session, batch, new_tokens, inputs)
-        met.add(shape)
+        inputs = prepare(one.session, batch)
+        if one.graphs is not None and not met(one.graphs, inputs.engine, inputs.batch, new_tokens):
+            run(one.session, batch, new_tokens, inputs)
+    if one.graphs is not None:
+        one.timing.uncaptured = one.graphs.refused
 
 
 def _first(session: Session, batch: Sequence[Request], new_tokens: int) -> int | None:
     """A pass, and the most memory that it took beyond what was there."""
     memory = WorkingMemory(session.device)
     with memory:
-        _run(session, batch, new_tokens)
+        run(session, batch, new_tokens)
     return memory.peak_bytes
 
 
 def _sample(one: _Contender, batch: Sequence[Request], new_tokens: int) -> dict[str, Any]:
     session = one.session
     with session.engine.instrumented(clock=Clock(session.device, enabled=False)):
-        plain = _run(session, batch, new_tokens)
+        plain = run(session, batch, new_tokens)
     timed = Clock(session.device)
     with session.engine.instrumented(clock=timed):
-        second = _run(session, batch, new_tokens, plain.inputs)
+        second = run(session, batch, new_tokens, plain.inputs)
         stages = timed.read_ms()
     encoding = {name.split(".", 1)[1]: ms for name, ms in stages.items() if name.startswith("encode.")}
-    parts = {name: stages.get(name, 0.0) for name in ("fuse", "prune", "prefill")}
-    first = plain.traces[0]
+    names, whole = ("fuse", "prune", "prefill"), stages.get(FIRST)
+    parts = {name: stages.get(name, 0.0) if whole is None else None for name in names}
+    to_first = sum(encoding.values()) + sum(stages.get(name, 0.0) for name in names) if whole is None else whole
+    trace = plain.traces[0]
     return {
         "request": ",".join(request.key for request in batch),
         "preprocess_ms": plain.preprocess_ms,
         "encode_ms": encoding,
         **{f"{name}_ms": ms for name, ms in parts.items()},
-        "ttft_ms": sum(encoding.values()) + sum(parts.values()),
+        "ttft_ms": to_first,
         "decode_ms_per_token": stages.get("decode", 0.0) / (new_tokens - 1),
         "end_to_end_ms": plain.preprocess_ms + plain.model_ms,
         "instrumented_ms": second.model_ms,
         "flops": {
-            **{stage: sum(trace.flops[stage] for trace in plain.traces) for stage in first.flops},
+            **{stage: sum(trace.flops[stage] for trace in plain.traces) for stage in trace.flops},
             "prune": one.prune_flops,
         },
         "tokens": {
             "kept": [trace.final for trace in plain.traces],
             "layer_mean": [sum(trace.llm) / len(trace.llm) for trace in plain.traces],
             "kv_mean": [sum(trace.cache) / len(trace.cache) for trace in plain.traces],
-            "reference": first.reference,
-            "target": first.target,
-            "text": first.text,
+            "reference": trace.reference,
+            "target": trace.target,
+            "text": trace.text,
         },
     }
 
@@ -335,5 +280,5 @@ def _pruning_flops(session: Session, request: Request, new_tokens: int) -> int:
     if session.engine.points == Points():
         return 0
     with FlopMeter(session.device) as meter, session.engine.instrumented(clock=meter):
-        _run(session, [request], new_tokens)
+        run(session, [request], new_tokens)
     return meter.read_flops().get("prune", 0)

@@ -15,12 +15,10 @@ from meteor_bench.config.run_config import RunConfig
 from meteor_bench.core.errors import BudgetError, UnsupportedError
 from meteor_bench.core.model import VLM, ModelCard
 from meteor_bench.core.request import Request
-from meteor_bench.engine.encode import encode
 from meteor_bench.engine.engine import Engine
 from meteor_bench.engine.factory import blueprint
-from meteor_bench.engine.fuse import embed_questions, fuse
 from meteor_bench.engine.load_model import Loader, load_model, random_model
-from meteor_bench.engine.prefill import begin
+from meteor_bench.engine.static_first import Batch, first
 from meteor_bench.runs.latency.pretend_device import Ledger, PretendGpu, check_none_is_real
 from meteor_bench.runs.latency.records import UNPRUNED
 from meteor_bench.runs.latency.requests import noise
@@ -124,14 +122,13 @@ def counted(gpu: PretendGpu, engine: Engine, requests: Sequence[Request]) -> Led
     processor = engine.vlm.processor
     looks = [processor.look(request.media()) for request in requests]
     pixels = gpu.tensor(torch.stack([look.pixels for look in looks]).to(engine.vlm.dtype))
-    prompts, keys = [processor.prompt(r.question) for r in requests], [r.media_key for r in requests]
+    prompts, keys = [processor.prompt(r.question) for r in requests], tuple(r.media_key for r in requests)
+    batch = Batch(pixels, keys, prompts, looks[0].scene)
     ledger = Ledger()
     for _ in range(2):
         ledger = Ledger()
         with engine.instrumented(clock=ledger), gpu.counting(ledger):
-            towered = encode(engine, pixels, keys, looks[0].scene)
-            visual = fuse(engine, towered, text=embed_questions(engine, prompts))
-            begin(engine, visual, range(len(requests)), prompts, 1)
+            first(engine, batch, 1)
     return ledger
 
 

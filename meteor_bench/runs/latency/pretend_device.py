@@ -60,7 +60,8 @@ class Ledger(Clock):
 
     Attributes:
         kernels, waits: stage -> count; what belongs to no stage stands under "".
-        sites: (stage, what, file and line) -> count; what is an operation, or the kind of a wait.
+        copies: stage -> copies of the host's memory to the GPU, whether waited for or not.
+        sites: (stage, what, file and line) -> count; what is an operation, the kind of a wait, or a copy.
         mixed: (operation, file and line) -> count, of those whose arguments lie on different devices.
     """
 
@@ -68,6 +69,7 @@ class Ledger(Clock):
         super().__init__(CUDA)
         self.kernels: Counter[str] = Counter()
         self.waits: Counter[str] = Counter()
+        self.copies: Counter[str] = Counter()
         self.sites: Counter[tuple[str, str, str]] = Counter()
         self.mixed: Counter[tuple[str, str]] = Counter()
         self._stages = [""]
@@ -94,6 +96,11 @@ class Ledger(Clock):
         """Note a wait."""
         self.waits[self._stages[-1]] += 1
         self.sites[self._stages[-1], f"wait: {kind}", _site()] += 1
+
+    def copied(self) -> None:
+        """Note a copy of the host's memory."""
+        self.copies[self._stages[-1]] += 1
+        self.sites[self._stages[-1], "copy to the GPU", _site()] += 1
 
     def met(self, operation: str) -> None:
         """Note an operation on tensors of different devices."""
@@ -195,6 +202,8 @@ class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _note(ledger: Ledger, func: Any, base: str, args: Any, kwargs: Any, flat: list[Any], here: bool) -> None:
         for kind in _waits(base, args, kwargs, here):
             ledger.waited(kind)
+        if _moves(base, args, here) == (False, True):
+            ledger.copied()
         others = [v for v in flat if isinstance(v, Tensor) and not isinstance(v, _OnGpu) and v.dim() > 0]
         moved = base in ("copy", "_to_copy") or (base in INDEXED and isinstance(args[0], _OnGpu))
         if others and not moved and any(isinstance(v, _OnGpu) for v in flat):
@@ -236,11 +245,17 @@ def _on_cpu(kwargs: dict[str, Any], here: bool) -> dict[str, Any]:
     return cast("dict[str, Any]", tree_map(_real, found))
 
 
+def _moves(base: str, args: Any, here: bool) -> tuple[bool, bool]:
+    """Whether what an operation copies lies on the GPU before and after; nothing that is no copy does."""
+    if base == "_to_copy":
+        return isinstance(args[0], _OnGpu), here
+    return (isinstance(args[1], _OnGpu), isinstance(args[0], _OnGpu)) if base == "copy" else (False, False)
+
+
 def _waits(base: str, args: Any, kwargs: Any, here: bool) -> Iterator[str]:
     """What the host waits for in an operation."""
     if base in ("_to_copy", "copy"):
-        to = here if base == "_to_copy" else isinstance(args[0], _OnGpu)
-        source = isinstance(args[0] if base == "_to_copy" else args[1], _OnGpu)
+        source, to = _moves(base, args, here)
         free = bool(kwargs.get("non_blocking") or (base == "copy" and len(args) > 2 and args[2]))
         if source and not to:
             yield "copy to the host"

@@ -45,7 +45,7 @@ __all__ = [
 SCHEMA = 1
 UNPRUNED = "unpruned"
 EAGER = "eager"
-GRAPHS = ", graphs"  # behind the name of a contender whose decoding is captured
+GRAPHS = ", graphs"  # behind the name of a contender that is captured
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class Row:
 
     Attributes:
         name: "unpruned", "eager" (unpruned with eager attention) or the method with what differs from its defaults;
-            ", graphs" behind it: decoding over a cache of fixed size, captured on a GPU.
+            ", graphs" behind it: all up to the first logits as one, and decoding over a cache of fixed size, both
+            captured on a GPU.
         parameters: of the method, with all defaults.
         model: the model that ran; a method may take a variant of the one that was named.
         exact: whether the method promises the budget on every sample (else: on average).
@@ -62,6 +63,7 @@ class Row:
         memory_bytes: most that a pass allocates beyond what was there before; None where that cannot be told.
         failure: why it was not timed, or not to the end, "" if it was.
         broken: whether an error of the program or the machine was the cause; the command then ends with status 1.
+        uncaptured: why of a ", graphs" nothing but the decoding is captured, "" where all is.
         samples: one per pass, as `runs.latency.interleave.Timing` explains; kept in the raw file.
     """
 
@@ -73,6 +75,7 @@ class Row:
     memory_bytes: int | None = None
     failure: str = ""
     broken: bool = False
+    uncaptured: str = ""
     samples: tuple[Mapping[str, Any], ...] = ()
 
 

@@ -7,7 +7,7 @@ from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
 
 from meteor_bench.core.errors import ConfigError
-from meteor_bench.data import suites
+from meteor_bench.data.calibration import calibration_items
 
 if TYPE_CHECKING:
     from meteor_bench.core.request import Request
@@ -33,7 +33,7 @@ def shipped(session: Session, batch: int, frames: int, count: int) -> list[Reque
 
     groups: dict[int, list[Request]] = {}
     lengths: Counter[int] = Counter()
-    for item in suites.calibration_items():
+    for item in calibration_items():
         pictures = len(item.media())
         lengths[pictures] += 1
         if pictures == frames:

@@ -18,10 +18,8 @@ from meteor_bench.core.request import Request
 from meteor_bench.core.tokens import Grid
 from meteor_bench.core.view import DecodeView, EncodeView, FuseView
 from meteor_bench.engine.calibrate import calibrate
-from meteor_bench.engine.encode import encode
-from meteor_bench.engine.fuse import embed_questions, fuse
-from meteor_bench.engine.prefill import begin
 from meteor_bench.engine.session import Session
+from meteor_bench.engine.static_first import Batch, first
 
 __all__ = ["Choice", "Contender", "Meter"]
 
@@ -112,10 +110,12 @@ class Contender:
         facts = calibrate(vlm, pruner, budget, requests) if pruner.needs_calibration else {}
         self.session = Session(vlm, pruner, budget, facts=facts)
         self._asked = self.session.engine.pruner
-        self._keys = [request.media_key for request in requests]
-        self._pixels = torch.stack([vlm.processor.pixels(request.media()) for request in requests])
-        self._pixels = self._pixels.to(vlm.device, vlm.dtype)
-        self._prompts = [vlm.processor.prompt(request.question) for request in requests]
+        pixels = torch.stack([vlm.processor.pixels(request.media()) for request in requests])
+        self._batch = Batch(
+            pixels.to(vlm.device, vlm.dtype),
+            tuple(request.media_key for request in requests),
+            [vlm.processor.prompt(request.question) for request in requests],
+        )
 
     @torch.inference_mode()
     def choose(self) -> Choice:
@@ -123,9 +123,7 @@ class Contender:
         engine, meter = self.session.engine, Meter(self.session.device)
         clock = Clock(self.session.device)
         with engine.instrumented(pruner=_Watched(self._asked, meter), clock=clock):
-            towered = encode(engine, self._pixels, self._keys)
-            visual = fuse(engine, towered, text=embed_questions(engine, self._prompts))
-            start = begin(engine, visual, range(len(self._keys)), self._prompts, 1)
+            start = first(engine, self._batch, 1)
         pruning = clock.read_ms().get("prune", 0.0)
         kept = tuple(trace.final for trace in start.traces)
         return Choice(meter.wall_ms, meter.cpu_ms, max(0.0, pruning - meter.wall_ms), kept)

@@ -48,7 +48,8 @@ class Line:
 
     Attributes:
         times: stage -> milliseconds: preprocess, encode.<tower>, encode, fuse, prune, prefill, ttft, decode per token,
-            end to end, instrumented, and clocked (the sum of all stages), the last three for the whole pass.
+            end to end, instrumented, and clocked (the sum of all stages), the last three for the whole pass. Where all
+            up to the first token is captured, ttft stands without its parts.
         work: stage -> GFLOPs of a pass: encode, fuse, prune, prefill, ttft, decode.
         kept: least, mean and most tokens after the last pruning point.
         reference: tokens that the unpruned model feeds its language model.
@@ -67,9 +68,9 @@ class Line:
     removed: Mapping[Measure, float]
 
     @property
-    def prune_share(self) -> float:
-        """Choosing and applying, as a share of the time to the first token."""
-        return self.times["prune"].p50 / self.times["ttft"].p50
+    def prune_share(self) -> float | None:
+        """Choosing and applying, as a share of the time to the first token; None where they were not timed apart."""
+        return self.times["prune"].p50 / self.times["ttft"].p50 if "prune" in self.times else None
 
     @property
     def realised(self) -> float:
@@ -110,7 +111,7 @@ def lines(cell: Cell) -> list[Line]:
                 work=load,
                 kept=(min(kept), fmean(kept), max(kept)),
                 reference=row.samples[0]["tokens"]["reference"],
-                faster={s: plain_times[s].p50 / own[s].p50 for s in ("prefill", "ttft", "end to end")},
+                faster={s: plain_times[s].p50 / own[s].p50 for s in ("prefill", "ttft", "end to end") if s in own},
                 lighter={s: plain_work[s] / load[s] for s in ("prefill", "ttft") if load[s]},
                 removed=_removed(row, load["ttft"] / plain_work["ttft"]),
             )
@@ -144,9 +145,11 @@ def _stages(sample: Mapping[str, Any], new_tokens: int) -> Iterator[tuple[str, f
     yield "preprocess", sample["preprocess_ms"]
     for tower, ms in sample["encode_ms"].items():
         yield f"encode.{tower}", ms
-    yield "encode", sum(sample["encode_ms"].values())
-    for stage in ("fuse", "prune", "prefill", "ttft"):
-        yield stage, sample[f"{stage}_ms"]
+    if sample["encode_ms"]:  # not where all is captured as one
+        yield "encode", sum(sample["encode_ms"].values())
+        for stage in ("fuse", "prune", "prefill"):
+            yield stage, sample[f"{stage}_ms"]
+    yield "ttft", sample["ttft_ms"]
     yield "decode per token", sample["decode_ms_per_token"]
     yield "end to end", sample["end_to_end_ms"]
     yield "instrumented", sample["instrumented_ms"]

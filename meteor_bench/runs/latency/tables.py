@@ -68,7 +68,7 @@ def _tables(cell: Cell) -> Iterator[Table]:
     )
     towers = [stage for stage in found[0].times if stage.startswith("encode.")]
     if len(towers) > 1:
-        rows = [[_name(line), *(_three(line.times[t].p50) for t in towers)] for line in found]
+        rows = [[_name(line), *(_middle(line, t) for t in towers)] for line in found if "encode" in line.times]
         heads = ["ms, p50", *(t.removeprefix("encode.") for t in towers)]
         yield Table(_title("Encoders", cell), heads, rows, detail=True)
     heads = ["ms", "first", "p90", "p99", "IQR", "end", "p90", "p99", "IQR", "clocks", "stages"]
@@ -103,8 +103,13 @@ def _three(value: float) -> str:
     return fixed(value, 2 if value < 9.995 else 1 if value < 99.95 else 0)
 
 
+def _middle(line: Line, stage: str) -> str:
+    """The median of a stage, where it was timed."""
+    return _three(line.times[stage].p50) if stage in line.times else MISSING
+
+
 def _times(line: Line) -> list[str]:
-    times = [_three(line.times[stage].p50) for stage in _SHOWN]
+    times = [_middle(line, stage) for stage in _SHOWN]
     return [_name(line), *times, f"{line.faster['end to end']:.2f}x"]
 
 
@@ -124,12 +129,12 @@ def _works(line: Line) -> list[str]:
     return [
         _name(line),
         kept,
-        f"{line.prune_share:.1%}",
+        MISSING if line.prune_share is None else f"{line.prune_share:.1%}",
         _three(line.work["ttft"]),
         f"{line.lighter['ttft']:.2f}x",
         f"{line.faster['ttft']:.2f}x",
         f"{line.realised:.0%}",
-        f"{line.faster['prefill'] / line.lighter['prefill']:.0%}",
+        f"{line.faster['prefill'] / line.lighter['prefill']:.0%}" if "prefill" in line.faster else MISSING,
         fixed(line.gflops_per_second, 0),
         MISSING if memory is None else _three(memory / 2**20),
     ]
@@ -149,8 +154,16 @@ def _notes(cell: Cell, found: Sequence[Line]) -> list[str]:
         "weight.",
     ]
     if any(line.row.name.endswith(GRAPHS) for line in found):
-        how = "nothing captured on a CPU" if env.device == "cpu" else "each token a replayed CUDA graph"
-        notes.append(f"graphs: decoding over a cache of fixed size, {how}; up to the first token as without.")
+        how = "nothing captured on a CPU" if env.device == "cpu" else "both replayed CUDA graphs"
+        notes.append(
+            "graphs: all up to the first token as one pass, whose parts are not timed, and each further one over a "
+            f"cache of fixed size; {how}."
+        )
+    notes += [
+        f"{line.row.name}: only its decoding; up to the first token as without, {line.row.uncaptured}."
+        for line in found
+        if line.row.uncaptured
+    ]
     if env.device == "cpu":
         notes.append("A CPU: what pays on a GPU may not pay here, and the other way round.")
     if cell.random_weights:

@@ -78,7 +78,7 @@ def show(sample: str, configs: Sequence[RunConfig], out: Path | None) -> Watched
         raise ConfigError(f"--out must end in .png, not {path.name}")
     check_writable(path.parent)
     say("loading libraries and weights")
-    from meteor_bench.data.suites import calibration_requests
+    from meteor_bench.data.calibration import calibration_requests
     from meteor_bench.lmms.document import find, parse
     from meteor_bench.lmms.inputs import Inputs
     from meteor_bench.runs.model_cache import ModelCache

@@ -183,7 +183,7 @@ def _config(cell: Cell) -> RunConfig:
 
 
 def _sessions(configs: Sequence[RunConfig]) -> list[tuple[RunConfig, Session]]:
-    from meteor_bench.data.suites import calibration_requests
+    from meteor_bench.data.calibration import calibration_requests
     from meteor_bench.runs.model_cache import ModelCache
     from meteor_bench.utils.environment import quiet_libraries
 

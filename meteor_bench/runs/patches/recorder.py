@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from meteor_bench.core.apply import join_frames
+from meteor_bench.core.join import join_frames
 from meteor_bench.core.model import PLAIN, Scene
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.engine.engine import Engine

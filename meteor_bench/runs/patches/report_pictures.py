@@ -34,7 +34,8 @@ def draw(records: Sequence[RunRecord], samples: Sequence[SampleRecord]) -> list[
         DataError: the data here are not those of the records.
         MeteorBenchError: a model or a method cannot be built here.
     """
-    from meteor_bench.data.suites import calibration_requests, resolve
+    from meteor_bench.data.calibration import calibration_requests
+    from meteor_bench.data.suites import resolve
     from meteor_bench.lmms.document import find
     from meteor_bench.lmms.inputs import Inputs
     from meteor_bench.runs.model_cache import ModelCache

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from meteor_bench.config.run_config import Setting
 from meteor_bench.core.errors import MeteorBenchError
 from meteor_bench.core.version import __version__
-from meteor_bench.data.suites import calibration_requests, resolve
+from meteor_bench.data.calibration import calibration_requests
+from meteor_bench.data.suites import resolve
 from meteor_bench.lmms.evaluate import TaskResult, evaluate
 from meteor_bench.lmms.inputs import HERE, Inputs
 from meteor_bench.lmms.requests import first

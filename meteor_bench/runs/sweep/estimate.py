@@ -16,7 +16,7 @@ from meteor_bench.config.run_config import RunConfig
 from meteor_bench.config.sweep_config import SweepConfig
 from meteor_bench.core.errors import MeteorBenchError
 from meteor_bench.core.registry import MODELS
-from meteor_bench.data import suites
+from meteor_bench.data.calibration import calibration_items
 from meteor_bench.records.reader import read_run
 from meteor_bench.records.run_folder import find_runs
 from meteor_bench.records.schema import RunRecord
@@ -150,7 +150,7 @@ class _Estimator:
         pruner = job.main.blueprint.pruner
         if pruner.needs_calibration:
             # At least a pass over the calibration questions for each stage.
-            passes = each * len(pruner.calibration) * len(suites.calibration_items())
+            passes = each * len(pruner.calibration) * len(calibration_items())
             total += record.seconds.get("calibration", passes)
         return total
 

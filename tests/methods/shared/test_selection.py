@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from meteor_bench.core.apply import apply, join_frames, on_cells
+from meteor_bench.core.apply import apply
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.cells import on_cells
+from meteor_bench.core.join import join_frames
 from meteor_bench.core.pruner import Decision
 from meteor_bench.core.registry import METHODS
 from meteor_bench.core.tokens import Grid, Tokens

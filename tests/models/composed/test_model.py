@@ -103,7 +103,7 @@ def test_a_tower_is_the_librarys_forward_and_its_flops_are_counted(name: str) ->
 @torch.inference_mode()
 def test_rotations_follow_the_tokens_that_are_left() -> None:
     """DINOv3 on some of its patches: the library's layer on the same tokens with those patches' own rotations."""
-    from meteor_bench.core.apply import pick
+    from meteor_bench.core.pick import pick
 
     part = TOWERS["dinov3"]
     model = alive(part)

@@ -93,11 +93,12 @@ def test_graphs_stand_beside_what_they_are_of(
     told = capsys.readouterr().out
     (cell,) = read_cells(tmp_path)
     timed = [row.name for row in cell.rows if row.samples]
-    assert timed == ["unpruned", "eager", "fastv", "mustdrop", "unpruned, graphs", "fastv, graphs"]
+    assert timed == ["unpruned", "unpruned, graphs", "eager", "fastv", "fastv, graphs", "mustdrop"]
     assert {row.name: row.failure for row in cell.rows if not row.samples} == {
         "mustdrop, graphs": "its count is the sample's own, so there is no fixed shape to capture"
     }
     assert "nothing captured on a CPU" in told and "fastv, graphs" in told
+    assert not any(row.uncaptured for row in cell.rows)
 
 
 def test_the_cost_of_choosing(

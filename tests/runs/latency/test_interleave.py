@@ -12,11 +12,11 @@ import torch
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import BudgetError, UnsupportedError
 from meteor_bench.core.graphs import Graphs
-from meteor_bench.engine import match_budget
+from meteor_bench.engine import match_budget, static_first
 from meteor_bench.engine.make_method import make_pruner
 from meteor_bench.engine.ready import ready
 from meteor_bench.engine.session import Session
-from meteor_bench.runs.latency import interleave
+from meteor_bench.runs.latency import interleave, passes
 from meteor_bench.runs.latency.interleave import measure
 from meteor_bench.utils.hardware import WorkingMemory, state
 from tests import tiny
@@ -41,13 +41,13 @@ class Watch:
         self.passes.append((self.names[id(engine)], len(pixels), clocked))
         return self._encode(engine, pixels, *more)
 
-    def answer(self, *given: Any, **more: Any) -> Any:
-        out = self._answer(*given, **more)
+    def finish(self, *given: Any, **more: Any) -> Any:
+        out = self._finish(*given, **more)
         self.lengths += [len(generation.ids) for generation in out]
         return out
 
-    _encode = staticmethod(interleave.encode)
-    _answer = staticmethod(interleave.answer)
+    _encode = staticmethod(static_first.encode)
+    _finish = staticmethod(passes.finish)
 
 
 @pytest.fixture
@@ -58,8 +58,8 @@ def sessions() -> dict[str, Session]:
 @pytest.fixture
 def watch(sessions: dict[str, Session], monkeypatch: pytest.MonkeyPatch) -> Watch:
     made = Watch(sessions)
-    monkeypatch.setattr(interleave, "encode", made.encode)
-    monkeypatch.setattr(interleave, "answer", made.answer)
+    monkeypatch.setattr(static_first, "encode", made.encode)
+    monkeypatch.setattr(passes, "finish", made.finish)
     return made
 
 
@@ -70,8 +70,26 @@ def test_a_session_is_timed_with_and_without_graphs(monkeypatch: pytest.MonkeyPa
     found = measure({"a": one, "b": one}, tiny.requests(1), warmup=1, passes=2, graphed=("b",))
     assert [len(timing.samples) for timing in found.values()] == [2, 2] and not found["b"].failure
     (graphs,) = made
-    assert graphs.kept and one.engine.graphs is None  # captured once for all passes, and for none of the other's
-    assert len(graphs.kept) == 1
+    assert one.engine.graphs is None and not graphs.refused
+    assert len(graphs.kept) == 2  # to the first logits, and a token: captured once, and none of it the other's
+    (apart, whole) = (timing.samples[0] for timing in found.values())
+    assert apart["encode_ms"] and whole["encode_ms"] == {} and whole["ttft_ms"] > 0
+    assert [whole[f"{stage}_ms"] for stage in ("fuse", "prune", "prefill")] == [None] * 3
+    assert whole["flops"] == apart["flops"] and whole["tokens"] == apart["tokens"]
+    assert whole["instrumented_ms"] >= whole["ttft_ms"] + 3 * whole["decode_ms_per_token"] - 1e-6
+
+
+def test_what_cannot_be_captured_is_timed_as_ever_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Waiting(Graphs):
+        def result(self, *_: Any) -> Any:
+            raise RuntimeError("called a synchronizing\nCUDA operation")
+
+    monkeypatch.setattr(interleave, "graphs_for", lambda _: Waiting())
+    found = measure({"a": session("fastv", 0.5)}, tiny.requests(1), warmup=1, passes=2, graphed=("a",))["a"]
+    assert found.uncaptured.startswith("called a synchronizing CUDA operation (engine/static_first.py, line ")
+    assert not found.failure
+    assert [set(sample["encode_ms"]) for sample in found.samples] == [{"eye"}] * 2
+    assert all(sample["prefill_ms"] > 0 for sample in found.samples)
 
 
 def test_sessions_take_turns_after_their_warm_ups(sessions: dict[str, Session], watch: Watch) -> None:
@@ -133,7 +151,7 @@ def test_times_and_counts_of_a_sample() -> None:
 
 
 def test_a_session_that_does_not_fit_is_left_out(sessions: dict[str, Session], monkeypatch: pytest.MonkeyPatch) -> None:
-    real = interleave.encode
+    real = static_first.encode
 
     def encode(engine: Any, *more: Any) -> Any:
         if engine is sessions["random"].engine:
@@ -142,7 +160,7 @@ def test_a_session_that_does_not_fit_is_left_out(sessions: dict[str, Session], m
             raise BudgetError("fastv cannot keep 3 tokens")
         return real(engine, *more)
 
-    monkeypatch.setattr(interleave, "encode", encode)
+    monkeypatch.setattr(static_first, "encode", encode)
     found = measure(sessions, tiny.requests(1), warmup=1, tolerant=True)
     assert found["random"].failure == "out of memory" and not found["random"].samples
     assert found["fastv"].failure == "fastv cannot keep 3 tokens" and not found["fastv"].samples
@@ -198,7 +216,7 @@ def test_the_machines_state_is_plain_data() -> None:
 def test_a_session_that_breaks_is_its_own_row_and_keeps_its_samples(
     sessions: dict[str, Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, passes = interleave.encode, {"random": 0, "fastv": 0}
+    real, passes = static_first.encode, {"random": 0, "fastv": 0}
 
     def encode(engine: Any, *more: Any) -> Any:
         if engine is sessions["fastv"].engine:
@@ -209,7 +227,7 @@ def test_a_session_that_breaks_is_its_own_row_and_keeps_its_samples(
                 raise RuntimeError("CUDA error: device-side assert triggered\nmore of it")
         return real(engine, *more)
 
-    monkeypatch.setattr(interleave, "encode", encode)
+    monkeypatch.setattr(static_first, "encode", encode)
     seen: list[str] = []
     found = measure(sessions, tiny.requests(1), warmup=1, passes=3, on_sample=lambda name, sample: seen.append(name))
     assert found["fastv"].failure == "NotImplementedError: not for BFloat16" and found["fastv"].broken
@@ -220,7 +238,7 @@ def test_a_session_that_breaks_is_its_own_row_and_keeps_its_samples(
 
 
 def test_memory_that_ran_out_is_tried_once_more(sessions: dict[str, Session], monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls = interleave.encode, []
+    real, calls = static_first.encode, []
 
     def encode(engine: Any, *more: Any) -> Any:
         calls.append(1)
@@ -228,14 +246,14 @@ def test_memory_that_ran_out_is_tried_once_more(sessions: dict[str, Session], mo
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(engine, *more)
 
-    monkeypatch.setattr(interleave, "encode", encode)
+    monkeypatch.setattr(static_first, "encode", encode)
     found = measure({"none": sessions["none"]}, tiny.requests(1), warmup=1)
     assert len(found["none"].samples) == 1 and not found["none"].failure
 
 
 def test_warming_up_ends_with_the_time(sessions: dict[str, Session], monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls = interleave.encode, []
-    monkeypatch.setattr(interleave, "encode", lambda *given: calls.append(1) or real(*given))
+    real, calls = static_first.encode, []
+    monkeypatch.setattr(static_first, "encode", lambda *given: calls.append(1) or real(*given))
     measure({"none": sessions["none"]}, tiny.requests(1), warmup=50, seconds=1e-9)
     assert len(calls) == 3  # memory, and the two of a sample
 
@@ -246,8 +264,12 @@ def test_what_is_captured_for_a_shape_is_captured_before_anything_is_timed(monke
 
     class Noting(Graphs):
         def runner(self, step: Any) -> Any:
-            made.append("captured")
+            made.append("token")
             return step
+
+        def result(self, sent: Any, make: Any) -> Any:
+            made.append("first")
+            return super().result(sent, make)
 
     monkeypatch.setattr(interleave, "graphs_for", lambda _: Noting())
     timed = interleave._sample
@@ -260,7 +282,16 @@ def test_what_is_captured_for_a_shape_is_captured_before_anything_is_timed(monke
     asked = tiny.requests(4)
     assert len({len(VLM.processor.prompt(request.question).after) for request in asked}) == 4
     measure({"a": session()}, asked, warmup=1, graphed=("a",))
-    assert made == ["captured"] * 4 + ["timed"] * 4
+    assert made == ["first", "token"] * 4 + ["timed"] * 4
+
+
+def test_a_sample_that_draws_is_captured_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Graphs] = []
+    monkeypatch.setattr(interleave, "graphs_for", lambda _: made.append(Graphs()) or made[-1])
+    asked = [replace(request, question="what is it") for request in tiny.requests(6)[::2]]
+    for method, count in (("fastv", 1), ("random", 3)):
+        measure({"a": session(method, 0.5)}, asked, warmup=1, graphed=("a",))
+        assert len(made[-1].kept) == count + 1  # and one that decodes
 
 
 def test_budgets_are_searched_before_anything_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:

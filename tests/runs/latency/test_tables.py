@@ -49,6 +49,25 @@ def test_a_gpu_says_its_clocks_and_neighbours() -> None:
     assert "A CPU" not in said
 
 
+def test_what_is_captured_has_no_parts_and_stands_beside_what_is_not() -> None:
+    base = cell()
+    whole = {"encode_ms": {}, "fuse_ms": None, "prune_ms": None, "prefill_ms": None, "ttft_ms": 38.0}
+    rows = [base.rows[0]]
+    rows.append(replace(rows[0], name="unpruned, graphs", samples=tuple({**s, **whole} for s in rows[0].samples)))
+    rows.append(replace(rows[0], name="adaptive, graphs", uncaptured="it waits"))
+    made = replace(base, rows=tuple(rows))
+    times, encoders, spread, work = lay_out([made])
+    assert [row[0] for row in times.rows] == ["unpruned", "unpruned, graphs", "adaptive, graphs"]
+    assert times.rows[1][1:7] == ["3.00", *["–"] * 4, "38.0"] and times.rows[2][1:7] == times.rows[0][1:7]
+    assert [row[0] for row in encoders.rows] == ["unpruned", "adaptive, graphs"]
+    assert spread.rows[1][1] == "38.0" and work.rows[1][2] == work.rows[1][7] == "–" and work.rows[1][5] == "2.00x"
+    said = " ".join(times.notes)
+    assert "nothing captured on a CPU" in said
+    assert "adaptive, graphs: only its decoding; up to the first token as without, it waits." in said
+    for how in ("csv", "json", "markdown", "latex"):
+        assert "unpruned, graphs" in document_of([made]).render(how)
+
+
 def test_a_steady_machine_is_not_complained_about() -> None:
     base = cell()
     tables = lay_out([replace(base, rows=base.rows[:2])])

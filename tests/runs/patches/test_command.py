@@ -10,7 +10,7 @@ from PIL import Image
 
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.core.errors import ConfigError, MeteorBenchError, UnknownNameError
-from meteor_bench.data.suites import calibration_requests
+from meteor_bench.data.calibration import calibration_requests
 from meteor_bench.engine.factory import blueprint
 from meteor_bench.lmms.document import find, parse
 from meteor_bench.records.reader import read_run, read_samples
