@@ -67,6 +67,22 @@ def test_photographs_were_all_asked_about_alike(folder: Path) -> None:
         assert {task.n for task in run.record.tasks} == {100} and run.record.environment.dtype == "bfloat16"
 
 
+def test_the_page_on_photographs_has_both_models_scores() -> None:
+    page = (ROOT / "docs" / "natural.md").read_text(encoding="utf-8")
+    scores = {
+        (run.record.model, run.record.config.method): {task.task: task.score for task in run.record.tasks}
+        for folder in reference.NAMED[:2]
+        for cell in cells(folder)
+        for run in cell.runs
+    }
+    for columns in ([("natural", "none")], [("natural-independent", method) for method in ("none", "meteor")]):
+        for task in suite_tasks("natural"):
+            said = "".join(f" {scores[column][task]:.1f} |" for column in columns)
+            assert f"| {task}{' (F1)' if task == 'natural_pope' else ''} |{said}\n" in page
+        means = [sum(scores[column].values()) / len(scores[column]) for column in columns]
+        assert f"| **average** |{''.join(f' **{mean:.1f}** |' for mean in means)}\n" in page
+
+
 @ALL
 def test_budgets_are_exact_on_every_sample(folder: Path) -> None:
     for run in (run for cell in cells(folder) for run in cell.runs):
