@@ -1,9 +1,10 @@
 """Laws 3 and 4 under every measure: budgets are the nearest of all, FLOPs are what the counter counts.
 
 The reference tries counts of final tokens, each in a pass of its own: counts from the trace, which law 3 holds to the
-decoder's calls, and FLOPs from torch's counter. Where slow tests are run it tries all on the tiny model of pocket's
-kind; else what the method can keep at least and at most, and the counts on either side of the one that was found. The
-families differ from these in encoders and prompts, so there it is FLOPs alone: the rest is counts of the decoder's.
+decoder's calls, and FLOPs from torch's counter (where tiles are padded, the trace's, which law 4 holds to it). Where
+slow tests are run it tries all on the tiny model of pocket's kind; else what the method can keep at least and at most,
+and the counts on either side of the one that was found. The families differ from these in encoders and prompts, so
+there it is FLOPs alone: the rest is counts of the decoder's.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from meteor_bench.core.errors import BudgetError
 from meteor_bench.core.match import MEASURES, Measure, left, realised
 from meteor_bench.core.registry import parts_of
 from meteor_bench.core.request import Answer, Request
+from meteor_bench.core.view import View
 from meteor_bench.engine.engine import Engine
 from meteor_bench.engine.flop_counter import FlopMeter
 from meteor_bench.engine.ready import ready
@@ -42,14 +44,23 @@ def _inference() -> Iterator[None]:
 def counted(case: Case, count: int, request: int, most: int) -> tuple[Kept, int] | None:
     """A pass at a count of final tokens: what is left of each measure (FLOPs: how many), and the final count."""
     asked = tiny.requests(4)[request]
+    padded: list[bool] = []
+
+    def watch(view: View) -> bool:
+        padded.append(view.tokens.padded)
+        return False
+
     try:
         made = engine(case, count / most)
-        with FlopMeter(made.vlm.device) as meter, made.instrumented(clock=meter):
+        with FlopMeter(made.vlm.device) as meter, made.instrumented(clock=meter, observer=watch):
             (generation,) = generate(made, [asked], new_tokens=1)
     except BudgetError:
         return None
     trace = generation.trace
-    work = sum(flops for stage, flops in meter.read_flops().items() if stage != "decode")
+    found = meter.read_flops()
+    if any(padded):  # tiles of different lengths: the counter also sees the padding (law 4), which is no token's
+        found = {**trace.flops, "prune": found.get("prune", 0)}
+    work = sum(flops for stage, flops in found.items() if stage != "decode")
     layers, cache_ = sum(trace.llm) / len(trace.llm), sum(trace.cache) / len(trace.cache)
     return {"tokens": trace.final, "layer-mean": layers, "kv": cache_, "flops": work}, trace.final
 
