@@ -95,6 +95,7 @@ ELSEWHERE = {
     "make run": ("tests/test_packaging.py", '("run", {"requirements.lock"}'),
     "make check": (".ci/run", "make check"),
     "python scripts/natural_pictures.py": ("tests/natural/test_pictures.py", "natural_pictures.main("),
+    "python scripts/natural_kept.py": ("tests/natural/test_pictures.py", "natural_kept.main("),
     "python scripts/natural_figures.py": ("tests/natural/test_model.py", "natural_figures.main("),
     "python scripts/train_natural.py": ("tests/natural/test_training.py", "train_natural.main("),
     "python scripts/rankings.py": ("tests/scripts/test_rankings.py", "rankings.main("),
@@ -104,6 +105,8 @@ ELSEWHERE = {
 }
 NOT_RUN = {
     "run --model natural --suite natural --method fastv --ratio 0.76": "wants the packages of `make natural`",
+    "sweep --models ./whole --suite natural --methods random,uniform,fastervlm,fastv --ratios 0.76 --seeds 0 "
+    "--limit 100 --dtype bfloat16": "wants weights that were trained for half an hour",
     "run --model NVEagle/Eagle-X5-7B --method fastv --ratio 0.5 --device cuda": "wants a released checkpoint and a GPU",
     "latency --model eagle-x5-7b --random-weights --methods all --ratio 0.76 --batch 1,8": "wants a GPU",
 }
