@@ -19,6 +19,7 @@ __all__ = [
     "AGREEMENT",
     "KINDS",
     "LIKENESS",
+    "OWN",
     "QUESTION",
     "Source",
     "broken",
@@ -29,6 +30,7 @@ __all__ = [
     "state",
 ]
 
+OWN = "own_"  # how the benchmarks of a user's own data are called: "own_photos"
 AGREEMENT = "agreement,none"
 """The metric of such a benchmark: no accuracy, but how often an answer is the unpruned model's own."""
 LIKENESS = "anls,none"

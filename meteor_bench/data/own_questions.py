@@ -46,7 +46,7 @@ def is_file(name: str) -> bool:
 
 def task_name(file: Path) -> str:
     """What tables and lmms-eval call the benchmark: "own_photos" of "photos.jsonl"."""
-    return "own_" + (re.sub(r"[^0-9A-Za-z]+", "_", file.stem).strip("_") or "questions")
+    return own_pictures.OWN + (re.sub(r"[^0-9A-Za-z]+", "_", file.stem).strip("_") or "questions")
 
 
 def folder(name: str) -> Path:

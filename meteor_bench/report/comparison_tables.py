@@ -183,8 +183,11 @@ def removed_table(section: Section, frame: pd.DataFrame) -> Table:
 
 
 def latency_table(section: Section, frame: pd.DataFrame, notes: Sequence[str]) -> Table:
-    """Medians of the stages, the speed-up with its interval, FLOPs and, where it was measured, memory."""
-    if frame.empty:
+    """Medians of the stages, the speed-up with its interval, FLOPs and, where it was measured, memory.
+
+    Empty where nothing was timed: memory alone makes no table of latency.
+    """
+    if frame.empty or not (frame["unit"] == "ms").any():
         return Table("", [], [])
     rows: dict[int, dict[tuple[str, str], dict[str, Any]]] = {}
     for r in frame.to_dict("records"):

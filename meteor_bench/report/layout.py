@@ -73,11 +73,12 @@ def _single(section: Section, row: int) -> list[Table]:
     cell = section.cells[row]
     frames = [_of(frame, row) for frame in (accuracy(section), tokens(section), latency(section))]
     said = notes(section, [cell])
-    return [
+    made = [
         single_tables.accuracy_table(cell, frames[0], said),
         single_tables.tokens_table(cell, frames[1]),
         single_tables.latency_table(cell, frames[2], latency_notes(frames[2])),
     ]
+    return [replace(table, title=f"{table.title}{section.apart}") for table in made]
 
 
 def _several(section: Section) -> list[Table]:
@@ -110,6 +111,8 @@ def notes(section: Section, cells: Sequence[Cell]) -> list[str]:
         *_few_images(section),
         *_rescaled(record),
     ]
+    if len(cells) > 1 and (alone := [cell for cell in cells if cell.pruned and not cell.unpruned]):
+        notes.append(f"No record of the unpruned model was found for {', '.join(_names(section, alone, cells))}.")
     for model in sorted({cell.record.model for cell in cells if cell.pruned} - {record.config.model}):
         methods = sorted({cell.label for cell in cells if cell.record.model == model})
         notes.append(f"{', '.join(methods)} runs on {model}; unpruned is {record.config.model}.")
@@ -162,9 +165,10 @@ def _names(section: Section, about: Sequence[Cell], cells: Sequence[Cell]) -> li
 
 def latency_notes(frame: pd.DataFrame) -> list[str]:
     """How the times of a frame were taken, and how steady they were."""
-    if frame.empty:
+    timed = frame[frame["unit"] == "ms"] if len(frame) else frame
+    if timed.empty:
         return []
-    n = int(frame["n"].max())
+    n = int(timed["n"].max())
     notes = [
         f"{n} requests, batch 1, nothing reused, both models in turn in one process. 1 multiply-add = 2 FLOPs.",
         f"{INFERRED} {MARKS[INFERRED]}; everything else is measured.",

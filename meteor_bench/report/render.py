@@ -20,7 +20,7 @@ from meteor_bench.utils.structuring import plain
 __all__ = ["KEYS", "document", "frames", "named"]
 
 # What a line of CSV is about.
-ABOUT = ("model", "benchmarks", "questions", "method", "ratio", "match", "seeds")
+ABOUT = ("model", "benchmarks", "questions", "data", "method", "ratio", "match", "seeds")
 KEYS = (*ABOUT, "kind", "name", "group", "metric", "unit", "source")
 
 
@@ -60,6 +60,7 @@ def named(frame: pd.DataFrame, section: Section) -> pd.DataFrame:
             "model": [cell.record.model for cell in section.cells],
             "benchmarks": len(section.tasks),
             "questions": section.questions,
+            "data": section.data,
             "method": [
                 label.removeprefix(cell.prefix) for cell, label in zip(section.cells, section.labels, strict=True)
             ],

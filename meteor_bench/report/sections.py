@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 from meteor_bench.core.match import MEASURES, Measure, of_ratio
+from meteor_bench.data.own_pictures import OWN
 from meteor_bench.records.provenance import fingerprint
 from meteor_bench.records.schema import RunRecord
 from meteor_bench.report.runs import Cell
@@ -23,13 +23,13 @@ class Section:
     """Cells side by side.
 
     Attributes:
-        model: the model that was named, with the weights where those are not its own; behind it what tells its
-            questions from those of another section of that model and these benchmarks.
+        model: the model that was named, with the weights where those are not its own.
         tasks: the benchmarks.
         cells: the unpruned model, then ratio by ratio: controls, then methods, group by group where they have any, the
             best average first.
         labels: a name for each cell, unique together with its ratio.
         match: what the ratios are of.
+        apart: what tells its questions from those of other sections of the model and benchmarks: ", 96 questions".
     """
 
     model: str
@@ -37,6 +37,7 @@ class Section:
     cells: tuple[Cell, ...]
     labels: tuple[str, ...]
     match: Measure = "tokens"
+    apart: str = ""
 
     @property
     def what(self) -> str:
@@ -49,25 +50,41 @@ class Section:
         return sum(task.n for task in self.cells[0].record.tasks)
 
     @property
+    def data(self) -> str:
+        """The questions' digest, eight digits."""
+        return _asked(self.cells[0].record).data
+
+    @property
     def of(self) -> str:
-        """What a title adds where the ratios are not of the final tokens: ", ratio of FLOPs"."""
-        return f", ratio{of_ratio(self.match)}" if self.match != "tokens" else ""
+        """What a title adds: which questions, and of what the ratios are where not of the final tokens."""
+        return self.apart + (f", ratio{of_ratio(self.match)}" if self.match != "tokens" else "")
 
 
-class _Asked(NamedTuple):
+@dataclass(frozen=True)
+class _Asked:
     """What the cells of a section have in common.
 
     Attributes:
         documents: number and digest of each benchmark's.
+        own: the user's files and folders, as they were given; empty where benchmarks are shipped ones.
     """
 
     model: str
     tasks: tuple[str, ...]
     documents: tuple[tuple[int, str], ...]
+    own: tuple[str, ...] = field(compare=False)
 
     @property
     def questions(self) -> int:
         return sum(n for n, _ in self.documents)
+
+    @property
+    def data(self) -> str:
+        return fingerprint({"data": self.documents})[:8]
+
+    def __str__(self) -> str:
+        of = f" of {', '.join(self.own)}" if self.own else ""
+        return f", {self.questions} question{'s' * (self.questions != 1)}{of}"
 
 
 def sections(cells: Sequence[Cell]) -> list[Section]:
@@ -77,19 +94,21 @@ def sections(cells: Sequence[Cell]) -> list[Section]:
         groups.setdefault(_asked(cell.record), {}).setdefault(cell.record.fingerprint, cell)
     result = []
     for asked, group in groups.items():
-        model = asked.model + _apart(asked, groups.keys())
+        apart = _apart(asked, groups.keys())
         measures = {cell.match for cell in group.values() if cell.pruned} or {"tokens"}
         for match in (measure for measure in MEASURES if measure in measures):
             alike = [cell for cell in group.values() if not cell.pruned or cell.match == match]
             ordered = sorted(alike, key=_place)
-            result.append(Section(model, asked.tasks, tuple(ordered), tuple(_labels(ordered)), match))
+            result.append(Section(asked.model, asked.tasks, tuple(ordered), tuple(_labels(ordered)), match, apart))
     return result
 
 
 def _asked(record: RunRecord) -> _Asked:
     config = record.config
     model = config.model if config.source is None else f"{config.model} ({config.source})"
-    return _Asked(model, tuple(t.task for t in record.tasks), tuple((t.n, t.data) for t in record.tasks))
+    names = tuple(t.task for t in record.tasks)
+    own = config.tasks if any(name.startswith(OWN) for name in names) else ()
+    return _Asked(model, names, tuple((t.n, t.data) for t in record.tasks), tuple(own))
 
 
 def _apart(asked: _Asked, others: Collection[_Asked]) -> str:
@@ -97,10 +116,8 @@ def _apart(asked: _Asked, others: Collection[_Asked]) -> str:
     namesakes = [other for other in others if (other.model, other.tasks) == (asked.model, asked.tasks)]
     if len(namesakes) == 1:
         return ""
-    said = f", {asked.questions} questions"
-    if Counter(other.questions for other in namesakes)[asked.questions] > 1:
-        said += f" (data {fingerprint({'data': asked.documents})[:8]})"
-    return said
+    alike = Counter(map(str, namesakes))[str(asked)] > 1
+    return f"{asked} (data {asked.data})" if alike else str(asked)
 
 
 def _place(cell: Cell) -> tuple[bool, float, bool, tuple[int, str], float, str]:

@@ -75,7 +75,7 @@ def tables(section: Section) -> Iterator[Table]:
         if any(kind == "family" for kind, _ in columns):
             notes.append("Kinds of question: the mean score of their questions, 0 to 100.")
         heads = ["", *(metric for _, metric in columns)]
-        yield Table(f"{task}: {section.model}", heads, rows, breaks(section.cells), [" ".join(notes)])
+        yield Table(f"{task}: {section.model}{section.apart}", heads, rows, breaks(section.cells), [" ".join(notes)])
 
 
 def _parts(cell: Cell, task: TaskRecord) -> Iterator[tuple[str, str, float]]:

@@ -57,8 +57,6 @@ def visit(browser: Browser) -> Callable[..., Any]:
         # By selectors: the page's policy forbids to evaluate the text of a function.
         page.wait_for_selector("html[data-ready=yes]")
         page.wait_for_selector("main [data-plot]:not([data-drawn])", state="detached")
-        # What a reader has not come near has neither text nor width before; the tests look at all of it.
-        page.add_style_tag(content="* { content-visibility: visible !important; }")
         yield visited
         context.close()
         assert visited.said == [] and visited.asked == []

@@ -298,6 +298,54 @@ def test_eighty_runs_can_be_read(crowded: Path, visit: Visit, width: int) -> Non
         assert name.bounding_box()["x"] == left["x"]
 
 
+@pytest.mark.parametrize("width", [390, 1400])
+def test_a_link_of_the_bar_leads_to_its_part_at_once(tmp_path: Path, visit: Visit, width: int) -> None:
+    """On the longest page that ships: the part's head stands below the bar when scrolling has settled."""
+    file = tmp_path / "pocket.html"
+    folder = Path(__file__).parents[2] / "results/reference/pocket"
+    file.write_text(page(chapters(load(folder))), encoding="utf-8")
+    with visit(file, width) as seen:
+        view = seen.page
+        view.emulate_media(reduced_motion="no-preference")
+        for link in view.locator(".bar nav a").all():
+            part = link.get_attribute("href").removeprefix("#")
+            link.click()
+            wanted = "document.documentElement.scrollHeight - innerHeight - scrollY < 2"
+            top = f"document.getElementById('{part}').getBoundingClientRect().top"
+            view.wait_for_function(f"() => Math.abs({top} - 64) < 3 || {wanted}")
+            assert 0 <= view.evaluate(top) < 900, part
+        view.goto(f"{file.as_uri()}#accuracy-0")
+        view.reload()
+        view.wait_for_selector("html[data-ready=yes]")
+        view.wait_for_selector("main [data-plot]:not([data-drawn])", state="detached")
+        view.wait_for_function(
+            "() => Math.abs(document.getElementById('accuracy-0').getBoundingClientRect().top - 64) < 3"
+        )
+
+
+def test_an_address_opens_its_section(runs: Path, tmp_path: Path, visit: Visit) -> None:
+    other = tmp_path / "other"
+    synthetic.write(RunConfig(out=other, model="pocket-independent"))
+    file = tmp_path / "both.html"
+    file.write_text(page(chapters([*load(runs), *load(other)])), encoding="utf-8")
+    with visit(file) as seen:
+        view = seen.page
+        view.goto(f"{file.as_uri()}#accuracy-1")
+        view.reload()
+        view.wait_for_selector("html[data-ready=yes]")
+        assert view.locator("#accuracy-1").is_visible() and view.locator("#accuracy-0").is_hidden()
+
+
+def test_paper_shows_tables_whole(report: Path, visit: Visit) -> None:
+    with visit(report) as seen:
+        tables = seen.page.locator(".scroll")
+        cut = "(all) => all.filter((e) => `${getComputedStyle(e).overflow}` !== 'visible').length"
+        assert tables.evaluate_all(cut) > 3
+        seen.page.emulate_media(media="print")
+        assert tables.evaluate_all(cut) == 0
+        assert tables.evaluate_all("(all) => all.every((e) => getComputedStyle(e).maxHeight === 'none')")
+
+
 def test_reported_figures_stand_apart(tmp_path: Path, visit: Visit, chapter: Chapter) -> None:
     """Beside METEOR's reported row stands the shipped one, each in its own labelled table, on a phone too."""
     folder = Path(__file__).parents[2] / "results/reference/pocket"

@@ -140,7 +140,7 @@ def test_report(call, tmp_path: Path, form: str) -> None:
     start = {
         "json": '{\n "schema"',
         "markdown": "### Accuracy",
-        "csv": "table,model,benchmarks,questions,method,ratio,match,seeds",
+        "csv": "table,model,benchmarks,questions,data,method,ratio,match,seeds",
     }
     assert result.out.startswith({"terminal": "Accuracy: pocket", "latex": "% \\usepackage{booktabs}", **start}[form])
 

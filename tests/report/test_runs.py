@@ -11,6 +11,8 @@ import pytest
 
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.core.errors import RecordError
+from meteor_bench.report.layout import lay_out
+from meteor_bench.report.render import frames
 from meteor_bench.report.runs import load
 from meteor_bench.report.sections import Section, sections
 from tests import synthetic
@@ -131,9 +133,30 @@ def test_different_questions_do_not_stand_in_one_table(tmp_path: Path) -> None:
         synthetic.write(other, **changes)
         apart = sections(load(tmp_path / name))
         assert [[cell.label for cell in section.cells if cell.pruned] for section in apart] == [["fastv"], ["random"]]
-        first, second = (section.model for section in apart)
-        assert first != second and all(title.startswith("pocket, ") for title in (first, second))
+        first, second = apart
+        assert first.of != second.of and first.data != second.data and first.model == second.model == "pocket"
         assert [section.questions for section in apart] == [8 * 5, changes["n"] * 5]
+        if name == "limit":
+            assert [section.of for section in apart] == [", 40 questions", ", 20 questions"]
+        titles = {table.title for table in lay_out(load(tmp_path / name))}
+        assert all(any(title.endswith(section.of) for title in titles) for section in apart)
+        frame = frames(load(tmp_path / name))["accuracy"]
+        assert frame.groupby("data")["method"].unique().map(set).to_dict() == {
+            first.data: {"fastv", "random"} & {cell.label for cell in first.cells},
+            second.data: {"random"},
+        }
+
+
+def test_own_data_are_told_apart_by_what_was_given(tmp_path: Path) -> None:
+    for at, given in enumerate(("photos.jsonl", "pictures/: what is it")):
+        config = RunConfig(method="fastv", ratio=0.5, tasks=(given,), out=tmp_path / str(at))
+        samples = synthetic.samples(config, n=8)
+        first = synthetic.record(config, samples, None).tasks[0]
+        rows = [replace(sample, task="own_photos") for sample in samples if sample.task == first.task]
+        synthetic.write(config, rows=rows, tasks=(replace(first, task="own_photos", data=str(at) * 64),))
+    both = [cell for at in "01" for cell in load(tmp_path / at)]
+    said = [section.of for section in sections(both)]
+    assert said == [", 8 questions of photos.jsonl", ", 8 questions of pictures/: what is it"]
 
 
 def test_other_documents_of_the_same_number_are_found(tmp_path: Path, section: Section) -> None:

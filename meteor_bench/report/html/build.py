@@ -88,6 +88,7 @@ def _chapter(section: Section, pictures: int, draw: Draw | None, most: int) -> C
         reported=reported(section),
         subscores=list(subscores.tables(section)),
         match=section.match,
+        apart=section.apart,
     )
 
 

@@ -24,6 +24,7 @@ class Chapter:
     Attributes:
         settings: the unpruned one first.
         match: what their ratios are of.
+        apart: `Section.apart`.
         tasks: benchmark -> its group, in order.
         facts: what is said of the measurement: name -> text.
         notes: sentences about it.
@@ -44,6 +45,7 @@ class Chapter:
     pictures: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     why_no_pictures: str = ""
     match: Measure = "tokens"
+    apart: str = ""
     reported: Sequence[Reported] = ()
     subscores: Sequence[Table] = ()
 

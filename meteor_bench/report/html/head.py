@@ -72,9 +72,7 @@ def head(chapters: Sequence[Chapter]) -> Html:
             for i, s in enumerate(chapters)
         ]
         tabs = tag("div", tag("div", *buttons, class_="segments", role="group", aria_label="Model"), class_="tabs")
-        lead = (
-            f"{counted(settings, 'pruning setting')} on {counted(len(chapters), 'model or suite', 'models or suites')}."
-        )
+        lead = f"{counted(settings, 'pruning setting')} on {len(chapters)} models, suites or sets of questions."
     return tag(
         "header",
         tag(
@@ -95,7 +93,7 @@ def head(chapters: Sequence[Chapter]) -> Html:
 
 def _tab(s: Chapter) -> str:
     of = f", ratio{of_ratio(s.match)}" if s.match != "tokens" else ""
-    return f"{s.model}, {counted(len(s.tasks), 'benchmark')}{of}"
+    return f"{s.model}, {counted(len(s.tasks), 'benchmark')}{s.apart}{of}"
 
 
 def tiles(s: Chapter) -> Html:

@@ -98,6 +98,15 @@ function showSection(index) {
   for (const paint of repaint) paint();
 }
 
+/** The section that the address names a part of is shown, and the part stands at the top once all is drawn. */
+function followAddress() {
+  const part = location.hash && document.getElementById(location.hash.slice(1));
+  if (!part) return;
+  const section = part.closest("[data-section]");
+  if (section && section.hidden) showSection(Number(section.dataset.section));
+  part.scrollIntoView({ behavior: "instant" });
+}
+
 async function start() {
   for (const button of $$("[data-theme-choice]"))
     button.addEventListener("click", () => setTheme(button.dataset.themeChoice));
@@ -118,5 +127,12 @@ async function start() {
   library.textContent = await inflate("charts"); // let through by its hash in the policy
   document.head.append(library);
   data.sections.forEach((section, index) => plot(section, $(`[data-section="${index}"]`)));
+  let moved = false; // by the reader, whom nothing is to pull back
+  for (const event of ["wheel", "touchmove", "keydown", "mousedown"])
+    addEventListener(event, () => (moved = true), { once: true, passive: true });
+  followAddress();
+  addEventListener("hashchange", followAddress);
   document.documentElement.dataset.ready = "yes";
+  await Promise.all($$("[data-plot]").map((node) => drawing.get(node)));
+  if (!moved) followAddress(); // charts have pushed it down
 }
