@@ -199,6 +199,6 @@ def test_a_target_out_of_reach_names_what_is_within_it(measure: Measure) -> None
     assert "\n" not in said and "method 'fastv' on model" in said and "cannot remove 0.95" in said
     within = dict(part.rsplit(" ", 1) for part in said.partition("its reach: ")[2].split(", "))
     assert list(within) == ["final tokens", "tokens over the layers", "KV cache", "FLOPs"]
-    shares = {m: tried(Case("fastv", "shared"), m, 0) for m in ("layer-mean", "flops")}
+    shares = {m: ends(Case("fastv", "shared"), m) for m in ("layer-mean", "flops")}
     assert float(within["tokens over the layers"]) == pytest.approx(1 - min(shares["layer-mean"].values()), abs=1e-4)
     assert float(within["FLOPs"]) == pytest.approx(1 - min(shares["flops"].values()), abs=1e-4)
