@@ -38,7 +38,8 @@ def rows(task: str) -> list[dict[str, Any]]:
 
 
 def test_the_data_stay_small() -> None:
-    sizes = [file.stat().st_size for file in tasks_dir().rglob("*.parquet")]
+    """What ships; `make natural` may have made more."""
+    sizes = [file.stat().st_size for file in tasks_dir().rglob("*.parquet") if "natural_" not in str(file)]
     assert sum(sizes) < 12e6
     assert max(sizes) < 4e6
 
