@@ -39,16 +39,23 @@ def test_cells_are_timed_written_and_kept(
         assert kept == [128 if row.name.startswith("fastv") else 256] * 4
     assert {p.name for p in tmp_path.iterdir()} >= {"latency.md", "latency.csv", "latency.json"}
 
-    # Again: what is finished is kept; another setting is timed anew.
+    # Again: what is finished is kept.
     before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*-b*")}
     assert call(monkeypatch, *given, "--passes", "2", "--format", "json") == 0
     told = capsys.readouterr()
     assert told.err.count("taken from") == 2 and len(json.loads(told.out)["cells"]) == 2
     assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("*-b*")} == before
+    # Another setting is timed beside it, and replaces nothing; going back times nothing.
     given[given.index("1,2")] = "1"
     assert call(monkeypatch, *given, "--passes", "1") == 0
     assert "taken from" not in capsys.readouterr().err
-    assert [len(c.rows[0].samples) for c in read_cells(tmp_path)] == [1, 2]
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    found = read_cells(tmp_path)
+    assert sorted(len(c.rows[0].samples) for c in found if c.batch == 1) == [1, 2] and len(found) == 3
+    tables = (tmp_path / "latency.md").read_text(encoding="utf-8")
+    assert all(f"ratio 0.5, batch 1, record {c.record}" in tables for c in found if c.batch == 1)
+    assert call(monkeypatch, *given, "--passes", "2") == 0
+    assert capsys.readouterr().err.count("taken from") == 1 and len(read_cells(tmp_path)) == 3
 
 
 def test_the_first_layers_alone_are_timed_as_such(
