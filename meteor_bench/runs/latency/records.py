@@ -36,6 +36,7 @@ __all__ = [
     "Chosen",
     "Row",
     "Selection",
+    "cell_files",
     "cell_path",
     "read_cell",
     "read_cells",
@@ -196,13 +197,18 @@ def read_cell(path: Path) -> Cell:
     return replace(cell, rows=tuple(replace(row, samples=tuple(samples.get(row.name, ()))) for row in cell.rows))
 
 
+def cell_files(out: Path) -> list[Path]:
+    """The cells' files in a folder."""
+    return list(out.glob("*-b*.json"))
+
+
 def read_cells(out: Path) -> list[Cell]:
     """All cells of a folder, by model, frames, what the ratio is of, batch and ratio; the older first.
 
     Raises:
         RecordError: one of them is cut or foreign.
     """
-    found: Sequence[Cell] = [read_cell(path) for path in out.glob("*-b*.json")]
+    found: Sequence[Cell] = [read_cell(path) for path in cell_files(out)]
     return sorted(
         found, key=lambda c: (c.model, c.frames, MEASURES.index(c.match), c.batch, c.ratio, c.started, c.fingerprint)
     )

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from meteor_bench import cli
+from meteor_bench.core.interrupts import Terminated
 from meteor_bench.models import synthetic
+from meteor_bench.runs.latency import command
 from meteor_bench.runs.latency.records import read_cells
 from meteor_bench.runs.latency.requests import QUESTION
 from tests import hubs
@@ -56,6 +58,51 @@ def test_cells_are_timed_written_and_kept(
     assert all(f"ratio 0.5, batch 1, record {c.record}" in tables for c in found if c.batch == 1)
     assert call(monkeypatch, *given, "--passes", "2") == 0
     assert capsys.readouterr().err.count("taken from") == 1 and len(read_cells(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_what_is_stopped_says_what_is_kept_and_goes_on(
+    named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ["--methods", "random", "--ratio", "0.5", "--batch", "1,2", "--warmup", "1", "--passes", "1"]
+    given += ["--new-tokens", "2", "--device", "cpu"]
+    out = ["--out", "mine"] if named else []
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "write_tables", stop)  # when the first cell is on disk
+        assert call(patch, *given, *out) == 143
+        told = capsys.readouterr().err.splitlines()[-1]
+        (folder,) = {path.parent.relative_to(tmp_path) for path in tmp_path.rglob("*-b1-*.json")}
+        again = "the same command" + ("" if named else f" with --out {folder}")
+        assert told == f"terminated: what is finished is kept in {folder}; {again} goes on from there"
+    assert call(monkeypatch, *given, "--out", str(folder)) == 0
+    assert capsys.readouterr().err.count("taken from") == 1 and len(read_cells(folder)) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ([], "command.time_cells"),
+        (["--selection"], "selection.time_selection"),
+        (["--count-launches"], "launches.count_launches"),
+    ],
+)
+def test_what_is_stopped_before_anything_is_finished_keeps_nothing(
+    given: list[str],
+    place: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(f"meteor_bench.runs.latency.{place}", stop)
+    assert call(monkeypatch, *given) == 143
+    assert capsys.readouterr().err.splitlines()[-1] == "terminated: nothing is kept; the same command begins anew"
+
+
+def stop(*given: object, **named: object) -> None:
+    """What SIGTERM does."""
+    raise Terminated
 
 
 def test_the_first_layers_alone_are_timed_as_such(
