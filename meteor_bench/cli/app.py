@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ from meteor_bench.core.version import __version__
 from meteor_bench.utils.plain_text import visible
 from meteor_bench.utils.process import prepare, told
 
-__all__ = ["COMMANDS", "alone", "app", "group", "main", "resumable"]
+__all__ = ["COMMANDS", "alone", "app", "group", "main", "resumable", "stopped"]
 
 # In the order of --help, each with the first line of its own; the file of that name in this folder is imported when the
 # command is asked for.
@@ -51,6 +51,13 @@ class _Lazy(TyperGroup):
         name, command, rest = super().resolve_command(ctx, args)
         return name, command if name is None else typer.main.get_command(_module(name).app), rest
 
+    def invoke(self, ctx: Any) -> Any:
+        """As Typer's, which would end with 130 and no word whatever the signal was."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise stopped(error) from None
+
 
 def _module(name: str) -> Any:
     return import_module(f"meteor_bench.cli.{name}")
@@ -76,9 +83,10 @@ def main() -> None:
             code = app(standalone_mode=False, prog_name="meteor-bench")
     except MeteorBenchError as error:
         code = _fail(str(error))
-    except typer.Abort as error:  # also what becomes of a signal outside `resumable`
-        cause = error.__cause__ or error.__context__
-        code = exit_status(cause) if isinstance(cause, KeyboardInterrupt) else 1
+    except typer.Abort:
+        code = 1
+    except KeyboardInterrupt as error:  # before a command begins, or after it
+        code = stopped(error).exit_code
     except typer.TyperException as error:
         # "Value error, " is pydantic's, through which Typer checks choices; it tells a user nothing.
         code = _fail(error.format_message().replace(": Value error, ", ": ", 1))
@@ -125,12 +133,25 @@ def _root(
     _help(context)
 
 
+def stopped(error: KeyboardInterrupt, left: str = "") -> typer.Exit:
+    """Ctrl-C is one line and exit status 130, SIGTERM one and 143.
+
+    Args:
+        left: what is left of what was done, and how to go on.
+    """
+    how = "terminated" if isinstance(error, Terminated) else "interrupted"
+    typer.echo(f"{how}: {left}" if left else how, err=True)
+    return typer.Exit(exit_status(error))
+
+
+def _answers() -> str:
+    return "what was answered is kept; the same command goes on from there"
+
+
 @contextmanager
-def resumable() -> Iterator[None]:
-    """Ctrl-C is one line and exit status 130, SIGTERM one and 143."""
+def resumable(left: Callable[[], str] = _answers) -> Iterator[None]:
+    """Inside, what ends the command also says what is left of it, and how to go on."""
     try:
         yield
     except KeyboardInterrupt as error:
-        how = "terminated" if isinstance(error, Terminated) else "interrupted"
-        typer.echo(f"{how}: what was answered is kept; the same command goes on from there", err=True)
-        raise typer.Exit(exit_status(error)) from None
+        raise stopped(error, left()) from None

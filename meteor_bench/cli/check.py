@@ -7,13 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from meteor_bench.cli.app import alone
+from meteor_bench.cli.app import alone, resumable
 from meteor_bench.cli.completion import complete
 from meteor_bench.cli.options import flags
 from meteor_bench.cli.printing import Printing, printed
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.config.yaml_settings import fit_flags, names
-from meteor_bench.core.interrupts import exit_status
 
 app = alone()
 
@@ -42,10 +41,7 @@ def check(
         named["methods"] = names(methods)
     from meteor_bench.runs.regression.command import check as run_check
 
-    try:
+    with resumable(lambda: "nothing is kept"):
         regressed = run_check(baseline, named, how.write, update=update, junit=junit, data_root=root)
-    except KeyboardInterrupt as error:
-        typer.echo("interrupted", err=True)
-        raise typer.Exit(exit_status(error)) from None
     if regressed:
         raise typer.Exit(1)

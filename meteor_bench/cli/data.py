@@ -9,12 +9,11 @@ from typing import IO, Annotated
 
 import typer
 
-from meteor_bench.cli.app import group
+from meteor_bench.cli.app import group, resumable
 from meteor_bench.cli.completion import complete
 from meteor_bench.cli.printing import Json
 from meteor_bench.config.yaml_settings import names
 from meteor_bench.core.errors import ConfigError
-from meteor_bench.core.interrupts import exit_status
 from meteor_bench.data import lookalike, suites
 from meteor_bench.models.locate import go_online
 from meteor_bench.records.schema import LOOKALIKES
@@ -63,11 +62,8 @@ def _fetch(root: Path, suite: str | None, tasks: str | None, errors: IO[str]) ->
     go_online()  # before huggingface_hub is imported; this command is asked to
     from meteor_bench.data.fetch import fetch as bring
 
-    try:
+    with resumable(lambda: "what was fetched is kept; the same command goes on from there"):
         problems = bring(rows, root)
-    except KeyboardInterrupt as error:
-        errors.write("interrupted: what was fetched is kept; the same command goes on from there\n")
-        return exit_status(error)
     return _told(problems, errors)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
+
 from meteor_bench.config.spec import is_list, spelled, verify
 from meteor_bench.core.errors import ConfigError, MeteorBenchError, UnknownNameError
 from meteor_bench.utils.plain_text import shortened
@@ -71,6 +73,9 @@ def scalar(text: str) -> Any:
         raise ConfigError(f"cannot read the value '{shortened(text, 80)}': {error}") from None
 
 
+_OWN = ("data", "ask")  # flags that are no keys: what they name is a benchmark
+
+
 class Parameter(NamedTuple):
     """One ``--param name=value``."""
 
@@ -120,6 +125,8 @@ def read_file(file: Path, kind: type) -> dict[str, Any]:
     values = {}
     for key, value in given.items():
         try:
+            if key in _OWN and "tasks" in known:
+                raise ConfigError(f"unknown key '{key}'; questions of your own stand in: {_as_tasks(given)}")
             if key not in known:
                 raise UnknownNameError("key", str(key), known)
             if isinstance(value, str) and is_list(known[key]):
@@ -132,3 +139,14 @@ def read_file(file: Path, kind: type) -> dict[str, Any]:
         except MeteorBenchError as error:  # a checkpoint's among them
             raise ConfigError(f"{file}:{line_of(top, (key,))}: {key}: {error}") from None
     return values
+
+
+def _as_tasks(given: Mapping[Any, Any]) -> str:
+    """The key that says in a file what --data and --ask say on the command line."""
+    from meteor_bench.data import own_pictures
+
+    data, question = (given.get(name) for name in _OWN)
+    name = str(data or "pictures")
+    if question is not None or Path(name).is_dir():
+        name = own_pictures.named(Path(name), None if question is None else str(question))
+    return yaml.safe_dump({"tasks": [name]}, default_flow_style=None, allow_unicode=True, width=10**6).strip()

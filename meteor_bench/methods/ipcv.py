@@ -93,6 +93,11 @@ class IPCV(Pruner):
         depths = {name: tower.depth for name, tower in vlm.towers.items() if tower.depth > 1}
         if not depths:
             raise UnsupportedError(f"ipcv prunes between an encoder's blocks; '{vlm.name}' has no encoder of several")
+        if self.llm_layer >= vlm.decoder.depth:
+            raise UnsupportedError(
+                f"ipcv with llm_layer={self.llm_layer} needs a deeper language model than '{vlm.name}' "
+                f"({vlm.decoder.depth} layers); take at most {vlm.decoder.depth - 1}"
+            )
         ends = self._decoder.points(vlm, budget)
         if (self.inside or budget.keep) >= 1:
             return ends

@@ -12,6 +12,7 @@ import pytest
 
 from meteor_bench import __version__
 from meteor_bench.config.run_config import RunConfig
+from meteor_bench.core.interrupts import Terminated
 from meteor_bench.runs import job as run_module
 from meteor_bench.runs.job import Outcome
 from tests import synthetic
@@ -130,6 +131,30 @@ def test_ctrl_c_is_exit_130(call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "execute", execute)
     result = call("run")
     assert result.code == 130 and result.err.startswith("interrupted: ") and result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("signal", "told", "code"), [(KeyboardInterrupt, "interrupted", 130), (Terminated, "terminated", 143)]
+)
+@pytest.mark.parametrize(
+    ("command", "place", "left"),
+    [
+        ("choose --max-drop 1", "runs.choose.command.choose", "what was answered is kept; the same command goes on"),
+        ("check --baseline check.yaml", "runs.regression.command.check", "nothing is kept"),
+        ("data fetch --root . --task pope", "data.fetch.fetch", "what was fetched is kept; the same command goes on"),
+        ("compare a b", "cli.compare.run", ""),
+    ],
+)
+def test_what_ends_a_command_is_said(
+    call, command: str, place: str, left: str, signal: type, told: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*given: object, **named: object) -> None:
+        raise signal
+
+    monkeypatch.setattr(f"meteor_bench.{place}", stop)
+    result = call(*command.split())
+    assert result.code == code
+    assert result.err.splitlines()[-1].startswith(f"{told}: {left}" if left else told)
 
 
 @pytest.mark.parametrize("form", ["terminal", "json", "markdown", "csv", "latex"])

@@ -45,6 +45,16 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("model: pocket\nration: 0.5\n", "run.yaml:2: ration: unknown key 'ration'; did you mean 'ratio'?"),
+        (
+            "data: photos.jsonl\n",
+            "run.yaml:1: data: unknown key 'data'; questions of your own stand in: tasks: [photos.jsonl]",
+        ),
+        ("seed: 1\ndata: photos\nask: what is it\n", "own stand in: tasks: ['photos/: what is it']"),
+        (
+            "ask: what is it\n",
+            "run.yaml:1: ask: unknown key 'ask'; questions of your own stand in: tasks: ['pictures/: what",
+        ),
+        ("data: .\n", "own stand in: tasks: [./]"),
         ("method: fastv\nratio: lots\n", "run.yaml:2: ratio: expected a number, in [0, 1), found 'lots'"),
         ("method: fastv\nratio: yes\n", "run.yaml:2: ratio: expected a number, in [0, 1), found True"),
         ("method: fastv\nratio: .nan\n", "run.yaml:2: not valid YAML: .nan is no finite number"),

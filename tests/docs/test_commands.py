@@ -59,7 +59,7 @@ SLOW = {
     "latency --methods meteor,fastv --ratio 0.76": TIMED,
     "latency --methods meteor,fastv --ratio 0.5,0.76 --batch 1,8": TIMED,
     "latency --methods all --ratio 0.5,0.76 --batch 1,8": TIMED,
-    "latency --selection --tokens 1024 --batch 1,8": "--tokens 64 --passes 1 --warmup 1 --batch 1 --methods fastv",
+    "latency --selection --tokens 1024 --batch 1,8": "--tokens 64 --passes 1 --batch 1 --methods fastv",
     "latency --count-launches --model eagle-x5-7b": "--methods fastv --batch 1",
     "latency --count-launches --model eagle-x5-7b --methods all --ratio 0.76 --batch 1,8": "--methods fastv --batch 1",
     "latency --count-launches --methods meteor,fastv --ratio 0.76": "--methods fastv",

@@ -169,7 +169,7 @@ def _cell(folder: Path) -> Path:
     )
     from tests.runs.latency import made
 
-    path = cell_path(folder, "m", 1, 0.5, 2)
+    path = cell_path(folder, "m", 1, 0.5, 2, "f")
     write_cell(path, made.cell())
     return path
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -219,6 +219,15 @@ def test_a_model_without_blocks_is_refused() -> None:
     assert towers
     with pytest.raises(UnsupportedError, match="ipcv prunes between"):
         IPCV().points(type(vlm)(**{**vars(vlm), "towers": towers}), TokenBudget(0.5))
+
+
+@pytest.mark.parametrize("llm", ["dart", "fastv"])
+def test_a_layer_that_is_not_there_is_called_as_the_user_did(llm: Literal["dart", "fastv"]) -> None:
+    vlm = tiny.build("shared")
+    depth = vlm.decoder.depth
+    with pytest.raises(UnsupportedError, match=rf"^ipcv with llm_layer={depth} needs .* take at most {depth - 1}$"):
+        IPCV(llm=llm, llm_layer=depth).points(vlm, TokenBudget(0.5))
+    assert IPCV(llm=llm, llm_layer=depth - 1).points(vlm, TokenBudget(0.5)).decode
 
 
 def test_two_images_in_a_row_give_what_each_gives_alone() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from meteor_bench.config.run_config import RunConfig
 from meteor_bench.records.json_schema import record_schema
-from meteor_bench.records.schema import RunRecord
+from meteor_bench.records.schema import SCHEMA, RunRecord
 from meteor_bench.utils.structuring import PlainError, fit
 from scripts import record_schema as script
 from tests import synthetic
@@ -23,6 +24,13 @@ REFERENCE = Path(__file__).parents[2] / "results" / "reference" / "pocket"
 def test_the_published_file_is_up_to_date() -> None:
     assert script.FILE.read_text(encoding="utf-8") == script.text(), "run python scripts/record_schema.py"
     jsonschema.Draft202012Validator.check_schema(record_schema())
+
+
+def test_the_page_about_records_names_the_version() -> None:
+    page = (script.FILE.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert f"version {SCHEMA}, published as JSON Schema in [{script.FILE.name}](schema/{script.FILE.name})" in page
+    keys = page.partition("## run.json")[2].partition("\n## ")[0]
+    assert [field.name for field in fields(RunRecord) if f"`{field.name}`" not in keys] == []
 
 
 def part(name: str) -> jsonschema.Draft202012Validator:

@@ -121,6 +121,8 @@ def told(choice: Choice, config: ChooseConfig) -> Document:
     elif every := whole or left:
         nearest = goal.nearest(every)
         lines.append(f"nothing qualifies; the nearest is {nearest.title}: {goal.told(nearest)}")
+        if blurred := goal.blurred(every):
+            lines.append(blurred)
     brief = [command(config, chosen)] if chosen is not None else lines[:1]
     lines.append(
         f"Measured on {choice.asked} answers; all candidates on all questions would be {choice.exhaustive}. "

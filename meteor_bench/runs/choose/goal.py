@@ -66,6 +66,25 @@ class Goal:
         """The one that misses by least."""
         return min(every, key=lambda one: (self._miss(one), self.merit(one)))
 
+    def blurred(self, every: Sequence[Standing]) -> str:
+        """That even a candidate that loses nothing would miss the bound, where the intervals are too wide for it.
+
+        An interval without any width says nothing of the number of questions and is left out.
+        """
+        wide = [one for one in every if one.difference > one.low]
+        if self.kind != "max_drop" or self.bound == 0 or not wide:
+            return ""
+        best = min(wide, key=lambda one: one.difference - one.low)
+        reach = best.difference - best.low
+        if reach <= self.bound:
+            return ""
+        needed = float(f"{best.n * (reach / self.bound) ** 2:.2g}")  # more digits would claim more than is known
+        return (
+            f"Too few questions for that bound: on {best.n} the narrowest interval ends {reach:.1f} points above the "
+            f"loss itself, so that a candidate that loses nothing would miss {self.bound:g}, too. Intervals shrink "
+            f"with the root of the number: it takes about {needed:.0f} questions."
+        )
+
     def _miss(self, one: Standing) -> float:
         if self.kind == "max_drop":
             return -one.low

@@ -92,8 +92,8 @@ class _Bench:
     def cell(self, ratio: float, batch: int) -> Cell:
         """A cell from the output folder, or timed now."""
         settings = self.settings
-        path = cell_path(settings.out, settings.plain.model, settings.frames, ratio, batch, settings.match)
         wanted = _fingerprint(settings, ratio, batch)
+        path = cell_path(settings.out, settings.plain.model, settings.frames, ratio, batch, wanted, settings.match)
         try:
             found = read_cell(path)
             if found.fingerprint == wanted:

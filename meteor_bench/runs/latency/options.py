@@ -10,6 +10,7 @@ from typing import Any
 
 from meteor_bench.config.latency_config import TRY, LatencyConfig
 from meteor_bench.config.run_config import RunConfig
+from meteor_bench.config.spec import spelled
 from meteor_bench.core.errors import ConfigError
 from meteor_bench.core.registry import METHODS
 from meteor_bench.runs.latency.records import slug
@@ -18,6 +19,13 @@ from meteor_bench.runs.patches.command import settings as every
 __all__ = ["ALL", "Settings", "configs", "new_folder", "settings"]
 
 ALL = "all"
+# Fields that count for nothing where something else than passes is measured, or where they are.
+_OF_PASSES = ("new_tokens", "warmup", "seconds", "graphs")
+_UNUSED: Mapping[str, Sequence[str]] = {
+    "selection": ("model", "source", "random_weights", "frames", *_OF_PASSES),
+    "count_launches": ("tokens", "passes", "dtype", *_OF_PASSES, "out"),
+    "": ("tokens",),
+}
 _OF_RUN = ("model", "source", "match", "device", "dtype", "seed")  # fields of `LatencyConfig` that each of its runs has
 
 
@@ -62,6 +70,7 @@ def settings(config: LatencyConfig, parameters: Sequence[str]) -> Settings:
         raise ConfigError("--limit-layers is for timing with --random-weights, where weights of no layer are missing")
     if config.pixels is not None and (config.selection or config.count_launches or not config.random_weights):
         raise ConfigError("--pixels is for timing with --random-weights, whose pictures are noise")
+    _check_used(config)
     shared = {name: getattr(config, name) for name in _OF_RUN}
     untrained = config.random_weights or config.selection or config.count_launches
     chosen = configs(config.methods, config.ratios, parameters, shared, untrained=untrained)
@@ -69,6 +78,24 @@ def settings(config: LatencyConfig, parameters: Sequence[str]) -> Settings:
     folder = config.out or new_folder("selection" if config.selection else config.model)
     tried = config.limit_layers is not None and config.methods == TRY["methods"]  # nobody asked for just these
     return Settings(**asked, configs=chosen, skip=tried or config.methods == (ALL,), out=folder)
+
+
+def _check_used(config: LatencyConfig) -> None:
+    """Refuse flags that would be ignored.
+
+    Raises:
+        ConfigError: naming them.
+    """
+    kind = "selection" if config.selection else "count_launches" if config.count_launches else ""
+    plain = LatencyConfig()
+    unused = [spelled(LatencyConfig, n) for n in _UNUSED[kind] if getattr(config, n) != getattr(plain, n)]
+    if config.count_launches and config.device not in ("auto", "cpu"):
+        unused.append("--device")
+    if unused:
+        what = spelled(LatencyConfig, kind) if kind else "a run without --selection"
+        raise ConfigError(
+            f"{what} makes no use of {', '.join(unused)}; leave {'it' if len(unused) == 1 else 'them'} out"
+        )
 
 
 def configs(

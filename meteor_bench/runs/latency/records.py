@@ -1,10 +1,11 @@
 """What a latency run leaves: cells as plain, versioned data beside their raw samples.
 
-    <out>/<model>-f<frames>-r<ratio>-b<batch>.json           `Cell`; <ratio>-flops where it is of FLOPs
-    <out>/<model>-f<frames>-r<ratio>-b<batch>.raw.jsonl.gz   one pass a line
-    <out>/latency.md, .csv, .json                            the tables of all cells in the folder
+    <out>/<model>-f<frames>-r<ratio>-b<batch>-<record>.json           `Cell`; <ratio>-flops where it is of FLOPs
+    <out>/<model>-f<frames>-r<ratio>-b<batch>-<record>.raw.jsonl.gz   one pass a line
+    <out>/latency.md, .csv, .json                                     the tables of all cells in the folder
 
-The raw samples are written first: a cell that is there is complete.
+<record> begins the fingerprint of all that the numbers depend on, so that other settings replace nothing. The raw
+samples are written first: a cell that is there is complete.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ __all__ = [
     "Chosen",
     "Row",
     "Selection",
+    "cell_files",
     "cell_path",
     "read_cell",
     "read_cells",
@@ -46,6 +48,7 @@ SCHEMA = 1
 UNPRUNED = "unpruned"
 EAGER = "eager"
 GRAPHS = ", graphs"  # behind the name of a contender that is captured
+_DIGITS = 8  # of a fingerprint, as in the names of run folders
 
 
 @dataclass(frozen=True)
@@ -126,11 +129,18 @@ class Cell:
         """The ratio, and what it is of: "0.76", "0.76 of FLOPs"."""
         return f"{self.ratio:g}{of_ratio(self.match)}"
 
+    @property
+    def record(self) -> str:
+        """What tells it in its file's name from other settings at the same ratio and batch size."""
+        return self.fingerprint[:_DIGITS]
 
-def cell_path(out: Path, model: str, frames: int, ratio: float, batch: int, match: Measure = "tokens") -> Path:
+
+def cell_path(
+    out: Path, model: str, frames: int, ratio: float, batch: int, fingerprint: str, match: Measure = "tokens"
+) -> Path:
     """Where a cell is written."""
     of = "" if match == "tokens" else f"-{match}"
-    return out / f"{slug(model)}-f{frames}-r{ratio:g}{of}-b{batch}.json"
+    return out / f"{slug(model)}-f{frames}-r{ratio:g}{of}-b{batch}-{fingerprint[:_DIGITS]}.json"
 
 
 def slug(name: str) -> str:
@@ -187,14 +197,21 @@ def read_cell(path: Path) -> Cell:
     return replace(cell, rows=tuple(replace(row, samples=tuple(samples.get(row.name, ()))) for row in cell.rows))
 
 
+def cell_files(out: Path) -> list[Path]:
+    """The cells' files in a folder."""
+    return list(out.glob("*-b*.json"))
+
+
 def read_cells(out: Path) -> list[Cell]:
-    """All cells of a folder, by model, frames, what the ratio is of, batch and ratio.
+    """All cells of a folder, by model, frames, what the ratio is of, batch and ratio; the older first.
 
     Raises:
         RecordError: one of them is cut or foreign.
     """
-    found: Sequence[Cell] = [read_cell(path) for path in out.glob("*-b*.json")]
-    return sorted(found, key=lambda cell: (cell.model, cell.frames, MEASURES.index(cell.match), cell.batch, cell.ratio))
+    found: Sequence[Cell] = [read_cell(path) for path in cell_files(out)]
+    return sorted(
+        found, key=lambda c: (c.model, c.frames, MEASURES.index(c.match), c.batch, c.ratio, c.started, c.fingerprint)
+    )
 
 
 LIMIT = 0.05  # what choosing may cost, as a share of the encoder's time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from statistics import median
@@ -32,7 +33,7 @@ def _numbers(cells: Sequence[Cell]) -> pd.DataFrame:
     """Percentiles of the times, one value for the rest."""
     import pandas as pd
 
-    about = ("model", "frames", "ratio", "match", "batch")
+    about = ("model", "frames", "ratio", "match", "batch", "record")
     rows = [
         {name: getattr(cell, name) for name in about} | {"contender": line.row.name} | quantity
         for cell in cells
@@ -56,42 +57,43 @@ def _data(cells: Sequence[Cell]) -> dict[str, Any]:
 
 
 def lay_out(cells: Sequence[Cell]) -> list[Table]:
-    """Times, spread and work of each cell; of several cells also how much faster each contender is in them."""
-    made = [table for cell in cells for table in _tables(cell)]
-    return [*made, _overview(cells)] if len(cells) > 1 else made
+    """Times, spread and work of each cell; of several cells also how much faster each contender is in them.
+
+    Cells of one ratio and batch size (other settings, an older version) are told apart by the names of their files.
+    """
+    alike = Counter(_of(cell) for cell in cells)
+    marks = [f", record {cell.record}" if alike[_of(cell)] > 1 else "" for cell in cells]
+    made = [table for cell, mark in zip(cells, marks, strict=True) for table in _tables(cell, mark)]
+    return [*made, _overview(cells, marks)] if len(cells) > 1 else made
 
 
-def _tables(cell: Cell) -> Iterator[Table]:
-    found = lines(cell)
-    yield Table(
-        _title("Latency", cell), ["ms, p50", *_HEADS], [_times(line) for line in found], notes=_notes(cell, found)
-    )
+def _of(cell: Cell) -> str:
+    frames = f", {cell.frames} frames" if cell.frames > 1 else ""
+    return f"{cell.model}{frames}, ratio {cell.share}, batch {cell.batch}"
+
+
+def _tables(cell: Cell, mark: str) -> Iterator[Table]:
+    found, of = lines(cell), _of(cell) + mark
+    yield Table(f"Latency: {of}", ["ms, p50", *_HEADS], [_times(line) for line in found], notes=_notes(cell, found))
     towers = [stage for stage in found[0].times if stage.startswith("encode.")]
     if len(towers) > 1:
         rows = [[_name(line), *(_middle(line, t) for t in towers)] for line in found if "encode" in line.times]
         heads = ["ms, p50", *(t.removeprefix("encode.") for t in towers)]
-        yield Table(_title("Encoders", cell), heads, rows, detail=True)
+        yield Table(f"Encoders: {of}", heads, rows, detail=True)
     heads = ["ms", "first", "p90", "p99", "IQR", "end", "p90", "p99", "IQR", "clocks", "stages"]
-    yield Table(_title("Spread", cell), heads, [_spreads(line) for line in found], notes=_spread_notes(found))
+    yield Table(f"Spread: {of}", heads, [_spreads(line) for line in found], notes=_spread_notes(found))
     if cell.match != "tokens":
-        yield _removed(cell, found)
+        yield _removed(of, cell, found)
     fewer, realised, prefill = (head + INFERRED for head in ("fewer", "of it", "prefill"))
     heads = ["", "kept", "chosen", "GFLOPs", fewer, "faster", realised, prefill, "GFLOP/s", "MiB"]
-    yield Table(
-        _title("Work to the first token", cell), heads, [_works(line) for line in found], notes=_work_notes(cell)
-    )
+    yield Table(f"Work to the first token: {of}", heads, [_works(line) for line in found], notes=_work_notes(cell))
 
 
-def _removed(cell: Cell, found: Sequence[Line]) -> Table:
+def _removed(of: str, cell: Cell, found: Sequence[Line]) -> Table:
     """The fraction of each measure that a contender removes."""
     rows = [[_name(line), *(fixed(line.removed.get(m), 4) for m in MEASURES)] for line in found if line.removed]
     notes = [f"The ratio, {cell.ratio:g}, is of the {WORDS[cell.match]}. Fractions removed, all passes together."]
-    return Table(_title("Removed", cell), ["", *(OF[m] for m in MEASURES)], rows, notes=notes)
-
-
-def _title(what: str, cell: Cell) -> str:
-    frames = f", {cell.frames} frames" if cell.frames > 1 else ""
-    return f"{what}: {cell.model}{frames}, ratio {cell.share}, batch {cell.batch}"
+    return Table(f"Removed: {of}", ["", *(OF[m] for m in MEASURES)], rows, notes=notes)
 
 
 def _name(line: Line) -> str:
@@ -226,12 +228,15 @@ def _work_notes(cell: Cell) -> list[str]:
     ]
 
 
-def _overview(cells: Sequence[Cell]) -> Table:
+def _overview(cells: Sequence[Cell], marks: Sequence[str]) -> Table:
     """Time to the first token against unpruned: measured, what FLOPs alone would give, the share of that."""
     found = [{line.row.name: line for line in lines(cell)} for cell in cells]
     names = [name for name in dict.fromkeys(name for part in found for name in part) if name != UNPRUNED]
     several = len({(cell.model, cell.frames) for cell in cells}) > 1
-    heads = [f"{cell.model + ' ' if several else ''}{cell.share}, b{cell.batch}" for cell in cells]
+    heads = [
+        f"{cell.model + ' ' if several else ''}{cell.share}, b{cell.batch}{mark}"
+        for cell, mark in zip(cells, marks, strict=True)
+    ]
     shown: dict[str, Callable[[Line], str]] = {
         "": lambda line: f"{line.faster['ttft']:.2f}x",
         f", by FLOPs{INFERRED}": lambda line: f"{line.lighter['ttft']:.2f}x",

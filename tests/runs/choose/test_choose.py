@@ -161,6 +161,40 @@ def test_where_nothing_qualifies_the_nearest_is_named(config: ChooseConfig, monk
     assert "nothing qualifies; the nearest is fastv at 0.76" in said and "meteor-bench run" not in said
 
 
+@pytest.mark.parametrize(
+    ("bound", "reaches", "needed"),
+    [
+        (5.0, (30.0, 20.0), 64),  # 4 questions, 20 points: a quarter of the width wants 16 times as many
+        (10.0, (20.0,), 16),
+        (20.0, (20.0, 30.0), None),
+        (5.0, (0.0, 20.0), 64),  # no width: every answer alike
+        (5.0, (0.0, math.nan), None),
+        (0.0, (20.0,), None),  # no number of questions would do
+    ],
+)
+def test_too_few_questions_for_a_bound_are_said(bound: float, reaches: tuple[float, ...], needed: int | None) -> None:
+    every = [replace(standing(-3.0, -3.0 - reach, -3.0 + reach), n=4) for reach in reaches]
+    said = Goal("max_drop", bound).blurred(every)
+    if needed is None:
+        assert said == ""
+        return
+    # By hand: one that loses nothing, with the narrowest of these intervals.
+    assert not Goal("max_drop", bound).qualifies(standing(0.0, -20.0, 20.0))
+    assert said.startswith("Too few questions for that bound: on 4 the narrowest interval ends 20.0 points above the ")
+    assert f"would miss {bound:g}, too." in said and said.endswith(f" it takes about {needed} questions.")
+    assert Goal("tokens", 3.0).blurred(every) == ""
+
+
+def test_a_choice_on_few_questions_says_so(config: ChooseConfig, monkeypatch: Any) -> None:
+    world(monkeypatch)
+    asked = replace(config, limit=16, ratios=(0.76, 0.889), methods=("random",))
+    for bound, few in ((2.0, True), (30.0, False)):
+        out = io.StringIO()
+        assert choose(replace(asked, max_drop=bound), printer(out)) == 1
+        said = " ".join(out.getvalue().split())
+        assert "nothing qualifies" in said and ("Too few questions for that bound: on 32 " in said) == few
+
+
 def test_what_cannot_run_is_left_out_and_what_fails_is_said(
     config: ChooseConfig, monkeypatch: Any, capsys: Any
 ) -> None:

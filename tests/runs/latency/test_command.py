@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from meteor_bench import cli
+from meteor_bench.core.interrupts import Terminated
 from meteor_bench.models import synthetic
+from meteor_bench.runs.latency import command
 from meteor_bench.runs.latency.records import read_cells
 from meteor_bench.runs.latency.requests import QUESTION
 from tests import hubs
@@ -39,16 +41,68 @@ def test_cells_are_timed_written_and_kept(
         assert kept == [128 if row.name.startswith("fastv") else 256] * 4
     assert {p.name for p in tmp_path.iterdir()} >= {"latency.md", "latency.csv", "latency.json"}
 
-    # Again: what is finished is kept; another setting is timed anew.
+    # Again: what is finished is kept.
     before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*-b*")}
     assert call(monkeypatch, *given, "--passes", "2", "--format", "json") == 0
     told = capsys.readouterr()
     assert told.err.count("taken from") == 2 and len(json.loads(told.out)["cells"]) == 2
     assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("*-b*")} == before
+    # Another setting is timed beside it, and replaces nothing; going back times nothing.
     given[given.index("1,2")] = "1"
     assert call(monkeypatch, *given, "--passes", "1") == 0
     assert "taken from" not in capsys.readouterr().err
-    assert [len(c.rows[0].samples) for c in read_cells(tmp_path)] == [1, 2]
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    found = read_cells(tmp_path)
+    assert sorted(len(c.rows[0].samples) for c in found if c.batch == 1) == [1, 2] and len(found) == 3
+    tables = (tmp_path / "latency.md").read_text(encoding="utf-8")
+    assert all(f"ratio 0.5, batch 1, record {c.record}" in tables for c in found if c.batch == 1)
+    assert call(monkeypatch, *given, "--passes", "2") == 0
+    assert capsys.readouterr().err.count("taken from") == 1 and len(read_cells(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_what_is_stopped_says_what_is_kept_and_goes_on(
+    named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ["--methods", "random", "--ratio", "0.5", "--batch", "1,2", "--warmup", "1", "--passes", "1"]
+    given += ["--new-tokens", "2", "--device", "cpu"]
+    out = ["--out", "mine"] if named else []
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "write_tables", stop)  # when the first cell is on disk
+        assert call(patch, *given, *out) == 143
+        told = capsys.readouterr().err.splitlines()[-1]
+        (folder,) = {path.parent.relative_to(tmp_path) for path in tmp_path.rglob("*-b1-*.json")}
+        again = "the same command" + ("" if named else f" with --out {folder}")
+        assert told == f"terminated: what is finished is kept in {folder}; {again} goes on from there"
+    assert call(monkeypatch, *given, "--out", str(folder)) == 0
+    assert capsys.readouterr().err.count("taken from") == 1 and len(read_cells(folder)) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ([], "command.time_cells"),
+        (["--selection"], "selection.time_selection"),
+        (["--count-launches"], "launches.count_launches"),
+    ],
+)
+def test_what_is_stopped_before_anything_is_finished_keeps_nothing(
+    given: list[str],
+    place: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(f"meteor_bench.runs.latency.{place}", stop)
+    assert call(monkeypatch, *given) == 143
+    assert capsys.readouterr().err.splitlines()[-1] == "terminated: nothing is kept; the same command begins anew"
+
+
+def stop(*given: object, **named: object) -> None:
+    """What SIGTERM does."""
+    raise Terminated
 
 
 def test_the_first_layers_alone_are_timed_as_such(
@@ -148,6 +202,14 @@ def test_the_cost_of_choosing(
         (["--count-launches", "--ratio", "0.5,0.76"], "--selection and --count-launches take one --ratio"),
         (["--count-launches", "--selection"], "give one of --selection and --count-launches"),
         (["--count-launches", "--frames", "4"], "--count-launches counts passes over one picture"),
+        (["--count-launches", "--graphs", "cuda"], "--count-launches makes no use of --graphs, --out; leave them out"),
+        (["--count-launches", "--methods", "random"], "--count-launches makes no use of --out; leave it out"),
+        (["--count-launches", "--device", "cuda", "--passes", "3"], "no use of --passes, --out, --device;"),
+        (["--count-launches", "--dtype", "bfloat16", "--warmup", "1"], "no use of --dtype, --warmup, --out;"),
+        (["--selection", "--graphs", "cuda"], "--selection makes no use of --graphs; leave it out"),
+        (["--selection", "--model", "base-cpu", "--frames", "4"], "makes no use of --model, --frames;"),
+        (["--selection", "--new-tokens", "2", "--seconds", "9"], "makes no use of --new-tokens, --seconds;"),
+        (["--tokens", "64"], "a run without --selection makes no use of --tokens;"),
         (["--selection", "--tokens", "1000"], "--tokens 1000 is no square"),
         (["--limit-layers", "2"], "--limit-layers is for timing with --random-weights"),
         (["--pixels", "64"], "--pixels is for timing with --random-weights"),

@@ -12,8 +12,8 @@ from tests.runs.latency.made import cell
 
 
 def test_a_cell_comes_back_with_its_raw_samples(tmp_path: Path) -> None:
-    path = cell_path(tmp_path / "new", "NVEagle/Eagle-X5-7B", 1, 0.76, 8)
-    assert path.name == "NVEagle-Eagle-X5-7B-f1-r0.76-b8.json"
+    path = cell_path(tmp_path / "new", "NVEagle/Eagle-X5-7B", 1, 0.76, 8, "0123456789abcdef")
+    assert path.name == "NVEagle-Eagle-X5-7B-f1-r0.76-b8-01234567.json"
     write_cell(path, cell())
     assert read_cell(path) == cell()
     assert {p.name for p in path.parent.iterdir()} == {path.name, path.stem + ".raw.jsonl.gz"}
@@ -24,13 +24,13 @@ def test_a_cell_comes_back_with_its_raw_samples(tmp_path: Path) -> None:
 
 def test_cells_of_a_folder_in_order(tmp_path: Path) -> None:
     for ratio, batch in ((0.76, 8), (0.5, 1), (0.5, 8)):
-        write_cell(cell_path(tmp_path, "m", 1, ratio, batch), cell(ratio, batch))
+        write_cell(cell_path(tmp_path, "m", 1, ratio, batch, "f"), cell(ratio, batch))
     assert [(c.batch, c.ratio) for c in read_cells(tmp_path)] == [(1, 0.5), (8, 0.5), (8, 0.76)]
 
 
 @pytest.mark.parametrize("broken", ["cut", "raw", "schema", "field", "missing"])
 def test_what_is_broken_is_said(tmp_path: Path, broken: str) -> None:
-    path = cell_path(tmp_path, "m", 1, 0.5, 1)
+    path = cell_path(tmp_path, "m", 1, 0.5, 1, "f")
     write_cell(path, cell())
     text = path.read_text(encoding="utf-8")
     if broken == "cut":

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from dataclasses import replace
+from itertools import groupby
 
 import numpy as np
 
@@ -72,6 +73,19 @@ def test_a_steady_machine_is_not_complained_about() -> None:
     base = cell()
     tables = lay_out([replace(base, rows=base.rows[:2])])
     assert not any("Unsteady" in note for table in tables for note in table.notes)
+
+
+def test_cells_of_one_ratio_and_batch_are_told_apart() -> None:
+    cells = [cell(fingerprint="a" * 64), cell(fingerprint="b" * 64), cell(0.5)]
+    titles = [table.title for table in lay_out(cells) if table.title.startswith("Latency: ")]
+    assert titles == [
+        "Latency: m, ratio 0.76, batch 2, record aaaaaaaa",
+        "Latency: m, ratio 0.76, batch 2, record bbbbbbbb",
+        "Latency: m, ratio 0.5, batch 2",
+    ]
+    assert lay_out(cells)[-1].columns == ["", "0.76, b2, record aaaaaaaa", "0.76, b2, record bbbbbbbb", "0.5, b2"]
+    rows = list(csv.DictReader(io.StringIO(document_of(cells).render("csv"))))
+    assert [record for record, _ in groupby(row["record"] for row in rows)] == ["aaaaaaaa", "bbbbbbbb", "f"]
 
 
 def test_several_cells_end_with_an_overview() -> None:
