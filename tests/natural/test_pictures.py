@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from itertools import combinations
 from pathlib import Path
 
@@ -80,3 +83,22 @@ def test_what_is_kept_of_things_and_signs(capsys: pytest.CaptureFixture[str]) ->
     assert whole == ["none", "100", "100", "100", "0.0", "256.0"]
     assert uniform[0] == "uniform" and uniform[-2:] == ["0.0", "128.0"]
     assert all(30 < int(share) < 70 for share in uniform[1:4])
+
+
+def test_questions_are_the_same_in_every_process() -> None:
+    """Python orders sets of words anew in each one."""
+    code = (
+        "from scripts.natural.world import MAKERS, make, split_rng\n"
+        "print([make(kind, split_rng('test', i), 'test', draw=False).qas for kind in MAKERS for i in range(12)])"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": "."},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for seed in ("1", "2", "7")
+    }
+    assert len(said) == 1 and len(said.pop()) > 10_000
