@@ -98,7 +98,8 @@ def neighbours(
 def counts(things: Sequence[Placed], side: int, rng: np.random.Generator, limit: int) -> Iterator[QA]:
     """One question for each number, so that large ones are asked as often as small ones."""
     there = {thing.what for thing in things}
-    names = sorted(there, key=(FEW if len(there) <= 4 else MANY).index)
+    order = FEW if len(there) <= 4 else MANY
+    names = [*(name for name in order if name in there), *sorted(there - set(order))]
     of_thing = {name: ("count", "natural_seed", PLURALS[name], (name,)) for name in names}
     of_kind = {kind: ("kind_count", "natural_scienceqa", COUNTED[kind], KINDS[kind]) for kind in COUNTED}
     for groups in (of_thing, of_kind):
