@@ -47,7 +47,7 @@ class Section:
     @property
     def questions(self) -> int:
         """How many questions each cell answered, all benchmarks together."""
-        return sum(task.n for task in self.cells[0].record.tasks)
+        return _asked(self.cells[0].record).questions
 
     @property
     def data(self) -> str:

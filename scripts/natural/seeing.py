@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from meteor_bench.models.natural.model import trained
 from meteor_bench.models.natural.modules import DIMS, TOWERS, NaturalConfig, NaturalTrained
@@ -16,7 +16,7 @@ from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 from scripts.natural.words import PLURALS, label_words
 from scripts.pocket.attention import use_lean_attention
 from scripts.pocket.batches import labels_of
-from scripts.pocket.joint import Visual
+from scripts.pocket.joint import Sequenced, Visual
 from scripts.pocket.sample import Sample
 from scripts.pocket.stages import take
 from scripts.pocket.symbolic import SymbolEmbedding
@@ -25,7 +25,7 @@ from scripts.pocket.symbolic import SymbolEmbedding
 HIDDEN = {"vit": 0.2, "efficientnet": 0.5}
 
 
-class NaturalModel(nn.Module):
+class NaturalModel(Sequenced):
     """What both fusions have in common.
 
     Attributes:
@@ -44,20 +44,8 @@ class NaturalModel(nn.Module):
         self.vlm = NaturalTrained(config)
         use_lean_attention(self.vlm.decoder)
 
-    @property
-    def embedding(self) -> Tensor:
-        return self.vlm.decoder.model.embed_tokens.weight
-
-    @property
-    def total(self) -> int:
-        return self.vlm.config.visual_tokens
-
     def start(self, folder: Path) -> None:
         """Weights that the joint phase begins with; in ``folder`` are checkpoints."""
-        raise NotImplementedError
-
-    def tables(self, clips: Tensor) -> Tensor:
-        """Positions of the whole sequence, image or clip as each sample needs: [batch, N, hidden]."""
         raise NotImplementedError
 
     def project(self, features: dict[str, Tensor], clip: bool, index: Tensor) -> Tensor:
@@ -135,10 +123,6 @@ class SharedModel(NaturalModel):
         symbolic = torch.load(folder / "symbolic.pt", weights_only=True)["masters"]
         self.load_state_dict(symbolic, strict=False)
 
-    def tables(self, clips: Tensor) -> Tensor:
-        fusion = self.vlm.fusion
-        return torch.stack([fusion.positions(False), fusion.positions(True).flatten(0, 1)])[clips.long()]
-
     def project(self, features: dict[str, Tensor], clip: bool, index: Tensor) -> Tensor:
         at = {"vit": index, "efficientnet": self.coarse(clip)[index]}
         out: Tensor = self.vlm.fusion.join({name: self.hide(name, take(features[name], at[name])) for name in TOWERS})
@@ -187,11 +171,6 @@ class IndependentModel(NaturalModel):
             table = shared.positions(clip)
             tables["vit"].copy_(table)
             tables["efficientnet"].copy_(self._merged(table.flatten(0, -2), clip).view_as(tables["efficientnet"]))
-
-    def tables(self, clips: Tensor) -> Tensor:
-        fusion = self.vlm.fusion
-        both = [torch.cat([fusion.positions(name, clip).flatten(0, -2) for name in TOWERS]) for clip in (False, True)]
-        return torch.stack(both)[clips.long()]
 
     def project(self, features: dict[str, Tensor], clip: bool, index: Tensor) -> Tensor:
         fusion = self.vlm.fusion

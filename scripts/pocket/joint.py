@@ -1,6 +1,7 @@
 """Phase 2: pictures to visual tokens in the decoder's space, with random dropping on the way."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,35 @@ class Visual:
     index: Tensor
 
 
-class JointModel(nn.Module):
+class Sequenced(nn.Module):
+    """A model in training, seen from its visual sequence.
+
+    Attributes:
+        vlm: its `config`, `fusion` and `decoder`.
+    """
+
+    vlm: Any
+
+    @property
+    def embedding(self) -> Tensor:
+        return self.vlm.decoder.model.embed_tokens.weight
+
+    @property
+    def total(self) -> int:
+        return self.vlm.config.visual_tokens
+
+    def tables(self, clips: Tensor) -> Tensor:
+        """Positions of the whole sequence, image or clip as each sample needs: [batch, N, hidden]."""
+        fusion, towers = self.vlm.fusion, self.vlm.config.grids
+        if isinstance(fusion, SharedFusion):
+            image, clip = fusion.positions(False), fusion.positions(True).flatten(0, 1)
+        else:
+            image = torch.cat([fusion.positions(n, False) for n in towers])
+            clip = torch.cat([fusion.positions(n, True).flatten(0, 1) for n in towers])
+        return torch.stack([image, clip])[clips.long()]
+
+
+class JointModel(Sequenced):
     """The shipped model plus the symbols it is aligned with at first."""
 
     def __init__(self, config: PocketConfig, tokenizer: PocketTokenizer, train_towers: bool = False) -> None:
@@ -65,24 +94,6 @@ class JointModel(nn.Module):
                 for name, kind in TOWER_KIND.items():
                     fusion.image_positions[name].copy_(self.tied(embedding, kind, False))
                     fusion.video_positions[name].copy_(self.tied(embedding, kind, True).unflatten(0, (frames, -1)))
-
-    @property
-    def embedding(self) -> Tensor:
-        return self.vlm.decoder.model.embed_tokens.weight
-
-    @property
-    def total(self) -> int:
-        return self.vlm.config.visual_tokens
-
-    def tables(self, clips: Tensor) -> Tensor:
-        """Positions of the whole sequence, image or clip as each sample needs: [batch, N, hidden]."""
-        fusion = self.vlm.fusion
-        if isinstance(fusion, SharedFusion):
-            image, clip = fusion.positions(False), fusion.positions(True).flatten(0, 1)
-        else:
-            image = torch.cat([fusion.positions(n, False) for n in TOWERS])
-            clip = torch.cat([fusion.positions(n, True).flatten(0, 1) for n in TOWERS])
-        return torch.stack([image, clip])[clips.long()]
 
     def look(
         self, samples: list[Sample], stages: np.random.Generator | None = None, stage2: int | None = None

@@ -98,13 +98,17 @@ function showSection(index) {
   for (const paint of repaint) paint();
 }
 
-/** The section that the address names a part of is shown, and the part stands at the top once all is drawn. */
-function followAddress() {
-  const part = location.hash && document.getElementById(location.hash.slice(1));
-  if (!part) return;
-  const section = part.closest("[data-section]");
-  if (section && section.hidden) showSection(Number(section.dataset.section));
-  part.scrollIntoView({ behavior: "instant" });
+/** The part that the address names, where it names one. */
+function named() {
+  return location.hash ? document.getElementById(location.hash.slice(1)) : null;
+}
+
+/** A part of a hidden section is shown and stands at the top; where it is visible the browser scrolls to it. */
+function openNamed() {
+  const section = named()?.closest("[data-section]");
+  if (!section?.hidden) return;
+  showSection(Number(section.dataset.section));
+  named().scrollIntoView({ behavior: "instant" });
 }
 
 async function start() {
@@ -130,9 +134,9 @@ async function start() {
   let moved = false; // by the reader, whom nothing is to pull back
   for (const event of ["wheel", "touchmove", "keydown", "mousedown"])
     addEventListener(event, () => (moved = true), { once: true, passive: true });
-  followAddress();
-  addEventListener("hashchange", followAddress);
+  openNamed();
+  addEventListener("hashchange", openNamed);
   document.documentElement.dataset.ready = "yes";
   await Promise.all($$("[data-plot]").map((node) => drawing.get(node)));
-  if (!moved) followAddress(); // charts have pushed it down
+  if (!moved) named()?.scrollIntoView({ behavior: "instant" }); // charts have pushed it down
 }
