@@ -4,13 +4,14 @@ Two stages. Before the language model, 3·T tokens: half of them local, the same
 grid by the class token's attention in a shallow block (the sixth of CLIP-L's 24), the others global, by its attention
 in the last block. Each of the rest joins the chosen token that is most like it once projected, whose features become
 the plain mean of all that joined and itself. In the middle of the language model (before layer 16 of 32) the tokens are
-ranked by ``q·k`` of the last prompt token, averaged over heads; T stay.
+ranked by the attention of the last prompt token, averaged over heads; T stay.
+
+Read beside the authors' code (Tencent/SelfEvolvingAgent, a82450e, not copied).
 
 Deviations:
 
 1. The published pairs (96, 32) and (288, 96) are 3·T and T; `first` is that factor, and N the most.
-2. The softmax is undone by a logarithm: a head's logarithms differ from its q·k by one number for all tokens, so that
-   the mean over heads ranks as theirs does.
+2. Where 16 does not divide the local half, the authors' code keeps fewer than 3·T; here the global choice fills up.
 3. Windows that a grid cannot be cut into evenly differ by a row or a column. The shallow block and the layer are those
    nearest to 6/24 and 1/2 of the depth.
 4. On a shared fusion each encoder's order (local, then global, then the rest by attention) is made a score for the mean
@@ -113,6 +114,6 @@ class VScan(TwoBlockScorer):
         return Decision(keep=keep, merge_into=into, weight=torch.ones_like(view.tokens.size), score=score, count=share)
 
     def decode(self, view: DecodeView) -> Decision:
-        """What the last prompt token looks for."""
-        score = view.attention.float().clamp(min=torch.finfo(torch.float32).tiny).log().mean(1)[:, 0]
+        """What the last prompt token looks at."""
+        score = view.attention.float().mean(1)[:, 0]
         return Decision(keep=keep_top(score, view.target, view.candidates), score=score, count=view.target)
