@@ -19,6 +19,7 @@ from meteor_bench.utils.atomic_io import write_whole
 from scripts.natural.photographs import Split
 from scripts.natural.world import MAKERS, make, split_rng
 from scripts.pocket.loop import log
+from scripts.pocket.optim import working_dtype
 from scripts.pocket.sample import QA, Sample
 
 TOGETHER = 16  # pictures that are encoded at once
@@ -72,11 +73,11 @@ class Cache:
         for part in range(parts):
             if (self.folder / f"{part:03d}.json").exists():
                 continue
-            both = both or towers(torch.bfloat16)
+            both = both or towers(working_dtype())
             samples = list(drawn(self.split, part * size, size))
             blocks: dict[str, list[np.ndarray]] = {name: [] for name in TOWERS}
             for at in _runs(samples):
-                for name, x in zip(TOWERS, encode(both, samples[at], torch.bfloat16), strict=True):
+                for name, x in zip(TOWERS, encode(both, samples[at], working_dtype()), strict=True):
                     blocks[name].append(x.half().numpy())
             for name in TOWERS:
                 _whole(self.folder / f"{part:03d}-{name}.npy", np.concatenate(blocks[name]))

@@ -1,10 +1,16 @@
-"""Muon for the matrices, AdamW for the rest, on fp32 masters of a bf16 model."""
+"""Muon for the matrices, AdamW for the rest, on fp32 masters of a model in bf16 where the machine multiplies in it."""
 
 import torch
 from torch import Tensor, nn
 
 SLOW = 0.3  # learning rate of what is already trained, relative to the rest
 NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)
+
+
+def working_dtype() -> torch.dtype:
+    """bf16 where the device multiplies in it; a CPU that does not is tens of times slower with it than with fp32."""
+    fast = torch.get_default_device().type != "cpu" or torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32
 
 
 class Muon(torch.optim.Optimizer):
@@ -37,7 +43,7 @@ def orthogonalise(x: Tensor, steps: int = 4) -> Tensor:
     a, b, c = NEWTON_SCHULZ
     tall = x.shape[1] > x.shape[2]
     x = (x.mT if tall else x).contiguous()
-    x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).bfloat16()
+    x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).to(working_dtype())
     for _ in range(steps):
         gram = x @ x.mT
         x = a * x + (b * gram + c * (gram @ gram)) @ x
@@ -50,7 +56,7 @@ def is_matrix(name: str, p: Tensor) -> bool:
 
 
 class MasterWeights:
-    """fp32 copies of the trained parameters; the model itself computes in bf16."""
+    """fp32 copies of the trained parameters; the model itself computes in `working_dtype`, or in another one."""
 
     def __init__(
         self,
@@ -58,12 +64,12 @@ class MasterWeights:
         lr: float,
         trained: list[str] | None = None,
         slow: str = "",
-        dtype: torch.dtype = torch.bfloat16,
+        dtype: torch.dtype | None = None,
     ) -> None:
         keep_fp32 = {name: buffer.clone() for name, buffer in model.named_buffers() if "inv_freq" in name}
         names = [n for n, _ in model.named_parameters() if trained is None or n.startswith(tuple(trained))]
         self.masters = {n: p.detach().float().clone() for n, p in model.named_parameters() if n in names}
-        model.to(dtype)
+        model.to(dtype or working_dtype())
         for name, buffer in keep_fp32.items():  # rounding the rotary frequencies ruins long positions
             owner, _, leaf = name.rpartition(".")
             setattr(model.get_submodule(owner), leaf, buffer)
