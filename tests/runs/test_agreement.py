@@ -146,6 +146,10 @@ def test_a_run_says_agreement_and_never_accuracy(made: fake_job.Engine, call: Ca
     assert "accuracy" not in several.lower().replace("it is no accuracy", "")
     refused = call("report", "runs", "--html", "page.html")
     assert refused.code == 2 and "leave --html out" in refused.err
+    synthetic.reference(Path("runs"))
+    page = call("report", "runs", "--html", "page.html")
+    assert page.code == 0 and "agreement was measured: " in page.err and folder.name in page.err
+    assert "own_pictures" not in Path("page.html").read_text(encoding="utf-8")
 
 
 def test_a_picture_that_could_not_be_read_is_said_beside_the_share(made: fake_job.Engine, call: Call) -> None:

