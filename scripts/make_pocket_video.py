@@ -15,15 +15,16 @@ from itertools import count
 from pathlib import Path
 
 from scripts.make_pocket_tasks import FIRST_SEED, ROOT, Picture, choose, encode, point_to, report, rows, suitable, write
-from scripts.pocket.long_clips import ASKED, long_clip
+from scripts.pocket.long_clips import ASKED, LongClip, long_clip
+from scripts.pocket.sample import QA
 from scripts.pocket.world import BENCHMARK_KINDS, split_rng
 
 FRAMES = {"pocket_longvideo": 32, "pocket_longvideo64": 64}
 QUESTIONS, PER_CLIP = 240, 4
 
 
-def clips(benchmark: str, total: int = QUESTIONS) -> Iterator[Picture]:
-    """Clips of one benchmark until `total` questions are together, drawn one by one."""
+def drawn(benchmark: str, total: int = QUESTIONS) -> Iterator[tuple[LongClip, list[QA]]]:
+    """Clips of one benchmark with the questions chosen for each, until `total` are together, one by one."""
     used: Counter[tuple[str, ...]] = Counter()
     # Seeds behind those of the other benchmarks, 10,000 for each.
     first = FIRST_SEED + 10_000 * (len(BENCHMARK_KINDS) + list(FRAMES).index(benchmark))
@@ -31,10 +32,16 @@ def clips(benchmark: str, total: int = QUESTIONS) -> Iterator[Picture]:
         rng = split_rng("eval", seed)
         clip = long_clip(rng, "eval", FRAMES[benchmark])
         chosen = choose(suitable(clip, ASKED), min(PER_CLIP, total), used, rng)
-        yield Picture(*encode(clip), chosen)
+        yield clip, chosen
         total -= len(chosen)
         if not total:
             return
+
+
+def clips(benchmark: str, total: int = QUESTIONS) -> Iterator[Picture]:
+    """The same as what the file holds."""
+    for clip, chosen in drawn(benchmark, total):
+        yield Picture(*encode(clip), chosen)
 
 
 def make_benchmark(benchmark: str, out: Path, total: int = QUESTIONS) -> Path:

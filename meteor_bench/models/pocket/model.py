@@ -1,6 +1,7 @@
 """The shipped models in the engine's terms: `pocket`, `pocket-clips`, `pocket-independent` and `pocket-through`.
 
-The first two have the shared fusion. The modules and weights are those of `pocket_modules`; see the model cards beside the weights.
+The first two have the shared fusion. The modules and weights are those of `pocket_modules`; see the model cards beside
+the weights.
 """
 
 from __future__ import annotations
