@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from scripts.pocket.long_clips import LongClip
 from scripts.pocket.world import BENCHMARK_KINDS, QA, Sample, make, split_rng
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,12 +67,15 @@ class Picture(NamedTuple):
     questions: list[QA]
 
 
-def encode(sample: Sample) -> tuple[bytes, int]:
-    """PNG bytes and the number of frames; the frames of a clip lie side by side."""
+def encode(sample: Sample | LongClip) -> tuple[bytes, int]:
+    """PNG bytes and the number of frames; the frames of a clip lie side by side (a long one: lossless WebP)."""
     frames = len(sample.image) if sample.is_clip else 1
     pixels = np.concatenate(list(sample.image), axis=1) if sample.is_clip else sample.image
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    if isinstance(sample, LongClip):  # WebP finds what frames have in common: half the bytes
+        Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, method=4, quality=75)
+    else:
+        Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
     return buffer.getvalue(), frames
 
 
@@ -88,7 +92,7 @@ def choose(offered: list[QA], limit: int, used: Counter[tuple[str, ...]], rng: n
     return chosen
 
 
-def suitable(sample: Sample, benchmark: str) -> list[QA]:
+def suitable(sample: Sample | LongClip, benchmark: str) -> list[QA]:
     """The sample's questions for that benchmark, each wording once."""
     questions = {qa.question: qa for qa in sample.qas if qa.benchmark == benchmark and qa.answer not in ARTICLES}
     return list(questions.values())

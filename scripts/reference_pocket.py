@@ -4,6 +4,7 @@
     python scripts/reference_pocket.py --only pocket-flops   # of one folder
     python scripts/reference_pocket.py --tables    # only the tables, from the records that are there
     python scripts/reference_pocket.py --only pocket --limit 4 --out /some/folder   # a trial of the same
+    python scripts/reference_pocket.py --only pocket-video    # of long clips
     python scripts/reference_pocket.py --only natural    # of photographs, after `make natural`
     python scripts/reference_pocket.py --engine ray   # cells side by side, each on one core
     python scripts/reference_pocket.py --no-latency   # accuracy and counts, where the machine has other work
@@ -30,9 +31,11 @@ from meteor_bench.utils.atomic_io import write_whole
 FOLDERS = tuple(Path("results/reference") / name for name in ("pocket", "pocket-flops", "pocket-meteor"))
 # Of photographs: they need `make natural`, so each is made when it is named.
 NAMED = tuple(Path("results/reference") / name for name in ("natural", "natural-independent", "natural-flops"))
+# Of long clips, on the model made for them.
+VIDEO = Path("results/reference/pocket-video")
 # Methods that were run later than the folder of that name, by newer code, beside an unpruned run of their own.
 ADDED = {FOLDERS[at]: FOLDERS[at].with_name(f"{FOLDERS[at].name}-added") for at in (0, 1)}
-ASKED_FOR = (*NAMED, *ADDED.values())
+ASKED_FOR = (*NAMED, VIDEO, *ADDED.values())
 
 
 def config(folder: Path, **flags: Any) -> sweep_config.SweepConfig:

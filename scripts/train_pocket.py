@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer  # noqa: E402
 from scripts.pocket.card import write_card  # noqa: E402
 from scripts.pocket.export import export  # noqa: E402
+from scripts.pocket.phase_clips import CHANGES, ClipsRecipe, train_clips  # noqa: E402
 from scripts.pocket.phase_encoders import train_encoders  # noqa: E402
 from scripts.pocket.phase_joint import JointRecipe, train_joint  # noqa: E402
 from scripts.pocket.phase_symbolic import train_symbolic  # noqa: E402
@@ -44,6 +45,7 @@ class Recipe:
     questions: int = 10
     joint: JointRecipe = field(default_factory=JointRecipe)
     through: ThroughRecipe = field(default_factory=ThroughRecipe)
+    clips: ClipsRecipe = field(default_factory=ClipsRecipe)
     card_per_kind: int = 40
 
 
@@ -56,13 +58,14 @@ SMOKE = Recipe(
     questions=3,
     joint=JointRecipe(minutes=0.12, batch=4, questions=3, align_minutes=0.04, eval_every=9, per_kind=2),
     through=ThroughRecipe(minutes=0.05, batch=4, questions=3, per_kind=1),
+    clips=ClipsRecipe(minutes=0.05, tokens=256, questions=3, eval_clips=1),
     card_per_kind=4,
 )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("phase", choices=("symbolic", "encoders", "joint", "export", "through", "all"))
+    parser.add_argument("phase", choices=("symbolic", "encoders", "joint", "export", "through", "clips", "all"))
     parser.add_argument("--folder", type=Path, default=ROOT / ".train", help="checkpoints of the phases")
     parser.add_argument("--weights", type=Path, default=ROOT / "meteor_bench" / "models" / "weights")
     parser.add_argument("--fusion", choices=FUSIONS, help="for joint and export; both if left out")
@@ -77,9 +80,8 @@ def main() -> None:
     torch.set_default_device(args.device)
     recipe = SMOKE if args.smoke else Recipe()
     if args.minutes:
-        joint, through = (replace(part, minutes=args.minutes) for part in (recipe.joint, recipe.through))
-        recipe = replace(recipe, symbolic_minutes=args.minutes, encoder_minutes=args.minutes, joint=joint)
-        recipe = replace(recipe, through=through)
+        later = {name: replace(getattr(recipe, name), minutes=args.minutes) for name in ("joint", "through", "clips")}
+        recipe = replace(recipe, symbolic_minutes=args.minutes, encoder_minutes=args.minutes, **later)
     args.folder.mkdir(parents=True, exist_ok=True)
     tokenizer_file = args.folder / "tokenizer.json"
     if not tokenizer_file.exists():
@@ -101,6 +103,10 @@ def main() -> None:
         source = args.weights / "pocket-independent"
         addition = train_through(args.folder, source, args.seed, recipe.through)
         export_through(addition, source, args.weights / "pocket-through")
+    if args.phase in ("clips", "all"):
+        source = args.weights / "pocket"
+        addition = train_clips(args.folder, source, args.seed, recipe.clips)
+        export_through(addition, source, args.weights / "pocket-clips", **CHANGES)
 
 
 if __name__ == "__main__":

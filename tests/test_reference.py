@@ -8,6 +8,7 @@ from time import perf_counter
 
 import pytest
 
+from meteor_bench.config.run_config import RunConfig
 from meteor_bench.data.suites import suite_tasks
 from meteor_bench.report.render import document
 from meteor_bench.report.runs import Cell, load
@@ -39,16 +40,21 @@ def test_the_tables_are_those_of_the_records(folder: Path) -> None:
     assert (folder / "report.csv").read_text(encoding="utf-8") == made.render("csv")
 
 
+def setting(c: RunConfig) -> tuple[object, ...]:
+    """What tells a folder's cells apart."""
+    return c.model, c.method, tuple(sorted(c.parameters.items())), c.share, c.seed
+
+
 @ALL
 def test_every_setting_is_there(folder: Path) -> None:
     """Of no method a cell is missing, and none is left over; what draws has its seeds."""
     configs = [run.record.config for cell in cells(folder) for run in cell.runs]
-    found = {(c.model, c.method, c.share, c.seed) for c in configs}
+    found = {setting(c) for c in configs}
     methods = {c.method for c in configs}
     asked = reference.config(folder)
-    known = "meteor" if folder in reference.FOLDERS else "evoprune" if folder in reference.NAMED else "ipcv"
+    known = "meteor" if folder in reference.FOLDERS else "ipcv" if folder in reference.ADDED.values() else "evoprune"
     assert {"none", known} <= methods
-    wanted = {(c.model, c.method, c.share, c.seed) for c in grid.cells(asked) if c.method in methods}
+    wanted = {setting(c) for c in grid.cells(asked) if c.method in methods}
     assert found == wanted and len(found) == len(configs)
     assert all(cell.unpruned for cell in cells(folder) if cell.pruned)
     assert {c.out for c in configs} == {folder}, "a record names a place that only one machine has"
@@ -65,6 +71,12 @@ def test_photographs_were_all_asked_about_alike(folder: Path) -> None:
     for run in (run for cell in cells(folder) for run in cell.runs):
         assert {task.task for task in run.record.tasks} == set(suite_tasks("natural"))
         assert {task.n for task in run.record.tasks} == {100} and run.record.environment.dtype == "bfloat16"
+
+
+def test_long_clips_were_all_asked_about_whole() -> None:
+    for run in (run for cell in cells(reference.VIDEO) for run in cell.runs):
+        assert [(task.task, task.n) for task in run.record.tasks] == [("pocket_longvideo", 240)]
+        assert run.record.environment.dtype == "float32"
 
 
 def test_the_page_on_photographs_has_both_models_scores() -> None:

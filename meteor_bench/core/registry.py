@@ -188,6 +188,7 @@ MODELS = Registry(
     "meteor_bench.models",
     {
         "pocket": "meteor_bench.models.pocket.model:POCKET",
+        "pocket-clips": "meteor_bench.models.pocket.model:POCKET_CLIPS",
         "pocket-independent": "meteor_bench.models.pocket.model:POCKET_INDEPENDENT",
         "pocket-through": "meteor_bench.models.pocket.model:POCKET_THROUGH",
         "natural": "meteor_bench.models.natural.model:NATURAL",

@@ -57,11 +57,12 @@ class Curriculum:
     def weights(self) -> dict[str, float]:
         error = 1 - self.right / self.asked
         values = self.FLOOR + np.minimum(error, self.CAP)
-        values[self.families.index("helper")] *= 0.7
-        values[self.families.index("which")] *= self.HARD
+        for family, factor in (("helper", 0.7), ("which", self.HARD)):
+            if family in self.families:
+                values[self.families.index(family)] *= factor
         if self.needs_drill:
             values[self.families.index(FIRST)] *= self.BOOST
-            values[[self.families.index(family) for family in LATER]] = self.FLOOR
+            values[[self.families.index(family) for family in LATER if family in self.families]] = self.FLOOR
         return dict(zip(self.families, values.tolist(), strict=True))
 
     @property

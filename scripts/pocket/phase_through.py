@@ -58,16 +58,22 @@ class ThroughRecipe:
 
 
 class LowRank:
-    """Additions B A to chosen matrices of a model; small tensors are added to whole."""
+    """Additions B A to chosen matrices of a model; small tensors and tables are added to whole.
 
-    def __init__(self, model: nn.Module, prefixes: tuple[str, ...], rank: int, rate: float) -> None:
+    Args:
+        tables: whether tables of positions are trained, too.
+    """
+
+    def __init__(
+        self, model: nn.Module, prefixes: tuple[str, ...], rank: int, rate: float, *, tables: bool = False
+    ) -> None:
         self.params, self.base, self.parts = {}, {}, {}
         for name, p in model.named_parameters():
-            p.requires_grad_(name.startswith(prefixes) and "positions" not in name)
+            p.requires_grad_(name.startswith(prefixes) and (tables or "positions" not in name))
             if not p.requires_grad:
                 continue
             self.params[name], self.base[name] = p, p.detach().float().clone()
-            if p.ndim == 2 and "embed" not in name:
+            if p.ndim == 2 and "embed" not in name and "positions" not in name:
                 a = torch.randn(rank, p.shape[1]) / p.shape[1] ** 0.5
                 self.parts[name] = (nn.Parameter(torch.zeros(p.shape[0], rank)), nn.Parameter(a))
             else:
@@ -285,12 +291,12 @@ def report(model: JointModel, tokenizer: PocketTokenizer, batches: list[list[Sam
         log.info("through EVAL keep %s: %.3f %s families %s", keep, mean, json.dumps(whole), json.dumps(found))
 
 
-def export_through(addition: LowRank, source: Path, target: Path) -> None:
-    """The addition in fp16, with the configuration and the tokenizer of what it is added to."""
+def export_through(addition: LowRank, source: Path, target: Path, **changes: int) -> None:
+    """The addition in fp16, with the configuration (but for `changes`) and the tokenizer of what it is added to."""
     target.mkdir(parents=True, exist_ok=True)
     state = {name.removeprefix("vlm."): t.half().contiguous() for name, t in addition.state().items()}
     file = target / "model.safetensors"
     save_file(state, file, metadata={"format": "pt"})
     file.chmod(0o644)  # safetensors leaves it readable by its owner alone
-    replace(PocketConfig.load(source), base=source.name).save(target)
+    replace(PocketConfig.load(source), base=source.name, **changes).save(target)
     shutil.copyfile(source / "tokenizer.json", target / "tokenizer.json")

@@ -40,6 +40,7 @@ SLOW = {
     "run --method fastv --ratio 0.76 --suite ci --limit 8": FEW,
     "run --method meteor --ratio 0.76 --stages encode,fuse --param fusion=random": FEW,
     "run --config run.yaml --limit 50": FEW,
+    "run --model pocket-clips --tasks pocket_longvideo --method fastvid --ratio 0.76": "--limit 1 --device cpu",
     "run --model MODEL --method fastv --ratio 0.5 --suite meteor11 --data-root DATA": f"{FEW} --tasks pope",
     "sweep --methods all --ratios 0.5,0.76,0.889 --limit 64": f"{FEW} --ratios 0.5 --methods random,uniform --seeds 0",
     "sweep --methods all --ratios 0.5,0.76 --limit 64": f"{FEW} --ratios 0.5 --methods random,uniform --seeds 0",

@@ -126,6 +126,8 @@ def answer_of(task: str) -> str:
         ("pocket_mmbench", lambda a: a.split()[0], 0),
         ("pocket_videomme", lambda a: f"row1 col1 row1 col4 {a}", 1),
         ("pocket_videomme", lambda a: f"{a}.", 0),
+        ("pocket_longvideo", lambda a: f"frame1 frame3 {a.upper()}", 1),
+        ("pocket_longvideo64", lambda a: f"{a} frame1", 0),
     ],
 )
 def test_malformed_answers_score_as_the_namesake_scores_them(tmp_path: Path, task: str, said: Any, score: Any) -> None:

@@ -16,8 +16,9 @@ from PIL import Image
 from meteor_bench.data import suites
 from meteor_bench.data.shipped import check_data, tasks_dir
 from scripts import make_pocket_tasks as script
+from scripts import make_pocket_video as video
 
-TASKS = suites.suite_tasks("pocket")
+TASKS = (*suites.suite_tasks("pocket"), *suites.suite_tasks("pocket-video"))
 
 
 class Loader(yaml.SafeLoader):
@@ -97,7 +98,8 @@ def test_the_script_still_makes_the_committed_data(task: str) -> None:
     kept: dict[str, list[dict[str, Any]]] = {}
     for doc in rows(task):
         kept.setdefault(doc["media_key"], []).append(doc)
-    for picture, docs in zip(islice(script.benchmark_pictures(task), 4), kept.values(), strict=False):
+    drawn = video.clips(task) if task in video.FRAMES else script.benchmark_pictures(task)
+    for picture, docs in zip(islice(drawn, 4), kept.values(), strict=False):
         assert pixels(picture.png) == pixels(docs[0]["image"]["bytes"])
         made = [(qa.question, qa.answer, qa.chain, qa.family) for qa in picture.questions]
         assert made == [(doc["question"], doc["answer"], doc["chain"], doc["family"]) for doc in docs]

@@ -19,6 +19,7 @@ def test_the_suites_are_the_ones_promised() -> None:
         *(
             "pocket11",
             "pocket",
+            "pocket-video",
             "natural",
             "ci",
             "meteor11",

@@ -1,6 +1,7 @@
-"""The shipped models in the engine's terms: `pocket` (shared fusion), `pocket-independent` and `pocket-through`.
+"""The shipped models in the engine's terms: `pocket`, `pocket-clips`, `pocket-independent` and `pocket-through`.
 
-The modules and weights are those of `pocket_modules`; see the model cards beside the weights.
+The first two have the shared fusion. The modules and weights are those of `pocket_modules`; see the model cards beside
+the weights.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate
 
 from meteor_bench.core import flops
 from meteor_bench.core.attention_probe import register
@@ -33,7 +34,16 @@ from meteor_bench.models.positions import add_positions, resize_table
 from meteor_bench.models.towers import ConvNextTower, ConvShape, VitTower
 from meteor_bench.utils.plain_text import one_line
 
-__all__ = ["POCKET", "POCKET_INDEPENDENT", "POCKET_THROUGH", "PocketProcessor", "assemble", "card_for", "load"]
+__all__ = [
+    "POCKET",
+    "POCKET_CLIPS",
+    "POCKET_INDEPENDENT",
+    "POCKET_THROUGH",
+    "PocketProcessor",
+    "assemble",
+    "card_for",
+    "load",
+]
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 WHOLE = ("pocket", "pocket-independent")  # what another checkpoint may add to
@@ -58,7 +68,10 @@ def _to_patches_of_16(pixels: Tensor) -> Tensor:
 
 
 class PocketShared(Fusion):
-    """Channel concatenation on the finest grid in the order of the norms, one projector, one position table."""
+    """Channel concatenation on one grid in the order of the norms, one projector, one position table.
+
+    The grid is the finest of the towers'; of a clip, where the configuration pools, one of its averaged squares.
+    """
 
     kind = "shared"
 
@@ -67,7 +80,10 @@ class PocketShared(Fusion):
         self.modules_, self.config = modules, config
 
     def common(self, grids: Mapping[str, Grid]) -> Grid:
-        return max(grids.values(), key=lambda grid: grid.n)
+        finest = max(grids.values(), key=lambda grid: grid.n)
+        if finest.t == 1:
+            return finest
+        return Grid(finest.t, *(max(side // self.config.pool, 1) for side in finest[1:]))
 
     def align(self, towers: Mapping[str, Tensor], grids: Mapping[str, Grid]) -> Tensor:
         common = self.common(grids)
@@ -76,7 +92,10 @@ class PocketShared(Fusion):
             x, grid = norm(towers[name]), grids[name]
             if grid != common:
                 planes = x.unflatten(1, grid).flatten(0, 1).permute(0, 3, 1, 2)  # [B·t, D, h, w]
-                planes = interpolate(planes, size=(common.h, common.w), mode="nearest")
+                if grid.n > common.n:
+                    planes = adaptive_avg_pool2d(planes, (common.h, common.w))
+                else:
+                    planes = interpolate(planes, size=(common.h, common.w), mode="nearest")
                 x = planes.permute(0, 2, 3, 1).reshape(x.shape[0], common.n, -1)
             parts.append(x)
         return torch.cat(parts, -1)
@@ -85,8 +104,15 @@ class PocketShared(Fusion):
         return tokens.with_x(self.modules_.mlp(tokens.x))
 
     def place(self, tokens: Tokens, tower: str | None = None) -> Tokens:
-        side = self.config.grids["a"]
-        table, native = _table(self.modules_.image_positions, self.modules_.video_positions, side, tokens.grid)
+        side, pool = self.config.grids["a"], self.config.pool
+        frames = tokens.grid.t
+        if pool > 1 and frames > 1:
+            table = self.modules_.long_positions(frames).flatten(0, 1)
+            native = Grid(frames, side // 2 // pool, side // 2 // pool)
+        elif frames > 1:
+            table, native = _table(self.modules_.image_positions, self.modules_.video_positions, side, tokens.grid)
+        else:
+            table, native = self.modules_.image_positions, Grid(1, side, side)
         return add_positions(tokens, resize_table(table, native, tokens.grid))
 
     def partials(self, aligned: Tensor) -> dict[str, Tensor]:
@@ -132,7 +158,7 @@ def _mlp_flops(mlp: Any, tokens: int) -> int:
 
 
 class PocketProcessor(Processor):
-    """Images of 128 pixels, clips of up to 4 frames of 64 pixels, the word-level tokenizer."""
+    """Images of 128 pixels, clips of up to the model's frames of 64 pixels each, the word-level tokenizer."""
 
     def __init__(self, tokenizer: PocketTokenizer, config: PocketConfig) -> None:
         self.tokenizer, self.config = tokenizer, config
@@ -140,7 +166,7 @@ class PocketProcessor(Processor):
         self.frames = config.frames
 
     def pixels(self, media: Sequence[Any]) -> Tensor:
-        """One image -> [1, 3, 128, 128]; several frames -> [F, 3, 64, 64], F = 4 sampled uniformly at most."""
+        """One image -> [1, 3, 128, 128]; several frames -> [F, 3, 64, 64], uniformly sampled if too many."""
         most = self.config.frames
         if len(media) > most:
             media = [media[round(i * (len(media) - 1) / (most - 1))] for i in range(most)]
@@ -194,7 +220,7 @@ def assemble(name: str, model: PocketVLM, tokenizer: PocketTokenizer, dtype: tor
         fusion=fusion,
         decoder=LlamaDecoder(model.decoder),
         processor=PocketProcessor(tokenizer, model.config),
-        reference=lambda grid: grid.n,
+        reference=lambda grid: (reference or fusion).common({"a": grid}).n,
         native=(model.config.image_size, model.config.image_size),
         reference_fusion=reference,
     )
@@ -204,7 +230,7 @@ def load(name: str, device: str, dtype: torch.dtype, source: Path | None = None)
     """Build a pocket model from its checkpoint.
 
     Args:
-        name: "pocket", "pocket-independent" or "pocket-through".
+        name: "pocket", "pocket-clips", "pocket-independent" or "pocket-through".
         source: a folder with config.json, tokenizer.json and safetensors; None for the shipped one.
 
     Raises:
@@ -214,13 +240,14 @@ def load(name: str, device: str, dtype: torch.dtype, source: Path | None = None)
     config, tokenizer = _described(folder)
     try:
         with skeleton():
-            model = PocketVLM(config)
+            model = PocketVLM(_described(WEIGHTS / config.base)[0] if config.base in WHOLE else config)
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         said = one_line(error)
         raise ModelError(f"{folder / 'config.json'} does not describe a pocket model: {said}") from error
     whole = _base(config, folder) if config.base else folder
     load_weights(model, whole, ties={"decoder.lm_head.weight": "decoder.model.embed_tokens.weight"})
     if config.base:
+        model.extend(config)
         add_to(model, folder)
     vlm = assemble(name, model, tokenizer, dtype, device)
     vlm.digest = digest_over(whole, folder) if config.base else digest(folder)
@@ -294,4 +321,9 @@ POCKET_INDEPENDENT = _card(
 # Its kin with METEOR's third stage trained in the loop, too: the one thing that its paper leaves training-free.
 POCKET_THROUGH = _card(
     "pocket-through", "independent", 576, "pocket-independent trained on with METEOR's stage 3 in the loop as well"
+)
+# Four times the tokens of `pocket` in a clip, from sixteen times the frames; an image is what it is for `pocket`.
+POCKET_CLIPS = replace(
+    _card("pocket-clips", "shared", 256, "pocket trained on for clips of up to 64 frames, 16 tokens of each"),
+    variants={},
 )

@@ -34,6 +34,7 @@ class PocketConfig:
 
     Attributes:
         base: the shipped model whose weights those in the folder are added to; empty where they are whole themselves.
+        pool: of each frame of a clip, squares of so many cells a side are averaged into one token (shared fusion only).
     """
 
     fusion: Literal["shared", "independent"] = "shared"
@@ -50,6 +51,7 @@ class PocketConfig:
     frames: int = 4
     model_type: str = "pocket"
     base: str = ""
+    pool: int = 1
 
     @property
     def grids(self) -> dict[str, int]:
@@ -126,6 +128,20 @@ class SharedFusion(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(3 * d, 2 * h), nn.GELU(), nn.Linear(2 * h, h))
         self.image_positions = nn.Parameter(torch.zeros(256, h))
         self.video_positions = nn.Parameter(torch.zeros(config.frames, 64, h))
+        if config.pool > 1:
+            self.lengthen(config)
+
+    def lengthen(self, config: PocketConfig) -> None:
+        """A table of frames and one of a frame's cells, all zero, in place of one entry for each place in a clip."""
+        h, cells = config.hidden_size, (config.grids["a"] // 2 // config.pool) ** 2
+        del self.video_positions
+        self.frame_positions = nn.Parameter(torch.zeros(config.frames, h))
+        self.cell_positions = nn.Parameter(torch.zeros(cells, h))
+
+    def long_positions(self, frames: int) -> Tensor:
+        """[frames, cells, hidden] for a clip of so many frames: the table's frames are spread over it."""
+        at = torch.arange(frames, device=self.frame_positions.device) * len(self.frame_positions) // frames
+        return self.frame_positions[at, None] + self.cell_positions
 
     def project(self, features: dict[str, Tensor]) -> Tensor:
         """{tower: [rows, n, d]} -> [rows, 256 or 64, hidden], without positions."""
@@ -185,6 +201,12 @@ class PocketVLM(nn.Module):
             else IndependentFusion(dict.fromkeys(TOWERS, d), config.grids, 2 * h, h, config.frames)
         )
         self.decoder = build_decoder(config)
+
+    def extend(self, config: PocketConfig) -> None:
+        """Make what another checkpoint added to of one that adds to it: weights that it alone has are zero."""
+        if config.pool > self.config.pool and isinstance(self.fusion, SharedFusion):
+            self.fusion.lengthen(config)
+        self.config = config
 
     def encode(self, rows: Tensor) -> dict[str, Tensor]:
         """[rows, 3, H, W] in -1..1 -> {tower: [rows, n, tower_dim]}; CLS tokens are left out."""
