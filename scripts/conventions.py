@@ -87,7 +87,7 @@ def flops(vlm: VLM, counts: list[int]) -> int:
     side = vlm.native
     encoder = tower_flops(tower, *side)
     fusion = vlm.fusion.flops({"clip": counts[0]})
-    prefill = sum(vlm.decoder.flops_layer(n + TEXT, n + TEXT) for n in counts) + vlm.decoder.flops_head(1)
+    prefill = sum(vlm.decoder.flops_at(i, n + TEXT, n + TEXT) for i, n in enumerate(counts)) + vlm.decoder.flops_head(1)
     return encoder + fusion + prefill
 
 

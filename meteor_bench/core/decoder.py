@@ -90,6 +90,10 @@ class Decoder(nn.Module, ABC):
     def flops_layer(self, queries: int, keys: int) -> int:
         """FLOPs of one layer for that many new tokens over ``keys`` keys (cached plus new), no causal discount."""
 
+    def flops_at(self, index: int, queries: int, keys: int) -> int:
+        """`flops_layer` of a layer by its index, for models whose layers are not all alike."""
+        return self.flops_layer(queries, keys)
+
     @abstractmethod
     def flops_head(self, tokens: int) -> int:
         """FLOPs of the vocabulary projection."""

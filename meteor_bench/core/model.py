@@ -47,6 +47,8 @@ class VLM:
         towers: in the order of the model's configuration.
         reference: `grid` of a sample -> N, the visual tokens that the unpruned reference model feeds its LLM.
         reference_fusion: where that is another model, its fusion, of which only the FLOPs are asked; None: this one's.
+        made_from: where parameters were pruned, the model that they were pruned of, with the same grids and a shared
+            fusion but no storage: only its FLOPs are asked, which ratios are of.
         native: height and width in pixels of an image as the processor delivers it.
         digest: hash of the checkpoint's bytes, for records.
         folder: of the checkpoint; a method's trained parts for this model lie in folders of their own in there.
@@ -65,6 +67,7 @@ class VLM:
     reference: Callable[[Grid], int]
     native: tuple[int, int]
     reference_fusion: Fusion | None = None
+    made_from: VLM | None = None
     digest: str = ""
     folder: Path | None = None
     resizable: bool = True
@@ -105,7 +108,7 @@ class ModelCard:
 
     Attributes:
         build: (device, dtype, source) -> VLM; ``source`` is a checkpoint's folder, None for the shipped weights.
-        variants: fusion kind -> name of the model that offers it, for methods that prefer one.
+        variants: what a method may prefer (`Pruner.prefers`) -> name of the model that offers it.
         weights: folder or hub id of the weights, None where they are shipped, or not published.
         published: whether there are weights that ``build`` could read.
         random: (device, dtype) -> VLM of the real size with random weights; the device may be "meta". Needs no file

@@ -72,14 +72,15 @@ class Pruner:
         ordered: survivors stay in spatial order (False: some are moved behind others).
         stepwise: the points of a calibrated stage are measured one after another, each with those before it deciding
             (False: all at once, on the unpruned sequence).
-        prefers: fusion kind of the model variant to take where a model offers several.
+        prefers: the model variant to take where a model offers several: a fusion kind, or one whose parameters were
+            pruned for the method ("narrowed").
     """
 
     fact: ClassVar[Fact] = Fact(year=0, paper="", stages=())
     positions: ClassVar[Literal["keep", "renumber"]] = "keep"
     ordered: ClassVar[bool] = True
     stepwise: ClassVar[bool] = False
-    prefers: ClassVar[Literal["independent", "shared"] | None] = None
+    prefers: ClassVar[Literal["independent", "shared", "narrowed"] | None] = None
 
     @property
     def exact(self) -> bool:

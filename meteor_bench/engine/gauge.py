@@ -20,12 +20,14 @@ from meteor_bench.core.match import Left, Measure, left, to_first_token
 from meteor_bench.core.model import VLM, Look, Prompt, Scene
 from meteor_bench.core.points import Points
 from meteor_bench.core.pruner import Pruner
+from meteor_bench.core.tokens import Grid
 from meteor_bench.core.trace import SampleTrace
 from meteor_bench.engine.encode import Towered, encode
 from meteor_bench.engine.engine import Engine
 from meteor_bench.engine.flop_counter import FlopMeter
 from meteor_bench.engine.fuse import Visual, embed_questions, fuse
 from meteor_bench.engine.prefill import begin
+from meteor_bench.models.sizes import tower_flops
 
 __all__ = ["Gauge", "Shape", "reference", "shape_of"]
 
@@ -81,6 +83,14 @@ class _Unpruned(NamedTuple):
     tokens: int
 
 
+def _stages(whole: VLM, shape: Shape, tokens: int) -> dict[str, int]:
+    """FLOPs of the encoders and the shared fusion of a model that has no storage."""
+    frames, _, *side = shape.pixels
+    flops = {f"encode.{name}": frames * tower_flops(tower, *side) for name, tower in whole.towers.items()}
+    grids = {name: Grid(frames, *tower.grid(*side)[1:]) for name, tower in whole.towers.items()}
+    return {**flops, "fuse": whole.fusion.flops_align(grids) + whole.fusion.flops({"fused": tokens})}
+
+
 class Gauge:
     """Profiles of samples under a method, each worked out once. Several threads may ask.
 
@@ -115,7 +125,7 @@ class Gauge:
         trace = self._profile(shape, budget).trace.copy()
         trace.text += question
         decoder = self._engine.vlm.decoder
-        prefill = sum(decoder.flops_layer(n + trace.text, n + trace.text) for n in trace.llm)
+        prefill = sum(decoder.flops_at(i, n + trace.text, n + trace.text) for i, n in enumerate(trace.llm))
         trace.flops["prefill"] = prefill + decoder.flops_head(1)
         self.complete(trace, shape, budget, question)
         return left(trace.as_record(), trace.flops)
@@ -130,7 +140,8 @@ class Gauge:
 
     def _is_reference(self, shape: Shape) -> bool:
         """Whether the model is its own reference: an unpruned pass of it needs no second."""
-        return self._engine.vlm.at(shape.scene).reference_fusion is None
+        vlm = self._engine.vlm.at(shape.scene)
+        return vlm.reference_fusion is None and vlm.made_from is None
 
     def _selection(self, shape: Shape, budget: TokenBudget, question: int) -> int:
         if budget == self._engine.budget and self._engine.points == Points():
@@ -146,7 +157,8 @@ class Gauge:
         return max(0, round(total))
 
     def _reference_flops(self, shape: Shape, question: int) -> int:
-        unpruned, decoder = self._reference(shape), self._engine.vlm.decoder
+        unpruned, vlm = self._reference(shape), self._engine.vlm
+        decoder = (vlm.made_from or vlm).decoder
         tokens = len(self._prompt(0).before) + unpruned.tokens + question
         prefill = decoder.depth * decoder.flops_layer(tokens, tokens) + decoder.flops_head(1)
         return unpruned.flops + prefill
@@ -161,6 +173,8 @@ class Gauge:
                 if vlm.reference_fusion is not None:
                     grids, other = visual.shape.grids, vlm.reference_fusion
                     trace.flops["fuse"] = other.flops_align(grids) + other.flops({"fused": trace.reference})
+                if vlm.made_from is not None:
+                    trace.flops |= _stages(vlm.made_from, shape, trace.reference)
                 self._unpruned[shape] = _Unpruned(sum(trace.flops.values()), trace.reference + visual.specials)
             return self._unpruned[shape]
 

@@ -182,5 +182,6 @@ def _count_decode(engine: Engine, trace: SampleTrace, generated: int) -> None:
     trace.answer = generated
     total = 0
     for step in range(1, generated):
-        total += sum(decoder.flops_layer(1, trace.text + n + step) for n in trace.llm) + decoder.flops_head(1)
+        layers = enumerate(trace.llm)
+        total += sum(decoder.flops_at(i, 1, trace.text + n + step) for i, n in layers) + decoder.flops_head(1)
     trace.flops["decode"] = total

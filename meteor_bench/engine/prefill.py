@@ -301,5 +301,5 @@ def _count_prefill(
                 trace.llm.append(visual)
                 trace.cache.append(cache.width(layer) - empty - trace.text)
                 trace.padded.append(cache.width(layer) - head - segment.share * width)
-            total += (segment.stop - segment.start) * decoder.flops_layer(lengths[i], lengths[i])
+                total += decoder.flops_at(layer, lengths[i], lengths[i])
         trace.flops["prefill"] = total + decoder.flops_head(1)

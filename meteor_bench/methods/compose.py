@@ -80,7 +80,7 @@ class Composed(Pruner):
         return any(part.pruner.stepwise for part in self.parts)
 
     @property
-    def prefers(self) -> Literal["independent", "shared"] | None:  # type: ignore[override]
+    def prefers(self) -> Literal["independent", "shared", "narrowed"] | None:  # type: ignore[override]
         """The fusion that the first part with a preference was made for."""
         return next((part.pruner.prefers for part in self.parts if part.pruner.prefers is not None), None)
 

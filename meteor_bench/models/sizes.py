@@ -53,7 +53,7 @@ def measure(card: ModelCard) -> dict[str, Any]:
         "tokens": tokens,
         "encoders": encoders,
         "fuse": (here.fusion.flops_align(grids) if shared else 0) + here.fusion.flops(counts),
-        "prefill": here.decoder.depth * here.decoder.flops_layer(tokens, tokens),
+        "prefill": sum(here.decoder.flops_at(index, tokens, tokens) for index in range(here.decoder.depth)),
     }
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -43,6 +44,7 @@ LAYER, HEADS = 3, 2  # meteor's depth=0.6 of five layers, head_share=0.5 of thre
 CLAMP = (0.25, 4.0)
 REFERENCE, POWER = 256, 0.4  # tokens that a ratio is of; meteor's fuse_power
 MASKED = -1e4
+Pick = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -166,22 +168,28 @@ def choose(attention: Tensor, rows: Tensor, keep: int) -> tuple[Tensor, Tensor]:
     return place, at < k[..., None]
 
 
-def through_logits(model: JointModel, visual: Visual, packed: Packed, keep: int) -> Tensor:
-    """Logits at the positions with a target, in `packed`'s order; every question with `keep` tokens behind LAYER."""
+def through_logits(
+    model: JointModel, visual: Visual, packed: Packed, keep: int, *, layer: int = LAYER, pick: Pick = choose
+) -> Tensor:
+    """Logits at the positions with a target, in `packed`'s order; every question with `keep` tokens from `layer` on.
+
+    Args:
+        pick: arguments and result as of `choose`; it sees the attention of the layer before.
+    """
     decoder = model.vlm.decoder.model
     batch, n = visual.index.shape
     x, positions, mask = prompt_of(model.vlm.decoder, visual.tokens, visual.index, model.total, packed)
     rotary = decoder.rotary_emb(x, positions)
-    for layer in decoder.layers[: LAYER - 1]:
-        x = layer(x, attention_mask=mask, position_ids=positions, position_embeddings=rotary)
-    last = decoder.layers[LAYER - 1]
+    for early in decoder.layers[: layer - 1]:
+        x = early(x, attention_mask=mask, position_ids=positions, position_embeddings=rotary)
+    last = decoder.layers[layer - 1]
     with torch.no_grad():
         attention = text_attention(last, x, rotary, mask, 1 + n)[..., 1 : 1 + n]
     x = last(x, attention_mask=mask, position_ids=positions, position_embeddings=rotary)
 
     count = int(packed.segment.max())
     mine = packed.segment[:, None] == torch.arange(1, count + 1)[None, :, None]  # [B, Q, T]
-    place, real = choose(attention, mine & question_rows(packed)[:, None], keep)
+    place, real = pick(attention, mine & question_rows(packed)[:, None], keep)
     length = int(mine.sum(2).max())
     text = (mine.float() - torch.arange(mine.shape[2]) * 1e-4).topk(length, dim=2).indices.sort(dim=2).values
     there = mine.gather(2, text)  # padding of a shorter question comes from its neighbours and is masked
@@ -202,8 +210,8 @@ def through_logits(model: JointModel, visual: Visual, packed: Packed, keep: int)
     allowed |= torch.eye(y.shape[1]).bool()  # a row that does not count sees itself, lest its softmax be of nothing
     bias = torch.zeros(allowed.shape, dtype=y.dtype).masked_fill_(~allowed, MASKED)[:, None]
     rotary = decoder.rotary_emb(y, at)
-    for layer in decoder.layers[LAYER:]:
-        y = layer(y, attention_mask=bias, position_ids=at, position_embeddings=rotary)
+    for late in decoder.layers[layer:]:
+        y = late(y, attention_mask=bias, position_ids=at, position_embeddings=rotary)
     y = decoder.norm(y[:, -length:]).unflatten(0, (batch, count))
     flat = torch.zeros(batch, mine.shape[2], y.shape[3], dtype=y.dtype)
     b, q, t = there.nonzero(as_tuple=True)

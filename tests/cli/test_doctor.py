@@ -73,7 +73,8 @@ def test_models_whose_weights_are_not_shipped_are_optional(monkeypatch: pytest.M
 def test_a_glance_finds_what_is_missing_without_torch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert not [f for f in examine(full=False) if f.state == "fails"]
-    for name in ("pocket", "pocket-clips", "pocket-independent", "pocket-through", "natural", "natural-independent"):
+    ours = ("pocket", "pocket-clips", "pocket-comp", "pocket-independent", "pocket-through")
+    for name in (*ours, "natural", "natural-independent"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")
     header = b'{"a": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}'

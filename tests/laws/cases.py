@@ -43,6 +43,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "fastv": [{"layer": 1}],
     "sparsevlm": [{"version": "v2"}],
     "oc-vtp": [{"weights": "random"}],
+    "comp": [{"before": 1}],  # the tiny models have none of its own
 }
 COMPOSITIONS = ("evoprune+fastv", "cdpruner+pyramiddrop")
 KEEPS = (0.5, 0.25, 0.06)

@@ -54,6 +54,7 @@ CEILINGS = {
     "holov": Ceiling(155, 1),  # what full crops hand on is worked out by the host
     "oc-vtp": Ceiling(410),
     "comp-token": Ceiling(118),
+    "comp": Ceiling(60),
     "svdprune": Ceiling(1350, 3),  # torch's eigensolver waits
     "e-adaprune": Ceiling(500, 2),
     "midpool": Ceiling(460),
@@ -79,7 +80,9 @@ CEILINGS = {
     "meteor": Ceiling(195, 1),  # stage 3's count
 }
 DEFAULTS = [
-    case for case in RUNNABLE if dict(case.options) in ({}, {"weights": "random"}) and case.method not in COMPOSITIONS
+    case
+    for case in RUNNABLE
+    if dict(case.options) in ({}, {"weights": "random"}, {"before": 1}) and case.method not in COMPOSITIONS
 ]
 
 

@@ -21,7 +21,7 @@ from tests.laws.cases import generate, shared_model
 QUICK = ((0.944, "shared"),)
 ALL = [(ratio, model) for model in ("shared", "independent") for ratio in (0.0, 0.5, 0.667, 0.76, 0.778, 0.889, 0.944)]
 BUDGETS = [pytest.param(*b, marks=() if b in QUICK else pytest.mark.slow) for b in ALL]
-WITHOUT_WEIGHTS = {"oc-vtp": {"weights": "random"}}  # the tiny models have none
+WITHOUT_WEIGHTS = {"oc-vtp": {"weights": "random"}, "comp": {"before": 1}}  # the tiny models have none
 METHODS_ = {name: make_pruner(name, WITHOUT_WEIGHTS.get(name)) for name in METHODS.rows if name != "none"}
 EXACT = [name for name, pruner in METHODS_.items() if pruner.exact]
 ADAPTIVE = [name for name, pruner in METHODS_.items() if not pruner.exact]

@@ -26,10 +26,15 @@ CLASS_TOKEN = {"shared": ("a",), "independent": ("a",), "single": ("eye",), "bar
 ONE_ENCODER = ("single", "bare")
 SAID: dict[tuple[str, str], str] = {
     **{("oc-vtp", model): "needs a pruner trained for" for model in MODELS},
+    **{("comp", model): "needs a model that it has pruned" for model in MODELS},
     **{("meteor", model): "fuse stage compares encoders" for model in ONE_ENCODER},
 }
 # The same methods once they are told to go without what is missing.
-WITHOUT: dict[str, dict[str, Any]] = {"oc-vtp": {"weights": "random"}, "meteor": {"stages": ("encode", "decode")}}
+WITHOUT: dict[str, dict[str, Any]] = {
+    "oc-vtp": {"weights": "random"},
+    "comp": {"before": 1},
+    "meteor": {"stages": ("encode", "decode")},
+}
 RUNS = [
     (method, options, model)
     for method in METHODS.rows
@@ -45,6 +50,8 @@ def expected_notes(method: str, pruner: Pruner, vlm: VLM) -> set[str]:
     notes = {NO_CLIP_TEXT} if method in ("cdpruner", "trim") else set()
     if method == "meteor" and vlm.name == "shared":
         notes.add(f"training-free adaptation: the encoders of '{vlm.name}' share one grid")
+    if method == "comp":
+        notes.add("no parameters of this model were pruned")
     if method == "visionzip":
         bare = [f"tower '{tower}'" for tower in vlm.towers if tower not in CLASS_TOKEN[vlm.name]]
         who = "a shared fusion" if vlm.name == "shared" else ", ".join(bare)

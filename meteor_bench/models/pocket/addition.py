@@ -1,4 +1,7 @@
-"""A checkpoint that is another one and a little more: low-rank additions to its matrices, and small tensors whole."""
+"""A checkpoint that is another one and a little more: low-rank additions to its matrices, and small tensors whole.
+
+It may also say which channels and heads of the other one stay; what is added is then added to what stays.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,29 @@ from torch import Tensor, nn
 from meteor_bench.core.errors import ModelError
 from meteor_bench.models.checkpoint import read_shard, shards
 
-__all__ = ["add_to"]
+__all__ = ["add_to", "kept_units"]
 
 _LEAVES = {"b", "a", "whole"}
+_KEEP = "keep"
+
+
+def kept_units(folder: Path) -> dict[str, Tensor]:
+    """Name of a layer -> [units] bool, which of the units that leave by it stay; see `models.pocket.narrow`.
+
+    Raises:
+        ModelError: no checkpoint there or a corrupted one, or a list of something else.
+    """
+    found = {}
+    for file in shards(folder):
+        for key, value in read_shard(file):
+            name, _, leaf = key.rpartition(".")
+            if leaf != _KEEP:
+                continue
+            if value.dtype != torch.bool or value.ndim != 1:
+                said = f"{str(value.dtype).removeprefix('torch.')} of {list(value.shape)}"
+                raise ModelError(f"{file} has '{key}', {said}; expected a list of bool")
+            found[name] = value
+    return found
 
 
 def add_to(module: nn.Module, folder: Path) -> None:
@@ -29,6 +52,8 @@ def add_to(module: nn.Module, folder: Path) -> None:
     for file in shards(folder):
         for key, value in read_shard(file):
             name, _, leaf = key.rpartition(".")
+            if leaf == _KEEP:
+                continue
             if leaf not in _LEAVES:
                 raise ModelError(f"{file} has '{key}'; expected the name of a weight and .b, .a or .whole")
             if leaf in parts.setdefault(name, {}):

@@ -1,6 +1,8 @@
-"""The shipped models in the engine's terms: `pocket`, `pocket-clips`, `pocket-independent` and `pocket-through`.
+"""The shipped models in the engine's terms: `pocket`, `pocket-independent`, and three that add to them.
 
-The first two have the shared fusion. The modules and weights are those of `pocket_modules`; see the model cards beside
+`pocket-through` adds to `pocket-independent`, `pocket-clips` to `pocket`, `pocket-comp` to a narrower `pocket`.
+
+The modules and weights are those of `pocket_modules`; see the model cards beside
 the weights.
 """
 
@@ -27,8 +29,10 @@ from meteor_bench.models.decoders import LlamaDecoder
 from meteor_bench.models.decoders import cast as cast_model
 from meteor_bench.models.fusions import Independent
 from meteor_bench.models.locate import read_config
-from meteor_bench.models.pocket.addition import add_to
+from meteor_bench.models.pocket.addition import add_to, kept_units
 from meteor_bench.models.pocket.modules import LUMA, IndependentFusion, PocketConfig, PocketVLM, SharedFusion
+from meteor_bench.models.pocket.narrow import narrow
+from meteor_bench.models.pocket.narrow_parts import NarrowConvNext, NarrowLlama, NarrowVit
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 from meteor_bench.models.positions import add_positions, resize_table
 from meteor_bench.models.towers import ConvNextTower, ConvShape, VitTower
@@ -37,6 +41,7 @@ from meteor_bench.utils.plain_text import one_line
 __all__ = [
     "POCKET",
     "POCKET_CLIPS",
+    "POCKET_COMP",
     "POCKET_INDEPENDENT",
     "POCKET_THROUGH",
     "PocketProcessor",
@@ -187,24 +192,37 @@ class PocketProcessor(Processor):
         return self.tokenizer.decode(list(ids))
 
 
-def _convnext(model: Any) -> ConvNextTower:
+def _convnext(model: Any, made: type[ConvNextTower]) -> ConvNextTower:
     config = model.config
     shape = ConvShape(tuple(config.hidden_sizes), tuple(config.depths), config.patch_size, config.num_channels)
-    return ConvNextTower(
-        "b", model, shape, prepare=_luminance, features=lambda module, pixels: module(pixels).last_hidden_state
-    )
+    return made("b", model, shape, prepare=_luminance, features=lambda module, pixels: module(pixels).last_hidden_state)
 
 
-def assemble(name: str, model: PocketVLM, tokenizer: PocketTokenizer, dtype: torch.dtype, device: str) -> VLM:
-    """Wrap the modules; the weights stay where they are, cast and moved once."""
+def assemble(
+    name: str,
+    model: PocketVLM,
+    tokenizer: PocketTokenizer,
+    dtype: torch.dtype,
+    device: str,
+    *,
+    narrowed: bool = False,
+) -> VLM:
+    """Wrap the modules; the weights stay where they are, cast and moved once.
+
+    Args:
+        narrowed: whether `narrow` has been at them.
+    """
+    if narrowed and model.config.fusion != "shared":
+        raise ModelError(f"'{name}' is narrowed and has fusion '{model.config.fusion}'; a narrowed one's is shared")
     kernel = register()
     cast_model(model.eval().requires_grad_(False), device, dtype)
     for part in (model.towers["a"], model.towers["c"], model.decoder):  # b has no attention
         cast("Any", part).set_attn_implementation(kernel)
+    vit = NarrowVit if narrowed else VitTower
     towers: dict[str, VisionTower] = {
-        "a": VitTower("a", model.towers["a"], has_cls=True, post_norm=False, prepare=_half),
-        "b": _convnext(model.towers["b"]),
-        "c": VitTower("c", model.towers["c"], has_cls=False, post_norm=True, prepare=_to_patches_of_16),
+        "a": vit("a", model.towers["a"], has_cls=True, post_norm=False, prepare=_half),
+        "b": _convnext(model.towers["b"], NarrowConvNext if narrowed else ConvNextTower),
+        "c": vit("c", model.towers["c"], has_cls=False, post_norm=True, prepare=_to_patches_of_16),
     }
     fusion: Fusion
     reference = None
@@ -218,19 +236,26 @@ def assemble(name: str, model: PocketVLM, tokenizer: PocketTokenizer, dtype: tor
         name=name,
         towers=towers,
         fusion=fusion,
-        decoder=LlamaDecoder(model.decoder),
+        decoder=(NarrowLlama if narrowed else LlamaDecoder)(model.decoder),
         processor=PocketProcessor(tokenizer, model.config),
         reference=lambda grid: (reference or fusion).common({"a": grid}).n,
         native=(model.config.image_size, model.config.image_size),
         reference_fusion=reference,
+        made_from=_whole(model.config, tokenizer) if narrowed else None,
     )
+
+
+def _whole(config: PocketConfig, tokenizer: PocketTokenizer) -> VLM:
+    """What a narrowed model was made from, without storage."""
+    with skeleton():
+        return assemble("whole", PocketVLM(config), tokenizer, torch.float32, "meta")
 
 
 def load(name: str, device: str, dtype: torch.dtype, source: Path | None = None) -> VLM:
     """Build a pocket model from its checkpoint.
 
     Args:
-        name: "pocket", "pocket-clips", "pocket-independent" or "pocket-through".
+        name: "pocket", "pocket-clips", "pocket-comp", "pocket-independent" or "pocket-through".
         source: a folder with config.json, tokenizer.json and safetensors; None for the shipped one.
 
     Raises:
@@ -246,13 +271,24 @@ def load(name: str, device: str, dtype: torch.dtype, source: Path | None = None)
         raise ModelError(f"{folder / 'config.json'} does not describe a pocket model: {said}") from error
     whole = _base(config, folder) if config.base else folder
     load_weights(model, whole, ties={"decoder.lm_head.weight": "decoder.model.embed_tokens.weight"})
+    narrowed = bool(config.base) and _narrow(model, folder)
     if config.base:
         model.extend(config)
         add_to(model, folder)
-    vlm = assemble(name, model, tokenizer, dtype, device)
+    vlm = assemble(name, model, tokenizer, dtype, device, narrowed=narrowed)
     vlm.digest = digest_over(whole, folder) if config.base else digest(folder)
     vlm.folder = folder
     return vlm
+
+
+def _narrow(model: PocketVLM, folder: Path) -> bool:
+    """Leave only what a folder says; whether it says so."""
+    keep = kept_units(folder)
+    try:
+        narrow(model, keep)
+    except ModelError as error:
+        raise ModelError(f"{folder}: {error}") from error
+    return bool(keep)
 
 
 def _base(config: PocketConfig, folder: Path) -> Path:
@@ -281,7 +317,9 @@ def _described(folder: Path) -> tuple[PocketConfig, PocketTokenizer]:
 def untrained(name: str, device: str, dtype: torch.dtype) -> VLM:
     """The same model with random weights."""
     config, tokenizer = _described(WEIGHTS / name)
-    vlm = assemble(name, PocketVLM(config), tokenizer, dtype, device)
+    model = PocketVLM(config)
+    narrowed = bool(config.base) and _narrow(model, WEIGHTS / name)
+    vlm = assemble(name, model, tokenizer, dtype, device, narrowed=narrowed)
     vlm.digest = "random"
     return vlm
 
@@ -295,7 +333,7 @@ def card_for(config: Mapping[str, Any], name: str) -> ModelCard:
     return replace(row, name=name, variants={})
 
 
-def _card(name: str, fusion: Any, tokens: int, note: str) -> ModelCard:
+def _card(name: str, fusion: Any, tokens: int, note: str, variants: Mapping[str, str] | None = None) -> ModelCard:
     return ModelCard(
         name=name,
         fusion=fusion,
@@ -308,13 +346,19 @@ def _card(name: str, fusion: Any, tokens: int, note: str) -> ModelCard:
         tokens=tokens,
         licence="Apache-2.0",
         build=lambda device, dtype, source: load(name, device, dtype, source),
-        variants={"shared": "pocket", "independent": "pocket-independent"},
+        variants={"shared": "pocket", "independent": "pocket-independent"} if variants is None else variants,
         note=note,
         random=lambda device, dtype: untrained(name, device, dtype),
     )
 
 
-POCKET = _card("pocket", "shared", 256, "channel concatenation on one grid, the EAGLE of this suite")
+POCKET = _card(
+    "pocket",
+    "shared",
+    256,
+    "channel concatenation on one grid, the EAGLE of this suite",
+    {"shared": "pocket", "independent": "pocket-independent", "narrowed": "pocket-comp"},
+)
 POCKET_INDEPENDENT = _card(
     "pocket-independent", "independent", 576, "one projector per encoder, trained with METEOR's stages 1 and 2"
 )
@@ -326,4 +370,11 @@ POCKET_THROUGH = _card(
 POCKET_CLIPS = replace(
     _card("pocket-clips", "shared", 256, "pocket trained on for clips of up to 64 frames, 16 tokens of each"),
     variants={},
+# What CoMP left of pocket's parameters; `comp` drops the tokens.
+POCKET_COMP = _card(
+    "pocket-comp",
+    "shared",
+    256,
+    "pocket pruned by CoMP, channels and heads gone, trained on with its tokens dropped",
+    {},
 )
