@@ -384,10 +384,10 @@ def _tower_mask(tokens: Tokens, proportional: bool) -> Tensor | None:
 
     With ``proportional`` and merged tokens, what is added to the logits instead: log(size), -inf for padding.
     """
-    n = tokens.valid.shape[1]
+    n = tokens.x.shape[1]
     seen = None
     if tokens.padded:
-        itself = torch.eye(n, dtype=torch.bool, device=tokens.valid.device)
+        itself = torch.eye(n, dtype=torch.bool, device=tokens.x.device)
         seen = (tokens.valid[:, None, :] | itself)[:, None]
     if not proportional or not tokens.merged:
         return seen
