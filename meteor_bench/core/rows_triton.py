@@ -10,6 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from meteor_bench.core import rows
+
 __all__ = ["followed", "merged", "on", "ranks", "unit"]
 
 WIDE, SCAN, TILE = 256, 512, 32  # features, tokens looked at, and tokens ranked at a time
@@ -98,15 +100,17 @@ def unit(x: Tensor) -> Tensor:
     """What `core.rows.unit` says, on tensors of one CUDA device."""
     x = x.contiguous()
     out = torch.empty(x.shape, dtype=torch.float32, device=x.device)
-    rows = x.numel() // max(1, x.shape[-1])
-    if rows:
+    count = x.numel() // max(1, x.shape[-1])
+    if count:
         with on(x):
-            _unit[(rows,)](x, out, x.shape[-1], WIDE=WIDE)
+            _unit[(count,)](x, out, x.shape[-1], WIDE=WIDE)
     return out
 
 
 def ranks(score: Tensor) -> Tensor:
     """What `core.rows.ranks` says, on tensors of one CUDA device."""
+    if score.shape[1] > rows.RANKED:
+        return rows.ranks.plain(score)
     score = score.contiguous()
     out = torch.empty(score.shape, dtype=torch.long, device=score.device)
     if score.numel():
@@ -118,13 +122,13 @@ def ranks(score: Tensor) -> Tensor:
 def merged(x: Tensor, size: Tensor, seats: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """What `core.rows.merged` says, on tensors of one CUDA device."""
     x, size, seats = x.contiguous(), size.contiguous(), seats.contiguous()
-    rows, n, width = x.shape
-    out = torch.empty(rows, count, width, dtype=x.dtype, device=x.device)
-    mass = torch.empty(rows, count, dtype=size.dtype, device=x.device)
-    stay = torch.empty(rows, count, dtype=torch.long, device=x.device)
-    if rows and count:
+    batch, n, width = x.shape
+    out = torch.empty(batch, count, width, dtype=x.dtype, device=x.device)
+    mass = torch.empty(batch, count, dtype=size.dtype, device=x.device)
+    stay = torch.empty(batch, count, dtype=torch.long, device=x.device)
+    if batch and count:
         with on(x):
-            _merged[count, rows](x, size, seats, out, mass, stay, n, count, width, WIDE=WIDE, SCAN=SCAN)
+            _merged[count, batch](x, size, seats, out, mass, stay, n, count, width, WIDE=WIDE, SCAN=SCAN)
     return out, mass, stay
 
 

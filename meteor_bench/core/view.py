@@ -157,7 +157,7 @@ class EncodeView(View):
     keys: Tensor | None = None
     values: Tensor | None = None
     logits: Tensor | None = None
-    windows: Tensor | None = None
+    windows: Lazy[Tensor | None] = Lazy(optional=True)
     in_windows: Lazy[Tensor | None] = Lazy(optional=True)
     layer: int = 0
     layers: tuple[int, ...] = ()

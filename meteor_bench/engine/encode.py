@@ -236,7 +236,7 @@ def _encode_point(
             layout=engine.layout({other: r.tokens.grid for other, r in runs.items()}, framed=scene.framed),
             inside=point.inside,
             frames=run.apart,
-            windows=None if run.apart is not None else run.tower.windows(run.tokens),
+            windows=None if run.apart is not None else _windows(run),
             in_windows=None if run.apart is not None else _in_windows(run),
             layers=tuple(step.after[name] for step in engine.points.encode if name in step.after),
             memo=dict(memo),
@@ -328,6 +328,12 @@ def _tap(run: _TowerRun, block: int, x: Tensor) -> None:
         x = run.joined(x)
         deep = x if run.tokens.deep is None else torch.cat([run.tokens.deep, x], 2)
         run.tokens = run.tokens.changed(deep=deep)
+
+
+def _windows(run: _TowerRun) -> Later[Tensor | None]:
+    """For whoever asks."""
+    tower, tokens = run.tower, run.tokens
+    return Later(lambda: tower.windows(tokens))
 
 
 def _in_windows(run: _TowerRun) -> Later[Tensor | None]:

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from meteor_bench.core import rows, rows_triton
+from meteor_bench.core import rows_triton
 
 __all__ = ["seats"]
 
@@ -46,7 +46,7 @@ def _seats(
 def seats(best: Tensor, partner: Tensor, n: int, r: int, ordered: bool) -> Tensor:
     """What `methods.shared.pairs.seats` says, on tensors of one CUDA device."""
     count, evens = best.shape
-    rank = rows_triton.ranks(best) if evens <= rows.RANKED else rows.ranks.plain(best)
+    rank = rows_triton.ranks(best)
     out = torch.empty(count, n, dtype=torch.long, device=best.device)
     with rows_triton.on(best):
         _seats[triton.cdiv(evens, TILE), count](
