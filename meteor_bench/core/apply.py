@@ -11,6 +11,8 @@ from torch import Tensor
 from meteor_bench.core.gather import scatter_rows, take_rows
 from meteor_bench.core.host import places
 from meteor_bench.core.pick import pick
+from meteor_bench.core.rows import merged
+from meteor_bench.core.seats import Seats, seen
 from meteor_bench.core.tokens import Later, Length, Tokens, worked_out
 from meteor_bench.core.view import Decision, Restored
 
@@ -25,6 +27,8 @@ def apply(tokens: Tokens, decision: Decision) -> Tokens:
 
 def _applied(tokens: Tokens, decision: Decision) -> Tokens:
     """What a decision leaves of the tokens that are there."""
+    if decision.seats is not None:
+        return _seated(tokens, decision.seats).changed(in_windows=decision.in_windows)
     idle = decision.mix is None and decision.order is None
     if idle and decision.keep is tokens.visual:
         return tokens
@@ -60,6 +64,37 @@ def _applied(tokens: Tokens, decision: Decision) -> Tokens:
     merged = tokens.merged or into is not None
     out = pick(tokens.changed(x=x, deep=deep, size=size, group=group, merged=merged), keep, order, left)
     return out.changed(in_windows=decision.in_windows)
+
+
+def _seated(tokens: Tokens, seats: Seats) -> Tokens:
+    """What a merge by places leaves of rows that are all visual tokens."""
+    x, size, stay = merged(tokens.x, tokens.size, seats.places, seats.left)
+    deep = None if tokens.deep is None else merged(tokens.deep, tokens.size, seats.places, seats.left)[0]
+    origin, known = Later(partial(_taken, tokens.raw("origin"), stay)), seen(tokens)
+    if known is None:
+        bare = _Grouped(tokens.raw("origin"), tokens.raw("group"), tokens.plain, tokens.whole)
+        group = Later(lambda: _regrouped(bare, seats.keep(), seats.into()))
+    else:
+        group = known.moved(origin, seats)
+    slot = tokens.raw("slot")
+    return tokens.changed(
+        x=x,
+        deep=deep,
+        size=size,
+        valid=Later(partial(torch.ones, stay.shape, dtype=torch.bool, device=stay.device)),
+        special=Later(partial(torch.zeros, stay.shape, dtype=torch.bool, device=stay.device)),
+        origin=origin,
+        group=group,
+        slot=None if slot is None else Later(partial(_taken, slot, stay)),
+        lengths=(Length(seats.left, 0),) * len(stay),
+        merged=True,
+        raster=tokens.raster and seats.ordered,
+    )
+
+
+def _taken(field: Any, index: Tensor) -> Tensor:
+    value: Tensor = worked_out(field).gather(1, index)
+    return value
 
 
 def _with(tokens: Tokens, restored: Restored) -> Tokens:

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from meteor_bench.core.gather import take_rows
 from meteor_bench.core.host import made_once, on_device
-from meteor_bench.core.tokens import Tokens
+from meteor_bench.core.seats import seen
+from meteor_bench.core.tokens import Tokens, worked_out
 
 __all__ = ["densify", "on_cells"]
 
@@ -34,6 +35,8 @@ def densify(tokens: Tokens) -> Tensor:
     """
     if tokens.whole:
         return tokens.x
+    if (known := seen(tokens)) is not None:
+        return take_rows(tokens.x, worked_out(known.index))
     b, cells = tokens.group.shape
     frame, t = tokens.grid.h * tokens.grid.w, tokens.grid.t
     slots = torch.full((b, cells + 1), -1, dtype=torch.long, device=tokens.x.device)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from meteor_bench.core.errors import PluginError
 from meteor_bench.core.interrupts import contained
+from meteor_bench.core.seats import Seats
 from meteor_bench.core.tokens import Tokens
 from meteor_bench.core.view import Decision, Restored, View
 
@@ -55,15 +56,11 @@ def _check(where: str, decision: Any, view: View) -> None:
     tokens = view.tokens
     if not isinstance(decision, Decision):
         raise PluginError(f"{where} gave {_kind(decision)}; expected a Decision")
-    rows, width = tokens.valid.shape
-    device = tokens.x.device
-    _tensor(where, "keep", decision.keep, "bool", (rows, width), device)
-    if decision.mix is not None:
-        _tensor(where, "mix", decision.mix, "float", (rows, None, width), device)
-    for name, numbers in (("merge_into", "whole"), ("weight", "any"), ("score", "any"), ("order", "any")):
-        value = getattr(decision, name)
-        if value is not None:
-            _tensor(where, name, value, numbers, (rows, width), device)
+    rows = len(tokens.x)
+    if decision.seats is None:
+        _check_masks(where, decision, tokens)
+    else:
+        _check_seats(where, decision.seats, tokens)
     if not isinstance(decision.memo, Mapping):
         raise PluginError(f"{where}: Decision.memo is {_kind(decision.memo)}; expected a mapping from name to tensor")
     for name, value in decision.memo.items():
@@ -74,16 +71,48 @@ def _check(where: str, decision: Any, view: View) -> None:
         if value is not None:
             shape = (rows,) if name == "count" else (rows, None)
             _tensor(where, name, value, "whole", shape, torch.device("cpu"))
-    if decision.count is not None and device.type == "cpu":
-        _check_count(where, decision.keep & tokens.visual, decision.count, tokens)
-    if decision.merge_into is not None and device.type == "cpu":
-        _check_merges(where, decision.keep, decision.merge_into, tokens)
-        if decision.total:
-            _check_total(where, decision.keep, decision.merge_into, tokens)
     if decision.restored is not None:
         if view.stage != "encode":
             raise PluginError(f"{where}: Decision.restored brings tokens back into encoders only")
         _check_restored(where, decision.restored, tokens)
+
+
+def _check_masks(where: str, decision: Decision, tokens: Tokens) -> None:
+    """What is said of each token, where it is not said by places."""
+    rows, width = tokens.x.shape[:2]
+    device = tokens.x.device
+    _tensor(where, "keep", decision.keep, "bool", (rows, width), device)
+    if decision.mix is not None:
+        _tensor(where, "mix", decision.mix, "float", (rows, None, width), device)
+    for name, numbers in (("merge_into", "whole"), ("weight", "any"), ("score", "any"), ("order", "any")):
+        value = getattr(decision, name)
+        if value is not None:
+            _tensor(where, name, value, numbers, (rows, width), device)
+    if device.type != "cpu":
+        return
+    if decision.count is not None:
+        _tensor(where, "count", decision.count, "whole", (rows,), device)
+        _check_count(where, decision.keep & tokens.visual, decision.count, tokens)
+    if decision.merge_into is not None:
+        _check_merges(where, decision.keep, decision.merge_into, tokens)
+        if decision.total:
+            _check_total(where, decision.keep, decision.merge_into, tokens)
+
+
+def _check_seats(where: str, seats: Seats, tokens: Tokens) -> None:
+    """Each place has one token that stays, and every other token leads to one."""
+    rows, width = tokens.x.shape[:2]
+    _tensor(where, "seats.places", seats.places, "whole", (rows, width), tokens.x.device)
+    if not tokens.plain:
+        raise PluginError(f"{where}: Decision.seats is for rows that are nothing but visual tokens")
+    if tokens.x.device.type != "cpu":
+        return
+    wanted = torch.arange(seats.left).tolist()
+    for row, places in enumerate(seats.places):
+        if places[places >= 0].sort().values.tolist() != wanted or int(places.min()) < -seats.left:
+            raise PluginError(
+                f"{where}: Decision.seats of row {row} is not {seats.left} tokens and others that end in them"
+            )
 
 
 _NUMBERS: dict[str, tuple[str, Callable[[Tensor], bool]]] = {

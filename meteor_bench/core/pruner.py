@@ -18,6 +18,7 @@ from torch import Tensor
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.host import on_device
 from meteor_bench.core.points import DecodePoint, EncodePoint, FusePoint, Points, Stage, TextRows, TowerAttention
+from meteor_bench.core.rows import compared, ranks
 from meteor_bench.core.tokens import Grid
 from meteor_bench.core.view import Decision, DecodeView, EncodeView, FuseView, Layout, Restored, View
 
@@ -182,11 +183,15 @@ def keep_top(score: Tensor, k: Tensor, allowed: Tensor | None, order: Tensor | N
     Returns:
         [B, N] bool.
     """
+    wanted = set(k.tolist()) if k.device.type == "cpu" else set()
     if order is None:
         score = score.float() if allowed is None else score.float().masked_fill(~allowed, -torch.inf)
+        if compared(score):
+            most = wanted.pop() if len(wanted) == 1 else on_device(k, score.device)[:, None]
+            kept = ranks(score) < most
+            return kept if allowed is None else kept.logical_and_(allowed)
         order = score.argsort(dim=1, descending=True, stable=True)
     kept = torch.zeros(score.shape, dtype=torch.bool, device=score.device)
-    wanted = set(k.tolist()) if k.device.type == "cpu" else set()
     if len(wanted) == 1:
         kept.scatter_(1, order[:, : max(0, wanted.pop())], True)
     else:

@@ -16,7 +16,8 @@ from torch import Tensor
 from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.frames_apart import FramesApart
 from meteor_bench.core.points import Stage
-from meteor_bench.core.tokens import Grid, Lazy, Tokens
+from meteor_bench.core.seats import Seats
+from meteor_bench.core.tokens import Grid, Later, Lazy, Tokens
 
 __all__ = ["Decision", "DecodeView", "EncodeView", "FuseView", "Layout", "Restored", "View"]
 
@@ -156,7 +157,7 @@ class EncodeView(View):
     keys: Tensor | None = None
     values: Tensor | None = None
     logits: Tensor | None = None
-    windows: Tensor | None = None
+    windows: Lazy[Tensor | None] = Lazy(optional=True)
     in_windows: Lazy[Tensor | None] = Lazy(optional=True)
     layer: int = 0
     layers: tuple[int, ...] = ()
@@ -270,17 +271,30 @@ class Decision:
         total: ``merge_into`` sends every visual token to a kept one, kept ones to themselves: nothing is discarded, and
             nobody has to look.
         restored: encode points: tokens dropped before that come back, after everything else that is decided here.
+        seats: a merge weighted by `Tokens.size`, said by places; see `Decision.seated`.
     """
 
-    keep: Tensor
-    merge_into: Tensor | None = None
+    keep: Lazy[Tensor] = Lazy()
+    merge_into: Lazy[Tensor | None] = Lazy(optional=True)
     weight: Tensor | None = None
     normalise: bool = True
     mix: Tensor | None = None
     score: Tensor | None = None
-    order: Tensor | None = None
+    order: Lazy[Tensor | None] = Lazy(optional=True)
     memo: Mapping[str, Tensor] = field(default_factory=dict)
     count: Tensor | None = None
     in_windows: Tensor | None = None
     total: bool = False
     restored: Restored | None = None
+    seats: Seats | None = None
+
+    @classmethod
+    def seated(cls, seats: Seats) -> Self:
+        """A merge by size, said by places; the masks that it comes to are worked out if somebody looks at them.
+
+        Args:
+            seats: where every token ends; of rows that are all visual tokens (`Tokens.plain`).
+        """
+        count = torch.full((len(seats.places),), seats.left)
+        keep, into, order = Later(seats.keep), Later(seats.into), Later(seats.order)
+        return cls(keep=keep, merge_into=into, order=order, total=True, count=count, seats=seats)

@@ -236,7 +236,7 @@ def _encode_point(
             layout=engine.layout({other: r.tokens.grid for other, r in runs.items()}, framed=scene.framed),
             inside=point.inside,
             frames=run.apart,
-            windows=None if run.apart is not None else run.tower.windows(run.tokens),
+            windows=None if run.apart is not None else _windows(run),
             in_windows=None if run.apart is not None else _in_windows(run),
             layers=tuple(step.after[name] for step in engine.points.encode if name in step.after),
             memo=dict(memo),
@@ -330,6 +330,12 @@ def _tap(run: _TowerRun, block: int, x: Tensor) -> None:
         run.tokens = run.tokens.changed(deep=deep)
 
 
+def _windows(run: _TowerRun) -> Later[Tensor | None]:
+    """For whoever asks."""
+    tower, tokens = run.tower, run.tokens
+    return Later(lambda: tower.windows(tokens))
+
+
 def _in_windows(run: _TowerRun) -> Later[Tensor | None]:
     """For whoever asks; a GPU may have to be waited for."""
     tower, tokens = run.tower, run.tokens
@@ -384,10 +390,10 @@ def _tower_mask(tokens: Tokens, proportional: bool) -> Tensor | None:
 
     With ``proportional`` and merged tokens, what is added to the logits instead: log(size), -inf for padding.
     """
-    n = tokens.valid.shape[1]
+    n = tokens.x.shape[1]
     seen = None
     if tokens.padded:
-        itself = torch.eye(n, dtype=torch.bool, device=tokens.valid.device)
+        itself = torch.eye(n, dtype=torch.bool, device=tokens.x.device)
         seen = (tokens.valid[:, None, :] | itself)[:, None]
     if not proportional or not tokens.merged:
         return seen

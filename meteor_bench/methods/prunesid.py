@@ -31,6 +31,7 @@ from torch import Tensor
 
 from meteor_bench.core.host import upload
 from meteor_bench.core.pruner import Decision, Fact, View
+from meteor_bench.core.rows import ranks
 from meteor_bench.methods.shared.helpers import unit
 from meteor_bench.methods.shared.selection import AttentionScorer
 
@@ -38,25 +39,28 @@ __all__ = ["PruneSID", "groups_of", "places", "survivors"]
 
 
 def groups_of(x: Tensor, count: int) -> Tensor:
-    """[N] the principal component, 0 the largest, that weighs each token of x [N, D] most."""
-    samples = x.double().sigmoid().T  # [D, N]
-    samples = samples - samples.mean(0, keepdim=True)
-    _, vectors = torch.linalg.eigh(samples.T @ samples)  # ascending
-    component: Tensor = vectors.flip(1)[:, :count].abs().argmax(1)
+    """[R, N] the principal component, 0 the largest, that weighs each token of a row of x [R, N, D] most."""
+    samples = x.double().sigmoid().mT  # [R, D, N]
+    samples = samples - samples.mean(1, keepdim=True)
+    # Row by row, so that a row is the same in any batch; the decompositions in one go, for each is waited for.
+    _, vectors = torch.linalg.eigh(torch.stack([row.T @ row for row in samples]))  # ascending
+    component: Tensor = vectors.flip(2)[..., :count].abs().argmax(2)
     return component
 
 
 def survivors(likeness: Tensor, rank: Tensor, group: Tensor, threshold: Tensor) -> Tensor:
-    """[N] bool, what no survivor of its group that ranks before it is too much like.
+    """[..., N] bool, what no survivor of its group that ranks before it is too much like.
 
     Args:
-        likeness: [N, N] cosines.
-        rank: [N] long, 0 for the most attention.
+        likeness: [..., N, N] cosines.
+        rank: [..., N] long, 0 for the most attention.
+        threshold: [...]
     """
-    rival = (likeness > threshold) & (group[:, None] == group) & (rank[None] < rank[:, None])  # [N, by whom]
-    alive = torch.ones(len(rank), dtype=torch.bool, device=rank.device)
+    alike = (likeness > threshold[..., None, None]) & (group[..., None] == group[..., None, :])
+    rival = alike & (rank[..., None, :] < rank[..., None])  # [..., N, by whom]
+    alive = torch.ones(rank.shape, dtype=torch.bool, device=rank.device)
     while True:  # settles from the front: after k rounds the first k ranks are final
-        now = ~(rival & alive).any(1)
+        now = ~(rival & alive[..., None, :]).any(-1)
         if torch.equal(now, alive):
             return alive
         alive = now
@@ -92,36 +96,36 @@ class PruneSID(AttentionScorer):
     fact: ClassVar[Fact] = Fact(year=2026, paper="arXiv 2603.09480", stages=("encode",), needs=("attention",))
 
     def choose(self, view: View, score: Tensor, share: Tensor) -> Decision:
-        """The first of every group, row by row: groups differ from image to image."""
+        """The first of every group; groups differ from image to image."""
         share = torch.minimum(share, view.tokens.counts())
+        wanted = share.tolist()
+        if view.tokens.plain and len(set(wanted)) == 1:
+            return Decision(keep=self._chosen(view.tokens.x, score, wanted[0]), score=score, count=share)
         keep = torch.zeros_like(view.tokens.visual)
-        for row, (visual, wanted) in enumerate(zip(view.tokens.visual, share.tolist(), strict=True)):
-            if view.tokens.plain:
-                keep[row] = self._chosen(view.tokens.x[row], score[row], wanted)
-                continue
+        for row, visual in enumerate(view.tokens.visual):
             at = visual.nonzero()[:, 0]
-            keep[row, at] = self._chosen(view.tokens.x[row, at], score[row, at], wanted)
+            keep[row, at] = self._chosen(view.tokens.x[row, at][None], score[row, at][None], wanted[row])[0]
         return Decision(keep=keep, score=score, count=share)
 
     def _chosen(self, x: Tensor, attention: Tensor, total: int) -> Tensor:
-        """[N] bool, the tokens of one image that stay, ``total`` of them."""
-        n, device = len(x), x.device
+        """[R, N] bool, the tokens of each image that stay, ``total`` of them."""
+        rows, n, _ = x.shape
+        device = x.device
         if total in (0, n):
-            return torch.full((n,), total > 0, device=device)
+            return torch.full((rows, n), total > 0, device=device)
         groups = max(1, min(total // 4, n))
         group = groups_of(x, groups)
         v = unit(x).double()
-        likeness = v @ v.T
-        mean = (likeness.sum() - likeness.diagonal().sum()) / max(n * (n - 1), 1)
-        order = attention.argsort(descending=True, stable=True)
-        rank = torch.empty_like(order).scatter_(0, order, torch.arange(n, device=order.device))
-        alive = survivors(likeness, rank, group, total / 32 * mean)
-        both = torch.stack([torch.ones_like(group), alive.long()])  # [2, N]
-        sizes, living = both.new_zeros(2, groups).index_add_(1, group, both).tolist()
-        share = upload(places(total, sizes, living), device)
+        likeness = torch.stack([row @ row.T for row in v])
+        pairs = likeness.flatten(1).sum(1) - likeness.diagonal(dim1=1, dim2=2).sum(1)
+        rank = ranks(attention)
+        alive = survivors(likeness, rank, group, total / 32 * (pairs / max(n * (n - 1), 1)))
+        both = torch.stack([torch.ones_like(group), alive.long()], 1)  # [R, 2, N]
+        counted = both.new_zeros(rows, 2, groups).scatter_add_(2, group[:, None].expand_as(both), both).tolist()
+        share = upload([places(total, sizes, living) for sizes, living in counted], device)
         # Group by group, survivors before the others, both by attention.
-        order = (group * 2 * n + (~alive).long() * n + rank).argsort()
-        ahead = upload([0, *accumulate(sizes)], device)
-        of = group[order]
-        best = torch.arange(n, device=device) - ahead[of] < share[of]
-        return torch.zeros_like(best).scatter(0, order, best)
+        order = (group * 2 * n + (~alive).long() * n + rank).argsort(1)
+        ahead = upload([[0, *accumulate(sizes)] for sizes, _ in counted], device)
+        of = group.gather(1, order)
+        best = torch.arange(n, device=device) - ahead.gather(1, of) < share.gather(1, of)
+        return torch.zeros_like(best).scatter_(1, order, best)

@@ -32,8 +32,10 @@ from torch import Tensor
 from meteor_bench.core.gather import take_rows
 from meteor_bench.core.host import made_once, on_device, places
 from meteor_bench.core.pruner import EncodePoint, EncodeView, Fact, keep_top
+from meteor_bench.core.seats import Seats
 from meteor_bench.methods.shared.helpers import unit
 from meteor_bench.methods.shared.merging import InsideMerger, Paired
+from meteor_bench.methods.shared.pairs import seats
 
 __all__ = ["ToMe"]
 
@@ -64,6 +66,15 @@ class ToMe(InsideMerger):
     def leaves(self, view: EncodeView) -> Tensor | None:
         """Spatial order."""
         return view.tokens.origin.clamp(min=0) if self.order == "authors" else None
+
+    def seats(self, view: EncodeView, count: Tensor, r: int, final: Tensor) -> Seats | None:
+        """The same, but where a class token would decide how the others stand."""
+        ordered = self.order == "spatial"
+        if view.has_cls and not ordered:
+            return None
+        v, n = unit(view.compared), view.tokens.x.shape[1]
+        best, partner = (v[:, 0::2] @ v[:, 1::2].transpose(1, 2)).max(2)
+        return Seats(seats(best, partner, n, r, ordered), n - r, ordered)
 
     def pair(
         self, view: EncodeView | None, x: Tensor, visual: Tensor, count: Tensor, r: Tensor, final: Tensor | None

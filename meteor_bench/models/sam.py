@@ -85,7 +85,7 @@ class SamTower(WindowedTower):
         query, key, value = qkv.unbind(0)  # [B, H, S, d]
         bias = _relative(attn, query, cell, side)
         if seen is not None:
-            bias = bias.masked_fill(~seen, -torch.inf) if seen.dtype == torch.bool else bias + seen
+            bias = bias.masked_fill_(~seen, -torch.inf) if seen.dtype == torch.bool else bias + seen
         if probe is not None:
             if inside:
                 where.read(probe, query, key, bias)

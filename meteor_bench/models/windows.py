@@ -11,14 +11,16 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from meteor_bench.core import flops
 from meteor_bench.core.attention_probe import Probe
-from meteor_bench.core.host import made_once, on_device
+from meteor_bench.core.host import made_once, on_device, places
 from meteor_bench.core.model import VisionTower
+from meteor_bench.core.rows import ranks
 from meteor_bench.core.tokens import Grid, Later, Tokens
 
 __all__ = ["WindowedTower", "Windows", "beside", "count_in_windows", "read_beside", "window_of"]
@@ -26,9 +28,35 @@ __all__ = ["WindowedTower", "Windows", "beside", "count_in_windows", "read_besid
 
 def window_of(origin: Tensor, grid: Grid, side: int) -> Tensor:
     """Index of the window of each token, from its origin; -1 for padding."""
-    across = -(-grid.w // side)
-    window = (origin // grid.w // side) * across + origin % grid.w // side
-    return torch.where(origin >= 0, window, -1)
+    return _cells(grid, side, origin.device).window[origin]
+
+
+class _Cells(NamedTuple):
+    """What is known of each cell of a grid, made once; behind the last one, where -1 leads, of padding.
+
+    Attributes:
+        window: [G + 1] long, the index of its window, -1 for padding.
+        counted: [G + 1] the same, but for padding one of its own.
+        inner: [G + 1] long, its place in its window, raster order.
+        early: [G + 1] float32, higher for cells that come first, by window and then in raster order.
+    """
+
+    window: Tensor
+    counted: Tensor
+    inner: Tensor
+    early: Tensor
+
+
+@made_once(16)
+def _cells(grid: Grid, side: int, device: torch.device) -> _Cells:
+    cell = torch.arange(grid.n)
+    y, x = cell // grid.w, cell % grid.w
+    across, down = -(-grid.w // side), -(-grid.h // side)
+    window, inner = y // side * across + x // side, y % side * side + x % side
+    early = -(window * side**2 + inner).float()
+    last = (-1, across * down, 0, -torch.inf)
+    each = zip((window, window, inner, early), last, strict=True)
+    return _Cells(*(on_device(torch.cat([values, values.new_tensor([end])]), device) for values, end in each))
 
 
 @dataclass(frozen=True)
@@ -44,6 +72,7 @@ class Windows:
         cell: [R, W, S] the place's cell in its window, raster order.
         place: [R, N] a token's place in [W·S].
         mask: [R·W, 1, S, S] bool, what a place may see; None where no place is empty.
+        share: [R, N] tokens in a token's window; of padding, how many no window has.
         size: [R, N] patches that a token stands for, maybe not worked out yet.
         lengths, widths: R tokens, and S, of each row alone.
     """
@@ -56,6 +85,7 @@ class Windows:
     cell: Tensor
     place: Tensor
     mask: Tensor | None
+    share: Tensor
     size: Tensor | Later[Tensor]
     lengths: tuple[int, ...]
     widths: tuple[int, ...]
@@ -100,13 +130,15 @@ class Windows:
             query, key: [R·W, H, S, d].
             mask: as for the attention itself.
         """
-        part = replace(probe, queries=self.token.flatten(0, 1))
+        part = replace(probe, queries=None if self.solid else self.token.flatten(0, 1))
         read_beside(part, query, key, mask)
         if part.attention is not None:  # the mean over all queries, of which a window holds its share
-            queries = self.token.sum(2)  # [R, W]
-            own = queries.gather(1, self.place // self.index.shape[2])
-            spread = self.scatter(part.attention[..., None])[..., 0]
-            probe.attention = spread * own / queries.sum(1, keepdim=True).clamp(min=1)
+            spread = self.scatter(part.attention[..., None])[..., 0] * self.share
+            if len(set(self.lengths)) == 1:
+                probe.attention = spread / max(1, self.lengths[0])
+            else:
+                every = torch.tensor(self.lengths, dtype=torch.long)
+                probe.attention = spread / on_device(every, spread.device).clamp(min=1)[:, None]
         if part.keys is not None:
             probe.keys = self.scatter(part.keys)
 
@@ -125,7 +157,13 @@ def read_beside(probe: Probe, query: Tensor, key: Tensor, mask: Tensor | None) -
 def _placed(place: Tensor, values: Tensor, windows: int, width: int) -> Tensor:
     """[R, windows, width] with ``values`` at ``place``, zeros elsewhere; what lies behind the last is dropped."""
     out = torch.zeros(len(place), windows * width + 1, dtype=values.dtype, device=values.device)
-    return out.scatter(1, place, values)[:, :-1].reshape(-1, windows, width)
+    return out.scatter_(1, place, values)[:, :-1].reshape(-1, windows, width)
+
+
+@made_once(64)
+def _itself(count: int, device: torch.device) -> Tensor:
+    """[S, S] bool, the diagonal; not to be written to."""
+    return on_device(torch.eye(count, dtype=torch.bool), device)
 
 
 @made_once(16)
@@ -146,8 +184,7 @@ def count_in_windows(tokens: Tokens, side: int) -> Tensor:
     if tokens.whole:
         window = window_of(torch.arange(grid.n), grid, side)
         return torch.bincount(window, minlength=windows).expand(len(tokens.x), -1)
-    window = window_of(tokens.origin, grid, side)
-    window = torch.where(window < 0, windows, window)
+    window = _cells(grid, side, tokens.x.device).counted[tokens.origin]
     counts = torch.zeros(len(window), windows + 1, dtype=torch.long, device=window.device)
     return counts.scatter_add_(1, window, torch.ones_like(window))[:, :windows].cpu()
 
@@ -161,32 +198,36 @@ def _placed_windows(tokens: Tokens, side: int, counts: Tensor) -> Windows:
     width = torch.where(lengths == grid.n, side**2, counts.amax(1)) if windows else lengths
     s = int(width.max()) if len(width) else 0
     filled = torch.minimum(width[:, None] - counts, (padding >= 0).sum(1))  # [R, W] padding cells that are there
-    start = torch.cat([counts.cumsum(1) - counts, lengths[:, None]], 1)  # [R, W + 1]
     full, solid = bool((counts + filled == s).all()), bool((counts == s).all())
-    counts, filled, start, padding = (on_device(x, device) for x in (counts, filled, start, padding))
-    window = window_of(origin, grid, side)
-    window = torch.where(window < 0, windows, window)  # padding tokens have one of their own
-    cell = origin // grid.w % side * side + origin % grid.w % side
-    order = (window * side**2 + cell).argsort(dim=1, stable=True)  # by window, raster order within
-    window = window.gather(1, order)
-    rank = torch.arange(origin.shape[1], device=device) - start.gather(1, window)
-    place = torch.where(window < windows, window * s + rank, windows * s)
-    seat = torch.arange(s, device=device)
-    token = seat < counts[..., None]  # [R, W, S]
-    beyond = seat - counts[..., None]  # the how manieth padding cell
-    filler = ~token & (beyond < filled[..., None])
-    fill = padding.expand(len(origin), -1, -1).gather(2, beyond.clamp(0, padding.shape[1] - 1))
-    inner = _placed(place, cell.gather(1, order), windows, s)
-    itself = torch.eye(s, dtype=torch.bool, device=device)
+    # Where a window begins, less the tokens before it; padding goes behind everything.
+    start = s * torch.arange(windows + 1) - torch.cat([counts.cumsum(1) - counts, lengths[:, None]], 1)  # [R, W + 1]
+    of_none = origin.shape[1] - lengths[:, None]
+    known = on_device(torch.cat([start, counts, of_none, filled], 1), device)
+    begins, there, more = torch.split(known, [windows + 1, windows + 1, windows], 1)
+    cells = _cells(grid, side, device)
+    window = cells.counted[origin]
+    place = ranks(cells.early[origin]) + begins.gather(1, window)  # by window, raster order within
+    if tokens.padded:
+        place = place.clamp(max=windows * s)
+    seat, inside = places(s, device), there[:, :windows, None]
+    token = seat < inside  # [R, W, S]
+    cell, used = _placed(place, cells.inner[origin], windows, s), token
+    if bool(filled.any()):
+        beyond = seat - inside  # the how manieth padding cell
+        filler = ~token & (beyond < more[..., None])
+        some = _padding_there(grid, side, device).expand(len(origin), -1, -1)
+        cell = torch.where(filler, some.gather(2, beyond.clamp(0, padding.shape[1] - 1)), cell)
+        used = token | filler
     return Windows(
         whole=tokens.whole,
         solid=solid,
         origin=origin,
-        index=_placed(place, order, windows, s),
+        index=_placed(place, places(origin.shape[1], device).expand_as(place), windows, s),
         token=token,
-        cell=torch.where(filler, fill, inner),
-        place=torch.zeros_like(order).scatter(1, order, place.clamp(max=windows * s - 1)),
-        mask=None if full else ((token | filler).flatten(0, 1)[:, None] | itself)[:, None],
+        cell=cell,
+        place=place.clamp(max=windows * s - 1) if tokens.padded else place,
+        mask=None if full else (used.flatten(0, 1)[:, None] | _itself(s, device))[:, None],
+        share=there.gather(1, window),
         size=tokens.raw("size"),
         lengths=tuple(lengths.tolist()),
         widths=tuple(width.tolist()),
@@ -203,6 +244,11 @@ def _padding_cells(grid: Grid, side: int) -> Tensor:
     most = max(1, int(cells.sum(1).max()))
     order = (~cells).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
     return torch.where(cells.gather(1, order), order, -1)
+
+
+@made_once(16)
+def _padding_there(grid: Grid, side: int, device: torch.device) -> Tensor:
+    return on_device(_padding_cells(grid, side), device)
 
 
 class WindowedTower(VisionTower):

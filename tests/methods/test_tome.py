@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import apply
-from meteor_bench.core.pruner import Layout, View
+from meteor_bench.core.pruner import Decision, Layout, View
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.engine.encode import _tower_mask
 from meteor_bench.methods.tome import ToMe
@@ -138,8 +138,7 @@ def test_a_merged_token_counts_as_its_patches_in_attention(padded: bool) -> None
     tokens = Tokens.dense(torch.zeros(1, 6, 4), Grid(1, 2, 3))
     into = torch.tensor([[0, 1, 2, 1, 1, 5]])
     keep = into == torch.arange(6)
-    decision = ToMe(order="spatial").encode({"t": inside_small(tokens)})["t"]
-    merged = apply(tokens, replace(decision, keep=keep, merge_into=into))
+    merged = apply(tokens, Decision(keep=keep, merge_into=into, total=True))
     kept = [0, 1, 2, 5]
     if padded:
         pad = torch.nn.functional.pad

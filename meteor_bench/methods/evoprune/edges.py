@@ -7,13 +7,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from meteor_bench.core.fused import Fused
 from meteor_bench.core.gather import take_rows
 from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import keep_top
 from meteor_bench.core.tokens import Grid
 from meteor_bench.methods.shared.helpers import unit
 
-__all__ = ["Best", "Score", "Weighed", "spread"]
+__all__ = ["Best", "Score", "Weighed", "edges", "isolation", "spread"]
 
 
 class Weighed(NamedTuple):
@@ -57,6 +58,69 @@ def spread(score: Tensor, source: Tensor, goal: Tensor, nowhere: int) -> Best:
     return Best(best[:-1], into[:-1])
 
 
+def _scores(likeness: Tensor, apart: Tensor | None, free: Tensor | None, strength: float) -> Tensor:
+    """[R, A, B] of edges from even places to odd ones, in [0, 1]; where protection forbids one, 2 less."""
+    score = likeness[:, 0::2, 1::2].clamp(min=0)
+    if apart is not None:
+        score = score * torch.exp(-strength * (apart[:, 0::2, None] + apart[:, None, 1::2]))
+    # Illegal edges come after all legal ones.
+    return score if free is None else torch.where(free[:, 0::2, None] & free[:, None, 1::2], score, score - 2)
+
+
+def _edges(likeness: Tensor, apart: Tensor | None, protected: Tensor | None, strength: float) -> tuple[Tensor, Tensor]:
+    free = None if protected is None else ~protected
+    best, partner = _scores(likeness, apart, free, strength).max(2)
+    return best, partner
+
+
+def _isolation(likeness: Tensor, neighbours: int, temperature: float) -> Tensor:
+    square = torch.rsub(likeness, 2, alpha=2).clamp_(min=0)  # squared distances
+    square.diagonal(dim1=1, dim2=2).fill_(torch.inf)
+    near = square.topk(neighbours, dim=2, largest=False).values  # [R, M, K]
+    if temperature > 0:
+        return 1 - torch.exp(-near / temperature**2).sum(2) / neighbours
+    tau2 = near.sqrt().flatten(1).median(1).values.square().clamp(min=1e-12)
+    return 1 - torch.exp(-near / tau2[:, None, None]).sum(2) / neighbours
+
+
+def _likeness() -> Tensor:
+    v = unit(torch.randn(2, 40, 8, generator=torch.Generator().manual_seed(0)))
+    return v @ v.transpose(1, 2)
+
+
+def _edges_trial() -> tuple[Tensor, Tensor, Tensor, float]:
+    likeness = _likeness()
+    return likeness, likeness.mean(2).abs(), likeness.mean(2) > 0.05, 1.0
+
+
+def _isolation_trial() -> tuple[Tensor, int, float]:
+    return _likeness(), 5, 0.0
+
+
+KERNELS = "meteor_bench.methods.evoprune.edges_triton"
+edges = Fused(
+    _edges,
+    "(Tensor likeness, Tensor? apart, Tensor? protected, float strength) -> (Tensor, Tensor)",
+    KERNELS,
+    _edges_trial,
+)
+"""[R, A] what the best edge of each token at an even place scores, and where it leads among the odd places, long.
+
+Args:
+    likeness: [R, M, M] cosines, M at least 2;
+    apart: [R, M] d_i, or None; protected: [R, M] bool, or None.
+"""
+
+isolation = Fused(
+    _isolation, "(Tensor likeness, SymInt neighbours, float temperature) -> Tensor", KERNELS, _isolation_trial
+)
+"""[R, M] d_i, from the cosines [R, M, M] of M tokens.
+
+Args:
+    neighbours: K, fewer than M; temperature: tau, 0 for the median distance.
+"""
+
+
 class Score(NamedTuple):
     """How edges are scored: settings of `EvoPrune`, which explains them."""
 
@@ -91,15 +155,22 @@ class Score(NamedTuple):
             free = ~keep_top(attention, quota, present)
             free = free if present is None else free & present
         apart = self._isolation(likeness, present) if self.diversity else None
-        score = likeness[:, 0::2, 1::2].clamp(min=0)  # [R, A, B]
-        if apart is not None:
-            score = score * torch.exp(-self.strength * (apart[:, 0::2, None] + apart[:, None, 1::2]))
-        # Scores lie in [0, 1]; illegal edges come after all legal ones, impossible ones never.
-        if free is not None:
-            score = torch.where(free[:, 0::2, None] & free[:, None, 1::2], score, score - 2)
+        score = _scores(likeness, apart, free, self.strength)
         if present is not None:
             score.masked_fill_(~(present[:, 0::2, None] & present[:, None, 1::2]), -torch.inf)
         return Weighed(score, order, v, apart, free, present)
+
+    def best(self, x: Tensor, count: Tensor, r: Tensor, attention: Tensor | None) -> tuple[Tensor, Tensor]:
+        """[R, A] what each even token's best edge scores, and among the odd ones where it leads.
+
+        Args:
+            x: [R, N, D] of rows that are nothing but visual tokens; the others as for `EvoPrune.pair`.
+        """
+        v = unit(x)
+        likeness = v @ v.transpose(1, 2)
+        protected = None if attention is None else keep_top(attention, self.quota(count, r), None)
+        apart = self._isolation(likeness, None) if self.diversity else None
+        return edges(likeness, apart, protected, self.strength)
 
     def across(self, found: Weighed, origin: Tensor, before: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
         """[R', M, M] what edges from a row's tokens to those of the row ``before`` [R'] score, and that row or 0."""
@@ -122,17 +193,14 @@ class Score(NamedTuple):
     def _isolation(self, likeness: Tensor, present: Tensor | None) -> Tensor:
         """[R, M] d_i of M unit vectors with the cosines [R, M, M], of which each row's first are present (all)."""
         n = likeness.shape[1]
+        if present is None and self.neighbours < n:  # every one of them is real
+            return isolation(likeness, self.neighbours, float(self.temperature))
         square = torch.rsub(likeness, 2, alpha=2).clamp_(min=0)  # squared distances
         square.diagonal(dim1=1, dim2=2).fill_(torch.inf)
         if present is not None:
             square.masked_fill_(~present[:, None], torch.inf)
         k = min(self.neighbours, n)
         near = square.topk(k, dim=2, largest=False).values  # [R, M, K]
-        if present is None and k < n:  # every one of them is real
-            if self.temperature > 0:
-                return 1 - torch.exp(-near / self.temperature**2).sum(2) / k
-            tau2 = near.sqrt().flatten(1).median(1).values.square().clamp(min=1e-12)
-            return 1 - torch.exp(-near / tau2[:, None, None]).sum(2) / k
         real = near.isfinite() if present is None else near.isfinite() & present[..., None]
         if self.temperature > 0:
             tau2 = near.new_full((len(near),), self.temperature**2)

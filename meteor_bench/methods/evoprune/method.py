@@ -13,10 +13,12 @@ from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.frames_apart import FramesApart
 from meteor_bench.core.host import on_device, places
 from meteor_bench.core.pruner import EncodePoint, EncodeView, Fact, Points, keep_top
+from meteor_bench.core.seats import Seats
 from meteor_bench.core.settings import Range, Share
 from meteor_bench.methods.evoprune.edges import Score, spread
 from meteor_bench.methods.shared.helpers import flatness, round_half_up
 from meteor_bench.methods.shared.merging import InsideMerger, Paired
+from meteor_bench.methods.shared.pairs import seats
 from meteor_bench.methods.shared.schedules import plan
 from meteor_bench.methods.shared.temporal import Runs, earlier, runs_of
 
@@ -114,8 +116,8 @@ class EvoPrune(InsideMerger):
         if view is not None and view.frames is not None:
             return self._pair_clips(view, view.frames, r, final)
         rows, n, _ = x.shape
-        own = places(n, x.device).expand(rows, n)
         attention = view.attention if self.attention and view is not None else None
+        own = places(n, x.device).expand(rows, n)
         found = self._score.weigh(x, own, visual, count, r, attention)
         order, score = found.order, found.score
         into = own if found.present is None and order is own else own.masked_fill(~visual, -1)
@@ -129,6 +131,15 @@ class EvoPrune(InsideMerger):
             goal = torch.where(chosen, goal, source if into is own else into.gather(1, source))
             into = into.scatter(1, source, goal)
         return Paired(into, exact=self._exact(count, r, final, protected=view is not None and self.attention))
+
+    def seats(self, view: EncodeView, count: Tensor, r: int, final: Tensor) -> Seats | None:
+        """The same where each row merges its r for sure, and all edges lead within it."""
+        merges = torch.full_like(count, r)
+        if view.frames is not None or not self._exact(count, merges, final, self.attention):
+            return None
+        x, n = view.tokens.x, view.tokens.x.shape[1]
+        best, partner = self._score.best(x, count, merges, view.attention if self.attention else None)
+        return Seats(seats(best, partner, n, r, True), n - r, True)
 
     def _exact(self, count: Tensor, r: Tensor, final: Tensor | None, protected: bool) -> bool:
         """Whether each row merges its r wherever the protected tokens stand; arguments as for `pair`."""

@@ -11,7 +11,6 @@ from math import floor
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
@@ -19,6 +18,7 @@ from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.gather import scatter_rows, take_rows
 from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, FuseView, Layout, View, keep_top
+from meteor_bench.core.rows import unit
 from meteor_bench.core.tokens import Grid, Tokens
 
 if TYPE_CHECKING:
@@ -55,11 +55,6 @@ __all__ = [
 
 AnyView = TypeVar("AnyView", bound=View)
 NO_CLIP_TEXT = "the mean of the question's embeddings in the language model takes the place of CLIP's text tower"
-
-
-def unit(x: Tensor) -> Tensor:
-    """Rows of [..., D] scaled to length 1, in float32; a zero row stays zero."""
-    return F.normalize(x.float(), dim=-1, eps=1e-12)
 
 
 def similarity_to_mean(x: Tensor, valid: Tensor | None) -> Tensor:

@@ -42,6 +42,7 @@ from meteor_bench.core.pruner import (
     Points,
     Pruner,
 )
+from meteor_bench.core.seats import Seats
 from meteor_bench.methods.shared.helpers import (
     absorb,
     frame_shares,
@@ -126,6 +127,14 @@ class InsideMerger(Pruner, ABC):
             final: [R] bool on the CPU, rows whose last merge layer this is; None at an output, where orders are not
                 looked at.
         """
+
+    def seats(self, view: EncodeView, count: Tensor, r: int, final: Tensor) -> Seats | None:
+        """The same inside a block, of rows that are all visual tokens and merge r, at least one, each.
+
+        Returns:
+            None: `pair` is to be asked.
+        """
+        return None
 
     def leaves(self, view: EncodeView) -> Tensor | None:
         """[R, N] sort keys in which tokens leave their encoder; None: as they stand."""
@@ -234,6 +243,10 @@ class InsideMerger(Pruner, ABC):
     def _merge_inside(self, view: EncodeView, wanted: Tensor, final: Tensor) -> Decision:
         count = view.tokens.counts()
         r = torch.where(wanted < 0, torch.zeros_like(count), torch.minimum(count - wanted, count // 2)).clamp(min=0)
+        each = set(r.tolist())
+        if view.tokens.plain and len(each) == 1 and max(each) > 0 and self.merge == "size":
+            if (seats := self.seats(view, count, each.pop(), final)) is not None:
+                return Decision.seated(seats)
         into, order, memo, mix, exact = self.pair(view, view.tokens.x, view.tokens.visual, count, r, final)
         own = places(into.shape[1], into.device)
         weight = torch.ones_like(view.tokens.size) if self.merge == "mean" else None

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, scaled_dot_product_attention
 
 from meteor_bench.core import flops
 from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.models.timm_modules import EvaBlock, PatchEmbed, apply_rot_embed_cat
 from meteor_bench.models.towers import Prepare, as_they_are
-from meteor_bench.models.windows import WindowedTower, beside, read_beside
+from meteor_bench.models.windows import WindowedTower, read_beside
 
 __all__ = ["EvaEncoder", "EvaTower", "eva"]
 
@@ -85,6 +85,15 @@ def _rotations(half: int, cells: int, trained: int) -> Tensor:
     return torch.cat([angle.sin(), angle.cos()], -1)
 
 
+def _projected(attn: Any, h: Tensor, rope: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """[B, H, S, d] rotated queries and keys, and values, which the library's module keeps to itself."""
+    query, key, value = (
+        project(h).reshape(*h.shape[:2], attn.num_heads, -1).transpose(1, 2)
+        for project in (attn.q_proj, attn.k_proj, attn.v_proj)
+    )
+    return apply_rot_embed_cat(query, rope).type_as(value), apply_rot_embed_cat(key, rope).type_as(value), value
+
+
 def eva(sizes: dict[str, Any]) -> EvaEncoder:
     """EVA-02-L/16 of a detector, or of other ``sizes``."""
     return EvaEncoder(**sizes)
@@ -114,17 +123,16 @@ class EvaTower(WindowedTower):
             rope = self.model.rotary_window[where.cell.flatten(0, 1)][:, None]
         else:
             seen, rope = mask, self.model.rotary[where.origin.clamp(min=0)][:, None]
-        if probe is not None:
-            with beside(probe):  # the library keeps its queries and keys to itself
-                query, key = (
-                    apply_rot_embed_cat(project(h).reshape(*h.shape[:2], self.model.heads, -1).transpose(1, 2), rope)
-                    for project in (layer.attn.q_proj, layer.attn.k_proj)
-                )
-                if inside:
-                    where.read(probe, query, key, seen)
-                else:
-                    read_beside(probe, query, key, seen)
-        out = layer.attn(h, rope=rope, attn_mask=seen)
+        if probe is None:
+            out = layer.attn(h, rope=rope, attn_mask=seen)
+        else:
+            query, key, value = _projected(layer.attn, h, rope)
+            if inside:
+                where.read(probe, query, key, seen)
+            else:
+                read_beside(probe, query, key, seen)
+            out = scaled_dot_product_attention(query, key, value, attn_mask=seen).transpose(1, 2).flatten(2)
+            out = layer.attn.proj(layer.attn.norm(out))
         mixed: Tensor = x + (where.scatter(out) if inside else out)
         return mixed
 

@@ -1,0 +1,92 @@
+"""What is done to each row of tokens again and again: scaled to length 1, ranked, merged. One kernel each on a GPU."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from meteor_bench.core.fused import Fused
+from meteor_bench.core.gather import take_rows
+from meteor_bench.core.host import places
+
+__all__ = ["RANKED", "compared", "followed", "merged", "ranks", "unit"]
+
+KERNELS = "meteor_bench.core.rows_triton"
+RANKED = 8192  # scores of a row that are compared each with each on a GPU; more are sorted
+
+
+def _unit(x: Tensor) -> Tensor:
+    return F.normalize(x.float(), dim=-1, eps=1e-12)
+
+
+def _ranks(score: Tensor) -> Tensor:
+    order = score.argsort(dim=1, descending=True, stable=True)
+    return torch.empty_like(order).scatter_(1, order, places(score.shape[1], score.device).expand_as(order))
+
+
+def _merged(x: Tensor, size: Tensor, seats: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    rows, n, width = x.shape
+    gone, seat = seats < 0, torch.maximum(seats, ~seats)
+    own = places(n, x.device).expand(rows, n)
+    # The extra column takes what those that are gone would write.
+    stay = seats.new_empty(rows, count + 1).scatter_(1, seats.masked_fill(gone, count), own)[:, :count]
+    mass = torch.zeros(rows, count, dtype=size.dtype, device=x.device).scatter_add_(1, seat, size)
+    flat = (seat + count * places(rows, x.device)[:, None]).flatten()
+    total = torch.zeros(rows * count, width, device=x.device)
+    total.index_add_(0, flat, (x.float() * size.float()[..., None]).reshape(-1, width))
+    total = total.view(rows, count, width).div_(mass.float()[..., None])
+    grown = mass > size.gather(1, stay)
+    return torch.where(grown[..., None], total.to(x.dtype), take_rows(x, stay)), mass, stay.contiguous()
+
+
+def _followed(seats: Tensor, index: Tensor) -> Tensor:
+    return torch.maximum(seats, ~seats).gather(1, index)
+
+
+def compared(score: Tensor) -> bool:
+    """Whether `ranks` is one kernel for scores [B, N] there, and fewer than a sort."""
+    return ranks.here(score) and score.shape[1] <= RANKED
+
+
+def _drawn(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def _unit_trial() -> tuple[Tensor]:
+    return (_drawn(2, 5, 70),)
+
+
+def _ranks_trial() -> tuple[Tensor]:
+    return (_drawn(2, 70).round(decimals=1),)  # with equal ones
+
+
+def _merged_trial() -> tuple[Tensor, Tensor, Tensor, int]:
+    seats = torch.tensor([[0, ~1, 1, ~1, 2, 3, ~3], [~0, ~0, 3, 0, 2, 1, ~2]])
+    return _drawn(2, 7, 70), torch.tensor([[1.0, 2, 3, 1, 1, 2, 1]]).expand(2, 7).contiguous(), seats, 4
+
+
+def _followed_trial() -> tuple[Tensor, Tensor]:
+    return torch.tensor([[0, ~1, 1], [~0, 0, 1]]), torch.tensor([[2, 1, 1, 0], [0, 0, 1, 2]])
+
+
+unit = Fused(_unit, "(Tensor x) -> Tensor", KERNELS, _unit_trial)
+"""Rows of [..., D] scaled to length 1, in float32; a zero row stays zero."""
+
+ranks = Fused(_ranks, "(Tensor score) -> Tensor", KERNELS, _ranks_trial)
+"""[B, N] long, the place of each of the scores [B, N] in falling order, ties to the lower index."""
+
+merged = Fused(
+    _merged, "(Tensor x, Tensor size, Tensor seats, SymInt count) -> (Tensor, Tensor, Tensor)", KERNELS, _merged_trial
+)
+"""Tokens after a merge by `Seats.places`: means weighted by size; whoever absorbs nothing is untouched, bit for bit.
+
+Args:
+    x: [B, N, D]; size: [B, N]; seats: [B, N] long, `Seats.places`; count: K, how many stay.
+
+Returns:
+    Their features [B, K, D], sizes [B, K] and indices before [B, K].
+"""
+
+followed = Fused(_followed, "(Tensor seats, Tensor index) -> Tensor", KERNELS, _followed_trial)
+"""[B, G] long, the place after a merge, by `Seats.places` [B, N], of the token at each index [B, G]."""

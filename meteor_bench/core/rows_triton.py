@@ -1,0 +1,149 @@
+"""`core.rows` as Triton kernels. Sums are made in a fixed order: no atomics. All is done in float32.
+
+The arithmetic is tested by Triton's interpreter on a CPU; it has not run on a card.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from meteor_bench.core import rows
+
+__all__ = ["followed", "merged", "on", "ranks", "unit"]
+
+WIDE, SCAN, TILE = 256, 512, 32  # features, tokens looked at, and tokens ranked at a time
+
+
+@triton.jit
+def _unit(x, out, d, WIDE: tl.constexpr):
+    """A row to length 1."""
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.arange(0, WIDE)
+    square = tl.zeros((WIDE,), tl.float32)
+    for start in range(0, d, WIDE):
+        value = tl.load(x + row * d + start + at, mask=start + at < d, other=0.0).to(tl.float32)
+        square += value * value
+    length = tl.maximum(tl.sqrt(tl.sum(square, 0)), 1e-12)
+    for start in range(0, d, WIDE):
+        value = tl.load(x + row * d + start + at, mask=start + at < d, other=0.0).to(tl.float32)
+        tl.store(out + row * d + start + at, value / length, mask=start + at < d)
+
+
+@triton.jit
+def _ranks(score, out, n, TILE: tl.constexpr, SCAN: tl.constexpr):
+    """How many scores stand before each of a tile's; not-a-number is the highest, as where torch sorts."""
+    own = tl.program_id(0) * TILE + tl.arange(0, TILE)
+    row = tl.program_id(1).to(tl.int64)
+    value = tl.load(score + row * n + own, mask=own < n, other=0.0)
+    odd = value != value
+    before = tl.zeros((TILE,), tl.int32)
+    for start in range(0, n, SCAN):
+        at = start + tl.arange(0, SCAN)
+        other = tl.load(score + row * n + at, mask=at < n, other=-float("inf"))
+        strange = other != other
+        higher = (other[None] > value[:, None]) | (strange[None] & (odd[:, None] == 0))
+        level = (other[None] == value[:, None]) | (strange[None] & odd[:, None])
+        ahead = (higher | (level & (at[None] < own[:, None]))) & (at[None] < n)
+        before += tl.sum(ahead.to(tl.int32), 1)
+    tl.store(out + row * n + own, before.to(tl.int64), mask=own < n)
+
+
+@triton.jit
+def _merged(x, size, seats, out, mass, stay, n, count, d, WIDE: tl.constexpr, SCAN: tl.constexpr):
+    """One token that stays: its parts are looked for, and added up in the order in which they stand."""
+    seat = tl.program_id(0)
+    row = tl.program_id(1).to(tl.int64)
+    at, column = tl.arange(0, SCAN), tl.arange(0, WIDE)
+    total, parts, own = 0.0, 0, 0
+    for start in range(0, n, SCAN):
+        i = start + at
+        place = tl.load(seats + row * n + i, mask=i < n, other=count)
+        hit = (place == seat) | (place == -1 - seat)
+        total += tl.sum(tl.load(size + row * n + i, mask=hit, other=0.0).to(tl.float32), 0)
+        parts += tl.sum(hit.to(tl.int32), 0)
+        own = tl.maximum(own, tl.max(tl.where(place == seat, i, 0), 0))
+    tl.store(mass + row * count + seat, total)
+    tl.store(stay + row * count + seat, own)
+    for first in range(0, d, WIDE):
+        there = first + column < d
+        if parts == 1:
+            value = tl.load(x + (row * n + own) * d + first + column, mask=there, other=0.0)
+            tl.store(out + (row * count + seat) * d + first + column, value, mask=there)
+        else:
+            added = tl.zeros((WIDE,), tl.float32)
+            for start in range(0, n, SCAN):
+                i = start + at
+                place = tl.load(seats + row * n + i, mask=i < n, other=count)
+                hit = (place == seat) | (place == -1 - seat)
+                part = tl.min(tl.where(hit, i, n), 0)
+                while part < n:
+                    value = tl.load(x + (row * n + part) * d + first + column, mask=there, other=0.0)
+                    added += value.to(tl.float32) * tl.load(size + row * n + part).to(tl.float32)
+                    part = tl.min(tl.where(hit & (i > part), i, n), 0)
+            tl.store(out + (row * count + seat) * d + first + column, added / total, mask=there)
+
+
+@triton.jit
+def _followed(seats, index, out, n, cells, SCAN: tl.constexpr):
+    """Where the tokens at some indices end."""
+    at = tl.program_id(0) * SCAN + tl.arange(0, SCAN)
+    row = tl.program_id(1).to(tl.int64)
+    token = tl.load(index + row * cells + at, mask=at < cells, other=0)
+    place = tl.load(seats + row * n + token, mask=at < cells, other=0)
+    tl.store(out + row * cells + at, tl.maximum(place, -1 - place), mask=at < cells)
+
+
+def unit(x: Tensor) -> Tensor:
+    """What `core.rows.unit` says, on tensors of one CUDA device."""
+    x = x.contiguous()
+    out = torch.empty(x.shape, dtype=torch.float32, device=x.device)
+    count = x.numel() // max(1, x.shape[-1])
+    if count:
+        with on(x):
+            _unit[(count,)](x, out, x.shape[-1], WIDE=WIDE)
+    return out
+
+
+def ranks(score: Tensor) -> Tensor:
+    """What `core.rows.ranks` says, on tensors of one CUDA device."""
+    if score.shape[1] > rows.RANKED:
+        return rows.ranks.plain(score)
+    score = score.contiguous()
+    out = torch.empty(score.shape, dtype=torch.long, device=score.device)
+    if score.numel():
+        with on(score):
+            _ranks[triton.cdiv(score.shape[1], TILE), len(score)](score, out, score.shape[1], TILE=TILE, SCAN=SCAN)
+    return out
+
+
+def merged(x: Tensor, size: Tensor, seats: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What `core.rows.merged` says, on tensors of one CUDA device."""
+    x, size, seats = x.contiguous(), size.contiguous(), seats.contiguous()
+    batch, n, width = x.shape
+    out = torch.empty(batch, count, width, dtype=x.dtype, device=x.device)
+    mass = torch.empty(batch, count, dtype=size.dtype, device=x.device)
+    stay = torch.empty(batch, count, dtype=torch.long, device=x.device)
+    if batch and count:
+        with on(x):
+            _merged[count, batch](x, size, seats, out, mass, stay, n, count, width, WIDE=WIDE, SCAN=SCAN)
+    return out, mass, stay
+
+
+def followed(seats: Tensor, index: Tensor) -> Tensor:
+    """What `core.rows.followed` says, on tensors of one CUDA device."""
+    seats, index = seats.contiguous(), index.contiguous()
+    out = torch.empty_like(index)
+    if out.numel():
+        with on(out):
+            _followed[triton.cdiv(index.shape[1], SCAN), len(index)](
+                seats, index, out, seats.shape[1], index.shape[1], SCAN=SCAN
+            )
+    return out
+
+
+def on(x: Tensor) -> torch.device | torch.cuda.device:
+    """Within it, kernels are launched where the tensor lies."""
+    return torch.cuda.device(x.device) if x.is_cuda else torch.device("cpu")

@@ -1,0 +1,182 @@
+"""Triton's kernels of every `Fused` beside loops; run as a program under TRITON_INTERPRET=1 it compares.
+
+Triton decides when it is imported whether it interprets, so a process of its own is needed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from meteor_bench.core import rows
+from meteor_bench.core.fused import Fused
+from meteor_bench.methods.evoprune import edges
+from meteor_bench.methods.shared import pairs
+
+OPERATIONS: dict[str, Fused[Any, Any]] = {
+    "unit": rows.unit,
+    "ranks": rows.ranks,
+    "merged": rows.merged,
+    "followed": rows.followed,
+    "seats": pairs.seats,
+    "edges": edges.edges,
+    "isolation": edges.isolation,
+}
+
+
+def unit(x: Tensor) -> Tensor:
+    """Vectors divided by their lengths, one by one."""
+    each = [v / max(math.sqrt(float((v.double() ** 2).sum())), 1e-12) for v in x.double().reshape(-1, x.shape[-1])]
+    return torch.stack(each).view(x.shape)
+
+
+def ranks(score: Tensor) -> Tensor:
+    """Places in a sorted list; what is no number comes first, as in torch."""
+    out = torch.empty(score.shape, dtype=torch.long)
+    for row, values in enumerate(score.tolist()):
+        keys = [(0 if math.isnan(v) else 1, 0.0 if math.isnan(v) else -v, i) for i, v in enumerate(values)]
+        for place, (_, _, i) in enumerate(sorted(keys)):
+            out[row, i] = place
+    return out
+
+
+def merged(x: Tensor, size: Tensor, seats: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Each token that stays, and what ends in it."""
+    out = torch.zeros(len(x), count, x.shape[2], dtype=torch.float64)
+    mass, stay = torch.zeros(len(x), count), torch.zeros(len(x), count, dtype=torch.long)
+    for b, row in enumerate(seats.tolist()):
+        for k in range(count):
+            parts = [n for n, place in enumerate(row) if place in (k, ~k)]
+            stay[b, k] = row.index(k)
+            mass[b, k] = sum(float(size[b, n]) for n in parts)
+            out[b, k] = sum(x[b, n].double() * float(size[b, n]) for n in parts) / mass[b, k]
+    return out, mass, stay
+
+
+def followed(seats: Tensor, index: Tensor) -> Tensor:
+    """Place by place."""
+    led = [[max(row[i], ~row[i]) for i in of] for row, of in zip(seats.tolist(), index.tolist(), strict=True)]
+    return torch.tensor(led)
+
+
+def seats(best: Tensor, partner: Tensor, n: int, r: int, ordered: bool) -> Tensor:
+    """Tokens taken out of a list, then looked up in it."""
+    out = torch.empty(len(best), n, dtype=torch.long)
+    for b, (scores, goals) in enumerate(zip(best.tolist(), partner.tolist(), strict=True)):
+        by_score = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
+        gone = {2 * i: 2 * goals[i] + 1 for i in by_score[:r]}
+        left = [i for i in range(n) if i not in gone]
+        if not ordered:
+            left = [2 * i for i in by_score[r:]] + list(range(1, n, 2))
+        out[b] = torch.tensor([~left.index(gone[i]) if i in gone else left.index(i) for i in range(n)])
+    return out
+
+
+def best_edges(
+    likeness: Tensor, apart: Tensor | None, protected: Tensor | None, strength: float
+) -> tuple[Tensor, Tensor]:
+    """Every edge, one by one."""
+    count, m, _ = likeness.shape
+    best, partner = torch.zeros(count, (m + 1) // 2), torch.zeros(count, (m + 1) // 2, dtype=torch.long)
+    for b in range(count):
+        for i in range(0, m, 2):
+            scores = []
+            for j in range(1, m, 2):
+                score = max(float(likeness[b, i, j]), 0.0)
+                if apart is not None:
+                    score *= math.exp(-strength * float(apart[b, i] + apart[b, j]))
+                if protected is not None and bool(protected[b, i] | protected[b, j]):
+                    score -= 2
+                scores.append(score)
+            best[b, i // 2] = max(scores)
+            partner[b, i // 2] = scores.index(max(scores))
+    return best, partner
+
+
+def isolation(likeness: Tensor, neighbours: int, temperature: float) -> Tensor:
+    """Sorted distances, one token after another; the lower of two middle ones is the median, as in torch."""
+    out = torch.zeros(likeness.shape[:2], dtype=torch.float64)
+    for b, row in enumerate(likeness.double()):
+        near = [
+            sorted(math.sqrt(max(2 - 2 * float(row[i, j]), 0.0)) for j in range(len(row)) if j != i)[:neighbours]
+            for i in range(len(row))
+        ]
+        every = sorted(d for distances in near for d in distances)
+        tau = temperature or max(every[(len(every) - 1) // 2], 1e-6)
+        for i, distances in enumerate(near):
+            out[b, i] = 1 - sum(math.exp(-((d / tau) ** 2)) for d in distances) / neighbours
+    return out
+
+
+LOOPS: dict[str, Callable[..., Any]] = {
+    "unit": unit,
+    "ranks": ranks,
+    "merged": merged,
+    "followed": followed,
+    "seats": seats,
+    "edges": best_edges,
+    "isolation": isolation,
+}
+
+
+def cases() -> dict[str, tuple[Any, ...]]:
+    """Arguments of the operation before the colon, with something in each that another has not."""
+    draw = torch.Generator().manual_seed(0)
+
+    def rand(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=draw)
+
+    v = unit(rand(2, 37, 6)).float()
+    likeness = v @ v.transpose(1, 2)
+    apart, protected = torch.rand(2, 37, generator=draw), torch.rand(2, 37, generator=draw) > 0.6
+    strange = rand(1, 40).round(decimals=1)
+    strange[0, [3, 20]], strange[0, 7] = torch.nan, -torch.inf
+    best, partner = rand(2, 20).round(decimals=1), torch.randint(19, (2, 20), generator=draw)
+    placed = seats(best, partner, 39, 13, True)
+    size = torch.randint(1, 5, (2, 39), generator=draw).float()
+    return {
+        "unit: zero row": (torch.cat([rand(3, 5, 300), torch.zeros(3, 1, 300)], 1),),
+        "unit: halves": (rand(7, 40).half(),),
+        "ranks: equal ones": (rand(3, 70).round(decimals=1),),
+        "ranks: no numbers": (strange,),
+        "merged: pairs": (rand(2, 39, 300), size, placed, 26),
+        "merged: strided": (rand(2, 300, 39).transpose(1, 2), size, placed, 26),
+        "followed: cells": (placed, torch.randint(39, (2, 600), generator=draw)),
+        "seats: ordered": (best, partner, 39, 13, True),
+        "seats: by score": (best, partner, 39, 13, False),
+        "seats: all": (best[:, :19], partner[:, :19], 38, 19, True),
+        "edges: all of it": (likeness, apart, protected, 1.3),
+        "edges: protected": (likeness, None, protected, 1.0),
+        "edges: bare": (likeness[:, :36, :36], None, None, 1.0),
+        "isolation: median": (likeness, 5, 0.0),
+        "isolation: tau": (likeness, 3, 0.8),
+        "isolation: one": (likeness, 1, 0.0),
+    }
+
+
+def compare(name: str, run: Callable[..., Any]) -> None:
+    """Whether what ``run`` makes of a case is what the loop makes of it."""
+    case = cases()[name]
+    found, wanted = run(*case), LOOPS[name.split(":")[0]](*case)
+    pairs_ = [(found, wanted)] if isinstance(found, Tensor) else zip(found, wanted, strict=True)
+    for got, want in pairs_:
+        assert got.shape == want.shape, name
+        if got.is_floating_point():
+            assert torch.allclose(got.double(), want.double(), atol=2e-6), name
+        else:
+            assert torch.equal(got, want), name
+
+
+def main() -> None:
+    for name in cases():
+        operation = OPERATIONS[name.split(":")[0]]
+        compare(name, getattr(import_module(operation.kernels), name.split(":")[0]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Fused operations against loops: as torch makes them, and by Triton's kernels, interpreted and compiled."""
+
+import os
+import subprocess
+import sys
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from meteor_bench.core import fused as module
+from meteor_bench.core.fused import Fused
+from tests.core.fused_cases import OPERATIONS, cases, compare
+
+
+@pytest.mark.parametrize("name", cases())
+def test_torch_says_what_the_loops_say(name: str) -> None:
+    compare(name, OPERATIONS[name.split(":")[0]])
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_is_its_function_where_there_is_no_gpu(name: str) -> None:
+    operation = OPERATIONS[name]
+    given = next(case for key, case in cases().items() if key.startswith(f"{name}:"))
+    found, wanted = getattr(torch.ops.meteor_bench, name)(*given), operation.plain(*given)
+    for got, want in zip(*((x,) if torch.is_tensor(x) else x for x in (found, wanted)), strict=True):
+        assert torch.equal(got, want)
+
+
+def _twice(x: torch.Tensor) -> torch.Tensor:
+    return 2 * x
+
+
+@pytest.fixture
+def twice(monkeypatch: pytest.MonkeyPatch) -> Fused[Any, Any]:
+    made: Fused[Any, Any] = Fused(_twice, "(Tensor x) -> Tensor", "kernels", lambda: (torch.ones(3),))
+    return made
+
+
+def test_kernels_that_fail_or_differ_are_told_and_left_out(
+    twice: Fused[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> None:
+        raise RuntimeError("no compiler")
+
+    tried = [
+        (broken, "'twice' is left to torch: Triton's kernel failed .no compiler"),
+        (lambda x: 2.02 * x, "'twice' is left to torch: Triton's kernel is 1.0e-02 off"),
+        (lambda x: (2 * x)[:2], "inf off"),
+        (lambda x: x * torch.nan, "nan off"),
+    ]
+    for kernel, said in tried:
+        monkeypatch.setattr(module, "import_module", lambda _, kernel=kernel: SimpleNamespace(twice=kernel))
+        with pytest.warns(UserWarning, match=said):
+            assert not twice.proven(torch.device("cpu"))
+        twice.proven.cache_clear()
+    monkeypatch.setattr(module, "import_module", lambda _: SimpleNamespace(twice=lambda x: x + x))
+    assert twice.proven(torch.device("cpu"))
+
+
+@pytest.mark.slow
+def test_tritons_kernels_say_what_the_loops_say() -> None:
+    pytest.importorskip("triton")
+    surroundings = {**os.environ, "TRITON_INTERPRET": "1"}
+    command = [sys.executable, "-m", "tests.core.fused_cases"]
+    done = subprocess.run(command, env=surroundings, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+COMPILED = {
+    "meteor_bench.core.rows_triton": ("_unit", "_ranks", "_merged", "_followed"),
+    "meteor_bench.methods.shared.pairs_triton": ("_seats",),
+    "meteor_bench.methods.evoprune.edges_triton": ("_nearest", "_apart", "_edges"),
+}
+LONGS = ("seats", "index", "rank", "partner", "stay")
+FLOATS = ("strength", "fixed")
+FIXED = {
+    "WIDE": 256, "SCAN": 512, "TILE": 32, "SEATS": 8, "ORDERED": True, "FIXED": 0, "APART": True, "PROTECTED": True,
+}  # fmt: skip
+WHOLE_OUT = ("_ranks", "_followed", "_seats")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "kernel"), [(name, kernel) for name, all_ in COMPILED.items() for kernel in all_])
+def test_tritons_kernels_compile_for_a_hopper_gpu(name: str, kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To machine code, which the interpreter says nothing about; needs no GPU."""
+    pytest.importorskip("triton")
+    monkeypatch.setenv("TRITON_DEFAULT_FP_FUSION", "1")  # Triton 3.9 warns where nothing is said
+    from triton import compile as built
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    made = getattr(import_module(name), kernel)
+
+    def kind(argument: str) -> str:
+        if argument in FIXED:
+            return "constexpr"
+        if argument in LONGS or (argument == "out" and kernel in WHOLE_OUT):
+            return "*i64"
+        if argument == "protected":
+            return "*u8"
+        if argument in FLOATS:
+            return "fp32"
+        return "*fp32" if argument in POINTERS else "i32"
+
+    signature = {argument: kind(argument) for argument in made.arg_names}
+    fixed = {(i,): FIXED[argument] for i, argument in enumerate(made.arg_names) if argument in FIXED}
+    assert built(ASTSource(made, signature, fixed), target=GPUTarget("cuda", 90, 32)).asm["cubin"]
+
+
+POINTERS = ("x", "out", "score", "size", "mass", "likeness", "distance", "middle", "apart", "best")
