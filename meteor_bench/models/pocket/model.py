@@ -2,8 +2,7 @@
 
 `pocket-through` adds to `pocket-independent`, `pocket-clips` to `pocket`, `pocket-comp` to a narrower `pocket`.
 
-The modules and weights are those of `pocket_modules`; see the model cards beside
-the weights.
+The modules and weights are those of `pocket_modules`; see the model cards beside the weights.
 """
 
 from __future__ import annotations
@@ -367,9 +366,9 @@ POCKET_THROUGH = _card(
     "pocket-through", "independent", 576, "pocket-independent trained on with METEOR's stage 3 in the loop as well"
 )
 # Four times the tokens of `pocket` in a clip, from sixteen times the frames; an image is what it is for `pocket`.
-POCKET_CLIPS = replace(
-    _card("pocket-clips", "shared", 256, "pocket trained on for clips of up to 64 frames, 16 tokens of each"),
-    variants={},
+POCKET_CLIPS = _card(
+    "pocket-clips", "shared", 256, "pocket trained on for clips of up to 64 frames, 16 tokens of each", {}
+)
 # What CoMP left of pocket's parameters; `comp` drops the tokens.
 POCKET_COMP = _card(
     "pocket-comp",
