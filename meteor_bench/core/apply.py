@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from meteor_bench.core.decision import Decision, Restored
 from meteor_bench.core.gather import scatter_rows, take_rows
 from meteor_bench.core.host import places
 from meteor_bench.core.pick import pick
 from meteor_bench.core.rows import merged
 from meteor_bench.core.seats import Seats, seen
 from meteor_bench.core.tokens import Later, Length, Tokens, worked_out
-from meteor_bench.core.view import Decision, Restored
 
 __all__ = ["apply"]
 

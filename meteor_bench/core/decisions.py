@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from meteor_bench.core.decision import Decision, Restored
 from meteor_bench.core.errors import PluginError
 from meteor_bench.core.interrupts import contained
 from meteor_bench.core.seats import Seats
 from meteor_bench.core.tokens import Tokens
-from meteor_bench.core.view import Decision, Restored, View
+from meteor_bench.core.view import View
 
 __all__ = ["asked_all", "asked_one"]
 

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from meteor_bench.core.decision import Decision
 from meteor_bench.core.host import on_device
 from meteor_bench.core.tokens import Tokens
-from meteor_bench.core.view import Decision, View
+from meteor_bench.core.view import View
 
 __all__ = ["Watch"]
 

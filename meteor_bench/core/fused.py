@@ -35,7 +35,7 @@ class Fused(Generic[P, T]):
     """
 
     def __init__(self, plain: Callable[P, T], schema: str, kernels: str, trial: Callable[[], tuple[Any, ...]]) -> None:
-        self.plain, self.kernels, self._trial = plain, kernels, trial
+        self.plain, self.kernels, self.trial = plain, kernels, trial
         self._name = plain.__name__.lstrip("_")
         define: Any = torch.library.custom_op
         self._operation: Any = define(f"meteor_bench::{self._name}", mutates_args=(), schema=schema)(plain)
@@ -58,7 +58,7 @@ class Fused(Generic[P, T]):
 
     def _prove(self, device: torch.device) -> bool:
         """Whether the kernels can be built here and say the same as the function; told in one line if not."""
-        given = self._trial()
+        given = self.trial()
         there = [value.to(device) if isinstance(value, Tensor) else value for value in given]
         try:
             found = getattr(import_module(self.kernels), self._name)(*there)

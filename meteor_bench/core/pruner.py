@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.decision import Decision, Restored
 from meteor_bench.core.host import on_device
 from meteor_bench.core.points import DecodePoint, EncodePoint, FusePoint, Points, Stage, TextRows, TowerAttention
 from meteor_bench.core.rows import compared, ranks
 from meteor_bench.core.tokens import Grid
-from meteor_bench.core.view import Decision, DecodeView, EncodeView, FuseView, Layout, Restored, View
+from meteor_bench.core.view import DecodeView, EncodeView, FuseView, Layout, View
 
 if TYPE_CHECKING:
     from meteor_bench.core.model import VLM

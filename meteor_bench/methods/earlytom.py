@@ -55,7 +55,8 @@ from meteor_bench.core.pruner import (
 )
 from meteor_bench.core.settings import Range, Share
 from meteor_bench.methods.shared.clips import Clip, ClipScorer, clip_of, decided, on_clip
-from meteor_bench.methods.shared.helpers import depth_points, divide, leaders, on_grid, unit, widened
+from meteor_bench.methods.shared.groups import leaders, on_grid
+from meteor_bench.methods.shared.helpers import depth_points, divide, unit, widened
 from meteor_bench.methods.shared.picks import best_of_groups
 
 if TYPE_CHECKING:

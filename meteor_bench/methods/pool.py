@@ -21,7 +21,8 @@ from torch import Tensor
 from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, Fact, FuseView
 from meteor_bench.core.tokens import Grid
-from meteor_bench.methods.shared.helpers import leaders, rank_of, round_half_up
+from meteor_bench.methods.shared.groups import leaders
+from meteor_bench.methods.shared.helpers import rank_of, round_half_up
 from meteor_bench.methods.shared.scorers import FuseChooser
 
 __all__ = ["Pool", "cells"]

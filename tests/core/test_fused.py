@@ -12,6 +12,7 @@ import torch
 
 from meteor_bench.core import fused as module
 from meteor_bench.core.fused import Fused
+from meteor_bench.runs.latency.pretend_device import Ledger, PretendGpu
 from tests.core.fused_cases import OPERATIONS, cases, compare
 
 
@@ -27,6 +28,33 @@ def test_an_operation_is_its_function_where_there_is_no_gpu(name: str) -> None:
     found, wanted = getattr(torch.ops.meteor_bench, name)(*given), operation.plain(*given)
     for got, want in zip(*((x,) if torch.is_tensor(x) else x for x in (found, wanted)), strict=True):
         assert torch.equal(got, want)
+
+
+KERNELS = {
+    "unit": (1, 3),
+    "ranks": (1, 5),
+    "merged": (1, 19),
+    "followed": (1, 3),
+    "seats": (2, 14),
+    "edges": (1, 10),
+    "isolation": (3, 16),
+}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a real GPU would be taken for the pretended one")
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_saves_the_kernels_that_the_documentation_says(name: str) -> None:
+    operation, found = OPERATIONS[name], []
+    with torch.inference_mode(), PretendGpu() as gpu:
+        given = [gpu.tensor(value) if torch.is_tensor(value) else value for value in operation.trial()]
+        for run in (operation, operation.plain):
+            run(*given)  # what is made once
+            ledger = Ledger()
+            with gpu.counting(ledger):
+                run(*given)
+            assert not ledger.waits and not ledger.mixed
+            found.append(sum(ledger.kernels.values()))
+    assert tuple(found) == KERNELS[name]
 
 
 def _twice(x: torch.Tensor) -> torch.Tensor:

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import pytest
 import torch
 
+from meteor_bench.config.run_config import RunConfig
 from meteor_bench.core.registry import METHODS
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.runs.latency.launches import counted
+from meteor_bench.runs.latency.launches import CHOOSING, NARROWED, count_launches, counted
 from meteor_bench.runs.latency.pretend_device import Ledger, PretendGpu
 from tests import tiny
 from tests.laws.cases import COMPOSITIONS, RUNNABLE, Case, engine
@@ -32,52 +33,52 @@ class Ceiling(NamedTuple):
 
 CEILINGS = {
     "none": Ceiling(0),
-    "random": Ceiling(12),
+    "random": Ceiling(8),
     "uniform": Ceiling(6),
-    "pool": Ceiling(25),
+    "pool": Ceiling(24),
     "downsample": Ceiling(6),
-    "fastv": Ceiling(20),
-    "pyramiddrop": Ceiling(170),
-    "sparsevlm": Ceiling(375),
-    "divprune": Ceiling(72),
-    "cdpruner": Ceiling(180),
-    "dart": Ceiling(240),
-    "trim": Ceiling(75),
-    "mustdrop": Ceiling(335, 4),  # how many stay is a threshold's doing
-    "evoprune": Ceiling(620, 2),  # where a layer merges over a quarter, protection may leave fewer sources
-    "tome": Ceiling(445),
-    "visionzip": Ceiling(165),
-    "prumerge": Ceiling(235, 1),  # a threshold
-    "prumerge+": Ceiling(255, 1),
-    "fastervlm": Ceiling(70),
-    "vispruner": Ceiling(165),
-    "holov": Ceiling(155, 1),  # what full crops hand on is worked out by the host
+    "fastv": Ceiling(15),
+    "pyramiddrop": Ceiling(156),
+    "sparsevlm": Ceiling(350),
+    "divprune": Ceiling(70),
+    "cdpruner": Ceiling(170),
+    "dart": Ceiling(185),
+    "trim": Ceiling(65),
+    "mustdrop": Ceiling(328, 4),  # how many stay is a threshold's doing
+    "evoprune": Ceiling(405, 2),  # where a layer merges over a quarter, protection may leave fewer sources
+    "tome": Ceiling(342),
+    "visionzip": Ceiling(154),
+    "prumerge": Ceiling(219, 1),  # a threshold
+    "prumerge+": Ceiling(239, 1),
+    "fastervlm": Ceiling(63),
+    "vispruner": Ceiling(154),
+    "holov": Ceiling(151, 1),  # what full crops hand on is worked out by the host
     "oc-vtp": Ceiling(410),
-    "comp-token": Ceiling(118),
+    "comp-token": Ceiling(112),
     "comp": Ceiling(60),
     "svdprune": Ceiling(1350, 3),  # torch's eigensolver waits
-    "e-adaprune": Ceiling(500, 2),
-    "midpool": Ceiling(460),
-    "earlytom": Ceiling(115),
-    "flowcut": Ceiling(345, 1),  # how many a layer drops is the attention's
-    "ipcv": Ceiling(600),
-    "ficoco-v": Ceiling(825),
-    "hiprune": Ceiling(200),
-    "scope": Ceiling(220),
-    "apet": Ceiling(360),
-    "mmtok": Ceiling(170),
-    "prunesid": Ceiling(545, 6),  # groups, their sizes and suppression are the image's; torch's eigensolver waits
-    "vscan": Ceiling(300),
+    "e-adaprune": Ceiling(497, 2),
+    "midpool": Ceiling(458),
+    "earlytom": Ceiling(106),
+    "flowcut": Ceiling(327, 1),  # how many a layer drops is the attention's
+    "ipcv": Ceiling(535),
+    "ficoco-v": Ceiling(810),
+    "hiprune": Ceiling(185),
+    "scope": Ceiling(216),
+    "apet": Ceiling(326),
+    "mmtok": Ceiling(165),
+    "prunesid": Ceiling(535, 6),  # groups, their sizes and suppression are the image's; torch's eigensolver waits
+    "vscan": Ceiling(270),
     "subsample": Ceiling(6),
-    "vidcom2": Ceiling(105),
-    "fastvid": Ceiling(225),
+    "vidcom2": Ceiling(98),
+    "fastvid": Ceiling(218),
     "dycoke": Ceiling(6),
-    "holitom": Ceiling(200),
-    "framefusion": Ceiling(70),
-    "prunevid": Ceiling(115),
-    "flashvid": Ceiling(365),
-    "contrast": Ceiling(52),
-    "meteor": Ceiling(195, 1),  # stage 3's count
+    "holitom": Ceiling(190),
+    "framefusion": Ceiling(67),
+    "prunevid": Ceiling(106),
+    "flashvid": Ceiling(349),
+    "contrast": Ceiling(41),
+    "meteor": Ceiling(146, 1),  # stage 3's count
 }
 DEFAULTS = [
     case
@@ -124,6 +125,17 @@ def test_10_nothing_mixes_devices(case: Case, pictures: int, frames: int) -> Non
 @pytest.mark.parametrize("model", ["independent", "single"])
 def test_10_the_unpruned_model_waits_for_nothing(model: str) -> None:
     assert not passed(Case("none", model)).waits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "layers"), [("evoprune", 45), ("tome", 90)])
+def test_10_a_merge_layer_of_eagle_x5_takes_25_kernels(method: str, layers: int) -> None:
+    """Choosing, applying, and what following the groups to the fusion takes, at the true depths and grids."""
+    config = RunConfig(model=NARROWED, method=method, ratio=0.76)
+    unpruned, pruned = count_launches([config], [1])
+    assert pruned.name == method and not pruned.mixed
+    followed = pruned.kernels["fuse"] - unpruned.kernels["fuse"]
+    assert pruned.kernels[CHOOSING] + followed <= 25 * layers
 
 
 # ---------------------------------------------------------------- the pretended GPU itself

@@ -43,14 +43,8 @@ from meteor_bench.core.pruner import (
     Pruner,
 )
 from meteor_bench.core.seats import Seats
-from meteor_bench.methods.shared.helpers import (
-    absorb,
-    frame_shares,
-    leaders,
-    on_grid,
-    round_half_up,
-    split_groups,
-)
+from meteor_bench.methods.shared.groups import absorb, leaders, on_grid, split_groups
+from meteor_bench.methods.shared.helpers import frame_shares, round_half_up
 from meteor_bench.methods.shared.schedules import plan, smallest
 
 if TYPE_CHECKING:

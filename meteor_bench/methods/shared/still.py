@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.host import on_device
-from meteor_bench.methods.shared.helpers import absorb, split_groups
+from meteor_bench.methods.shared.groups import absorb, split_groups
 
 __all__ = ["Still", "averaged", "still_of", "undone"]
 

@@ -10,7 +10,8 @@ import torch
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.tokens import Grid
-from meteor_bench.methods.shared.helpers import absorb, noise, similarity_to_mean, split_total, strided
+from meteor_bench.methods.shared.groups import absorb
+from meteor_bench.methods.shared.helpers import noise, similarity_to_mean, split_total, strided
 from tests.methods.views import ragged, view, visual_indices
 
 
