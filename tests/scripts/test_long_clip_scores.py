@@ -16,6 +16,7 @@ from scripts.reference_pocket import VIDEO
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_the_differences_are_those_of_the_single_answers(capsys: pytest.CaptureFixture[str]) -> None:
     script.main([str(ROOT / VIDEO)])
     lines = capsys.readouterr().out.splitlines()

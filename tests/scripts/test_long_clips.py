@@ -18,11 +18,11 @@ from scripts.pocket.world import SPLITS, split_rng
 
 
 @cache
-def drawn(frames: int, split: str = "eval", first: int = 0, number: int = 8) -> tuple[LongClip, ...]:
+def drawn(frames: int, split: str = "eval", first: int = 0, number: int = 6) -> tuple[LongClip, ...]:
     return tuple(long_clip(split_rng(split, seed), split, frames) for seed in range(first, first + number))
 
 
-ALL = pytest.mark.parametrize("frames", world.LENGTHS)
+ALL = pytest.mark.parametrize("frames", [8, 32, *(pytest.param(n, marks=pytest.mark.slow) for n in (16, 64))])
 
 
 def seen(clip: LongClip) -> list[list[tuple[str, str, int, int]]]:
@@ -109,7 +109,7 @@ def test_the_pixels_show_the_events_and_the_camera() -> None:
         empty = [t for t, things in enumerate(seen(clip)) if not things]
         differ = np.abs(clip.image[empty[0]].astype(int) - clip.image[empty[-1]].astype(int)).mean()
         assert clip.story.moving or differ < 12
-    assert 2 <= sum(clip.story.moving for clip in drawn(32)) <= 7
+    assert 1 <= sum(clip.story.moving for clip in drawn(32)) <= 5
 
 
 def test_splits_share_no_clip_and_seeds_give_the_same_again() -> None:

@@ -58,7 +58,7 @@ def test_blind_and_whole_differ_and_questions_are_drawn_by_family() -> None:
     assert not torch.allclose(whole, blind)
 
 
-@pytest.mark.parametrize("frames", [8, 64])
+@pytest.mark.parametrize("frames", [8, pytest.param(64, marks=pytest.mark.slow)])
 def test_the_tables_begin_as_pockets_stretched(frames: int) -> None:
     fusion = start_model(POCKET).fusion
     table = fusion.long_positions(frames).detach()

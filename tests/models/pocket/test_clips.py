@@ -43,7 +43,7 @@ def fused(number: int) -> Tensor:
         return model.fusion.place(model.fusion.project(tokens)).x[0]
 
 
-@pytest.mark.parametrize("number", [2, 3])
+@pytest.mark.parametrize("number", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_a_token_is_the_mean_of_four_cells_and_stands_at_its_share_of_the_clip(number: int) -> None:
     added = {key: value.double() for key, value in load_file(CLIPS / "model.safetensors").items()}
     base = load_pocket(WEIGHTS / "pocket")
@@ -80,12 +80,15 @@ def test_it_takes_up_to_64_frames_evenly() -> None:
     assert levels.round().long().tolist() == list(range(0, 127, 2))
 
 
+@pytest.mark.slow
 def test_a_picture_has_pockets_tokens() -> None:
     session = Session("pocket-clips", "none", 0.0, device="cpu")
     assert session.answer(Image.new("RGB", (128, 128)), "how many red things are there?").tokens["final"] == 256
 
 
-@pytest.mark.parametrize("method", ["none", "fastvid", "evoprune"])
+@pytest.mark.parametrize(
+    "method", ["fastvid", *(pytest.param(name, marks=pytest.mark.slow) for name in ("none", "evoprune"))]
+)
 def test_budgets_are_exact(method: str) -> None:
     ratio = 0.0 if method == "none" else 0.76
     session = Session("pocket-clips", method, ratio, device="cpu")
