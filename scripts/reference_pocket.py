@@ -32,7 +32,9 @@ FOLDERS = tuple(Path("results/reference") / name for name in ("pocket", "pocket-
 NAMED = tuple(Path("results/reference") / name for name in ("natural", "natural-independent", "natural-flops"))
 # Methods that were run later than the folder of that name, by newer code, beside an unpruned run of their own.
 ADDED = {FOLDERS[at]: FOLDERS[at].with_name(f"{FOLDERS[at].name}-added") for at in (0, 1)}
-ASKED_FOR = (*NAMED, *ADDED.values())
+# CoMP on the checkpoint that it has pruned, and token methods at the same FLOPs.
+COMP = FOLDERS[0].with_name("pocket-comp")
+ASKED_FOR = (*NAMED, *ADDED.values(), COMP)
 
 
 def config(folder: Path, **flags: Any) -> sweep_config.SweepConfig:

@@ -47,7 +47,7 @@ def test_every_setting_is_there(folder: Path) -> None:
     methods = {c.method for c in configs}
     asked = reference.config(folder)
     known = "meteor" if folder in reference.FOLDERS else "evoprune" if folder in reference.NAMED else "ipcv"
-    assert {"none", known} <= methods
+    assert {"none", "comp" if folder == reference.COMP else known} <= methods
     wanted = {(c.model, c.method, c.share, c.seed) for c in grid.cells(asked) if c.method in methods}
     assert found == wanted and len(found) == len(configs)
     assert all(cell.unpruned for cell in cells(folder) if cell.pruned)
@@ -92,7 +92,7 @@ def test_budgets_are_exact_on_every_sample(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "folder",
-    [reference.FOLDERS[1], reference.ADDED[reference.FOLDERS[1]], *reference.NAMED[-1:]],
+    [reference.FOLDERS[1], reference.ADDED[reference.FOLDERS[1]], *reference.NAMED[-1:], reference.COMP],
     ids=lambda folder: folder.name,
 )
 def test_the_flops_were_matched(folder: Path) -> None:
