@@ -35,7 +35,9 @@ NAMED = tuple(Path("results/reference") / name for name in ("natural", "natural-
 VIDEO = Path("results/reference/pocket-video")
 # Methods that were run later than the folder of that name, by newer code, beside an unpruned run of their own.
 ADDED = {FOLDERS[at]: FOLDERS[at].with_name(f"{FOLDERS[at].name}-added") for at in (0, 1)}
-ASKED_FOR = (*NAMED, VIDEO, *ADDED.values())
+# CoMP on the checkpoint that it has pruned, and token methods at the same FLOPs.
+COMP = FOLDERS[0].with_name("pocket-comp")
+ASKED_FOR = (*NAMED, VIDEO, *ADDED.values(), COMP)
 
 
 def config(folder: Path, **flags: Any) -> sweep_config.SweepConfig:

@@ -52,8 +52,8 @@ def test_every_setting_is_there(folder: Path) -> None:
     found = {setting(c) for c in configs}
     methods = {c.method for c in configs}
     asked = reference.config(folder)
-    known = "meteor" if folder in reference.FOLDERS else "ipcv" if folder in reference.ADDED.values() else "evoprune"
-    assert {"none", known} <= methods
+    known = dict.fromkeys(reference.FOLDERS, "meteor") | dict.fromkeys(reference.ADDED.values(), "ipcv")
+    assert {"none", (known | {reference.COMP: "comp"}).get(folder, "evoprune")} <= methods
     wanted = {setting(c) for c in grid.cells(asked) if c.method in methods}
     assert found == wanted and len(found) == len(configs)
     assert all(cell.unpruned for cell in cells(folder) if cell.pruned)
@@ -104,7 +104,7 @@ def test_budgets_are_exact_on_every_sample(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "folder",
-    [reference.FOLDERS[1], reference.ADDED[reference.FOLDERS[1]], *reference.NAMED[-1:]],
+    [reference.FOLDERS[1], reference.ADDED[reference.FOLDERS[1]], *reference.NAMED[-1:], reference.COMP],
     ids=lambda folder: folder.name,
 )
 def test_the_flops_were_matched(folder: Path) -> None:
