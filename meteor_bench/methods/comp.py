@@ -13,7 +13,9 @@ The formulas were read in third-party notes of the paper (en.papernotes.org, "Co
 Vision-Language Models"), not in the paper; the authors' repository held no code. `pocket-comp` was trained on drawn
 pictures for the minutes that its card says: most of the methods beside it in tables are training-free.
 
-Deviations, and what the notes leave open:
+What the notes leave open, such as layers, structures and steps, is numbered among the deviations.
+
+Deviations:
 
 1. Four modes of five. Tokens of the question are not dropped: they are 15 of some 271 on `pocket`, a twentieth of the
    language model's FLOPs, and the engine knows visual tokens only.
@@ -55,9 +57,11 @@ FACTS = "comp.json"  # beside the weights of a checkpoint that CoMP has pruned
 
 @dataclass(frozen=True)
 class Comp(Pruner):
-    """Attributes: before: layer of the language model that tokens are dropped before; 0 for the checkpoint's.
+    """See the top of the file.
 
-    On a checkpoint whose parameters were not pruned it must be said, and the method is its token score alone.
+    Attributes:
+        before: layer of the language model that tokens are dropped before; 0 for the checkpoint's. On a checkpoint
+            whose parameters were not pruned it must be said, and the method is its token score alone.
     """
 
     before: Annotated[int, Range(least=0)] = 0
