@@ -37,7 +37,7 @@ LENGTHS = ((0.12, {8: 0.5, 16: 0.5}), (0.35, {16: 0.6, 32: 0.4}), (1.0, {16: 0.3
 
 @dataclass(frozen=True)
 class ClipsRecipe:
-    minutes: float = 37
+    minutes: float = 48
     tokens: int = 1536  # of a batch, before any dropping
     questions: int = 10
     rank: int = 20
@@ -46,7 +46,7 @@ class ClipsRecipe:
     keep: tuple[float, float] = (0.1, 0.6)
     fresh: float = 0.15  # share of the clips that are new; the others were asked about before
     store: int = 200  # clips of each length that are held
-    eval_every: float = 12
+    eval_every: float = 99
     eval_clips: int = 12
 
 
