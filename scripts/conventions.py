@@ -17,7 +17,7 @@ import torch
 from meteor_bench.core.match import Left, Measure, realised
 from meteor_bench.core.model import VLM
 from meteor_bench.core.registry import MODELS
-from meteor_bench.models.sizes import tower_flops
+from meteor_bench.core.tower_flops import tower_flops
 
 PAGE = Path(__file__).parents[1] / "docs" / "conventions.md"
 BEGIN, END = "<!-- python scripts/conventions.py -->\n", "<!-- end -->\n"

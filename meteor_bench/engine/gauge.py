@@ -21,13 +21,13 @@ from meteor_bench.core.model import VLM, Look, Prompt, Scene
 from meteor_bench.core.points import Points
 from meteor_bench.core.pruner import Pruner
 from meteor_bench.core.tokens import Grid
+from meteor_bench.core.tower_flops import tower_flops
 from meteor_bench.core.trace import SampleTrace
 from meteor_bench.engine.encode import Towered, encode
 from meteor_bench.engine.engine import Engine
 from meteor_bench.engine.flop_counter import FlopMeter
 from meteor_bench.engine.fuse import Visual, embed_questions, fuse
 from meteor_bench.engine.prefill import begin
-from meteor_bench.models.sizes import tower_flops
 
 __all__ = ["Gauge", "Shape", "reference", "shape_of"]
 

@@ -13,9 +13,10 @@ from PIL import Image
 from torch import nn
 
 from meteor_bench.core.model import ModelCard, VisionTower
-from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.core.tokens import Grid
+from meteor_bench.core.tower_flops import tower_flops
 
-__all__ = ["measure", "tower_flops"]
+__all__ = ["measure"]
 
 PICTURE = (1024, 1024)  # pixels of the picture that is counted
 
@@ -66,15 +67,3 @@ def _with_tables(tower: VisionTower) -> None:
 
 def _parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
-
-
-def tower_flops(tower: VisionTower, height: int, width: int) -> int:
-    """FLOPs of an encoder on one unpruned row (image, frame or tile) of that many pixels."""
-    grid = tower.grid(height, width)
-    n = grid.n + tower.specials
-    where = tower.where(Tokens.dense(torch.empty(1, n, 1), grid, specials=tower.specials))
-    total = tower.flops_embed(height, width) + tower.flops_finish(grid.n)
-    for block in range(tower.depth):
-        pairs = tower.pairs(block, where)
-        total += tower.flops_block(n, n, None if pairs is None else int(pairs[0]))
-    return total

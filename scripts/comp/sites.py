@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from meteor_bench.core.model import VLM
+from meteor_bench.core.tower_flops import tower_flops
 from meteor_bench.models.pocket.narrow import HEAD_OUT, WAYS_IN
-from meteor_bench.models.sizes import tower_flops
 
 __all__ = ["MODES", "TOKENS", "Bill", "Site", "sites"]
 

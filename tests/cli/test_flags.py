@@ -340,7 +340,7 @@ def test_data(call: Said, caught: Any) -> None:
         ("run", "stages", "encode,f", ["encode,fuse"]),
         ("run", "device", "cu", ["cuda"]),
         ("run", "method", "meteo", ["meteor"]),
-        ("run", "model", "pocket-", ["pocket-independent"]),
+        ("run", "model", "pocket-", ["pocket-clips", "pocket-independent"]),
         ("run", "suite", "poc", ["pocket11", "pocket"]),
         ("run", "dtype", "bf", ["bfloat16"]),
         ("run", "positions", "k", ["keep"]),

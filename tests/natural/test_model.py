@@ -19,6 +19,7 @@ from transformers import LlamaForCausalLM
 
 from meteor_bench.core.model import VLM
 from meteor_bench.core.registry import MODELS
+from meteor_bench.core.tower_flops import tower_flops
 from meteor_bench.data import suites
 from meteor_bench.data.shipped import check_data
 from meteor_bench.engine.flop_counter import FlopMeter
@@ -27,7 +28,6 @@ from meteor_bench.models.natural.modules import NaturalConfig
 from meteor_bench.models.natural.towers import efficientnet, vit
 from meteor_bench.models.pocket.model import WEIGHTS
 from meteor_bench.models.pocket.modules import build_decoder
-from meteor_bench.models.sizes import tower_flops
 from meteor_bench.runs.python_api import Session
 from scripts import natural_figures
 from scripts.natural.cache import Cache, encode

@@ -112,7 +112,8 @@ def configs(
         methods: names, or "all" alone for the whole table.
         parameters: "method:name=value".
         shared: other fields of `RunConfig`.
-        untrained: methods that bring a trained module take one with random weights (their parameter ``weights``).
+        untrained: methods that bring a trained module take one with random weights (their parameter ``weights``), and
+            what wants a model that it has pruned drops tokens alone (``before``).
 
     Raises:
         ConfigError: something does not exist.
@@ -123,10 +124,10 @@ def configs(
         raise ConfigError("--methods names no method; say all, or some of `meteor-bench list methods`")
     given = {name: value for name, value in shared.items() if value is not None}
     if untrained:
-        drawn = [
-            name for name in chosen if name in METHODS.names() and "trained pruner" in METHODS.make(name).fact.needs
-        ]
-        parameters = [*(f"{name}:weights=random" for name in drawn), *parameters]
+        needs = {name: METHODS.make(name).fact.needs for name in chosen if name in METHODS.names()}
+        instead = {"trained pruner": "weights=random", "narrowed model": "before=1"}
+        drawn = [f"{name}:{instead[need]}" for name in needs for need in needs[name] if need in instead]
+        parameters = [*drawn, *parameters]
     return every(chosen, ratios, parameters, given)
 
 

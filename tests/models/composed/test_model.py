@@ -16,6 +16,7 @@ from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import ModelError
 from meteor_bench.core.model import VLM, VisionTower
 from meteor_bench.core.registry import MODELS
+from meteor_bench.core.tower_flops import tower_flops
 from meteor_bench.engine.engine import Engine
 from meteor_bench.engine.flop_counter import FlopMeter
 from meteor_bench.engine.load_model import random_model, resolve_model
@@ -25,7 +26,6 @@ from meteor_bench.models.checkpoint import randomise, skeleton
 from meteor_bench.models.composed import parts
 from meteor_bench.models.composed.shipped import METEOR_X4_7B
 from meteor_bench.models.composed.towers import module_of, prepared, tower_of
-from meteor_bench.models.sizes import tower_flops
 from tests import composed, eagle, hubs, tiny
 from tests.laws import test_laws as laws
 from tests.laws.cases import Case, generate, visual_of
