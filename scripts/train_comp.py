@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from meteor_bench.models.pocket.model import WEIGHTS, load  # noqa: E402
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer  # noqa: E402
+from meteor_bench.utils.atomic_io import write_whole  # noqa: E402
 from scripts.comp.masked import Masked  # noqa: E402
 from scripts.comp.search import Search, State, Task, start  # noqa: E402
 from scripts.comp.sites import MODES, Bill, sites  # noqa: E402
@@ -30,7 +31,7 @@ from scripts.comp.strategy import Strategy  # noqa: E402
 from scripts.comp.tuning import PREFIXES, Trainer, export, fresh, narrowed, task_on, tune_on  # noqa: E402
 from scripts.pocket.batches import Curriculum  # noqa: E402
 from scripts.pocket.loop import log, save_whole  # noqa: E402
-from scripts.pocket.phase_through import LowRank  # noqa: E402
+from scripts.pocket.low_rank import LowRank  # noqa: E402
 from scripts.pocket.scores import score_samples  # noqa: E402
 from scripts.pocket.world import split_rng  # noqa: E402
 
@@ -104,9 +105,7 @@ def search(folder: Path, recipe: Recipe, seed: int) -> None:
     spent = 0.0
     if path.exists():
         saved = torch.load(path, weights_only=True)
-        addition.load(saved["addition"])
-        addition.optimizer.load_state_dict(saved["optimizer"])
-        curriculum.load(saved["curriculum"])
+        addition.resume(saved, curriculum)
         strategy.costs, strategy.last, strategy.stage = saved["costs"], saved["last"], saved["stage"]
         loop.state, loop.accuracy = State(saved["keep"], saved["tokens"]), saved["accuracy"]
         loop.history, spent = saved["history"], saved["minutes"]
@@ -123,9 +122,8 @@ def search(folder: Path, recipe: Recipe, seed: int) -> None:
 
     def note() -> None:
         kept = {"keep": loop.state.keep, "tokens": loop.state.tokens, "accuracy": loop.accuracy}
-        trained = {"addition": addition.state(), "optimizer": addition.optimizer.state_dict()}
         clock = {"minutes": spent + (time.monotonic() - begun) / 60, "history": loop.history}
-        save_whole({**kept, **trained, **clock, **strategy.state(), "curriculum": curriculum.state()}, path)
+        save_whole({**kept, **clock, **strategy.state(), **addition.saved(curriculum)}, path)
 
     loop.run(note)
     log.info("comp search ended at %.3f removed", loop.removed)
@@ -188,7 +186,7 @@ def ablate(folder: Path, recipe: Recipe, seed: int, only: str | None) -> None:
         loop.run()
         modes = {mode: sum(line["mode"] == mode for line in loop.history) for mode in MODES}
         rows[name] = {"accuracy": loop.accuracy, "removed": loop.removed, "tokens": loop.state.tokens, "stages": modes}
-        path.write_text(json.dumps(rows, indent=1))
+        write_whole(path, json.dumps(rows, indent=1).encode())
     print("| | accuracy | FLOPs removed | tokens left | stages of " + ", ".join(MODES) + " |")
     print("| --- | ---: | ---: | ---: | --- |")
     for name, row in rows.items():

@@ -23,11 +23,12 @@ sys.path.insert(0, str(ROOT))
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer  # noqa: E402
 from scripts.pocket.card import write_card  # noqa: E402
 from scripts.pocket.export import export  # noqa: E402
+from scripts.pocket.low_rank import export_addition  # noqa: E402
 from scripts.pocket.phase_clips import CHANGES, ClipsRecipe, train_clips  # noqa: E402
 from scripts.pocket.phase_encoders import train_encoders  # noqa: E402
 from scripts.pocket.phase_joint import JointRecipe, train_joint  # noqa: E402
 from scripts.pocket.phase_symbolic import train_symbolic  # noqa: E402
-from scripts.pocket.phase_through import ThroughRecipe, export_through, train_through  # noqa: E402
+from scripts.pocket.phase_through import ThroughRecipe, train_through  # noqa: E402
 from scripts.pocket.words import write_tokenizer  # noqa: E402
 
 FUSIONS = ("shared", "independent")
@@ -102,11 +103,11 @@ def main() -> None:
     if args.phase in ("through", "all"):
         source = args.weights / "pocket-independent"
         addition = train_through(args.folder, source, args.seed, recipe.through)
-        export_through(addition, source, args.weights / "pocket-through")
+        export_addition(addition, source, args.weights / "pocket-through")
     if args.phase in ("clips", "all"):
         source = args.weights / "pocket"
         addition = train_clips(args.folder, source, args.seed, recipe.clips)
-        export_through(addition, source, args.weights / "pocket-clips", **CHANGES)
+        export_addition(addition, source, args.weights / "pocket-clips", **CHANGES)
 
 
 if __name__ == "__main__":

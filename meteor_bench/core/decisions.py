@@ -58,10 +58,6 @@ def _check(where: str, decision: Any, view: View) -> None:
     if not isinstance(decision, Decision):
         raise PluginError(f"{where} gave {_kind(decision)}; expected a Decision")
     rows = len(tokens.x)
-    if decision.seats is None:
-        _check_masks(where, decision, tokens)
-    else:
-        _check_seats(where, decision.seats, tokens)
     if not isinstance(decision.memo, Mapping):
         raise PluginError(f"{where}: Decision.memo is {_kind(decision.memo)}; expected a mapping from name to tensor")
     for name, value in decision.memo.items():
@@ -72,6 +68,10 @@ def _check(where: str, decision: Any, view: View) -> None:
         if value is not None:
             shape = (rows,) if name == "count" else (rows, None)
             _tensor(where, name, value, "whole", shape, torch.device("cpu"))
+    if decision.seats is None:
+        _check_masks(where, decision, tokens)
+    else:
+        _check_seats(where, decision.seats, tokens)
     if decision.restored is not None:
         if view.stage != "encode":
             raise PluginError(f"{where}: Decision.restored brings tokens back into encoders only")
@@ -92,7 +92,6 @@ def _check_masks(where: str, decision: Decision, tokens: Tokens) -> None:
     if device.type != "cpu":
         return
     if decision.count is not None:
-        _tensor(where, "count", decision.count, "whole", (rows,), device)
         _check_count(where, decision.keep & tokens.visual, decision.count, tokens)
     if decision.merge_into is not None:
         _check_merges(where, decision.keep, decision.merge_into, tokens)

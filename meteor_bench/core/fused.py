@@ -17,7 +17,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast
 import torch
 from torch import Tensor
 
-__all__ = ["Fused"]
+__all__ = ["Fused", "agrees", "has_triton"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,7 +49,7 @@ class Fused(Generic[P, T]):
     @staticmethod
     def here(tensor: Any) -> bool:
         """Whether kernels are tried on what lies where this tensor does; not in training, they have no gradient."""
-        return bool(tensor.is_cuda) and not (torch.is_grad_enabled() and tensor.requires_grad) and _has_triton()
+        return bool(tensor.is_cuda) and not (torch.is_grad_enabled() and tensor.requires_grad) and has_triton()
 
     def _on_a_gpu(self, *args: Any) -> Any:
         if not self.proven(args[0].device):
@@ -60,16 +60,27 @@ class Fused(Generic[P, T]):
         """Whether the kernels can be built here and say the same as the function; told in one line if not."""
         given = self.trial()
         there = [value.to(device) if isinstance(value, Tensor) else value for value in given]
-        try:
-            found = getattr(import_module(self.kernels), self._name)(*there)
-        except Exception as error:  # a missing compiler, a card that Triton does not know
-            warnings.warn(f"'{self._name}' is left to torch: Triton's kernel failed ({error})", stacklevel=1)
-            return False
-        pairs = zip(_tensors(found), _tensors(cast("Any", self.plain)(*given)), strict=True)
-        apart = max(_apart(*pair) for pair in pairs)
-        if not apart <= TOLERANCE:
-            warnings.warn(f"'{self._name}' is left to torch: Triton's kernel is {apart:.1e} off", stacklevel=1)
-        return apart <= TOLERANCE
+        wanted = cast("Any", self.plain)(*given)
+        told = f"'{self._name}' is left to torch"
+        return agrees(told, lambda: getattr(import_module(self.kernels), self._name)(*there), wanted, TOLERANCE)
+
+
+def agrees(told: str, kernel: Callable[[], Any], wanted: Any, tolerance: float) -> bool:
+    """Whether a kernel can be built here and gives what is wanted; where not, one line that begins with ``told``.
+
+    Args:
+        wanted: one tensor or several, as the kernel gives them.
+        tolerance: of the largest difference, relative to the largest value.
+    """
+    try:
+        found = kernel()
+    except Exception as error:  # a missing compiler, a card that Triton does not know
+        warnings.warn(f"{told}: Triton's kernel failed ({error})", stacklevel=1)
+        return False
+    apart = max(_apart(*pair) for pair in zip(_tensors(found), _tensors(wanted), strict=True))
+    if not apart <= tolerance:
+        warnings.warn(f"{told}: Triton's kernel is {apart:.1e} off", stacklevel=1)
+    return apart <= tolerance
 
 
 def _tensors(values: Any) -> tuple[Tensor, ...]:
@@ -80,10 +91,11 @@ def _apart(found: Tensor, wanted: Tensor) -> float:
     """Largest difference beside the largest value; infinite where shapes or kinds differ."""
     if found.shape != wanted.shape or found.dtype != wanted.dtype:
         return float("inf")
-    wanted = wanted.double()
+    wanted = wanted.cpu().double()
     return float((found.cpu().double() - wanted).abs().max() / wanted.abs().max().clamp(min=1e-12))
 
 
 @lru_cache(maxsize=1)
-def _has_triton() -> bool:
+def has_triton() -> bool:
+    """Whether the package is installed."""
     return find_spec("triton") is not None

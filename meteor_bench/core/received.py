@@ -7,13 +7,13 @@ so that no weights ever stand in memory. Before its first use in a process the k
 
 from __future__ import annotations
 
-import warnings
-from functools import lru_cache
-from importlib.util import find_spec
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
+
+from meteor_bench.core.fused import agrees, has_triton
 
 __all__ = ["received", "received_in_chunks", "softmax"]
 
@@ -35,7 +35,7 @@ def received(
         queries: [B, Q] bool, those that count; None: all.
         causal: without a mask, a query sees the keys up to its own place.
     """
-    if query.is_cuda and find_spec("triton") is not None:
+    if query.is_cuda and has_triton():
         out: Tensor = _received(query, key, mask, queries, scaling, causal, peak)
         return out
     return received_in_chunks(query, key, mask, queries, scaling, causal, peak)
@@ -103,18 +103,14 @@ def _proven(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether the kernel can be built here and says the same as the chunks; told in one line if not."""
     draw = torch.Generator().manual_seed(0)
     query, key = (torch.randn(1, 2, n, 64, generator=draw).to(device, dtype) for n in (96, 80))
-    try:
-        from meteor_bench.core import received_triton
+    wanted = received_in_chunks(query.double(), key.double(), None, None, 0.125, False, False).float()
+    return agrees("attention received is read by torch", partial(_kernel, query, key), wanted, TOLERANCE)
 
-        found = received_triton.received(query, key, None, None, 0.125, False, False)
-    except Exception as error:  # a missing compiler, a card that Triton does not know
-        warnings.warn(f"attention received is read by torch: Triton's kernel failed ({error})", stacklevel=1)
-        return False
-    wanted = received_in_chunks(query.double(), key.double(), None, None, 0.125, False, False)
-    apart = float((found - wanted).abs().max() / wanted.max())
-    if apart > TOLERANCE:
-        warnings.warn(f"attention received is read by torch: Triton's kernel is {apart:.1e} off", stacklevel=1)
-    return apart <= TOLERANCE
+
+def _kernel(query: Tensor, key: Tensor) -> Tensor:
+    from meteor_bench.core import received_triton
+
+    return received_triton.received(query, key, None, None, 0.125, False, False)
 
 
 @register_flop_formula(torch.ops.meteor_bench.received)

@@ -17,8 +17,8 @@ What the notes leave open, such as layers, structures and steps, is numbered amo
 
 Deviations:
 
-1. Four modes of five. Tokens of the question are not dropped: they are 15 of some 271 on `pocket`, a twentieth of the
-   language model's FLOPs, and the engine knows visual tokens only.
+1. Four modes of five. Tokens of the question are not dropped: the engine knows visual tokens only, and the questions of
+   `pocket` are short.
 2. PDrop, the published base for LLaVA, drops in several stages. Here it is one, before layer 2 of 5: the budget decides
    how many tokens are left there, the same number of every picture, where a threshold would leave each its own.
 3. The queries of S are the question's tokens, as PDrop ranks by the question; under a causal mask, queries of the

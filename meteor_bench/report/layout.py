@@ -15,7 +15,7 @@ import pandas as pd
 from meteor_bench.core.match import WORDS
 from meteor_bench.records.schema import LOOKALIKES, RunRecord
 from meteor_bench.report import comparison_tables, single_tables
-from meteor_bench.report.accuracy import METEOR_GROUPS, accuracy, few_images
+from meteor_bench.report.accuracy import METEOR_AVERAGE, METEOR_GROUPS, accuracy, few_images
 from meteor_bench.report.counts import tokens
 from meteor_bench.report.failures import failures
 from meteor_bench.report.runs import ADAPTATION, Cell
@@ -30,7 +30,6 @@ SAME = (
     "Agreement: how often an answer is the unpruned model's own about the same picture, but for case and punctuation. "
     "Nobody says which answers are right, so that it is no accuracy."
 )
-METEOR_AVERAGE = "METEOR average: the mean of the means of knowledge, general and ocr, as METEOR's paper averages."
 
 
 def lay_out(cells: Sequence[Cell]) -> list[Table]:
@@ -102,13 +101,14 @@ def _of(frame: pd.DataFrame, row: int) -> pd.DataFrame:
 def notes(section: Section, cells: Sequence[Cell]) -> list[str]:
     """What holds for all numbers of some of a section's cells."""
     record = cells[-1].record
+    groups = {task.group for task in record.tasks}
     notes = [
         *_environments(section, cells),
         *([SAME] if cells[-1].what != "Accuracy" else []),
         *([f"Ratios are of the {WORDS[section.match]}."] if section.match != "tokens" else []),
         "Intervals: 95 %, clustered by image, never narrower than if no answer had differed; differences are paired, "
         "in points of 100.",
-        *([METEOR_AVERAGE] if set(METEOR_GROUPS) <= {task.group for task in record.tasks} else []),
+        *([f"METEOR average: {METEOR_AVERAGE}."] if groups >= set(METEOR_GROUPS) else []),
         *([f"{LOOKALIKES.capitalize()}."] if any(cell.record.lookalike for cell in cells) else []),
         *_few_images(section),
         *_rescaled(record),

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from meteor_bench.methods.comp import FACTS
 from meteor_bench.models.pocket.modules import PocketConfig, load_pocket
 from meteor_bench.models.pocket.narrow import cuts, narrow
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer
+from meteor_bench.utils.atomic_io import write_whole
 from scripts.comp.masked import Masked
 from scripts.comp.search import Task
 from scripts.comp.sites import VISUAL, sites
 from scripts.pocket.batches import Curriculum, choose_questions, draw_samples, pack, right_answers
 from scripts.pocket.joint import JointModel
 from scripts.pocket.loop import Progress, log
-from scripts.pocket.phase_through import LowRank
+from scripts.pocket.low_rank import LowRank, export_addition
 from scripts.pocket.sample import Sample
 
 __all__ = ["PREFIXES", "Trainer", "export", "fresh", "narrowed", "tune_on"]
@@ -113,9 +113,7 @@ def tune_on(trainer: Trainer, folder: Path, tokens: int, minutes: float) -> Prog
     """
     progress = Progress("comp-tune", folder, minutes, decay_from=0.3)
     if saved := progress.resume():
-        trainer.addition.load(saved["addition"])
-        trainer.addition.optimizer.load_state_dict(saved["optimizer"])
-        trainer.curriculum.load(saved["curriculum"])
+        trainer.addition.resume(saved, trainer.curriculum)
     trainer.steps = progress.step
     while progress.fraction < 1:
         if trainer.rng.random() < FULL_SHARE:
@@ -125,13 +123,7 @@ def tune_on(trainer: Trainer, folder: Path, tokens: int, minutes: float) -> Prog
         loss, families, right = trainer.step(left, progress.factor)
         progress.count(trainer.batch, families, right, loss=loss)
         progress.line()
-        progress.save(
-            {
-                "addition": trainer.addition.state(),
-                "optimizer": trainer.addition.optimizer.state_dict(),
-                "curriculum": trainer.curriculum.state(),
-            }
-        )
+        progress.save(trainer.addition.saved(trainer.curriculum))
     return progress
 
 
@@ -146,13 +138,8 @@ def export(addition: LowRank, keep: Mapping[str, Tensor], source: Path, target: 
     Args:
         facts: `comp.json`; "before" is the layer of the language model that tokens are dropped before.
     """
-    target.mkdir(parents=True, exist_ok=True)
-    state = {name.removeprefix("vlm."): t.half().contiguous() for name, t in addition.state().items()}
-    state |= {f"{name}.keep": stays.contiguous() for name, stays in keep.items() if not bool(stays.all())}
+    stay = {f"{name}.keep": units.contiguous() for name, units in keep.items() if not bool(units.all())}
+    export_addition(addition, source, target, beside=stay)
+    write_whole(target / FACTS, f"{json.dumps(facts, indent=1)}\n".encode())
     file = target / "model.safetensors"
-    save_file(state, file, metadata={"format": "pt"})
-    file.chmod(0o644)  # safetensors leaves it readable by its owner alone
-    replace(PocketConfig.load(source), base=source.name).save(target)
-    (target / "comp.json").write_text(json.dumps(facts, indent=1) + "\n")
-    shutil.copyfile(source / "tokenizer.json", target / "tokenizer.json")
     log.info("comp written to %s, %.2f MB", target, file.stat().st_size / 1e6)

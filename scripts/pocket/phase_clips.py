@@ -23,7 +23,7 @@ from scripts.pocket.batches import Curriculum, pack, right_answers
 from scripts.pocket.joint import Visual, drop_at_random
 from scripts.pocket.long_clips import FAMILIES, LongClip, long_clip
 from scripts.pocket.loop import Progress, log
-from scripts.pocket.phase_through import LowRank
+from scripts.pocket.low_rank import LowRank
 from scripts.pocket.sample import QA
 from scripts.pocket.symbolic import answer_logits
 from scripts.pocket.world import split_rng
@@ -158,9 +158,7 @@ def train_clips(folder: Path, source: Path, seed: int, recipe: ClipsRecipe) -> L
     progress = Progress("clips", folder, recipe.minutes, decay_from=0.4, families=FAMILIES)
     curriculum = Curriculum(dict.fromkeys(FAMILIES, "clip"))
     if saved := progress.resume():
-        addition.load(saved["addition"])
-        addition.optimizer.load_state_dict(saved["optimizer"])
-        curriculum.load(saved["curriculum"])
+        addition.resume(saved, curriculum)
     rng = split_rng("train", seed * 1_000_003 + progress.step + 4_000_000)
     store = Store(model, recipe, rng, "train")
     last_eval = progress.elapsed
@@ -180,12 +178,7 @@ def train_clips(folder: Path, source: Path, seed: int, recipe: ClipsRecipe) -> L
         if progress.elapsed - last_eval > recipe.eval_every or progress.fraction == 1:
             last_eval = progress.elapsed
             report(model, tokenizer, recipe)
-        state = {
-            "addition": addition.state(),
-            "optimizer": addition.optimizer.state_dict(),
-            "curriculum": curriculum.state(),
-        }
-        progress.save(state)
+        progress.save(addition.saved(curriculum))
     return addition
 
 

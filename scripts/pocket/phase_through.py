@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
@@ -35,6 +33,8 @@ from scripts.pocket.batches import (
 )
 from scripts.pocket.joint import JointModel, Visual
 from scripts.pocket.loop import Progress, log
+from scripts.pocket.low_rank import LowRank
+from scripts.pocket.optim import working_dtype
 from scripts.pocket.sample import Sample
 from scripts.pocket.scores import benchmark_scores, score_samples, scored
 from scripts.pocket.symbolic import answer_logits, prompt_of
@@ -57,72 +57,6 @@ class ThroughRecipe:
     full_share: float = 0.1
     eval_every: float = 8
     per_kind: int = 20
-
-
-class LowRank:
-    """Additions B A to chosen matrices of a model; small tensors and tables are added to whole.
-
-    Args:
-        tables: whether tables of positions are trained, too.
-    """
-
-    def __init__(
-        self, model: nn.Module, prefixes: tuple[str, ...], rank: int, rate: float, *, tables: bool = False
-    ) -> None:
-        self.params, self.base, self.parts = {}, {}, {}
-        for name, p in model.named_parameters():
-            p.requires_grad_(name.startswith(prefixes) and (tables or "positions" not in name))
-            if not p.requires_grad:
-                continue
-            self.params[name], self.base[name] = p, p.detach().float().clone()
-            if p.ndim == 2 and "embed" not in name and "positions" not in name:
-                a = torch.randn(rank, p.shape[1]) / p.shape[1] ** 0.5
-                self.parts[name] = (nn.Parameter(torch.zeros(p.shape[0], rank)), nn.Parameter(a))
-            else:
-                self.parts[name] = (nn.Parameter(torch.zeros(p.shape)),)
-        matrices = [t for part in self.parts.values() if len(part) == 2 for t in part]
-        others = [t for part in self.parts.values() if len(part) == 1 for t in part]
-        groups = [{"params": matrices, "lr": rate, "rate": rate}, {"params": others, "lr": rate / 4, "rate": rate / 4}]
-        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0, foreach=True)
-
-    def step(self, factor: float) -> float:
-        """One update; returns the norm of the gradient before clipping to 1."""
-        for name, part in self.parts.items():
-            grad = self.params[name].grad
-            grad = torch.zeros(self.params[name].shape) if grad is None else grad.float()
-            if len(part) == 2:
-                part[0].grad, part[1].grad = grad @ part[1].detach().T, part[0].detach().T @ grad
-            else:
-                part[0].grad = grad
-            self.params[name].grad = None
-        every = [t for part in self.parts.values() for t in part]
-        norm = float(torch.nn.utils.clip_grad_norm_(every, 1.0))
-        if math.isfinite(norm):
-            for group in self.optimizer.param_groups:
-                group["lr"] = group["rate"] * factor
-            self.optimizer.step()
-            self.apply()
-        return norm
-
-    @torch.no_grad()
-    def apply(self) -> None:
-        for name, part in self.parts.items():
-            self.params[name].copy_(self.base[name] + (part[0] @ part[1] if len(part) == 2 else part[0]))
-
-    def state(self) -> dict[str, Tensor]:
-        """As it ships: NAME.b [out, rank] and NAME.a [rank, in], or NAME.whole."""
-        found = {}
-        for name, part in self.parts.items():
-            for leaf, tensor in zip(("b", "a") if len(part) == 2 else ("whole",), part, strict=True):
-                found[f"{name}.{leaf}"] = tensor.detach()
-        return found
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, part in self.parts.items():
-                for leaf, tensor in zip(("b", "a") if len(part) == 2 else ("whole",), part, strict=True):
-                    tensor.copy_(state[f"{name}.{leaf}"])
-        self.apply()
 
 
 def question_rows(packed: Packed) -> Tensor:
@@ -243,13 +177,11 @@ def train_through(folder: Path, source: Path, seed: int, recipe: ThroughRecipe) 
     addition = LowRank(model, ("vlm.fusion", "vlm.decoder"), recipe.rank, recipe.rate)
     rotary = model.vlm.decoder.model.rotary_emb
     frequencies = rotary.inv_freq.clone()
-    model.to(torch.bfloat16)
+    model.to(working_dtype())
     rotary.inv_freq = frequencies  # rounding the rotary frequencies ruins long positions
     curriculum = Curriculum()
     if saved := progress.resume():
-        addition.load(saved["addition"])
-        addition.optimizer.load_state_dict(saved["optimizer"])
-        curriculum.load(saved["curriculum"])
+        addition.resume(saved, curriculum)
     fixed = score_samples(seed=11, per_kind=recipe.per_kind, split="eval")
     rng = split_rng("train", seed * 1_000_003 + progress.step + 3_000_000)
     last_eval = progress.elapsed
@@ -281,12 +213,7 @@ def train_through(folder: Path, source: Path, seed: int, recipe: ThroughRecipe) 
         if progress.elapsed - last_eval > recipe.eval_every or progress.fraction == 1:
             last_eval = progress.elapsed
             report(model, tokenizer, fixed)
-        state = {
-            "addition": addition.state(),
-            "optimizer": addition.optimizer.state_dict(),
-            "curriculum": curriculum.state(),
-        }
-        progress.save(state)
+        progress.save(addition.saved(curriculum))
     return addition
 
 
@@ -297,14 +224,3 @@ def report(model: JointModel, tokenizer: PocketTokenizer, batches: list[list[Sam
         whole = benchmark_scores(found)
         mean = np.mean(list(whole.values()))
         log.info("through EVAL keep %s: %.3f %s families %s", keep, mean, json.dumps(whole), json.dumps(found))
-
-
-def export_through(addition: LowRank, source: Path, target: Path, **changes: int) -> None:
-    """The addition in fp16, with the configuration (but for `changes`) and the tokenizer of what it is added to."""
-    target.mkdir(parents=True, exist_ok=True)
-    state = {name.removeprefix("vlm."): t.half().contiguous() for name, t in addition.state().items()}
-    file = target / "model.safetensors"
-    save_file(state, file, metadata={"format": "pt"})
-    file.chmod(0o644)  # safetensors leaves it readable by its owner alone
-    replace(PocketConfig.load(source), base=source.name, **changes).save(target)
-    shutil.copyfile(source / "tokenizer.json", target / "tokenizer.json")

@@ -97,6 +97,7 @@ ELSEWHERE = {
     "make check": (".ci/run", "make check"),
     "python scripts/natural_pictures.py": ("tests/natural/test_pictures.py", "natural_pictures.main("),
     "python scripts/natural_kept.py": ("tests/natural/test_pictures.py", "natural_kept.main("),
+    "python scripts/natural_letters.py": ("tests/natural/test_letters.py", "natural_letters.main("),
     "python scripts/natural_figures.py": ("tests/natural/test_model.py", "natural_figures.main("),
     "python scripts/train_natural.py": ("tests/natural/test_training.py", "train_natural.main("),
     "python scripts/rankings.py": ("tests/scripts/test_rankings.py", "rankings.main("),

@@ -19,7 +19,7 @@ from scripts.comp.search import raised, start, strongest
 from scripts.comp.sites import MODES, Bill, Site, sites
 from scripts.comp.strategy import Strategy, smoothing
 from scripts.comp.tuning import fresh, sliced
-from scripts.pocket.phase_through import LowRank
+from scripts.pocket.low_rank import LowRank
 from scripts.pocket.world import make, split_rng
 
 ROOT = Path(__file__).parents[2]

@@ -14,8 +14,8 @@ from meteor_bench.models.pocket.model import WEIGHTS, load
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 from scripts.pocket.batches import Curriculum, pack
 from scripts.pocket.long_clips import FAMILIES, long_clip
+from scripts.pocket.low_rank import export_addition
 from scripts.pocket.phase_clips import CHANGES, ClipsRecipe, choose, encode, logits_of, look, start_model, train_clips
-from scripts.pocket.phase_through import export_through
 from scripts.pocket.world import split_rng
 
 POCKET = WEIGHTS / "pocket"
@@ -26,7 +26,7 @@ def test_what_is_exported_answers_as_training_saw_it(tmp_path: Path) -> None:
     recipe = ClipsRecipe(minutes=0.01, tokens=256, questions=3, rank=2, eval_clips=1)
     addition = train_clips(tmp_path, POCKET, 0, recipe)
     assert torch.load(tmp_path / "clips.pt", weights_only=True)["step"] > 0
-    export_through(addition, POCKET, tmp_path / "mine", **CHANGES)
+    export_addition(addition, POCKET, tmp_path / "mine", **CHANGES)
     shipped = load("mine", "cpu", torch.float32, tmp_path / "mine")
     model = start_model(POCKET)
     with torch.no_grad():

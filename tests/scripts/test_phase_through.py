@@ -13,7 +13,8 @@ from meteor_bench.models.pocket.modules import PocketConfig, load_pocket
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 from scripts.pocket.batches import IGNORE, Packed, pack
 from scripts.pocket.joint import JointModel
-from scripts.pocket.phase_through import LowRank, choose, question_rows, through_logits
+from scripts.pocket.low_rank import LowRank
+from scripts.pocket.phase_through import choose, question_rows, through_logits
 from scripts.pocket.symbolic import answer_logits
 from scripts.pocket.world import make, split_rng
 

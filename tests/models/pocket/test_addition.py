@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from meteor_bench.core.errors import ModelError
 from meteor_bench.models.pocket.model import WEIGHTS, load
 from meteor_bench.models.pocket.modules import load_pocket
+from tests.models.pocket.harm import harmed
 
 THROUGH = WEIGHTS / "pocket-through"
 ONE = "decoder.model.layers.0.self_attn.q_proj.weight"
@@ -68,15 +68,6 @@ def test_what_an_index_names_is_what_is_added_and_what_the_digest_is_of(tmp_path
     assert all(torch.equal(value, own[name]) for name, value in again.decoder.model.state_dict().items())
 
 
-def _state(change: Callable[[dict[str, Tensor]], None]) -> Callable[[Path], None]:
-    def harm(folder: Path) -> None:
-        state = load_file(folder / "model.safetensors")
-        change(state)
-        save_file(state, folder / "model.safetensors")
-
-    return harm
-
-
 def _base(value: str) -> Callable[[Path], None]:
     def harm(folder: Path) -> None:
         file = folder / "config.json"
@@ -89,11 +80,14 @@ def _base(value: str) -> Callable[[Path], None]:
     ("harm", "said"),
     [
         (_base("../secret"), r"has base='\.\./secret'; expected one of pocket, pocket-independent"),
-        (_state(lambda s: s.update({"x.c": torch.ones(1)})), r"has 'x\.c'; expected the name of a weight"),
-        (_state(lambda s: s.update({"x.whole": torch.ones(1)})), r"adds to 'x', which the model does not have"),
-        (_state(lambda s: s.pop(f"{ONE}.a")), r"expected \.b \[out, rank\] and \.a \[rank, in\]"),
-        (_state(lambda s: s.update({f"{ONE}.b": torch.ones(3, 16)})), r"adds \[3, 192\] to .*, which is \[192, 192\]"),
-        (_state(lambda s: s[f"{ONE}.a"].fill_(torch.nan)), r"that are not finite"),
+        (harmed(lambda s: s.update({"x.c": torch.ones(1)})), r"has 'x\.c'; expected the name of a weight"),
+        (harmed(lambda s: s.update({"x.whole": torch.ones(1)})), r"adds to 'x', which the model does not have"),
+        (harmed(lambda s: s.pop(f"{ONE}.a")), r"expected \.b \[out, rank\] and \.a \[rank, in\]"),
+        (
+            harmed(lambda s: s.update({f"{ONE}.b": torch.ones(3, 16)})),
+            r"adds \[3, 192\] to .*, which is \[192, 192\]",
+        ),
+        (harmed(lambda s: s[f"{ONE}.a"].fill_(torch.nan)), r"that are not finite"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"no"), r"is corrupted or holds more than weights"),
         (lambda folder: (folder / "model.safetensors").unlink(), r"holds no checkpoint; expected one of model\.safe"),
     ],

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from meteor_bench.core.budget import TokenBudget
@@ -24,6 +23,7 @@ from meteor_bench.models.pocket.modules import PocketConfig, PocketVLM
 from meteor_bench.models.pocket.narrow import HEAD_OUT, WAYS_IN, narrow
 from tests import tiny
 from tests.laws.cases import generate
+from tests.models.pocket.harm import harmed
 
 COMP = WEIGHTS / "pocket-comp"
 SHAPE = Shape((1, 3, 128, 128), PLAIN)
@@ -109,21 +109,15 @@ def test_ratios_are_of_the_model_that_it_was_made_from(comp: VLM) -> None:
     assert slim.kept < 0.95 * whole.kept
 
 
-def _state(change: Callable[[dict[str, Tensor]], None]) -> Callable[[Path], None]:
-    def harm(folder: Path) -> None:
-        state = load_file(folder / "model.safetensors")
-        change(state)
-        save_file(state, folder / "model.safetensors")
-
-    return harm
-
-
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        (_state(lambda s: s.update({"x.keep": torch.ones(1, dtype=torch.bool)})), "'x' is no layer that channels"),
-        (_state(lambda s: s.update({"fusion.mlp.2.keep": torch.ones(384)})), "float32 of .*; expected a list of bool"),
-        (_state(lambda s: [s.pop(key) for key in list(s) if key.endswith(".keep")]), "adds .* which is"),
+        (harmed(lambda s: s.update({"x.keep": torch.ones(1, dtype=torch.bool)})), "'x' is no layer that channels"),
+        (
+            harmed(lambda s: s.update({"fusion.mlp.2.keep": torch.ones(384)})),
+            "float32 of .*; expected a list of bool",
+        ),
+        (harmed(lambda s: [s.pop(key) for key in list(s) if key.endswith(".keep")]), "adds .* which is"),
     ],
 )
 def test_a_broken_checkpoint_is_one_line(tmp_path: Path, harm: Callable[[Path], None], said: str) -> None:
