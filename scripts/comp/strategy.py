@@ -23,7 +23,7 @@ def smoothing(interval: int, start: float, longest: int) -> float:
 
 @dataclass
 class Strategy:
-    """Attributes: rho, tau, lambda0, longest: published 0.2, 5, 0.4 and 5.
+    """What has been paid so far, and the choice; rho, tau, lambda0 and longest as published.
 
     Attributes:
         explore: whether a mode is drawn now and then instead of the cheapest (RE).
