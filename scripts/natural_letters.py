@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from meteor_bench.core.errors import MeteorBenchError  # noqa: E402
-from meteor_bench.models.natural.reader import Reader, ReaderTower, text_trunk  # noqa: E402
+from meteor_bench.models.natural.reader import Reader, ReaderTower, enlarged, text_trunk  # noqa: E402
 from scripts.natural.cache import encode, towers  # noqa: E402
 from scripts.natural.photographs import Split  # noqa: E402
 from scripts.natural.world import make, split_rng  # noqa: E402
@@ -30,17 +30,13 @@ from scripts.pocket.sample import CHAR, Sample  # noqa: E402
 
 FIRST = 3_000_000  # of the seeds; none is a benchmark's
 SIDE = 16  # cells
+APART = "reader, columns apart"  # not their mean, which the models take
 STRENGTHS = (1e2, 1e3, 1e4, 1e5)
-
-
-def enlarged(pixels: Tensor) -> Tensor:
-    """As the text expert wants them, in -1..1 as they are."""
-    return F.interpolate(pixels, size=(Reader().image_size,) * 2, mode="bilinear", align_corners=False)
 
 
 def shown(split: Split, pictures: int) -> tuple[dict[str, Tensor], Tensor]:
     """Encoder -> features [cells, d] of the cells with a character, and which one [cells] that is."""
-    all_towers = [*towers(torch.float32), ReaderTower("reader", text_trunk(), Reader(), enlarged)]
+    all_towers = [*towers(torch.float32).values(), ReaderTower(APART, text_trunk(), Reader(), enlarged)]
     found: dict[str, list[Tensor]] = {tower.name: [] for tower in all_towers}
     which: list[Tensor] = []
     for number in range(pictures):

@@ -43,7 +43,7 @@ class Recipe:
     checked: int = 3
     symbolic_minutes: float = 14
     joint_minutes: float = 52
-    independent_minutes: float = 54
+    independent_minutes: float = 42
     batch: int = 16
     questions: int = 10
 
@@ -85,7 +85,7 @@ def run(phases: tuple[str, ...], args: argparse.Namespace, recipe: Recipe) -> No
         write_tokenizer(file, vocabulary())
     tokenizer = PocketTokenizer(file)
     config = config_of(args.fusion, len(tokenizer))
-    train, calibration = (Cache(args.folder, split, config) for split in ("train", "calibration"))
+    train, calibration = (Cache(args.folder, split) for split in ("train", "calibration"))
     if "cache" in phases:
         calibration.fill(recipe.checked, size=100)
         train.fill(recipe.parts)

@@ -13,37 +13,43 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.model import VisionTower
-from meteor_bench.models.natural.modules import DIMS, TOWERS, NaturalConfig
-from meteor_bench.models.natural.towers import PatchesTower, StridesTower, efficientnet, vit
+from meteor_bench.models.natural.model import ENCODERS, KINDS
+from meteor_bench.models.natural.modules import DIMS, SIDES
 from meteor_bench.utils.atomic_io import write_whole
 from scripts.natural.photographs import Split
+from scripts.natural.staged import Kept, staged
 from scripts.natural.world import MAKERS, make, split_rng
 from scripts.pocket.loop import log
 from scripts.pocket.optim import working_dtype
 from scripts.pocket.sample import QA, Sample
 
-TOGETHER = 16  # pictures that are encoded at once
+TOGETHER = 4  # pictures that are encoded at once; the text expert's large maps then stay in the processor's cache
+STAGED = ("vit-staged", "vit-cells")  # names of what METEOR's first stage leaves
 # Of a kind in each hundred pictures; clips need more variety, since four shots are four things.
 SHARES = {"scene": 48, "signs": 16, "bare_text": 16, "clip": 20}
 
 
-def towers(dtype: torch.dtype) -> list[VisionTower]:
+def towers(dtype: torch.dtype) -> dict[str, VisionTower]:
     """The frozen encoders.
 
     Raises:
         ModelError: a package is missing or another one.
     """
-    both: list[VisionTower] = [PatchesTower("vit", vit()), StridesTower("efficientnet", efficientnet())]
-    return [tower.to(dtype) for tower in both]
+    return {name: KINDS[name](name, made()).to(dtype) for name, made in ENCODERS.items()}
+
+
+def rows_of(samples: Sequence[Sample], dtype: torch.dtype) -> Tensor:
+    """Samples of one kind -> their pictures or frames [rows, 3, H, W] in -1..1."""
+    pixels = torch.as_tensor(np.stack([sample.image for sample in samples]))
+    return (pixels.reshape(-1, *pixels.shape[-3:]).permute(0, 3, 1, 2).float() / 127.5 - 1).to(dtype)
 
 
 @torch.inference_mode()
-def encode(both: Sequence[VisionTower], samples: Sequence[Sample], dtype: torch.dtype) -> list[Tensor]:
+def encode(encoders: Sequence[VisionTower], samples: Sequence[Sample], dtype: torch.dtype) -> list[Tensor]:
     """Samples of one kind -> of each tower [samples, n, d]; the frames of a clip one after another."""
-    pixels = torch.as_tensor(np.stack([sample.image for sample in samples]))
-    rows = (pixels.reshape(-1, *pixels.shape[-3:]).permute(0, 3, 1, 2).float() / 127.5 - 1).to(dtype)
+    rows = rows_of(samples, dtype)
     seen = []
-    for tower in both:
+    for tower in encoders:
         tokens = tower.embed(rows)
         x = tokens.x
         for block in range(tower.depth):
@@ -56,50 +62,61 @@ def encode(both: Sequence[VisionTower], samples: Sequence[Sample], dtype: torch.
 class Cache:
     """Samples without their pixels, and their features in half precision in files that grow.
 
+    Beside what the encoders see of a picture stands what the ViT does when METEOR's first stage drops tokens inside.
+
     Args:
         folder: of its files; made where it is missing.
     """
 
-    def __init__(self, folder: Path, split: Split, config: NaturalConfig) -> None:
+    def __init__(self, folder: Path, split: Split) -> None:
         self.folder, self.split = folder / f"features-{split}", split
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.shapes = {name: (config.grids[name] ** 2, DIMS[name]) for name in TOWERS}
         self.samples: list[Sample] = []
-        self.maps: dict[str, list[np.ndarray]] = {name: [] for name in TOWERS}
+        self.parts = 0
+        self.maps: dict[str, list[np.ndarray]] = {name: [] for name in (*DIMS, *STAGED)}
 
     def fill(self, parts: int, size: int = 200) -> None:
         """Encode until there are so many parts of ``size`` samples; those that are there stay."""
-        both = None
+        encoders, dtype = None, working_dtype()
         for part in range(parts):
             if (self.folder / f"{part:03d}.json").exists():
                 continue
-            both = both or towers(working_dtype())
+            encoders = encoders or towers(dtype)
             samples = list(drawn(self.split, part * size, size))
-            blocks: dict[str, list[np.ndarray]] = {name: [] for name in TOWERS}
+            rng = split_rng(self.split, 8_000_000 + part)
+            blocks: dict[str, list[np.ndarray]] = {name: [] for name in self.maps}
             for at in _runs(samples):
-                for name, x in zip(TOWERS, encode(both, samples[at], working_dtype()), strict=True):
+                for name, x in zip(encoders, encode(list(encoders.values()), samples[at], dtype), strict=True):
                     blocks[name].append(x.half().numpy())
-            for name in TOWERS:
-                _whole(self.folder / f"{part:03d}-{name}.npy", np.concatenate(blocks[name]))
+                kept = staged(encoders["vit"], rows_of(samples[at], dtype), rng).of_samples(len(samples[at]))
+                for name, value in zip(STAGED, kept.padded(SIDES["vit"] ** 2), strict=True):
+                    blocks[name].append(value.numpy())
+            for name, found in blocks.items():
+                _whole(self.folder / f"{part:03d}-{name}.npy", np.concatenate(found))
             write_whole(self.folder / f"{part:03d}.json", json.dumps([_kept(sample) for sample in samples]).encode())
             log.info("%s: part %d of %d", self.folder.name, part + 1, parts)
 
     def refresh(self) -> int:
         """Take in the parts that are there by now; how many samples that makes."""
-        while (file := self.folder / f"{len(self.maps['vit']):03d}.json").exists():
+        while (file := self.folder / f"{self.parts:03d}.json").exists():
             self.samples += [_sample(kept) for kept in json.loads(file.read_bytes())]
-            for name in TOWERS:
-                self.maps[name].append(np.load(file.with_name(f"{file.stem}-{name}.npy"), mmap_mode="r"))
+            for name, maps in self.maps.items():
+                maps.append(np.load(file.with_name(f"{file.stem}-{name}.npy"), mmap_mode="r"))
+            self.parts += 1
         self.kinds = {kind: [i for i, s in enumerate(self.samples) if s.kind == kind and s.qas] for kind in MAKERS}
-        self.size = len(self.samples) // max(len(self.maps["vit"]), 1)
+        self.size = len(self.samples) // max(self.parts, 1)
         return len(self.samples)
 
     def features(self, index: Sequence[int]) -> dict[str, Tensor]:
         """Of those samples, {tower: [samples, n, d]}."""
-        return {
-            name: torch.as_tensor(np.stack([maps[i // self.size][i % self.size] for i in index]))
-            for name, maps in self.maps.items()
-        }
+        return {name: self._at(name, index) for name in DIMS}
+
+    def staged(self, index: Sequence[int]) -> Kept:
+        """What the ViT has of those samples when tokens are dropped inside it."""
+        return Kept(*(self._at(name, index) for name in STAGED))
+
+    def _at(self, name: str, index: Sequence[int]) -> Tensor:
+        return torch.as_tensor(np.stack([self.maps[name][i // self.size][i % self.size] for i in index]))
 
 
 def drawn(split: Split, first: int, count: int) -> Iterator[Sample]:

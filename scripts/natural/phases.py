@@ -95,7 +95,7 @@ def train_joint(
     batch: int,
     questions: int,
 ) -> None:
-    """What a model trains on cached features; tokens are dropped at random, which knows no method."""
+    """What a model trains on cached features, tokens dropped in most of the steps: at random, or by METEOR's stages."""
     torch.manual_seed(seed)
     progress = Progress(model.phase, folder, minutes, decay_from=0.4, families=FAMILIES)
     saved = progress.resume()
@@ -117,7 +117,8 @@ def train_joint(
             log.info("%d pictures", train.refresh())
         kinds = rng.choice(curriculum.kinds, batch, p=curriculum.kind_probabilities())
         chosen = [int(rng.choice(train.kinds[str(kind)])) for kind in kinds]
-        prune, keep = rng.random() < model.dropping, float(rng.uniform(*KEPT))
+        which, keep = rng.random(), float(rng.uniform(*KEPT))
+        prune, staged = which < model.stages + model.dropping, which < model.stages
         numbers: dict[str, float] = {}
         results = []
         for clip in (False, True):
@@ -125,9 +126,12 @@ def train_joint(
             if not part:
                 continue
             samples = [train.samples[i] for i in part]
-            index = some_cells(rng, len(part), model.total, keep) if prune else None
             features = train.features(part)
-            visual = model.look(features, clip, index)
+            if staged:
+                visual = model.through_stages(features, train.staged(part), clip, rng)
+            else:
+                index = some_cells(rng, len(part), model.total, keep) if prune else None
+                visual = model.look(features, clip, index)
             packed = pack([choose_questions(s, rng, curriculum, questions) for s in samples], tokenizer, FAMILIES)
             logits = answer_logits(model.vlm.decoder, visual.tokens, visual.index, model.total, packed)
             loss = F.cross_entropy(logits, packed.target[packed.target >= 0])

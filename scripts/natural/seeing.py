@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from meteor_bench.models.natural.model import trained
-from meteor_bench.models.natural.modules import DIMS, TOWERS, NaturalConfig, NaturalTrained
+from meteor_bench.models.natural.modules import NaturalConfig, NaturalTrained
 from meteor_bench.models.pocket.model import WEIGHTS
 from meteor_bench.models.pocket.modules import load_pocket
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer
+from scripts.natural.staged import LEAST, Kept, informative, least_redundant
 from scripts.natural.words import PLURALS, label_words
 from scripts.pocket.attention import use_lean_attention
 from scripts.pocket.batches import labels_of
@@ -22,7 +24,9 @@ from scripts.pocket.stages import take
 from scripts.pocket.symbolic import SymbolEmbedding
 
 # Share of an encoder's channels that training hides: there are few photographs to learn by heart.
-HIDDEN = {"vit": 0.2, "efficientnet": 0.5}
+HIDDEN = {"vit": 0.2, "efficientnet": 0.5, "reader": 0.2}
+
+FEWEST = 48  # tokens that stage 2 leaves
 
 
 class NaturalModel(Sequenced):
@@ -32,12 +36,13 @@ class NaturalModel(Sequenced):
         phase: name of the joint phase's checkpoint.
         parts: prefixes of what that phase trains.
         dropping: share of the steps that drop tokens at random.
+        stages: share of the steps that drop them by METEOR's first two stages.
         align: weight of `align_loss`.
     """
 
     phase: str
     parts: list[str]
-    dropping, align = 0.75, 0.3
+    dropping, stages, align = 0.75, 0.0, 0.3
 
     def __init__(self, config: NaturalConfig) -> None:
         super().__init__()
@@ -53,7 +58,11 @@ class NaturalModel(Sequenced):
         raise NotImplementedError
 
     def wanted(self, samples: list[Sample], features: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """[batch, N, hidden], what the tokens are to be near, and [batch, N] bool, whether anything is in the cell."""
+        """[batch, N, hidden], what the last N tokens are to be near; [batch, N] bool, whether the cell has anything."""
+        raise NotImplementedError
+
+    def through_stages(self, features: dict[str, Tensor], kept: Kept, clip: bool, rng: np.random.Generator) -> Visual:
+        """Those visual tokens that METEOR's first two stages leave at random ratios; ``kept`` is what the ViT has."""
         raise NotImplementedError
 
     def look(self, features: dict[str, Tensor], clip: bool, index: Tensor | None = None) -> Visual:
@@ -84,10 +93,13 @@ class NaturalModel(Sequenced):
         """
         with torch.no_grad():
             wanted, full = self.wanted(samples, features)
-            wanted, full = take(wanted, visual.index).float(), full.gather(1, visual.index)
+            aligned = visual.index >= self.total - full.shape[1]
+            at = (visual.index - self.total + full.shape[1]).clamp(min=0)
+            wanted, full = take(wanted, at).float(), full.gather(1, at) & aligned
+            empty = ~full & aligned
         plain = visual.plain.float()
         gap = 1 - F.cosine_similarity(plain, wanted, dim=-1) + (plain - wanted).square().mean(-1)
-        return (gap * full).sum() / full.sum().clamp(min=1) + 0.5 * (gap * ~full).sum() / (~full).sum().clamp(min=1)
+        return (gap * full).sum() / full.sum().clamp(min=1) + 0.5 * (gap * empty).sum() / empty.sum().clamp(min=1)
 
 
 class SharedModel(NaturalModel):
@@ -124,8 +136,9 @@ class SharedModel(NaturalModel):
         self.load_state_dict(symbolic, strict=False)
 
     def project(self, features: dict[str, Tensor], clip: bool, index: Tensor) -> Tensor:
-        at = {"vit": index, "efficientnet": self.coarse(clip)[index]}
-        out: Tensor = self.vlm.fusion.join({name: self.hide(name, take(features[name], at[name])) for name in TOWERS})
+        cells = {"efficientnet": self.coarse(clip)[index]}
+        seen = {name: take(features[name], cells.get(name, index)) for name in self.vlm.config.towers}
+        out: Tensor = self.vlm.fusion.join({name: self.hide(name, x) for name, x in seen.items()})
         return out
 
     def wanted(self, samples: list[Sample], features: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -147,11 +160,14 @@ class WholeModel(SharedModel):
 class IndependentModel(NaturalModel):
     """`natural-independent`: a projector per encoder before the Llama of `natural`, which stays as it is.
 
-    Projectors begin as halves of the shared one, and are aligned with the tokens that it makes of both encoders: those
-    of the ViT with a cell's own, those of EfficientNet with the mean of its four cells.
+    The ViT's tokens stand last, as far from the question as in `natural`. Projectors begin as parts of the shared one
+    and are aligned with the tokens that it makes of both its encoders: those of the ViT with a cell's own, those of
+    EfficientNet with the mean of its four cells. The text expert's, of which the shared one has no part, learn from
+    the answers alone.
     """
 
     phase, parts = "joint-independent", ["vlm.fusion"]
+    dropping, stages = 0.25, 0.5
 
     def __init__(self, config: NaturalConfig) -> None:
         super().__init__(config)
@@ -163,31 +179,60 @@ class IndependentModel(NaturalModel):
     def start(self, folder: Path) -> None:
         """Of the shared projector each gets the columns of its own channels, and all that comes behind them."""
         shared, own = self.shared, self.vlm.fusion
-        columns = dict(zip(DIMS, shared.mlp[0].weight.split(list(DIMS.values()), dim=1), strict=True))
-        for name in TOWERS:
-            own.norm[name].load_state_dict(shared.norm[name].state_dict())
-            own.mlp[name].load_state_dict(shared.mlp.state_dict() | {"0.weight": columns[name]})
+        widths = [norm.normalized_shape[0] for norm in shared.norm.values()]
+        columns = dict(zip(shared.norm, shared.mlp[0].weight.split(widths, dim=1), strict=True))
+        for name in self.vlm.config.towers:
+            first = own.mlp[name][0].weight.clone()
+            own.mlp[name].load_state_dict(shared.mlp.state_dict() | {"0.weight": columns.get(name, first)})
+            if name in columns:
+                own.norm[name].load_state_dict(shared.norm[name].state_dict())
         for clip, tables in ((False, own.image_positions), (True, own.video_positions)):
             table = shared.positions(clip)
-            tables["vit"].copy_(table)
-            tables["efficientnet"].copy_(self._merged(table.flatten(0, -2), clip).view_as(tables["efficientnet"]))
+            for name, mine in tables.items():
+                coarse = name == "efficientnet"
+                mine.copy_(self._merged(table.flatten(0, -2), clip).view_as(mine) if coarse else table)
 
     def project(self, features: dict[str, Tensor], clip: bool, index: Tensor) -> Tensor:
-        fusion = self.vlm.fusion
-        return take(torch.cat([fusion.project(name, self.hide(name, features[name])) for name in TOWERS], 1), index)
+        return take(torch.cat([self._projected(name, features[name]) for name in self.vlm.config.towers], 1), index)
 
     def wanted(self, samples: list[Sample], features: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The shared fusion's tokens."""
+        """The shared fusion's tokens: of EfficientNet's cells, then of the ViT's."""
         clip = samples[0].is_clip
-        seen = {name: features[name].to(self.embedding.dtype) for name in TOWERS}
-        tokens = self.shared.join({"vit": seen["vit"], "efficientnet": seen["efficientnet"][:, self.coarse(clip)]})
+        seen = {name: features[name].to(self.embedding.dtype) for name in self.shared.norm}
+        tokens = self.shared.join(seen | {"efficientnet": seen["efficientnet"][:, self.coarse(clip)]})
         full = (labels_of(samples) > 0).any(1)
         merged = self._merged(full[..., None].float(), clip)[..., 0] > 0
-        return torch.cat([tokens, self._merged(tokens, clip)], 1), torch.cat([full, merged], 1)
+        return torch.cat([self._merged(tokens, clip), tokens], 1), torch.cat([merged, full], 1)
+
+    def through_stages(self, features: dict[str, Tensor], kept: Kept, clip: bool, rng: np.random.Generator) -> Visual:
+        frames = self.vlm.config.frames if clip else 1
+        tokens, index, before = [], [], 0
+        for name in self.vlm.config.towers:
+            x = features[name]
+            left = kept if name == "vit" else informative(x, frames, float(rng.uniform(LEAST, 1)))
+            tokens.append(self._projected(name, left.features))
+            index.append(torch.where(left.cells < 0, -1, left.cells.long() + before))
+            before += x.shape[1]
+        places = torch.cat(index, 1)
+        there = places >= 0
+        with torch.no_grad():
+            chosen = least_redundant(tokens, there, int(rng.integers(*_between(there))))
+        plain, places = take(torch.cat(tokens, 1), chosen), places.gather(1, chosen)
+        return Visual(plain + take(self.tables(torch.full((len(plain),), clip)), places), plain, places)
+
+    def _projected(self, name: str, x: Tensor) -> Tensor:
+        out: Tensor = self.vlm.fusion.project(name, self.hide(name, x))
+        return out
 
     def _merged(self, cells: Tensor, clip: bool) -> Tensor:
         """[..., 256, d] -> [..., 64, d], the mean of the four cells of each of EfficientNet's tokens."""
         return cells[..., self.coarse(clip).sort(stable=True).indices, :].unflatten(-2, (-1, 4)).mean(-2)
+
+
+def _between(there: Tensor) -> tuple[int, int]:
+    """Fewest and (not included) most tokens that stage 2 may keep of each row."""
+    most = int(there.sum(1).min())
+    return min(FEWEST, most), most + 1
 
 
 def model_of(config: NaturalConfig, tokenizer: PocketTokenizer) -> NaturalModel:

@@ -25,6 +25,7 @@ from meteor_bench.data.shipped import check_data
 from meteor_bench.engine.flop_counter import FlopMeter
 from meteor_bench.models.natural.model import trained
 from meteor_bench.models.natural.modules import NaturalConfig
+from meteor_bench.models.natural.reader import text_trunk
 from meteor_bench.models.natural.towers import efficientnet, vit
 from meteor_bench.models.pocket.model import WEIGHTS
 from meteor_bench.models.pocket.modules import build_decoder
@@ -37,7 +38,7 @@ from scripts.natural.words import THINGS
 from scripts.natural.world import FAMILIES, MAKERS, make, split_rng
 from scripts.pocket.sample import KIND, Sample
 
-LENGTH = {"natural": 256, "natural-independent": 256 + 64}
+LENGTH = {"natural": 256, "natural-independent": 256 + 64 + 256}
 MODEL = pytest.mark.parametrize("name", LENGTH)
 MEAN, STD = ((torch.tensor(row)[:, None, None]) for row in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 
@@ -77,7 +78,10 @@ def features(images: list[Image.Image]) -> dict[str, Tensor]:
     coarse = efficientnet().forward_features(larger).permute(0, 2, 3, 1)
     patches = vit()(rows).last_hidden_state[:, 1:].unflatten(1, (2 * coarse.shape[1], -1))
     assert patches.shape[1] == patches.shape[2] == 2 * coarse.shape[2]
-    return {"vit": patches, "efficientnet": coarse}
+    blue_first = interpolate(2 * rgb - 1, scale_factor=8 / 7, mode="bilinear", align_corners=False).flip(1)
+    columns = text_trunk()(blue_first)  # [frames, 480, side, 4 side]
+    letters = (columns[..., ::4] + columns[..., 1::4] + columns[..., 2::4] + columns[..., 3::4]) / 4
+    return {"reader": letters.permute(0, 2, 3, 1), "efficientnet": coarse, "vit": patches}
 
 
 def projected(x: Tensor, state: dict[str, Tensor], mlp: str) -> Tensor:
@@ -91,6 +95,7 @@ def library(name: str, images: list[Image.Image]) -> Tensor:
     normed = {
         tower: layer_norm(x, x.shape[-1:], state[f"fusion.norm.{tower}.weight"], state[f"fusion.norm.{tower}.bias"])
         for tower, x in seen.items()
+        if f"fusion.norm.{tower}.weight" in state
     }
     table = f"fusion.{'video' if len(images) > 1 else 'image'}_positions"
     if name == "natural":
@@ -141,6 +146,7 @@ def test_training_sees_what_the_engine_sees(name: str, kind: str) -> None:
     own = trained(WEIGHTS / name)
     model = model_of(own.config, vlm.processor.tokenizer).eval()  # type: ignore[attr-defined]
     model.vlm.load_state_dict(own.state_dict())
+    assert tuple(vlm.towers) == own.config.towers
     seen = dict(zip(vlm.towers, encode(list(vlm.towers.values()), [shown], torch.float32), strict=True))
     index = torch.tensor([[0, 3, 17, 40, 100, 200, LENGTH[name] - 1]])
     expected = library(name, frames(shown))
@@ -154,49 +160,49 @@ def test_training_sees_what_the_engine_sees(name: str, kind: str) -> None:
 @pytest.mark.parametrize("kind", ["scene", "clip"])
 @torch.inference_mode()
 def test_projectors_begin_as_parts_of_the_shared_one(kind: str) -> None:
-    """Before the nonlinearity they add up to it; places are those of the cells that are covered."""
+    """Before the nonlinearity those of its encoders add up to it; places are those of the cells that are covered."""
     shown = sample(kind)
     model = IndependentModel(trained(WEIGHTS / "natural-independent").config).eval()
     model.start(WEIGHTS)
     seen = {tower: x.flatten(0, 2)[None] for tower, x in features(frames(shown)).items()}
     cells = model.coarse(shown.is_clip)
-    at = seen | {"efficientnet": seen["efficientnet"][:, cells]}
+    at = {"vit": seen["vit"], "efficientnet": seen["efficientnet"][:, cells]}
     own, shared = model.vlm.fusion, model.shared
     parts = [own.mlp[tower][0](own.norm[tower](x)) for tower, x in at.items()]
     whole = shared.mlp[0](torch.cat([shared.norm[tower](x) for tower, x in at.items()], -1))
     assert torch.allclose(parts[0] + parts[1] - shared.mlp[0].bias, whole, atol=1e-3) and whole.std() > 0.1
     table = model.tables(torch.tensor([shown.is_clip]))[0]
     for token in (0, 13, 63):
-        assert torch.allclose(table[256 + token], table[:256][cells == token].mean(0), atol=1e-5)
+        assert torch.allclose(table[256 + token], table[-256:][cells == token].mean(0), atol=1e-5)
+    assert torch.equal(table[:256], table[-256:])
 
 
 @pytest.mark.parametrize("kind", ["scene", "clip"])
 def test_all_three_stages_of_meteor_run_on_a_projector_per_encoder(kind: str) -> None:
-    """Inside and at the end of encoders, across both, inside the Llama; the budget is of natural's 256 tokens."""
+    """Inside and at the end of encoders, across all, inside the Llama; the budget is of natural's 256 tokens."""
     shown = sample(kind)
     exact = {"stage3": "fixed", "budgets": "uniform"}
     session = Session("natural-independent", "meteor", 0.76, parameters=exact, device="cpu")
     left = session.trace(frames(shown), shown.qas[0].question)
     kept = {(one.stage, one.tower): one.kept for one in left}
     assert {stage for stage, _ in kept} == {"encode", "tower", "fuse", "decode"}
-    assert kept["tower", "vit"] < 256 and kept["tower", "efficientnet"] < 64
-    entering = kept["tower", "vit"] + kept["tower", "efficientnet"]
+    assert kept["tower", "vit"] < 256 and kept["tower", "efficientnet"] < 64 and kept["tower", "reader"] < 256
+    entering = sum(kept["tower", name] for name in ("vit", "efficientnet", "reader"))
     assert entering > kept["fuse", "fused"] == round(256 * 0.24**0.4) > kept["decode", "llm"] == round(256 * 0.24)
 
 
 @pytest.mark.parametrize("side", [224, 112])
 @torch.inference_mode()
 def test_flops_of_both_sizes_are_counted(side: int) -> None:
-    for tower in built().towers.values():
+    for tower in built("natural-independent").towers.values():
         with FlopMeter(torch.device("cpu")) as meter, meter.stage("it"):
             tokens = tower.embed(torch.zeros(1, 3, side, side))
             x = tokens.x
             for block in range(tower.depth):
                 x = tower.feed(block, tower.attend(block, x, None, None))
         assert meter.read_flops()["it"] == tower_flops(tower, side, side)
-        assert tower.grid(side, side).n == {("vit", 224): 256, ("vit", 112): 64}.get(
-            (tower.name, side), (side // 28) ** 2
-        )
+        cell = 28 if tower.name == "efficientnet" else 14
+        assert tower.grid(side, side).n == (side // cell) ** 2
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -238,8 +244,7 @@ def test_every_benchmark_has_its_questions_and_no_constant_answer_wins(task: str
 
 
 def test_a_cache_that_was_stopped_goes_on(tmp_path: Path) -> None:
-    config = NaturalConfig()
-    whole, cut = (Cache(tmp_path / name, "calibration", config) for name in ("whole", "cut"))
+    whole, cut = (Cache(tmp_path / name, "calibration") for name in ("whole", "cut"))
     whole.fill(2, size=3)
     cut.fill(1, size=3)
     assert cut.refresh() == 3
@@ -248,6 +253,7 @@ def test_a_cache_that_was_stopped_goes_on(tmp_path: Path) -> None:
     assert all(
         (a == b).all() for a, b in zip(cut.features([1, 5]).values(), whole.features([1, 5]).values(), strict=True)
     )
+    assert all((a == b).all() for a, b in zip(cut.staged([1, 5]), whole.staged([1, 5]), strict=True))
     assert [s.qas for s in cut.samples] == [s.qas for s in whole.samples] and cut.samples[0].image.size == 3
 
 

@@ -9,7 +9,15 @@ from meteor_bench.core.tokens import Grid
 from meteor_bench.models.composed import parts
 from meteor_bench.models.towers import Prepare, WholeTower
 
-__all__ = ["MapPart", "MapTower"]
+__all__ = ["PATCH", "MapPart", "MapTower", "patches"]
+
+PATCH = 14
+"""Pixels of a side of the ViT's patches, by which the other encoders of the natural models go."""
+
+
+def patches(length: int, patch: int = PATCH) -> int:
+    """Whole patches along a side of so many pixels, one at least."""
+    return max(1, round(length / patch))
 
 
 @dataclass(frozen=True, kw_only=True)

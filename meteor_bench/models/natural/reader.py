@@ -9,27 +9,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import hardsigmoid, hardswish, relu
+from torch.nn.functional import hardsigmoid, hardswish, interpolate, relu
 
 from meteor_bench.core import flops
-from meteor_bench.core.tokens import Tokens
+from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.models.checkpoint import place_buffers
 from meteor_bench.models.composed import parts
 from meteor_bench.models.composed.towers import prepared
-from meteor_bench.models.natural.map_tower import MapPart, MapTower
+from meteor_bench.models.natural.map_tower import MapPart, MapTower, patches
 from meteor_bench.models.natural.onnx_weights import read_graph
 from meteor_bench.models.natural.packages import PP_OCR, weights_file
 
-__all__ = ["Reader", "ReaderTower", "TextTrunk", "reader_tower", "text_trunk"]
+__all__ = ["CELL", "ColumnsTower", "Reader", "ReaderTower", "TextTrunk", "reader_tower", "text_trunk"]
 
 COLUMNS = 4
 """Columns of the map that make a token, so that tokens are square."""
 WIDTH = 480
 """Channels of the map."""
+CELL = 16
+"""Pixels of a token's side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,7 @@ class Reader(MapPart):
     """PP-OCRv4's recogniser without its transformer. Lines were 48 pixels high where it learned."""
 
     about: ClassVar[str] = "PP-OCRv4's recogniser, its convolutions"
-    stride: ClassVar[int] = 16
+    stride: ClassVar[int] = CELL
     channels: ClassVar[int] = COLUMNS * WIDTH
     pixels: parts.Normal = "siglip"
     image_size: int = 256
@@ -131,7 +133,10 @@ class ReaderTower(MapTower[Reader]):
         return Tokens.dense(x, self.grid(0, 0))
 
     def flops_embed(self, height: int, width: int) -> int:
-        h = w = self.part.image_size // 2
+        return self._flops(self.part.image_size)
+
+    def _flops(self, side: int) -> int:
+        h = w = side // 2
         total = flops.conv2d(h, w, 3, 16, 3)
         for block in BLOCKS:
             h, w = h // block.stride[0], w // block.stride[1]
@@ -140,6 +145,34 @@ class ReaderTower(MapTower[Reader]):
             if block.weighed:
                 total += 2 * flops.conv2d(1, 1, block.inputs, block.inputs // 4, 1)
         return total
+
+
+class ColumnsTower(ReaderTower):
+    """The trunk with a token for each of the ViT's patches: of a picture of 224 pixels, enlarged to 256, 16x16.
+
+    A token is the mean of its four columns: single letters are told as well by it (`scripts/natural_letters.py`), at a
+    quarter of the channels.
+    """
+
+    def __init__(self, name: str, model: Any) -> None:
+        super().__init__(name, model, Reader(), enlarged)
+        self.dim = WIDTH
+
+    def grid(self, height: int, width: int) -> Grid:
+        return Grid(1, patches(height), patches(width))
+
+    def embed(self, pixels: Tensor) -> Tokens:
+        features = self.model(self.prepare(pixels).flip(1)).unflatten(3, (-1, COLUMNS)).mean(4)  # [R, D, h, w]
+        return Tokens.dense(features.flatten(2).transpose(1, 2), self.grid(*pixels.shape[-2:]))
+
+    def flops_embed(self, height: int, width: int) -> int:
+        return self._flops(CELL * self.grid(height, width).h)
+
+
+def enlarged(pixels: Tensor) -> Tensor:
+    """Pixels [R, 3, H, W] in -1..1 -> each of the ViT's patches as large as a token."""
+    size = [CELL * patches(length) for length in pixels.shape[-2:]]
+    return interpolate(pixels, size=size, mode="bilinear", align_corners=False)
 
 
 def text_trunk() -> TextTrunk:

