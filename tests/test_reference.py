@@ -82,12 +82,15 @@ def test_long_clips_were_all_asked_about_whole() -> None:
 def test_the_page_on_photographs_has_both_models_scores() -> None:
     page = (ROOT / "docs" / "natural.md").read_text(encoding="utf-8")
     scores = {
-        (run.record.model, run.record.config.method): {task.task: task.score for task in run.record.tasks}
+        (run.record.model, run.record.config.method, *run.record.config.parameters.items()): {
+            task.task: task.score for task in run.record.tasks
+        }
         for folder in reference.NAMED[:2]
         for cell in cells(folder)
         for run in cell.runs
     }
-    for columns in ([("natural", "none")], [("natural-independent", method) for method in ("none", "meteor")]):
+    independent = (("none",), ("meteor",), ("meteor", ("budgets", "uniform")))
+    for columns in ([("natural", "none")], [("natural-independent", *column) for column in independent]):
         for task in suite_tasks("natural"):
             said = "".join(f" {scores[column][task]:.1f} |" for column in columns)
             assert f"| {task}{' (F1)' if task == 'natural_pope' else ''} |{said}\n" in page
