@@ -33,8 +33,8 @@ FOLDERS = tuple(Path("results/reference") / name for name in ("pocket", "pocket-
 NAMED = tuple(Path("results/reference") / name for name in ("natural", "natural-independent", "natural-flops"))
 # Of long clips, on the model made for them.
 VIDEO = Path("results/reference/pocket-video")
-# Methods that came later than the folder of that name, and those whose rule has changed since, by newer code: each folder
-# has an unpruned run of its own.
+# Methods that came later than the folder of that name, and those whose rule has changed since, by newer code: each
+# folder has an unpruned run of its own.
 ADDED = {whole: tuple(whole.with_name(f"{whole.name}-{one}") for one in ("added", "changed")) for whole in FOLDERS[:2]}
 # CoMP on the checkpoint that it has pruned, and token methods at the same FLOPs.
 COMP = FOLDERS[0].with_name("pocket-comp")
