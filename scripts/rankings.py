@@ -72,7 +72,7 @@ def methods_of(folder: Path, ratio: float) -> dict[str, Cell]:
     Raises:
         RecordError: the folder has none, or its records are broken.
     """
-    later = [ADDED[folder]] if folder in ADDED and ADDED[folder].exists() else []
+    later = [one for one in ADDED.get(folder, ()) if one.exists()]
     found = {c.label: c for c in load(folder, *later) if c.pruned and c.ratio == ratio}
     if not found:
         raise RecordError(f"{folder} has no method at ratio {ratio}")

@@ -101,12 +101,12 @@ def columns(folder: Path = REFERENCE, title: str = "{:g} %") -> list[Column]:
         title: what stands above a column, with its ratio in per cent.
 
     Raises:
-        SystemExit: the unpruned model's accuracy is not the same in the two.
+        SystemExit: the unpruned model's accuracy is not the same in all.
     """
     unpruned: set[float] = set()
     found: dict[float, dict[str, float]] = {}
-    later = ROOT / ADDED[folder.relative_to(ROOT)]
-    for section in map(_section, (folder, later) if later.exists() else (folder,)):
+    later = [ROOT / one for one in ADDED[folder.relative_to(ROOT)]]
+    for section in map(_section, (folder, *(one for one in later if one.exists()))):
         frame = accuracy(section)
         means = frame[(frame["kind"] == "average") & (frame["name"] == "average")].set_index("row")["score"]
         for row, cell in enumerate(section.cells):
@@ -115,7 +115,7 @@ def columns(folder: Path = REFERENCE, title: str = "{:g} %") -> list[Column]:
             else:
                 unpruned.add(means[row])
     if len(unpruned) > 1:
-        raise SystemExit(f"{folder} and {later} differ in their unpruned model; run `make tables`")
+        raise SystemExit(f"{folder} and what was run later differ in their unpruned model; run `make tables`")
     (whole,) = unpruned
     return [Column(title.format(100 * ratio), ratio, whole, found[ratio]) for ratio in sorted(found)]
 

@@ -33,11 +33,12 @@ FOLDERS = tuple(Path("results/reference") / name for name in ("pocket", "pocket-
 NAMED = tuple(Path("results/reference") / name for name in ("natural", "natural-independent", "natural-flops"))
 # Of long clips, on the model made for them.
 VIDEO = Path("results/reference/pocket-video")
-# Methods that were run later than the folder of that name, by newer code, beside an unpruned run of their own.
-ADDED = {FOLDERS[at]: FOLDERS[at].with_name(f"{FOLDERS[at].name}-added") for at in (0, 1)}
+# Methods that came later than the folder of that name, and those whose rule has changed since, by newer code: each
+# folder has an unpruned run of its own.
+ADDED = {whole: tuple(whole.with_name(f"{whole.name}-{one}") for one in ("added", "changed")) for whole in FOLDERS[:2]}
 # CoMP on the checkpoint that it has pruned, and token methods at the same FLOPs.
 COMP = FOLDERS[0].with_name("pocket-comp")
-ASKED_FOR = (*NAMED, VIDEO, *ADDED.values(), COMP)
+ASKED_FOR = (*NAMED, VIDEO, *(one for later in ADDED.values() for one in later), COMP)
 
 
 def config(folder: Path, **flags: Any) -> sweep_config.SweepConfig:

@@ -16,9 +16,8 @@ from meteor_bench.runs.sweep import grid
 from scripts import reference_pocket as reference
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = pytest.mark.parametrize(
-    "folder", [*reference.FOLDERS, *reference.ADDED.values()], ids=lambda folder: folder.name
-)
+LATER = [folder for later in reference.ADDED.values() for folder in later]
+FOLDERS = pytest.mark.parametrize("folder", [*reference.FOLDERS, *LATER], ids=lambda folder: folder.name)
 # With those that `make tables` leaves alone, since they need packages; reading them needs none.
 ALL = pytest.mark.parametrize("folder", [*reference.FOLDERS, *reference.ASKED_FOR], ids=lambda folder: folder.name)
 
@@ -52,8 +51,9 @@ def test_every_setting_is_there(folder: Path) -> None:
     found = {setting(c) for c in configs}
     methods = {c.method for c in configs}
     asked = reference.config(folder)
-    known = dict.fromkeys(reference.FOLDERS, "meteor") | dict.fromkeys(reference.ADDED.values(), "ipcv")
-    assert {"none", (known | {reference.COMP: "comp"}).get(folder, "evoprune")} <= methods
+    known = dict.fromkeys(reference.FOLDERS, "meteor") | {reference.COMP: "comp"}
+    known |= {later: "vscan" if later.name.endswith("changed") else "ipcv" for later in LATER}
+    assert {"none", known.get(folder, "evoprune")} <= methods
     wanted = {setting(c) for c in grid.cells(asked) if c.method in methods}
     assert found == wanted and len(found) == len(configs)
     assert all(cell.unpruned for cell in cells(folder) if cell.pruned)
@@ -107,7 +107,7 @@ def test_budgets_are_exact_on_every_sample(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "folder",
-    [reference.FOLDERS[1], reference.ADDED[reference.FOLDERS[1]], *reference.NAMED[-1:], reference.COMP],
+    [reference.FOLDERS[1], *reference.ADDED[reference.FOLDERS[1]], *reference.NAMED[-1:], reference.COMP],
     ids=lambda folder: folder.name,
 )
 def test_the_flops_were_matched(folder: Path) -> None:

@@ -2,10 +2,11 @@
 
 Needs no attention. `basis` tokens that lie far apart span what can be said with few; the tokens that a linear
 combination of them (ridge 1e-5) approximates worst stay. Of the places that stay, the `basis` best approximated ones
-are given to the basis tokens themselves, the first of them in the sequence to the first one found; every token that
-goes is averaged into the staying one that is most like it (cosine), the basis tokens' places excepted. Once after the
-encoder, on features before the projector, which leaves 3·T tokens, and once more on the hidden states in the middle of
-the language model (before layer 16 of 32), which leaves T.
+are given to the basis tokens themselves; every token that goes is averaged into the staying one that is most like it
+(cosine), the basis tokens' places excepted. Once after the encoder, on features before the projector, which leaves 3·T
+tokens, and once more on the hidden states in the middle of the language model (before layer 16 of 32), which leaves T.
+As in the authors' code, the first basis token found stands in the first of those places in the sequence after the
+encoder, and in the worst approximated of them in the language model.
 
 Deviations:
 
@@ -45,6 +46,7 @@ from meteor_bench.core.pruner import (
     View,
     keep_top,
 )
+from meteor_bench.core.rows import ranks
 from meteor_bench.core.settings import Range
 from meteor_bench.methods.shared.frames import frames_of, join_decision
 from meteor_bench.methods.shared.helpers import (
@@ -140,10 +142,14 @@ class ApET(Pruner):
 
     def decode(self, view: DecodeView) -> Decision:
         """The rest of the way."""
-        return self._reduce(view, view.target)
+        return self._reduce(view, view.target, by_error=True)
 
-    def _reduce(self, view: View, share: Tensor) -> Decision:
-        """Keep what is approximated worst, ``share`` [B] tokens, with the basis among them."""
+    def _reduce(self, view: View, share: Tensor, *, by_error: bool = False) -> Decision:
+        """Keep what is approximated worst, ``share`` [B] tokens, with the basis among them.
+
+        Args:
+            by_error: the places of the basis are given from the worst approximated one on, not from the first one on.
+        """
         x, visual, count = view.tokens.x, view.tokens.visual, view.tokens.counts()
         share = torch.minimum(share, count)
         if x.shape[1] == 0 or bool((share == count).all()):
@@ -155,8 +161,9 @@ class ApET(Pruner):
         wanted = torch.minimum(share, torch.full_like(share, basis.shape[1])).masked_fill(share == count, 0)
         given = keep_top(-score, wanted, keep)  # places that the basis tokens get
         into = nearest_kept(x, keep & ~given, visual).masked_fill(given, -1)
-        place = (given.long().cumsum(1) - 1).clamp(min=0)  # which basis token a place is given
-        source = basis.gather(1, place)
+        # Which basis token a place is given.
+        place = ranks(score.masked_fill(~given, -torch.inf)) if by_error else given.long().cumsum(1) - 1
+        source = basis.gather(1, place.clamp(min=0, max=basis.shape[1] - 1))
         width = int(share.max())
         row = kept_places(keep, width, ragged=not bool((share == width).all()))  # [B, K]
         own = places(n, x.device)

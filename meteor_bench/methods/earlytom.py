@@ -8,7 +8,9 @@ and more than the next and the one after it: at each place ``w·a + (1 - w)·b``
 over their sum (1 for the last pair, and where the second is not above 0, for which the authors' code has no weight
 between 0 and 1). Before the language model each frame that is left gives equally many tokens: the first and the last of
 a run those with the most attention, those between the one with the most attention of each of so many equal pieces of
-the frame. In the language model (before layer 18 of 28) the half stays that the last prompt token attends to most.
+the frame. Runs are those of what the last merge leaves; attention is what a token receives in the block before it, of
+merged tokens the same mean as of their features. In the language model (before layer 18 of 28) the half stays that the
+last prompt token attends to most, and every other one is merged into the most similar of them (cosine).
 
 Deviations:
 
@@ -17,28 +19,29 @@ Deviations:
    code's defaults: the blocks at 7/26, 22/26 and 24/26 of the depth, 0.6 and 8.
 3. Their counts are rounded per frame; here `first`·T before the language model and T behind it are exact. Frames stop
    merging where fewer than those tokens would be left.
-4. Runs are cut once more on the projected tokens, to tell a run's ends from its middle; the authors keep those of the
-   encoder's last merge. Their clustering of what attention leaves over has a share of 0 in their scripts, and is left
-   out.
+4. In the language model a token becomes the plain mean of itself and all that it takes in. The authors' code halves
+   what is there with each newcomer: `official_quirks`. Their clustering of what attention leaves over has a share of 0
+   in their scripts, and is left out.
 5. Several encoders merge each on its own. On a shared fusion frames that have merged in the encoder with the most
-   tokens are averaged for all and stand in the earlier one; attention is averaged, see `methods.shared.selection`. An
-   encoder without blocks merges nothing. A picture, and its tiles, are runs of one frame: attention alone.
+   tokens are averaged for all and stand in the earlier one; attention is averaged, see `methods.shared.selection`, and
+   runs are cut once more, on the projected tokens. An encoder without blocks merges nothing, and its clips are cut so,
+   too. A picture, and its tiles, are runs of one frame: attention alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise, zip_longest
+from itertools import zip_longest
 from math import ceil, floor
-from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.frames_apart import FramesApart
+from meteor_bench.core.gather import take_rows
 from meteor_bench.core.host import on_device, places, upload
 from meteor_bench.core.pruner import (
     Decision,
@@ -51,61 +54,23 @@ from meteor_bench.core.pruner import (
     Points,
     TowerAttention,
     View,
-    keep_top,
 )
 from meteor_bench.core.settings import Range, Share
+from meteor_bench.core.tokens import Tokens
 from meteor_bench.methods.shared.clips import Clip, ClipScorer, clip_of, decided, on_clip
 from meteor_bench.methods.shared.groups import leaders, on_grid
-from meteor_bench.methods.shared.helpers import depth_points, divide, unit, widened
+from meteor_bench.methods.shared.helpers import depth_points, divide, widened
+from meteor_bench.methods.shared.late import taken_in
 from meteor_bench.methods.shared.picks import best_of_groups
+from meteor_bench.methods.shared.whole_frames import alike_frames, carried_out, merges, walked
 
 if TYPE_CHECKING:
     from meteor_bench.core.model import VLM
 
-__all__ = ["EarlyTom", "Merge", "merges", "walked"]
+__all__ = ["EarlyTom"]
 
 BLOCKS = (Fraction(7, 26), Fraction(22, 26), Fraction(24, 26))
 LATE = Fraction(18, 28)
-
-
-class Merge(NamedTuple):
-    """A frame that takes in another, and how much it counts itself."""
-
-    frame: int
-    other: int
-    weight: float
-
-
-def walked(alike: Sequence[Sequence[float]], threshold: float, window: int, memory: float) -> list[range]:
-    """The runs of frames with the mutual likenesses ``alike`` [F][F]."""
-    found, start, average = [], 0, 1.0
-    for i in range(1, len(alike)):
-        average = memory * alike[start][i] + (1 - memory) * average
-        if average < threshold or i - start + 1 >= window:
-            found.append(range(start, i))
-            start, average = i, 1.0
-    return [*found, range(start, len(alike))]
-
-
-def merges(alike: Sequence[Sequence[float]], run: range, *, lose: bool) -> list[Merge]:
-    """What merges within a run; ``lose``: a last frame without a partner counts as taken in by the one before it."""
-    middle = run[1:-1]
-    if len(middle) < 2:
-        return []
-    ends = alike[run[0]][run[-1]]
-    near = [alike[a][b] for a, b in pairwise(middle)]
-    found, i = [], 0
-    while i < len(near):
-        last = i + 1 == len(near)
-        if near[i] > ends and (last or near[i] > near[i + 1]):
-            weight = near[i] / (near[i] + near[i + 1]) if not last and near[i + 1] > 0 else 1.0
-            found.append(Merge(middle[i], middle[i + 1], weight))
-            i += 1
-        i += 1
-    if lose and i == len(near):
-        taken = next((merge.frame for merge in found if merge.other == middle[-2]), middle[-2])
-        found.append(Merge(taken, middle[-1], 1.0))
-    return found
 
 
 @dataclass(frozen=True)
@@ -117,7 +82,7 @@ class EarlyTom(ClipScorer):
         window: frames at which a run is cut.
         memory: what the newest frame counts in the average.
         first: tokens that the language model gets, as a multiple of the budget.
-        official_quirks: lose frames as the authors' code does.
+        official_quirks: lose frames, and halve with each newcomer in the language model, as the authors' code does.
     """
 
     threshold: Annotated[float, Range(least=-1, most=1)] = 0.6
@@ -137,58 +102,79 @@ class EarlyTom(ClipScorer):
         base = super().points(vlm, budget)
         blocks = []
         for name, tower in vlm.towers.items():
-            # The last block's attention is read at the output, which a stop behind it would be too late for.
             after = {min(tower.depth - 1, max(1, floor(share * tower.depth + Fraction(1, 2)))) for share in BLOCKS}
-            blocks.append([(name, block) for block in sorted(after) if block > 0])
-        steps = [EncodePoint(after=dict(filter(None, step))) for step in zip_longest(*blocks)]
+            blocks.append([(name, block) for block in sorted(after, reverse=True) if block > 0])
+        # The last ones together, for only they are asked for attention.
+        steps = [EncodePoint(after=dict(filter(None, step))) for step in zip_longest(*blocks)][::-1]
+        ends = list(base.encode)
+        if steps:
+            steps[-1] = replace(steps[-1], attention="received")
+            if all(blocks):
+                ends[-1] = replace(ends[-1], attention=None)
         late = DecodePoint(before=layer, attention="last")
-        return replace(base, encode=(*steps, *base.encode), decode=(late,), clips=True)
+        return replace(base, encode=(*steps, *ends), decode=(late,), clips=True)
 
     def encode(self, views: Mapping[str, EncodeView]) -> Mapping[str, Decision]:
         """Merge frames on the way, only score at the outputs."""
         depths = next(iter(views.values())).layout.depths
-        steps = {name: view for name, view in views.items() if view.attention is None and depths[name] > 0}
-        if not steps:
-            return super().encode(views)
-        return {name: self._merge(view, view.frames) for name, view in steps.items() if view.frames is not None}
+        steps = {name: view for name, view in views.items() if view.layer < depths[name]}
+        return {name: self._merge(view) for name, view in steps.items()} if steps else super().encode(views)
 
-    def _merge(self, view: EncodeView, frames: FramesApart) -> Decision:
-        """Frames of whole clips; waits for the device once a clip."""
-        tokens, clips = view.tokens, view.tokens.x.shape[0]
-        count, specials = len(frames.lengths) // clips, frames.tokens.host[0].special
-        v = unit(frames.tokens.x[:, specials:])  # [R', S, D]: a frame is there as a whole, or not at all
+    def score(self, view: EncodeView) -> Tensor:
+        """The attention received at the last merge, 1 more in frames that are no run's middle."""
+        cells = view.memo.get(_name(view))
+        if cells is None:
+            return super().score(view)
+        if view.tokens.whole:
+            return cells
+        return cells.gather(1, view.tokens.origin.clamp(min=0)).masked_fill(~view.tokens.visual, 0.0)
+
+    def _merge(self, view: EncodeView) -> Decision:
+        """Frames of whole clips; waits for the device once a clip, at the last merge twice."""
+        tokens, frames, attention = view.tokens, view.frames, view.attention
+        clips, count, device = len(tokens.x), tokens.grid.t, tokens.x.device
         kept = torch.zeros(clips, count, dtype=torch.bool)
         goes = torch.arange(count).repeat(clips, 1)  # the frame that each one ends in
-        weight = torch.ones(clips, count)
-        for b in range(clips):
+        partner = goes.clone()  # the one that counts in it besides itself
+        weight, ends = torch.ones(clips, count), torch.ones(clips, count)  # ends: 0 in a run's middle
+        for b in range(clips if frames is not None else 0):
+            assert frames is not None
             rows = [r for r, row in enumerate(frames.rows) if row // count == b]
             live = [frames.rows[r] % count for r in rows]
             kept[b, live] = True
-            flat = v.index_select(0, upload(rows, v.device)).flatten(1)
-            alike = (flat @ flat.T / v.shape[1]).tolist()
+            # A frame is there as a whole, or not at all.
+            x = frames.tokens.x[:, frames.tokens.host[0].special :].index_select(0, upload(rows, device)).float()
             part = min(1.0, self.first * int(view.target[b]) / int(view.reference[b]))
-            spare = len(live) - ceil(count * part)
-            for run in walked(alike, self.threshold, self.window, self.memory):
+            spare, alike = len(live) - ceil(count * part), alike_frames(x)
+            for run in walked(alike, *self._walk):
                 for merge in merges(alike, run, lose=self.official_quirks)[: max(0, spare)]:
                     frame, other, share = live[merge.frame], live[merge.other], merge.weight
                     kept[b, other], goes[b, other], spare = False, frame, spare - 1
                     if share < 1:
-                        weight[b, frame] = share
+                        weight[b, frame], partner[b, frame] = share, other
                     weight[b, other] = 1 - share
-        device, each, n = tokens.x.device, tokens.grid.h * tokens.grid.w, tokens.x.shape[1]
-        frame_of = torch.where(tokens.visual, tokens.origin, 0) // each
-        own = places(n, device)
-        # Where a cell's token stands; the token at the same place of the other frame is there, as both are whole.
-        seat = torch.zeros(clips, tokens.grid.n + 1, dtype=torch.long, device=device)  # the last one is nobody's
-        seat.scatter_(1, torch.where(tokens.visual, tokens.origin, tokens.grid.n), own.expand(clips, n))
-        goal = on_device(goes, device).gather(1, frame_of) * each + tokens.origin.clamp(min=0) % each
-        keep = on_device(kept, device).gather(1, frame_of) & tokens.visual
-        return Decision(
-            keep=keep,
-            merge_into=torch.where(tokens.visual, seat.gather(1, goal), -1),
-            weight=on_device(weight, device).gather(1, frame_of),
-            count=kept.sum(1) * each,
-        )
+            if attention is not None:
+                left = kept[b].nonzero()[:, 0]
+                first, second = (
+                    upload([live.index(f) for f in at.tolist()], device) for at in (left, partner[b, left])
+                )
+                own = on_device(weight[b, left], device)[:, None, None]
+                for run in walked(alike_frames(own * x[first] + (1 - own) * x[second]), *self._walk):
+                    ends[b, left[list(run[1:-1])]] = 0.0
+        memo = {}
+        if attention is not None:
+            cells = _on_cells(tokens, attention.float())
+            if frames is not None:
+                counts = on_device(weight, device)[..., None]
+                cells = counts * cells + (1 - counts) * take_rows(cells, on_device(partner, device))
+            memo = {_name(view): (cells + on_device(ends, device)[..., None]).flatten(1)}
+        if frames is None:
+            return Decision(keep=tokens.visual, memo=memo)
+        return replace(carried_out(tokens, kept, goes, weight), memo=memo)
+
+    @property
+    def _walk(self) -> tuple[float, int, float]:
+        return self.threshold, self.window, self.memory
 
     def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
         """More than the budget; the rest of the work is the language model's."""
@@ -208,7 +194,12 @@ class EarlyTom(ClipScorer):
         salience = on_clip(clip, score).flatten(1)
         sizes = clip.known.sum(2)  # [B, F]
         given = divide(share, sizes.double(), sizes)
-        middle = self._middle(clip)
+        if count == 1:
+            middle = torch.zeros(b, 1, dtype=torch.bool)
+        elif isinstance(view, FuseView) and view.tower in view.scores and view.layout.depths[view.tower] > 1:
+            middle = (salience.view(b, count, each).amax(2) < 1).cpu() & clip.known.any(2)
+        else:
+            middle = self._middle(clip)
         group = torch.arange(count)[:, None].expand(b, count, each).masked_fill(~clip.known, count)
         keep = best_of_groups(salience, on_device(group.flatten(1), salience.device), given.masked_fill(middle, 0))
         for row, frame in middle.nonzero().tolist():
@@ -224,22 +215,34 @@ class EarlyTom(ClipScorer):
 
     def _middle(self, clip: Clip) -> Tensor:
         """[B, F] bool on the CPU, frames that are neither the first nor the last of their run."""
-        v = unit(clip.x)
         out = torch.zeros(clip.known.shape[:2], dtype=torch.bool)
         for row, known in enumerate(clip.known):
             live = known.any(1).nonzero()[:, 0].tolist()
             if len(live) < 3:  # no run of them has a middle
                 continue
-            flat = v[row].index_select(0, upload(live, v.device)).flatten(1)
-            alike = (flat @ flat.T / v.shape[2]).tolist()
-            for run in walked(alike, self.threshold, self.window, self.memory):
+            for run in walked(alike_frames(clip.x[row].index_select(0, upload(live, clip.x.device))), *self._walk):
                 out[row, [live[i] for i in run[1:-1]]] = True
         return out
 
     def decode(self, view: DecodeView) -> Decision:
-        """What the last prompt token looks at stays."""
-        score = view.attention.float().mean(1)[:, 0]
-        return Decision(keep=keep_top(score, view.target, view.candidates), score=score, count=view.target)
+        """What the last prompt token looks at takes in the rest."""
+        return taken_in(view, halved=self.official_quirks)
+
+
+def _name(view: EncodeView) -> str:
+    return f"earlytom.{view.tower}"
+
+
+def _on_cells(tokens: Tokens, values: Tensor) -> Tensor:
+    """[B, F, P] by cell what tokens have [B, N]; zero where there is none."""
+    grid = tokens.grid
+    if not tokens.whole:
+        values = torch.zeros(
+            len(values), grid.n + 1, device=values.device
+        ).scatter_(  # the last one is nobody's
+            1, torch.where(tokens.visual, tokens.origin, grid.n), values
+        )[:, :-1]
+    return values.reshape(len(values), grid.t, -1)
 
 
 def _merged_groups(view: FuseView) -> Tensor | None:

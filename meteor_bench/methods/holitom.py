@@ -35,7 +35,7 @@ from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.host import on_device, places
-from meteor_bench.core.pruner import Decision, DecodePoint, DecodeView, Fact, FuseView, Points, View, keep_top
+from meteor_bench.core.pruner import Decision, DecodePoint, DecodeView, Fact, FuseView, Points, View
 from meteor_bench.core.settings import Range, Share
 from meteor_bench.methods.shared.clips import (
     Clip,
@@ -46,7 +46,8 @@ from meteor_bench.methods.shared.clips import (
     on_clip,
 )
 from meteor_bench.methods.shared.density import clustered
-from meteor_bench.methods.shared.helpers import depth_points, divide, nearest_kept, widened
+from meteor_bench.methods.shared.helpers import depth_points, divide, widened
+from meteor_bench.methods.shared.late import taken_in
 from meteor_bench.methods.shared.picks import best_of_groups
 from meteor_bench.methods.shared.still import averaged, still_of, undone
 
@@ -175,24 +176,4 @@ class HoliTom(ClipScorer):
 
     def decode(self, view: DecodeView) -> Decision:
         """What the last prompt token looks at takes in the rest."""
-        score = view.attention.float().mean(1)[:, 0]
-        keep = keep_top(score, view.target, view.candidates)
-        into = nearest_kept(view.tokens.x, keep, view.tokens.visual)
-        weight = torch.ones_like(score)
-        if self.official_quirks:
-            weight = _halved(into)
-        return Decision(keep=keep, merge_into=into, weight=weight, score=score, count=view.target)
-
-
-def _halved(into: Tensor) -> Tensor:
-    """[B, N] what is left of each token when every newcomer halves what is there; into [B, N], -1 for those that stay.
-
-    A token is halved once when it joins, a kept one is not, and both with every later newcomer.
-    """
-    n = into.shape[1]
-    ends = torch.where(into < 0, places(n, into.device), into)
-    joins = into >= 0
-    same = ends[:, None] == ends[:, :, None]  # [B, N, N]
-    later = places(n, into.device) > places(n, into.device)[:, None]
-    after = (same & joins[:, None] & (later | ~joins[:, :, None])).sum(2)
-    return torch.exp2(-(after + joins).float())
+        return taken_in(view, halved=self.official_quirks)

@@ -5,17 +5,21 @@ variables, T/4 components of the sigmoid of the features. In each group, in fall
 attention, a token is suppressed if one before it that is not suppressed has a cosine above a threshold, T/32 times the
 mean cosine of the image's tokens. Survivors come first in their group, suppressed ones behind them, both by attention.
 Each group that holds a token gets a place; the others are shared in proportion to the groups' survivors, and the first
-of each group stay.
+of each group stay. The class token is one of the T and stands first; the others follow group by group, the largest
+component's first, in the order in which they were chosen, as in the authors' code.
 
 Deviations:
 
-1. The authors' components come from a random low-rank method; here they are exact, of the covariance in float64. Where
-   two components weigh a token alike, the larger one has it.
-2. Theirs hands on the class token as one of the T; here there is one more patch. The order is spatial; theirs goes
-   group by group.
+1. The authors' components come from a random low-rank method, so that two runs on one image share half of what they
+   keep; here they are exact, of the covariance in float64. Where two components weigh a token alike, the larger one has
+   it. Of groups with as many survivors the lower comes first; in their code that is left to the sort.
+2. An encoder without a class token, and a shared fusion, keep one more patch instead (recorded). In pictures the class
+   token stands for the patch with the most attention of those that go.
 3. Places that no group's survivors fill go, one by one, to the groups with the most survivors that have tokens left;
-   the share of a group is at most 5·ceil(T/64) as long as that suffices, as in the authors' code.
-4. Several encoders, frames, encoders without a class token or attention, and the block that the attention is read from:
+   the share of a group is at most 5·ceil(T/64) as long as T places can be had so, as in the authors' code.
+4. `order` = spatial puts the patches in spatial order. The authors' code for tiles hands on features in the order of
+   the groups at the places of the spatial order; that is not repeated.
+5. Several encoders, frames, encoders without a class token or attention, and the block that the attention is read from:
    see `methods.shared.selection`.
 """
 
@@ -24,16 +28,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import accumulate
 from math import ceil
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from meteor_bench.core.host import upload
-from meteor_bench.core.pruner import Decision, Fact, View
+from meteor_bench.core.pruner import Decision, Fact, View, keep_top
 from meteor_bench.core.rows import ranks
+from meteor_bench.methods.shared.class_token import handed_on, without_class_token
 from meteor_bench.methods.shared.helpers import unit
 from meteor_bench.methods.shared.selection import AttentionScorer
+
+if TYPE_CHECKING:
+    from meteor_bench.core.model import VLM
 
 __all__ = ["PruneSID", "groups_of", "places", "survivors"]
 
@@ -66,18 +74,19 @@ def survivors(likeness: Tensor, rank: Tensor, group: Tensor, threshold: Tensor) 
         alive = now
 
 
-def places(total: int, sizes: list[int], alive: list[int]) -> list[int]:
+def places(total: int, sizes: list[int], alive: list[int], others: int = 0) -> list[int]:
     """How many tokens each group keeps.
 
     Args:
         total: at least 1, at most the sum of ``sizes``.
         sizes, alive: tokens and survivors of each group; one that has tokens has a survivor.
+        others: of the total, what is kept besides the groups' tokens; the caps are those of the total.
     """
     real = sorted((g for g, size in enumerate(sizes) if size > 0), key=lambda g: (-alive[g], g))
     most = [min(5 * ceil(total / 64), number) for number in alive]
     while sum(most) < total:  # caps are raised until they suffice
         most = [min(m + 1, size) for m, size in zip(most, sizes, strict=True)]
-    share = [0] * len(sizes)
+    total, share = total - others, [0] * len(sizes)
     for g in real[:total]:
         share[g] = 1
     left, before = total - sum(share), 0
@@ -91,28 +100,57 @@ def places(total: int, sizes: list[int], alive: list[int]) -> list[int]:
 
 @dataclass(frozen=True)
 class PruneSID(AttentionScorer):
-    """Attributes: see `AttentionScorer`."""
+    """Attributes are explained at the top of the file; see also `AttentionScorer`.
+
+    Attributes:
+        order: authors, or spatial.
+    """
+
+    order: Literal["authors", "spatial"] = "authors"
 
     fact: ClassVar[Fact] = Fact(year=2026, paper="arXiv 2603.09480", stages=("encode",), needs=("attention",))
+    title: ClassVar[str] = "prunesid"
+
+    @property
+    def ordered(self) -> bool:  # type: ignore[override]
+        """Only where it is asked for."""
+        return self.order == "spatial"
+
+    def substitutes(self, vlm: VLM) -> tuple[str, ...]:
+        """Where there is no class token to hand on."""
+        return (*super().substitutes(vlm), *without_class_token(vlm))
 
     def choose(self, view: View, score: Tensor, share: Tensor) -> Decision:
-        """The first of every group; groups differ from image to image."""
-        share = torch.minimum(share, view.tokens.counts())
-        wanted = share.tolist()
-        if view.tokens.plain and len(set(wanted)) == 1:
-            return Decision(keep=self._chosen(view.tokens.x, score, wanted[0]), score=score, count=share)
-        keep = torch.zeros_like(view.tokens.visual)
-        for row, visual in enumerate(view.tokens.visual):
-            at = visual.nonzero()[:, 0]
-            keep[row, at] = self._chosen(view.tokens.x[row, at][None], score[row, at][None], wanted[row])[0]
-        return Decision(keep=keep, score=score, count=share)
+        """The class token, and the first of every group; groups differ from image to image."""
+        tokens, visual, count = view.tokens, view.tokens.visual, view.tokens.counts()
+        share = torch.minimum(share, count)
+        wanted, heads = share.tolist(), int(view.has_cls)
+        if tokens.plain and len(set(wanted)) == 1:
+            rank = self._ranked(tokens.x, score, wanted[0], heads)
+        else:
+            rank = torch.full(visual.shape, -1, device=visual.device)
+            for row, here in enumerate(visual):
+                at = here.nonzero()[:, 0]
+                rank[row, at] = self._ranked(tokens.x[row, at][None], score[row, at][None], wanted[row], heads)[0]
+        keep = rank >= 0
+        headed = (share > 0) & (share < count) & view.has_cls
+        mix = None
+        if bool(headed.any()):
+            head = keep_top(score, headed.long(), visual & ~keep)  # whose place the class token takes
+            keep, rank = keep | head, torch.where(head, 0, rank)
+            mix = handed_on(tokens.special, keep, head, None, int(share.max()))
+        return Decision(keep=keep, mix=mix, score=score, order=None if self.ordered else rank.clamp(min=0), count=share)
 
-    def _chosen(self, x: Tensor, attention: Tensor, total: int) -> Tensor:
-        """[R, N] bool, the tokens of each image that stay, ``total`` of them."""
+    def _ranked(self, x: Tensor, attention: Tensor, total: int, others: int) -> Tensor:
+        """[R, N] long, the turn (from 1 on) in which the tokens of each image that stay do so, -1 for the others.
+
+        Args:
+            total: tokens of each image that stay; of them ``others``, if any go, are no patches.
+        """
         rows, n, _ = x.shape
         device = x.device
         if total in (0, n):
-            return torch.full((rows, n), total > 0, device=device)
+            return torch.full((rows, n), 1 if total > 0 else -1, device=device)
         groups = max(1, min(total // 4, n))
         group = groups_of(x, groups)
         v = unit(x).double()
@@ -122,10 +160,11 @@ class PruneSID(AttentionScorer):
         alive = survivors(likeness, rank, group, total / 32 * (pairs / max(n * (n - 1), 1)))
         both = torch.stack([torch.ones_like(group), alive.long()], 1)  # [R, 2, N]
         counted = both.new_zeros(rows, 2, groups).scatter_add_(2, group[:, None].expand_as(both), both).tolist()
-        share = upload([places(total, sizes, living) for sizes, living in counted], device)
+        share = upload([places(total, sizes, living, others) for sizes, living in counted], device)
         # Group by group, survivors before the others, both by attention.
         order = (group * 2 * n + (~alive).long() * n + rank).argsort(1)
         ahead = upload([[0, *accumulate(sizes)] for sizes, _ in counted], device)
         of = group.gather(1, order)
-        best = torch.arange(n, device=device) - ahead.gather(1, of) < share.gather(1, of)
-        return torch.zeros_like(best).scatter_(1, order, best)
+        turn = torch.arange(n, device=device)
+        best = turn - ahead.gather(1, of) < share.gather(1, of)
+        return torch.zeros_like(order).scatter_(1, order, torch.where(best, turn + 1, -1))

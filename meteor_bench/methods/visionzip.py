@@ -29,6 +29,7 @@ from torch import Tensor
 from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, Fact, View, keep_top
 from meteor_bench.core.settings import Share
+from meteor_bench.methods.shared.class_token import handed_on, without_class_token
 from meteor_bench.methods.shared.helpers import (
     rank_of,
     round_half_up,
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from meteor_bench.core.model import VLM
 
 __all__ = ["VisionZip"]
-
-NO_CLASS_TOKEN = "one more patch takes the place of the class token, which {} does not hand on"
 
 
 @dataclass(frozen=True)
@@ -67,10 +66,7 @@ class VisionZip(AttentionScorer):
 
     def substitutes(self, vlm: VLM) -> tuple[str, ...]:
         """Where there is no class token to hand on."""
-        shared = vlm.fusion.kind == "shared"
-        without = [f"tower '{name}'" for name, tower in vlm.towers.items() if not tower.has_cls]
-        who = "a shared fusion" if shared else ", ".join(without)
-        return (*super().substitutes(vlm), *((NO_CLASS_TOKEN.format(who),) if who else ()))
+        return (*super().substitutes(vlm), *without_class_token(vlm))
 
     def choose(self, view: View, score: Tensor, share: Tensor) -> Decision:
         """Dominant tokens, and targets that take in the rest."""
@@ -93,29 +89,8 @@ class VisionZip(AttentionScorer):
         if place.shape[1] > 0:
             into = torch.where(joins, likeness.argmax(2), into)
         kept = dominant | target | head
-        mix = _mix(view.tokens.special if bool(headed.any()) else None, kept, head, into, int(share.max()))
+        mix = handed_on(view.tokens.special if bool(headed.any()) else None, kept, head, into, int(share.max()))
         order = None if self.ordered else (1 + target.long() - head.long()).masked_fill(~pruned, 0)
         return Decision(
             keep=kept, merge_into=into.masked_fill(kept, -1), mix=mix, score=score, order=order, count=share
         )
-
-
-def _mix(special: Tensor | None, kept: Tensor, head: Tensor, into: Tensor, width: int) -> Tensor:
-    """[R, K, N] what each kept token is made of.
-
-    Args:
-        special, kept: [R, N] bool; no special where no row has a head.
-        head: [R, N] bool, the token that becomes the class token.
-        into: [R, N] long, the target that a token joins, -1 for none.
-        width: the most tokens that a row keeps.
-    """
-    n = kept.shape[1]
-    row = (~kept).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]  # [R, K] the kept ones, in order
-    own = torch.arange(n, device=kept.device)
-    joined = (into[:, None] == row[..., None]).float()
-    itself = (row[..., None] == own).float()
-    whole = itself + joined / joined.sum(2, keepdim=True).clamp(min=1)
-    if n == 0 or special is None:
-        return whole
-    first = (special.to(torch.uint8).argmax(1, keepdim=True) == own).float()  # [R, N]
-    return torch.where(head.gather(1, row)[..., None], first[:, None], whole)

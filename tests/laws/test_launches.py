@@ -59,7 +59,7 @@ CEILINGS = {
     "svdprune": Ceiling(1350, 3),  # torch's eigensolver waits
     "e-adaprune": Ceiling(497, 2),
     "midpool": Ceiling(458),
-    "earlytom": Ceiling(106),
+    "earlytom": Ceiling(166),
     "flowcut": Ceiling(327, 1),  # how many a layer drops is the attention's
     "ipcv": Ceiling(535),
     "ficoco-v": Ceiling(810),

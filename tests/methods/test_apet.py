@@ -35,7 +35,7 @@ def errors(x: Tensor, basis: list[int]) -> list[float]:
     return out
 
 
-def reference(x: Tensor, k: int, most: int) -> tuple[list[int], list[Tensor]]:
+def reference(x: Tensor, k: int, most: int, by_error: bool = False) -> tuple[list[int], list[Tensor]]:
     """Indices that stay, in order, and what the language model gets in their places."""
     basis = spread(x, most)
     error = errors(x, basis)
@@ -47,7 +47,8 @@ def reference(x: Tensor, k: int, most: int) -> tuple[list[int], list[Tensor]]:
         if strong:
             near = max(strong, key=lambda s: (float(x[s] @ x[i] / (x[s].norm() * x[i].norm())), -s))
             mine[near].append(i)
-    said = {i: x[mine[i]].mean(0) for i in strong} | {w: x[b] for w, b in zip(sorted(weakest), basis, strict=False)}
+    seats = sorted(weakest, key=lambda i: -error[i]) if by_error else sorted(weakest)
+    said = {i: x[mine[i]].mean(0) for i in strong} | {w: x[b] for w, b in zip(seats, basis, strict=False)}
     return sorted(kept), [said[i] for i in sorted(kept)]
 
 
@@ -63,6 +64,22 @@ def test_the_worst_approximated_stay_with_the_basis_among_them(basis: int) -> No
             want, said = reference(tokens.x[b, at].double(), target, basis)
             assert {int(i) for i in decision.keep[b].nonzero()[:, 0]} == {at[p] for p in want}
             assert torch.allclose(out.x[b, :target].double(), torch.stack(said), atol=1e-4)
+
+
+@pytest.mark.parametrize("basis", [1, 3, 6])
+def test_in_the_language_model_the_basis_stands_by_falling_error(basis: int) -> None:
+    tokens = ragged([36, 22], GRID, dim=12, seed=basis)
+    moved = 0
+    for target in (2, 5, 9):
+        out = apply(tokens, ApET(basis=basis).decode(view(tokens, target, tower="llm")))
+        for b in range(2):
+            at = visual_indices(tokens, b)
+            x = tokens.x[b, at].double()
+            want, said = reference(x, target, basis, by_error=True)
+            assert out.origin[b, :target].tolist() == tokens.origin[b, at][want].tolist()
+            assert torch.allclose(out.x[b, :target].double(), torch.stack(said), atol=1e-4)
+            moved += not torch.equal(torch.stack(said), torch.stack(reference(x, target, basis)[1]))
+    assert moved > 0 or basis == 1
 
 
 def test_three_times_the_budget_before_the_language_model_and_the_rest_inside() -> None:

@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import apply
+from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.frames_apart import apart
 from meteor_bench.core.join import join_frames
 from meteor_bench.core.pruner import EncodeView, Layout
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.methods.earlytom import EarlyTom, Merge, merges
+from meteor_bench.methods.earlytom import EarlyTom
+from meteor_bench.methods.shared.whole_frames import Merge, merges
+from tests import tiny
 from tests.methods.clips import clip
 from tests.methods.views import view
 
@@ -122,19 +125,60 @@ def test_a_second_merge_goes_on_from_the_first() -> None:
         assert torch.allclose(found, torch.stack(list(twice.values())), atol=1e-5)
 
 
+@pytest.mark.parametrize("specials", [0, 1])
+@pytest.mark.parametrize("method", [EarlyTom(threshold=0.2, window=20), EarlyTom(official_quirks=True)])
+def test_the_last_merge_leaves_attention_and_the_ends_of_runs(method: EarlyTom, specials: int) -> None:
+    n = GRID.n
+    x = clips(16, specials, 3)
+    seen = shown(x, specials, 0.05)
+    attention = torch.rand(seen.tokens.valid.shape, generator=torch.Generator().manual_seed(5))
+    last = seen.changed(layer=5, attention=attention)
+    decision = method.encode({"t": last})["t"]
+    out = apply(seen.tokens, decision)
+    plain = apply(seen.tokens, method.encode({"t": seen})["t"])
+    assert torch.equal(out.x, plain.x) and torch.equal(out.origin, plain.origin)
+    end = last.changed(tokens=out, layer=DEPTH, attention=None, memo=decision.memo)
+    score = method.score(end)
+    for b in range(2):
+        frames, received = list(x[b, :, specials:]), attention[b][seen.tokens.visual[b]].reshape(16, n)
+        left = reference(frames, method)
+        # Attention is one more feature, which merges as the others do but is not looked at.
+        merged = weights(frames, method)
+        middle = {i for run in runs(list(left.values()), method) for i in run[1:-1]}
+        found = score[b][out.visual[b]].reshape(-1, n)
+        for i, f in enumerate(left):
+            w, other = merged.get(f, (1.0, f))
+            want = w * received[f] + (1 - w) * received[other] + (i not in middle)
+            assert torch.allclose(found[i].double(), want.double(), atol=1e-6)
+    assert float(score[~out.visual].abs().sum()) == 0
+
+
+def weights(frames: list[Tensor], method: EarlyTom) -> dict[int, tuple[float, int]]:
+    """What a frame that takes in another counts itself, and which one that is."""
+    found = {}
+    for f, tokens in reference(frames, method).items():
+        if not torch.equal(tokens, frames[f]):
+            step, change = frames[f + 1] - frames[f], tokens - frames[f]
+            found[f] = (1 - float((change * step).sum() / (step * step).sum()), f + 1)
+    return found
+
+
 def test_tokens_of_the_frames_that_are_left() -> None:
     method, frames, n = EarlyTom(threshold=0.3), 12, GRID.n
     x = clips(frames, 0, 7).flatten(1, 2)
     tokens = Tokens.dense(x, Grid(frames, *GRID[1:]))
     salience = torch.rand(2, frames * n, generator=torch.Generator().manual_seed(1))
-    for total in (5, 40, 100):
+    said = {0: {1, 2, 7}, 1: {4, 5, 6, 8}}  # what the encoder told are middles, and no other
+    told = salience + torch.tensor([[f not in said[b] for f in range(frames) for _ in range(n)] for b in range(2)])
+    for total, recut in [(5, True), (40, True), (100, True), (5, False), (40, False), (100, False)]:
         share = torch.tensor([total, total])
-        seen = view(tokens, total, kind="fuse", groups={}, scores={"t": salience})
-        keep = method.choose(seen, salience, share).keep
+        scores = {"other": salience} if recut else {"t": told}
+        seen = view(tokens, total, kind="fuse", groups={}, scores=scores)
+        keep = method.choose(seen, salience if recut else told, share).keep
         assert keep.sum(1).tolist() == [total, total]
         for b in range(2):
             parts = list(x[b].reshape(frames, n, -1))
-            middle = {f for run in runs(parts, method) for f in run[1:-1]}
+            middle = {f for run in runs(parts, method) for f in run[1:-1]} if recut else said[b]
             assert middle
             for f in range(frames):
                 k = total // frames + (f < total % frames)
@@ -148,9 +192,44 @@ def test_tokens_of_the_frames_that_are_left() -> None:
                 assert set(keep[b, f * n : (f + 1) * n].nonzero()[:, 0].tolist()) == want
 
 
-def test_an_image_merges_nothing() -> None:
-    seen = shown(clips(1, 0, 0), 0, 0.3)
-    assert EarlyTom().encode({"t": seen.changed(frames=None)}) == {}
+def test_an_image_merges_nothing_and_is_no_runs_middle() -> None:
+    seen = shown(clips(1, 0, 0), 0, 0.3).changed(frames=None)
+    decision = EarlyTom().encode({"t": seen})["t"]
+    assert apply(seen.tokens, decision) is seen.tokens and decision.memo == {}
+    attention = torch.rand(2, GRID.n, generator=torch.Generator().manual_seed(0))
+    last = EarlyTom().encode({"t": seen.changed(layer=5, attention=attention)})["t"]
+    (told,) = last.memo.values()
+    assert torch.equal(told, attention + 1) and apply(seen.tokens, last) is seen.tokens
+
+
+def test_where_it_asks() -> None:
+    vlm = tiny.build("shared")
+    depths = {name: tower.depth for name, tower in vlm.towers.items()}
+    *first, last, end = EarlyTom().points(vlm, TokenBudget(0.3)).encode
+    assert last.attention == "received" and all(step.attention is None for step in first)
+    assert dict(last.after) == {name: depth - 1 for name, depth in depths.items() if depth > 0}
+    assert dict(end.after) == depths and end.attention == "received"  # for the one without blocks, which has none
+    assert EarlyTom().points(tiny.build("single"), TokenBudget(0.3)).encode[-1].attention is None
+
+
+@pytest.mark.parametrize("quirks", [True, False])
+def test_late_in_the_language_model_what_goes_joins_what_stays(quirks: bool) -> None:
+    """Newcomers in the order of the sequence; in the authors' code each of them halves what is there."""
+    tokens = Tokens.dense(torch.randn(1, 24, 6, generator=torch.Generator().manual_seed(3)), Grid(2, 3, 4))
+    attention = torch.rand(1, 2, 1, 24, generator=torch.Generator().manual_seed(4))
+    out = apply(tokens, EarlyTom(official_quirks=quirks).decode(view(tokens, 5, attention=attention, tower="llm")))
+    x = tokens.x[0].double()
+    kept = sorted(attention[0].mean(0)[0].argsort(descending=True)[:5].tolist())
+    said = {i: [x[i]] for i in kept}
+    for i in set(range(24)) - set(kept):
+        said[max(kept, key=lambda k: float(torch.cosine_similarity(x[i], x[k], dim=0)))].append(x[i])
+    for k, row in zip(kept, out.x[0].double(), strict=True):
+        want = torch.stack(said[k]).mean(0)
+        if quirks:
+            want = said[k][0]
+            for newcomer in said[k][1:]:
+                want = (want + newcomer) / 2
+        assert torch.allclose(row, want, atol=1e-5)
 
 
 @pytest.mark.parametrize(("after", "weight"), [(0.2, 0.6), (0.0, 1.0), (-0.1, 1.0), (-0.3, 1.0)])

@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from meteor_bench.core.apply import apply
 from meteor_bench.core.tokens import Grid
 from meteor_bench.methods.prunesid import PruneSID, places, survivors
+from tests import tiny
 from tests.methods.views import ragged, view, visual_indices
 
 GRID = Grid(1, 8, 8)
@@ -26,12 +28,16 @@ def suppressed(cos: np.ndarray, order: list[int], group: list[int], threshold: f
     return set(alive)
 
 
-def shared_out(total: int, sizes: list[int], alive: list[int]) -> list[int]:
-    """The rule for places, in fractions: one for each group that holds a token, the rest in proportion to survivors."""
+def shared_out(total: int, sizes: list[int], alive: list[int], others: int = 0) -> list[int]:
+    """The rule for places, in fractions: one for each group that holds a token, the rest in proportion to survivors.
+
+    Of the total, ``others`` are no patches; caps do not know of that.
+    """
     labels = range(len(sizes))
     by_survivors = sorted((g for g in labels if sizes[g]), key=lambda g: (-alive[g], g))
-    first = [int(g in by_survivors[:total]) for g in labels]
-    rest = total - sum(first)
+    patches = total - others
+    first = [int(g in by_survivors[:patches]) for g in labels]
+    rest = patches - sum(first)
     ends = [round(Fraction(rest * sum(alive[: g + 1]), sum(alive))) for g in labels]  # of the running sum
     raised = 0
     while True:  # the caps, raised until they hold all
@@ -41,12 +47,13 @@ def shared_out(total: int, sizes: list[int], alive: list[int]) -> list[int]:
         raised += 1
     given = [min(first[g] + ends[g] - (ends[g - 1] if g else 0), caps[g]) for g in labels]
     for g in by_survivors:  # what the caps took away
-        given[g] += min(caps[g] - given[g], total - sum(given))
-    assert sum(given) == total
+        given[g] += min(caps[g] - given[g], patches - sum(given))
+    assert sum(given) == patches
     return given
 
 
-def reference(x: Tensor, attention: list[float], total: int) -> set[int]:
+def reference(x: Tensor, attention: list[float], total: int, others: int) -> list[int]:
+    """Places of the patches that stay, group by group."""
     n = len(x)
     data = torch.sigmoid(x).numpy().T  # channels are samples
     data = data - data.mean(0)
@@ -59,24 +66,49 @@ def reference(x: Tensor, attention: list[float], total: int) -> set[int]:
     alive = suppressed(cos, order, group, threshold)
     labels = range(max(group) + 1)
     sizes = [group.count(g) for g in labels]
-    share = shared_out(total, sizes, [sum(group[i] == g for i in alive) for g in labels])
-    kept: set[int] = set()
+    share = shared_out(total, sizes, [sum(group[i] == g for i in alive) for g in labels], others)
+    kept: list[int] = []
     for g in labels:
         mine = [i for i in order if group[i] == g]
-        kept |= set(sorted(mine, key=lambda i: (i not in alive, order.index(i)))[: share[g]])
+        kept += sorted(mine, key=lambda i: (i not in alive, order.index(i)))[: share[g]]
     return kept
 
 
-@pytest.mark.parametrize("target", [5, 12, 20, 40])
-def test_groups_suppression_and_places(target: int) -> None:
-    counts = [64, 45]
-    tokens = ragged(counts, GRID, dim=24, cls=True, seed=target)
-    seen = view(tokens, target)
-    keep = PruneSID().encode({"t": seen})["t"].keep
+@pytest.mark.parametrize("holes", [True, False])
+@pytest.mark.parametrize("cls", [True, False])
+@pytest.mark.parametrize("target", [1, 5, 12, 20, 40])
+def test_the_class_token_then_the_patches_of_each_group(target: int, cls: bool, holes: bool) -> None:
+    counts = [64, 45] if holes else [64, 64]
+    tokens = ragged(counts, GRID, dim=24, cls=cls, seed=target)
+    seen = view(tokens, target, has_cls=cls)
+    out = apply(tokens, PruneSID().encode({"t": seen})["t"])
+    spatial = apply(tokens, PruneSID(order="spatial").encode({"t": seen})["t"])
     for b in range(2):
         at = visual_indices(tokens, b)
-        want = reference(tokens.x[b, at].double(), seen.attention[b, at].tolist(), target)
-        assert {int(i) for i in keep[b].nonzero()[:, 0]} == {at[p] for p in want} and len(want) == target
+        attention = seen.attention[b, at].tolist()
+        want = reference(tokens.x[b, at].double(), attention, target, int(cls))
+        x = [tokens.x[b, at[p]] for p in want]
+        head = max(
+            set(range(len(at))) - set(want), key=lambda p: attention[p]
+        )  # stands for the class token in pictures
+        stand = [head, *want] if cls else want
+        assert len(stand) == target
+        assert torch.equal(out.x[b][out.visual[b]], torch.stack([tokens.x[b, 0], *x] if cls else x))
+        assert out.origin[b][out.visual[b]].tolist() == tokens.origin[b, at][stand].tolist()
+        assert spatial.origin[b][spatial.visual[b]].tolist() == sorted(tokens.origin[b, at][stand].tolist())
+
+
+def test_nothing_is_replaced_or_moved_where_everything_stays() -> None:
+    tokens = ragged([64, 20], GRID, dim=24, cls=True)
+    out = apply(tokens, PruneSID().encode({"t": view(tokens, [20, 20], has_cls=True)})["t"])
+    assert torch.equal(out.x[1][out.visual[1]], tokens.x[1, 1:21])
+    assert torch.equal(out.x[0, 1], tokens.x[0, 0]) and int(out.visual[0].sum()) == 20
+
+
+def test_what_takes_the_class_tokens_place_is_recorded() -> None:
+    assert PruneSID().substitutes(tiny.build("single")) == ()
+    (said,) = PruneSID().substitutes(tiny.build("bare"))
+    assert said == "one more patch takes the place of the class token, which tower 'eye' does not hand on"
 
 
 def test_rounds_of_suppression_end_where_a_walk_through_the_ranks_does() -> None:
@@ -111,6 +143,7 @@ def test_places_are_all_given_and_nobody_gets_more_than_it_has() -> None:
         total = int(rng.integers(1, sum(sizes) + 1))
         share = places(total, sizes, alive)
         assert share == shared_out(total, sizes, alive)
+        assert places(total, sizes, alive, 1) == shared_out(total, sizes, alive, 1)
         assert sum(share) == total and all(0 <= k <= s for k, s in zip(share, sizes, strict=True))
         if total >= sum(s > 0 for s in sizes):
             assert all(k >= 1 for k, s in zip(share, sizes, strict=True) if s)

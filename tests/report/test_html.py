@@ -194,6 +194,26 @@ def test_a_benchmark_s_sub_scores_are_folded_below_its_score(tmp_path: Path) -> 
     assert "Metrics and kinds" not in page([replace(made, subscores=())])
 
 
+def test_another_setting_adds_an_element_for_each_number(text: str, chapter: Chapter) -> None:
+    """What a page of many methods takes to open grows with its elements: a row has its cells, and one for the ratio."""
+    table = text.partition('id="accuracy-table-0"')[2].partition("</table>")[0]
+    rows = [
+        row for row in table.partition("<tbody>")[2].split("<tr")[1:] if "unpruned" not in row.partition("</th>")[0]
+    ]
+    columns = len(Tables(text).tables[0][0])
+    assert len(rows) == len(chapter.settings) - 1
+    assert all(1 + row.count("<") - row.count("</") <= 1 + columns + 1 and "style" in row for row in rows)
+    assert all("style" not in cell for row in rows for cell in row.split("<t")[1:])
+
+
+def test_counts_that_settings_share_stand_once(text: str, chapter: Chapter) -> None:
+    """Two seeds' worth of methods that meet one budget exactly leave the same tokens of every question."""
+    (section,) = json.loads(packed(text, "data"))["sections"]
+    told = section["questions"]
+    assert [told["tokens"][at] for at in told["counts"]] == chapter.questions.tokens
+    assert len(told["tokens"]) == len({s.ratio for s in chapter.settings}) < len(chapter.settings)
+
+
 def test_it_is_small_and_the_same_each_time(text: str, chapter: Chapter) -> None:
     assert len(text) < 700_000
     assert page([chapter]) == text

@@ -13,10 +13,11 @@ from importlib.resources import files
 from typing import Any
 
 from meteor_bench.core.version import __version__
-from meteor_bench.report.html import head, parts
+from meteor_bench.report.html import head, parts, tables
 from meteor_bench.report.html.chapter import PARTS, Chapter
 from meteor_bench.report.html.data import Setting, known_costs, pareto
 from meteor_bench.report.html.markup import Html, tag
+from meteor_bench.report.html.samples import Questions
 from meteor_bench.report.sections import CONTROLS
 
 __all__ = ["AT_FIRST", "at_first", "colours", "page"]
@@ -50,7 +51,8 @@ def page(chapters: Sequence[Chapter]) -> str:
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
         f"script-src {_hash(app)} {_hash(library)}"
     )
-    data = json.dumps({"sections": [_plain(s) for s in chapters]}, ensure_ascii=False, allow_nan=False)
+    data = {"sections": [_plain(s) for s in chapters]}
+    written = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     about = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -58,7 +60,7 @@ def page(chapters: Sequence[Chapter]) -> str:
         tag("meta", http_equiv="Content-Security-Policy", content=policy),
         tag("meta", name="generator", content=f"meteor-bench {__version__}"),
         tag("title", f"Visual-token pruning: {', '.join(dict.fromkeys(s.model for s in chapters))}"),
-        tag("style", Html(_static("style.css"))),
+        tag("style", Html(_static("style.css") + tables.warmth())),
     )
     body = tag(
         "body",
@@ -70,7 +72,7 @@ def page(chapters: Sequence[Chapter]) -> str:
             class_="page",
         ),
         # Not of a script's type: the browser leaves both alone until they are unpacked. Base64 holds no markup.
-        tag("script", Html(_packed(data)), id="data", type="text/plain"),
+        tag("script", Html(_packed(written)), id="data", type="text/plain"),
         tag("script", Html(_packed(library)), id="charts", type="text/plain"),
         tag("script", Html(app)),
     )
@@ -120,9 +122,16 @@ def _plain(section: Chapter) -> dict[str, Any]:
         "settings": [
             _plain_setting(s, colour[s.label], shapes[s.label], {n: s.cost(n) for n in known}) for s in settings
         ],
-        "questions": asdict(section.questions),
+        "questions": _plain_questions(section.questions),
         "pictures": list(section.pictures),
     }
+
+
+def _plain_questions(asked: Questions) -> dict[str, Any]:
+    """Counts of tokens each once: all methods that meet a budget exactly have the same."""
+    counts = list(dict.fromkeys(map(tuple, asked.tokens)))
+    places = {column: place for place, column in enumerate(counts)}
+    return {**asdict(asked), "tokens": counts, "counts": [places[tuple(column)] for column in asked.tokens]}
 
 
 def _plain_setting(s: Setting, colour: str, shape: int, costs: Mapping[str, float | None]) -> dict[str, Any]:

@@ -12,10 +12,13 @@ from meteor_bench.report.html.data import Setting
 from meteor_bench.report.html.markup import Html, counted, tag
 from meteor_bench.report.statistics import FEW
 
-__all__ = ["accuracy", "latency", "numbers", "printed", "scroll", "tokens"]
+__all__ = ["accuracy", "latency", "numbers", "printed", "scroll", "tokens", "warmth"]
 
-# Rows above which a table gets a window of its own, its head always in sight.
+# Rows above which a table gets a window of its own, its head always in sight. They fill the window, which has the same
+# height whatever is in it (style.css).
 TALL = 30
+# Steps of warmth of a cell, each a class.
+WARMEST = 20
 
 
 class Column(NamedTuple):
@@ -61,34 +64,45 @@ _HINTS = {
 
 
 def _score_cell(s: Setting, key: str, starts: bool) -> Html:
+    """One element with one number; the script puts the difference, which lies beside it, in the number's place.
+
+    An element for each of the two would treble what a browser builds before it shows a page of many methods.
+    """
     row = s.scores.get(key)
-    edge = " group-start" if starts else ""
+    look = ["group-start"] if starts else []
     if row is None:
-        return tag("td", text.MISSING, data_v="", class_=edge.strip() or None)
+        return tag("td", text.MISSING, data_v="", class_=" ".join(look) or None)
+    look += ["best"] if row["best"] else []
     interval = _interval(row)
     if "sd" in row:
         interval += f", ± {numbers(row['sd'])} over {len(s.seeds)} seeds"
-    score = tag("span", numbers(row["score"]), class_="score best" if row["best"] else "score")
-    if "difference" not in row:
-        shown = tag("span", text.MISSING, class_="difference")
-        return tag("td", score, shown, data_v=row["score"], class_=edge.strip() or None, title=interval)
-    interval += f"; unpruned {numbers(row['unpruned'])}, difference {numbers(row['difference'], signed=True)}"
-    noise, half = True, None
-    if "difference_low" in row:
-        low, high = row["difference_low"], row["difference_high"]
-        noise, half = low <= 0 <= high, tag("span", f" ±{numbers(high - row['difference'])}", class_="pm")
-        interval += f" ({numbers(low, signed=True)} to {numbers(high, signed=True)})"
-    interval += f", {row['gained']:.0f} questions gained, {row['lost']:.0f} lost"
-    shown = tag(
-        "span",
-        numbers(row["difference"], signed=True),
-        half,
-        class_="difference noise" if noise else "difference",
-    )
-    loss = min(1.0, max(0.0, -row["difference"] / 50))
+    difference, half = text.MISSING, None
+    if "difference" in row:
+        difference = numbers(row["difference"], signed=True)
+        interval += f"; unpruned {numbers(row['unpruned'])}, difference {difference}"
+        within = True
+        if "difference_low" in row:
+            low, high = row["difference_low"], row["difference_high"]
+            within, half = low <= 0 <= high, numbers(high - row["difference"])
+            interval += f" ({numbers(low, signed=True)} to {numbers(high, signed=True)})"
+        interval += f", {row['gained']:.0f} questions gained, {row['lost']:.0f} lost"
+        # By class: cells that look alike share what the browser works out for them, inline styles are worked out each.
+        loss = round(WARMEST * min(1.0, max(0.0, -row["difference"] / 50)))
+        look += [*(["within"] if within else []), *(["heat", f"l{loss}"] if loss else [])]
     return tag(
-        "td", score, shown, data_v=row["score"], class_=f"heat{edge}", style=f"--loss:{loss:.3f}", title=interval
+        "td",
+        numbers(row["score"]),
+        data_v=row["score"],
+        data_difference=difference,
+        data_half=half,
+        class_=" ".join(look) or None,
+        title=interval,
     )
+
+
+def warmth() -> str:
+    """What the steps of warmth mean, for the style sheet."""
+    return "".join(f".l{step}{{--loss:{step / WARMEST:g}}}" for step in range(1, WARMEST + 1))
 
 
 def _interval(row: Mapping[str, Any]) -> str:
@@ -227,9 +241,7 @@ def _table(
         at = f"{100 * s.ratio:g}\N{NO-BREAK SPACE}%{of_ratio(s.match)}"
         ratio = tag("span", at, class_="at") if s.pruned else None
         title = f"{s.model}, {len(s.seeds)} seeds" if len(s.seeds) > 1 else s.model
-        first = tag(
-            "th", tag("span", class_="dot"), s.label, ratio, scope="row", data_v=s.name, title=title, style=colour
-        )
+        first = tag("th", s.label, ratio, scope="row", data_v=s.name, title=title)
         cells = "".join(column.cell(s) for column in columns)
         rows.append(tag("tr", first, Html(cells), class_=None if s.pruned else "baseline", style=colour))
     body = tag("tbody", *rows)

@@ -71,13 +71,24 @@ function sortBy(header) {
   table.tBodies[0].append(...rows);
 }
 
+/** "score" or "difference", which the cells hold beside it. */
+function showNumbers(table, what) {
+  table.dataset.show = what;
+  for (const cell of $$("td[data-difference]", table)) {
+    const { difference, half } = cell.dataset;
+    const score = (cell.dataset.score ??= cell.textContent);
+    const pm = half && el("span", { class: "pm" }, ` ±${half}`);
+    cell.replaceChildren(...(what === "difference" ? [difference, pm ?? ""] : [score]));
+  }
+}
+
 function wireTables() {
   for (const header of $$("thead th[data-kind]")) $("button", header).addEventListener("click", () => sortBy(header));
   for (const group of $$("[data-table]")) {
     for (const button of $$("button", group)) {
       button.addEventListener("click", () => {
         press(group, button);
-        document.getElementById(group.dataset.table).dataset.show = button.value;
+        showNumbers(document.getElementById(group.dataset.table), button.value);
       });
     }
   }

@@ -67,7 +67,7 @@ function answerOf(section, i, at) {
   const setting = section.settings[at];
   if (score == null) return null;
   const mark = score >= 1 ? "✓" : score <= 0 ? "✗" : score.toFixed(2);
-  const tokens = all.tokens[at][i];
+  const tokens = all.tokens[all.counts[at]][i];
   return el(
     "div",
     { class: `answer ${score >= 1 ? "right" : "wrong"}` },
