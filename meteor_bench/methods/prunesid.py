@@ -16,7 +16,8 @@ Deviations:
 2. An encoder without a class token, and a shared fusion, keep one more patch instead (recorded). In pictures the class
    token stands for the patch with the most attention of those that go.
 3. Places that no group's survivors fill go, one by one, to the groups with the most survivors that have tokens left;
-   the share of a group is at most 5·ceil(T/64) as long as T places can be had so, as in the authors' code.
+   the share of a group is at most 5·ceil(T/64) as long as T places can be had so, as in the authors' code. The
+   threshold is that of their code for LLaVA; the one for Qwen2-VL has 18·T/N, at least 1, in place of T/32.
 4. `order` = spatial puts the patches in spatial order. The authors' code for tiles hands on features in the order of
    the groups at the places of the spatial order; that is not repeated.
 5. Several encoders, frames, encoders without a class token or attention, and the block that the attention is read from:
