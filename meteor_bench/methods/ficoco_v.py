@@ -12,12 +12,15 @@ Deviations:
 
 1. In the authors' code a score that is kept between images takes part in Filter; here an image's result is its own.
 2. There, targets are any tokens, counted before those merged away are taken out, so that some features end up in the
-   wrong token or in one that is dropped; here targets are patches that stay, and the quantile is over those.
+   wrong token or in one that is dropped; here targets are patches that stay, and the quantile is over those. There,
+   what stays is put in the order of its score, the class token behind all, so that from the second merge on the first
+   patch is taken for the class token; here nothing is moved.
 3. There, every source has as many targets as the one with most above its quantile; here each has its own, at least
    the highest.
 4. r follows from the budget: N - T spread evenly over the second half of the blocks (authors: 42 of 576 in each of
-   twelve). A block merges at most half of its tokens; what `relax` does, and several encoders: see `shared.merging`.
-   A token's group, which counts on a shared fusion and in pictures, is that of its best target.
+   CLIP-L's last twelve, of which LLaVA runs eleven). A block merges at most half of its tokens; what `relax` does, and
+   several encoders: see `shared.merging`. A token's group, which counts on a shared fusion and in pictures, is that of
+   its best target.
 5. An encoder without a class token: the mean over all queries takes the place of Z_cls. At an encoder's output there
    are no logits: cosines of the features take their place, without the class token's part. Windows at the border of an
    odd grid are smaller.
@@ -75,6 +78,14 @@ class FiCoCoV(InsideMerger):
                     f"ficoco-v reads attention's logits; encoder '{name}' of '{vlm.name}' does not give them"
                 )
         return found
+
+    def _blocks(self, depth: int) -> list[int]:
+        """Those of the second half without a block in the middle, as of the 23 blocks that LLaVA runs of 24."""
+        return (
+            [*range((depth + 1) // 2 + 1, depth + 1)]
+            if self.schedule == "last" and depth > 1
+            else super()._blocks(depth)
+        )
 
     def layer_point(self, after: Mapping[str, int]) -> EncodePoint:
         """The block's logits."""

@@ -15,11 +15,13 @@ Deviations:
 
 1. The authors round up at every step; here T / 0.3 tokens before and T after the last point are exact: frames share
    evenly, a segment's frames in proportion to their roots (largest remainder). `first` is that 1 / 0.3. Where links
-   would leave fewer tokens than a segment's part, only the most similar ones are made, as many as may be.
+   would leave fewer tokens than a segment's part, only the most similar ones are made, as many as may be; theirs makes
+   one less, and then clusters nothing.
 2. Their mean of a tree divides the sum of all its tokens by the root and its own children alone, which makes deep
    trees too long: `official_quirks`. Here a mean is a mean.
 3. A token is chosen once (in their code a negative e lets one be chosen again), and in a segment of one frame what was
-   chosen is not clustered again with the rest.
+   chosen is not clustered again with the rest, as it is in theirs: of 8 frames or fewer, all of them such segments,
+   theirs gives the language model some tokens twice.
 4. Attention is the class token's or, without one, the mean attention received. No random noise on the densities: of two
    equal ones the lower index counts as denser.
 5. On an independent fusion each encoder is pruned on its own, the budget split in proportion to the token counts; on a
@@ -180,7 +182,7 @@ class FlashVID(ClipScorer):
                 if peaks == 0:
                     continue
                 at = f * cells + torch.nonzero_static(roots[f * cells : (f + 1) * cells], size=int(caps[f]))[:, 0]
-                peak, nearest = clustered(mean[at], peaks, min(NEIGHBOURS, peaks))
+                peak, nearest, _ = clustered(mean[at], peaks, min(NEIGHBOURS, peaks))
                 size = torch.zeros(len(at), device=x.device).index_add_(0, nearest, torch.ones_like(weight[at]))
                 to[at], keep[at], weight[at] = at[nearest], peak, 1 / size[nearest]
         into = torch.where(live, to[root], torch.where(keep, own, -1))

@@ -12,7 +12,8 @@ Deviations:
 2. For tiles the authors keep T / 2 here and prune once more after the language model's first layer; here the budget is
    met in the encoder whatever the picture is.
 3. An encoder without a class token: the mean attention received takes the place of a (recorded), the mean of the
-   values that of v_cls.
+   values that of v_cls. (The authors' code for Qwen2-VL has another rule: without e, down to 4·T, the rest in the
+   language model.)
 4. Encoders whose values cannot be read (convolutions, attention in windows) are pruned at their output, by what
    `methods.shared.selection` says. On a shared fusion the others keep the budget's share of their tokens to save
    compute, and S, dropped cells lowest, is the score that is averaged.

@@ -6,8 +6,9 @@ a lone frame saving nothing. Static positions of a run are averaged over its fra
 is left of the budget after that is shared in proportion: of the other tokens of each frame those with the most
 attention stay; of each run's averaged tokens the strongest density peaks (density over the 7 nearest, or as many as
 there are peaks to find), which take in the others, each the nearest: ``0.6·peak + 0.4·mean of those``. That leaves
-2·T tokens. In the language model (before layer 18 of 28) the T stay that the last prompt token attends to most, and
-every other one is merged into the most similar of them (cosine). A picture is a run of one frame: attention alone.
+2·T tokens, a run's averaged ones before those of its frames. In the language model (before layer 18 of 28) the T stay
+that the last prompt token attends to most, and every other one is merged into the most similar of them (cosine). A
+picture is a run of one frame: attention alone.
 
 Deviations:
 
@@ -19,7 +20,10 @@ Deviations:
    what is there with each newcomer, so that the last counts half, the one before a quarter: `official_quirks`.
 4. The share of a frame's tokens that would be clustered instead of chosen by attention is 0 as in their scripts, so
    that part is left out. No random noise on the densities: of two equal ones the lower index counts as denser.
-5. On an independent fusion each encoder is pruned on its own, the budget split in proportion to the token counts; on a
+5. Averaged tokens stand first as in the authors' code for LLaVA-OneVision; `order` = spatial puts them at their places
+   in the run's first frame, as their code does where each row of the grid ends in a newline (LLaVA-Video). In the
+   language model they keep the places that tokens had when they came in; here those that stay are counted anew.
+6. On an independent fusion each encoder is pruned on its own, the budget split in proportion to the token counts; on a
    shared one the encoders' attention is averaged, see `methods.shared.selection`. A token that is gone is not static.
 """
 
@@ -87,11 +91,12 @@ def runs(alike: Tensor) -> list[range]:
 
 
 class _Choice(NamedTuple):
-    """Of one clip: what stays, where the rest ends, what each counts there; [F·P] each."""
+    """Of one clip: what stays, where the rest ends, what each counts there, its sort key; [F·P] each."""
 
     keep: Tensor
     into: Tensor
     weight: Tensor
+    order: Tensor
 
 
 @dataclass(frozen=True)
@@ -103,17 +108,24 @@ class HoliTom(ClipScorer):
         first: tokens that the language model gets, as a multiple of the budget.
         beta: how much a peak counts against those that it takes in.
         official_quirks: halve with each newcomer in the language model.
+        order: authors, or spatial.
     """
 
     threshold: float = 0.8
     first: Annotated[float, Range(least=1)] = 2.0
     beta: Share = 0.6
     official_quirks: bool = False
+    order: Literal["authors", "spatial"] = "authors"
 
     fact: ClassVar[Fact] = Fact(
         year=2025, paper="arXiv 2505.21334", stages=("encode", "fuse", "decode"), needs=("attention",)
     )
     positions: ClassVar[Literal["keep", "renumber"]] = "renumber"
+
+    @property
+    def ordered(self) -> bool:  # type: ignore[override]
+        """Only where it is asked for."""
+        return self.order == "spatial"
 
     def points(self, vlm: VLM, budget: TokenBudget) -> Points:
         """The encoders' outputs, the projected tokens, late in the language model."""
@@ -137,8 +149,9 @@ class HoliTom(ClipScorer):
             alike = (cosine_to(clip, later, [f - 1 for f in later]) > self.threshold).cpu()
         salience = on_clip(clip, score).flatten(1)
         rows = [self._row(clip, row, alike[row], salience[row], int(share[row])) for row in range(b)]
-        keep, into, weight = (torch.stack(parts) for parts in zip(*rows, strict=True))
-        return decided(tokens, clip, keep, share, into=into, weight=weight)
+        keep, into, weight, turn = (torch.stack(parts) for parts in zip(*rows, strict=True))
+        order = None if self.ordered or frames == 1 else turn
+        return decided(tokens, clip, keep, share, into=into, weight=weight, order=order)
 
     def _row(self, clip: Clip, row: int, alike: Tensor, salience: Tensor, total: int) -> _Choice:
         """One clip's tokens.
@@ -152,9 +165,13 @@ class HoliTom(ClipScorer):
         static = [alike[run[0] : run[-1]].all(0) if len(run) > 1 else nothing for run in found]
         still = still_of(clip.known[row], found, static)
         own = places(len(x), device)
+        turn = torch.tensor([2 * r + 1 for r, run in enumerate(found) for _ in run]).repeat_interleave(clip.shape[2])
+        for at in still.heads:
+            turn[at] -= 1
+        order = on_device(turn, device)
         if int(still.caps.sum()) <= total:
             into = undone(x, still, total)
-            return _Choice(into == own, into, torch.ones_like(salience))
+            return _Choice(into == own, into, torch.ones_like(salience), order)
         mean, into = averaged(x, still)
         given = divide(torch.tensor([total]), still.caps[None], still.caps[None])
         frame = torch.arange(frames)[:, None].expand_as(still.moving).masked_fill(~still.moving, frames)
@@ -165,14 +182,14 @@ class HoliTom(ClipScorer):
             if peaks == 0:
                 continue
             at = on_device(cells, device)
-            peak, nearest = clustered(mean[at], peaks, min(NEIGHBOURS, peaks))
+            peak, nearest, _ = clustered(mean[at], peaks, min(NEIGHBOURS, peaks))
             joined = torch.zeros(len(at), device=device).index_add_(0, nearest, (~peak).float())
             counted = torch.where(joined > 0, self.beta, 1.0)
             counted = torch.where(peak, counted, (1 - self.beta) / joined[nearest].clamp(min=1))
             weight[at] = weight[at] * counted
             to[at], keep[at] = at[nearest], peak
         # Every frame of an averaged token goes where its first one does, and counts as much.
-        return _Choice(keep, to[into], weight[into])
+        return _Choice(keep, to[into], weight[into], order)
 
     def decode(self, view: DecodeView) -> Decision:
         """What the last prompt token looks at takes in the rest."""

@@ -10,13 +10,15 @@ component's first, in the order in which they were chosen, as in the authors' co
 
 Deviations:
 
-1. The authors' components come from a random low-rank method, so that two runs on one image share half of what they
-   keep; here they are exact, of the covariance in float64. Where two components weigh a token alike, the larger one has
-   it. Of groups with as many survivors the lower comes first; in their code that is left to the sort.
+1. The authors' components come from a random low-rank method, so that two runs on one image share three fifths of what
+   they keep (64 of 576, random scenes); here they are exact, of the covariance in float64. Where two components weigh a
+   token alike, the larger one has it. Of groups with as many survivors the lower comes first; in their code that is
+   left to the sort.
 2. An encoder without a class token, and a shared fusion, keep one more patch instead (recorded). In pictures the class
    token stands for the patch with the most attention of those that go.
 3. Places that no group's survivors fill go, one by one, to the groups with the most survivors that have tokens left;
-   the share of a group is at most 5·ceil(T/64) as long as T places can be had so, as in the authors' code.
+   the share of a group is at most 5·ceil(T/64) as long as T places can be had so, as in the authors' code. The
+   threshold is that of their code for LLaVA; the one for Qwen2-VL has 18·T/N, at least 1, in place of T/32.
 4. `order` = spatial puts the patches in spatial order. The authors' code for tiles hands on features in the order of
    the groups at the places of the spatial order; that is not repeated.
 5. Several encoders, frames, encoders without a class token or attention, and the block that the attention is read from:

@@ -75,7 +75,7 @@ CEILINGS = {
     "dycoke": Ceiling(6),
     "holitom": Ceiling(190),
     "framefusion": Ceiling(67),
-    "prunevid": Ceiling(106),
+    "prunevid": Ceiling(111),
     "flashvid": Ceiling(349),
     "contrast": Ceiling(41),
     "meteor": Ceiling(146, 1),  # stage 3's count

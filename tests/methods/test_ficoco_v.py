@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -101,6 +102,16 @@ def test_images_do_not_touch_each_other() -> None:
         assert again.mix is not None and both.mix is not None
         k = int(again.keep.sum())
         assert torch.allclose(again.mix[0, :k], both.mix[b, :k])
+
+
+@pytest.mark.parametrize(("depth", "blocks"), [(24, range(13, 25)), (23, range(13, 24)), (4, [3, 4]), (1, [1])])
+def test_it_merges_from_the_thirteenth_block_of_clip_on(depth: int, blocks: Sequence[int]) -> None:
+    """The authors' code merges in blocks 12 to 23, counted from 0; LLaVA runs all but the last."""
+    vlm = tiny.build("single")
+    ((_, tower),) = vlm.towers.items()
+    tower.depth = depth
+    points = FiCoCoV(relax=False).points(vlm, TokenBudget(0.9))
+    assert [p.after["eye"] for p in points.encode if p.inside] == list(blocks)
 
 
 def test_what_cannot_be_read_is_said() -> None:

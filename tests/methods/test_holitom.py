@@ -34,7 +34,10 @@ def test_the_runs_save_as_much_as_any_cut_can() -> None:
 
 
 def reference(x: Tensor, attention: Tensor, total: int) -> dict[Cell, Tensor]:
-    """(frame, position) -> what the kept token there has become; for clips that averaging leaves enough of."""
+    """(frame, position) -> what the kept token there has become, in their order; for clips with enough left of them.
+
+    Of each run the averaged ones, then frame by frame, both in the order of the grid.
+    """
     frames, side, _ = x.shape
     alike = torch.cosine_similarity(x[1:], x[:-1], dim=2) > 0.8
     moving: list[list[int]] = [[] for _ in range(frames)]
@@ -59,7 +62,12 @@ def reference(x: Tensor, attention: Tensor, total: int) -> dict[Cell, Tensor]:
         for c, mine in clusters(values, k, min(7, k)).items():
             rest = torch.stack([values[i] for i in mine[1:]]).mean(0) if mine[1:] else values[c]
             out[start, places[c]] = 0.6 * values[c] + 0.4 * rest
-    return out
+    stand: list[Cell] = []
+    for start, end, means in zip(starts, [*starts[1:], frames], still, strict=True):
+        stand += [(start, p) for p in sorted(means) if (start, p) in out]
+        stand += [(f, p) for f in range(start, end) for p in sorted(moving[f]) if (f, p) in out]
+    assert len(stand) == len(out)
+    return {cell: out[cell] for cell in stand}
 
 
 @pytest.mark.parametrize("frames", [1, 4, 9])
@@ -68,7 +76,7 @@ def test_static_positions_are_averaged_and_the_rest_shared(frames: int) -> None:
     x = torch.stack([clip(frames, 12, 10, scenes, seed) for seed in (1, 2)])
     tokens = Tokens.dense(x.flatten(1, 2), Grid(frames, 3, 4))
     score = torch.rand(2, frames * 12, generator=torch.Generator().manual_seed(3))
-    merged = 0
+    merged = moved = 0
     for target in (1, 3, 5 + frames // 2):
         seen = view(tokens, target, scores={"t": score})
         out = apply(tokens, HoliTom().fuse({"t": seen})["t"])
@@ -76,10 +84,14 @@ def test_static_positions_are_averaged_and_the_rest_shared(frames: int) -> None:
         for b in range(2):
             want = reference(x[b].double(), score[b].view(frames, 12), 2 * target)
             found = {divmod(int(out.origin[b, i]), 12): out.x[b, i].double() for i in range(2 * target)}
-            assert found.keys() == want.keys()
+            assert list(found) == list(want)
+            spatial = apply(tokens, HoliTom(order="spatial").fuse({"t": seen})["t"]).origin[b].tolist()
+            assert spatial == sorted(out.origin[b].tolist())
+            moved += spatial != out.origin[b].tolist()
             assert all(torch.allclose(found[c], want[c], atol=1e-5) for c in want)
             merged += sum(not torch.allclose(want[c], x[b][c].double(), atol=1e-3) for c in want)
     assert (merged > 0) == (frames > 1), "else nothing static is compared"
+    assert (moved > 0) == (frames > 1)
 
 
 def test_of_a_still_clip_the_least_alike_stay_by_themselves() -> None:

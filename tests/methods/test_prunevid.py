@@ -11,8 +11,11 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.apply import apply
+from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.pruner import Layout
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.methods.prunevid import PruneVid, pairwise_likeness, refined
+from tests import tiny
 from tests.methods.clips import clip, clusters, cosine, quotas
 from tests.methods.views import view
 
@@ -42,7 +45,10 @@ def joined(of: list[int]) -> list[int]:
 
 
 def reference(x: Tensor, total: int) -> dict[tuple[int, int], Tensor]:
-    """(frame, position) -> what the kept token there has become; for clips that averaging leaves enough of."""
+    """(frame, position) -> what the kept token there has become, in their order; for clips with enough left of them.
+
+    Of each segment the averaged ones, then frame by frame, the strongest peak first; as they were where all are kept.
+    """
     frames, side, _ = x.shape
     of = [0] * frames
     for peak, mine in clusters(list(x.mean(1)), max(1, int(0.25 * frames)), 7).items():
@@ -66,13 +72,20 @@ def reference(x: Tensor, total: int) -> dict[tuple[int, int], Tensor]:
             moving[f] = {p: x[f, p] for p in range(side) if p not in static}
     assert total < sum(map(len, moving)) + sum(map(len, still))
     out: dict[tuple[int, int], Tensor] = {}
+    stand: dict[tuple[bool, int], list[tuple[int, int]]] = {}  # (averaged, first frame) -> its cells
     heads = [*range(frames), *(part[0] for part in segments)]
     given = quotas(total, [*map(len, moving), *map(len, still)])
     for f, tokens, k in zip(heads, [*moving, *still], given, strict=True):
         places, values = list(tokens), list(tokens.values())
         for peak, mine in clusters(values, k, 7).items() if k else ():
             out[f, places[peak]] = torch.stack([values[i] for i in mine]).mean(0)
-    return out
+            stand.setdefault((tokens is not moving[f], f), []).append((f, places[peak]))
+        if k == len(tokens) > 0:
+            stand[tokens is not moving[f], f].sort()
+    turns = [(averaged, f) for part in segments for averaged, f in [(True, part[0]), *((False, f) for f in part)]]
+    cells = [cell for turn in turns for cell in stand.get(turn, [])]
+    assert len(cells) == len(out)
+    return {cell: out[cell] for cell in cells}
 
 
 def test_scattered_frames_join_the_run_beside_them() -> None:
@@ -97,7 +110,9 @@ def test_static_positions_are_averaged_and_everything_clustered(frames: int) -> 
         for b in range(2):
             want = reference(x[b].double(), total)
             found = {divmod(int(out.origin[b, i]), 12): out.x[b, i].double() for i in range(total)}
-            assert found.keys() == want.keys()
+            assert list(found) == list(want)
+            spatial = apply(tokens, PruneVid(order="spatial").fuse({"t": view(tokens, target, kind="fuse")})["t"])
+            assert spatial.origin[b].tolist() == sorted(out.origin[b].tolist())
             assert all(torch.allclose(found[c], want[c], atol=1e-5) for c in want)
 
 
@@ -117,9 +132,52 @@ def test_of_a_still_clip_the_least_alike_stay_by_themselves() -> None:
 
 
 def test_one_head_of_one_token_of_the_question_is_enough() -> None:
-    tokens = Tokens.dense(torch.randn(1, 8, 4), Grid(2, 2, 2))
+    tokens = Tokens.dense(torch.randn(1, 8, 4), Grid(1, 2, 4))
     attention = torch.full((1, 3, 2, 8), 0.1)
     attention[0, 2, 1, 5], attention[0, 0, 0, 3] = 0.5, 0.4
     attention[0, :, :, 6] = 0.3  # more than either on average
     keep = PruneVid().decode(view(tokens, 2, attention=attention, tower="llm")).keep
     assert keep[0].nonzero()[:, 0].tolist() == [3, 5]
+
+
+@pytest.mark.parametrize("framed", [True, False])
+def test_each_frame_and_each_segments_averaged_tokens_keep_their_part(framed: bool) -> None:
+    """Rows of different clips; what stands for one frame is told from what stands for several by the cells alone."""
+    frames, side = 8, 12
+    x = torch.stack([clip(frames, side, 10, [0, 0, 0, 0, 1, 1, 1, 1], seed) for seed in (1, 2)])
+    layout = Layout("independent", {"t": Grid(frames, 3, 4)}, {"t": 4}, framed=framed)
+    tokens = Tokens.dense(x.flatten(1, 2), Grid(frames, 3, 4))
+    method = PruneVid()
+    left = apply(tokens, method.fuse({"t": view(tokens, 14, kind="fuse")})["t"])
+    attention = torch.rand(2, 3, 2, left.x.shape[1], generator=torch.Generator().manual_seed(6)).pow(4)
+    keep = method.decode(view(left, 14, attention=attention, tower="llm", layout=layout)).keep
+    averaged = 0
+    for b in range(2):
+        score = [max(attention[b, h, q, i].item() for h in range(3) for q in range(2)) for i in range(left.x.shape[1])]
+        groups: dict[tuple[bool, int], list[int]] = {}
+        for i, origin in enumerate(left.origin[b].tolist()):
+            stands = {cell // side for cell, end in enumerate(left.group[b].tolist()) if end == origin}
+            groups.setdefault((len(stands) > 1, min(stands)) if framed else (False, 0), []).append(i)
+        names = sorted(groups)
+        averaged += sum(len(groups[name]) for name in names if name[0])
+        want: set[int] = set()
+        for name, k in zip(names, quotas(14, [len(groups[name]) for name in names]), strict=True):
+            want |= set(sorted(groups[name], key=lambda i: -score[i])[:k])
+        assert set(keep[b].nonzero()[:, 0].tolist()) == want and len(want) == 14
+        assert framed == (want != set(sorted(range(len(score)), key=lambda i: -score[i])[:14]))
+    assert averaged > 0 or not framed
+
+
+def test_the_frames_of_several_encoders_are_told_apart() -> None:
+    grids = {"a": Grid(2, 1, 4), "b": Grid(2, 1, 2)}
+    tokens = Tokens.dense(torch.randn(1, 12, 4), Grid(1, 1, 12))
+    attention = torch.arange(12.0).expand(1, 1, 1, 12)
+    seen = view(tokens, 6, attention=attention, tower="llm", layout=Layout("independent", grids, {"a": 4, "b": 4}))
+    assert PruneVid().decode(seen).keep[0].nonzero()[:, 0].tolist() == [2, 3, 6, 7, 9, 11]
+
+
+def test_it_looks_at_what_the_eleventh_of_32_layers_attends_to() -> None:
+    vlm = tiny.build("single")
+    vlm.decoder.depth = 32  # type: ignore[misc]
+    (point,) = PruneVid().points(vlm, TokenBudget(0.4)).decode
+    assert (point.before, point.attention) == (11, "text")

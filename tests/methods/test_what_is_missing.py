@@ -52,7 +52,7 @@ def expected_notes(method: str, pruner: Pruner, vlm: VLM) -> set[str]:
         notes.add(f"training-free adaptation: the encoders of '{vlm.name}' share one grid")
     if method == "comp":
         notes.add("no parameters of this model were pruned")
-    if method == "visionzip":
+    if method in ("visionzip", "prunesid"):
         bare = [f"tower '{tower}'" for tower in vlm.towers if tower not in CLASS_TOKEN[vlm.name]]
         who = "a shared fusion" if vlm.name == "shared" else ", ".join(bare)
         if who:

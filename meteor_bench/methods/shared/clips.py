@@ -96,26 +96,26 @@ def decided(
     into: Tensor | None = None,
     weight: Tensor | None = None,
     mix: Tensor | None = None,
+    order: Tensor | None = None,
 ) -> Decision:
     """A decision about cells as one about tokens.
 
     Args:
-        keep: [B, F·P] bool; into: [B, F·P] long, the cell that one ends in; weight: [B, F·P]; mix: [B, K, F·P]; as in
-            `Decision`.
+        keep: [B, F·P] bool; into: [B, F·P] long, the cell that one ends in; weight, order: [B, F·P]; mix: [B, K, F·P];
+            as in `Decision`.
         count: [B] long on the CPU, tokens kept.
     """
     if clip.seat is None:
-        return Decision(keep=keep, merge_into=into, weight=weight, mix=mix, count=count)
+        return Decision(keep=keep, merge_into=into, weight=weight, mix=mix, order=order, count=count)
     cell = tokens.origin.clamp(min=0)
     keep = keep.gather(1, cell) & tokens.visual
     if into is not None:
         ends = into.gather(1, cell)
         into = torch.where(tokens.visual & (ends >= 0), clip.seat.gather(1, ends.clamp(min=0)), -1)
-    if weight is not None:
-        weight = weight.gather(1, cell)
+    weight, order = (None if value is None else value.gather(1, cell) for value in (weight, order))
     if mix is not None:
         mix = mix.gather(2, cell[:, None].expand(-1, mix.shape[1], -1)) * tokens.visual[:, None]
-    return Decision(keep=keep, merge_into=into, weight=weight, mix=mix, count=count)
+    return Decision(keep=keep, merge_into=into, weight=weight, mix=mix, order=order, count=count)
 
 
 def cosine_to(clip: Clip, frames: list[int], others: list[int]) -> Tensor:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.host import places, upload
-from meteor_bench.core.pruner import keep_top
+from meteor_bench.core.rows import ranks
 
-__all__ = ["Peaks", "clustered", "density_scores"]
+__all__ = ["Clusters", "Peaks", "clustered", "density_scores"]
 
 
 class Peaks(NamedTuple):
@@ -23,6 +23,20 @@ class Peaks(NamedTuple):
 
     score: Tensor
     distance: Tensor
+
+
+class Clusters(NamedTuple):
+    """Points around density peaks.
+
+    Attributes:
+        peak: [N] bool.
+        nearest: [N] long, the peak that each point is nearest to; a peak is its own.
+        rank: [N] long, a point's place by falling score: of the peaks the strongest has 0.
+    """
+
+    peak: Tensor
+    nearest: Tensor
+    rank: Tensor
 
 
 def density_scores(x: Tensor, present: Tensor | None, k: Tensor) -> Peaks:
@@ -56,10 +70,10 @@ def density_scores(x: Tensor, present: Tensor | None, k: Tensor) -> Peaks:
     return Peaks(score if present is None else score.masked_fill(~present, -torch.inf), distance)
 
 
-def clustered(x: Tensor, count: int, neighbours: int) -> tuple[Tensor, Tensor]:
-    """The ``count`` strongest peaks of [N, D] as [N] bool, and [N] long the peak that each point is nearest to.
+def clustered(x: Tensor, count: int, neighbours: int) -> Clusters:
+    """The ``count`` strongest peaks of [N, D], and the one that each point is nearest to.
 
-    Of two equal scores or distances that of the lower index comes first; a peak is its own.
+    Of two equal scores or distances that of the lower index comes first.
 
     Args:
         count: from 1 to N.
@@ -67,6 +81,7 @@ def clustered(x: Tensor, count: int, neighbours: int) -> tuple[Tensor, Tensor]:
     """
     n = len(x)
     seen = density_scores(x[None], None, upload([min(neighbours, n)], x.device))
-    peak = keep_top(seen.score, torch.tensor([count]), None)[0]
+    rank = ranks(seen.score)[0]
+    peak = rank < count
     nearest = seen.distance[0].masked_fill(~peak, torch.inf).argmin(1)
-    return peak, torch.where(peak, places(n, x.device), nearest)
+    return Clusters(peak, torch.where(peak, places(n, x.device), nearest), rank)
