@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Generic, NamedTuple, Self, TypeVar, overload
 
 import torch
 from torch import Tensor
 
-__all__ = ["Block", "Grid", "Later", "Lazy", "Length", "Tokens", "worked_out"]
+__all__ = ["Block", "Grid", "Later", "LaterEach", "Lazy", "Length", "Tokens", "worked_out"]
 
 T = TypeVar("T")
 
@@ -28,6 +28,33 @@ class Later(Generic[T]):
         if self._made is not None:
             self._value, self._made = self._made(), None
         return self._value
+
+
+class LaterEach(Mapping[str, T]):
+    """Values by name, each worked out when it is first asked for; who only looks for names works nothing out."""
+
+    def __init__(self, made: Mapping[str, Later[T]]) -> None:
+        self._made = dict(made)
+
+    def __getitem__(self, name: str) -> T:
+        return self._made[name].get()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._made
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def each(self, change: Callable[[T], T]) -> LaterEach[T]:
+        """What ``change`` makes of each value, later."""
+        return LaterEach({name: Later(partial(_changed, made, change)) for name, made in self._made.items()})
+
+
+def _changed(made: Later[T], change: Callable[[T], T]) -> T:
+    return change(made.get())
 
 
 def worked_out(field: Any) -> Any:

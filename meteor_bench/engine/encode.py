@@ -19,7 +19,7 @@ from meteor_bench.core.host import upload
 from meteor_bench.core.join import join_frames
 from meteor_bench.core.model import PLAIN, Scene, VisionTower
 from meteor_bench.core.pruner import EncodePoint, EncodeView
-from meteor_bench.core.tokens import Grid, Later, Length, Tokens
+from meteor_bench.core.tokens import Grid, Later, LaterEach, Length, Tokens
 from meteor_bench.engine.engine import Engine, Generators
 
 __all__ = ["Towered", "encode"]
@@ -46,7 +46,7 @@ class Towered:
     keys: tuple[str, ...]
     flops: list[dict[str, int]]
     notes: tuple[str, ...]
-    scores: dict[str, Tensor] = field(default_factory=dict)
+    scores: LaterEach[Tensor] = field(default_factory=partial(LaterEach[Tensor], {}))
     whole: frozenset[str] = frozenset()
     memo: dict[str, Tensor] = field(default_factory=dict)
     scene: Scene = PLAIN
@@ -74,7 +74,7 @@ class _TowerRun:
     Attributes:
         tokens: [R] rows of a frame each, or of a whole clip where the method asks for that (`Points.clips`).
         apart: the frames of clips, until a decision changes them; None: the rows are frames.
-        scored: the last decision's tokens and score [R, N].
+        scored: the last decision's tokens, without features, and score [R, N].
     """
 
     tower: VisionTower
@@ -247,7 +247,7 @@ def _encode_point(
         if name in decisions:
             decision = decisions[name]
             with engine.clock.stage("prune"):
-                run.scored = None if decision.score is None else (run.tokens, decision.score)
+                run.scored = None if decision.score is None else (_bare(run.tokens), decision.score)
                 run.decided(apply(run.tokens, decision))
             where = f"encode point {index} (after block {point.after[name]} of '{name}')"
             engine.watch.after(where, views[name].tokens, decision, run.tokens)
@@ -258,12 +258,14 @@ def _encode_point(
     return {name: value for decision in decisions.values() for name, value in decision.memo.items()}
 
 
-def _scores(engine: Engine, runs: Mapping[str, _TowerRun], batch: int) -> dict[str, Tensor]:
-    """Tower -> [B, G] `FuseView.scores`, where there is a fuse point to see them."""
-    if engine.points.fuse is None:
-        return {}
-    with engine.clock.stage("prune"):
-        return {n: on_cells(*run.scored).reshape(batch, -1) for n, run in runs.items() if run.scored is not None}
+def _scores(engine: Engine, runs: Mapping[str, _TowerRun], batch: int) -> LaterEach[Tensor]:
+    """Tower -> [B, G] `FuseView.scores`, where there is a fuse point to see them, for whoever asks."""
+    scored = {name: run.scored for name, run in runs.items() if engine.points.fuse is not None}
+    return LaterEach({n: Later(partial(_of_cells, *of, batch)) for n, of in scored.items() if of is not None})
+
+
+def _of_cells(tokens: Tokens, score: Tensor, batch: int) -> Tensor:
+    return on_cells(tokens, score).reshape(batch, -1)
 
 
 def _advance(
@@ -328,6 +330,11 @@ def _tap(run: _TowerRun, block: int, x: Tensor) -> None:
         x = run.joined(x)
         deep = x if run.tokens.deep is None else torch.cat([run.tokens.deep, x], 2)
         run.tokens = run.tokens.changed(deep=deep)
+
+
+def _bare(tokens: Tokens) -> Tokens:
+    """The tokens without their features, which would live on."""
+    return tokens.changed(x=tokens.x.new_empty(*tokens.x.shape[:2], 0), deep=None)
 
 
 def _windows(run: _TowerRun) -> Later[Tensor | None]:

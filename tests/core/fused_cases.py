@@ -13,16 +13,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from meteor_bench.core import rows
+from meteor_bench.core import rows, standing
 from meteor_bench.core.fused import Fused
+from meteor_bench.core.tokens import Grid
 from meteor_bench.methods.evoprune import edges
 from meteor_bench.methods.shared import pairs
+from meteor_bench.models import relative, window_places
 
 OPERATIONS: dict[str, Fused[Any, Any]] = {
     "unit": rows.unit,
+    "to_mean": rows.to_mean,
     "ranks": rows.ranks,
+    "foremost": rows.foremost,
     "merged": rows.merged,
     "followed": rows.followed,
+    "standing": standing.standing,
+    "in_places": window_places.in_places,
+    "relative": relative.relative,
     "seats": pairs.seats,
     "edges": edges.edges,
     "isolation": edges.isolation,
@@ -33,6 +40,27 @@ def unit(x: Tensor) -> Tensor:
     """Vectors divided by their lengths, one by one."""
     each = [v / max(math.sqrt(float((v.double() ** 2).sum())), 1e-12) for v in x.double().reshape(-1, x.shape[-1])]
     return torch.stack(each).view(x.shape)
+
+
+def to_mean(x: Tensor) -> Tensor:
+    """The formula of a cosine, token by token."""
+    out = torch.zeros(x.shape[:2], dtype=torch.float64)
+    for b, row in enumerate(x.double()):
+        mean = sum(row) / len(row)
+        for i, v in enumerate(row):
+            lengths = math.sqrt(float((v * v).sum())) * math.sqrt(float((mean * mean).sum()))
+            out[b, i] = float((v * mean).sum()) / lengths if lengths else 0.0
+    return out
+
+
+def foremost(score: Tensor, window: Tensor, left: Tensor) -> Tensor:
+    """The first of each window's sorted list."""
+    out = torch.zeros(score.shape, dtype=torch.bool)
+    for b, values in enumerate(score.tolist()):
+        for w, most in enumerate(left[b].tolist()):
+            inside = [i for i, own in enumerate(window[b].tolist()) if own == w]
+            out[b, sorted(inside, key=lambda i: (-values[i], i))[:most]] = True
+    return out
 
 
 def ranks(score: Tensor) -> Tensor:
@@ -62,6 +90,48 @@ def followed(seats: Tensor, index: Tensor) -> Tensor:
     """Place by place."""
     led = [[max(row[i], ~row[i]) for i in of] for row, of in zip(seats.tolist(), index.tolist(), strict=True)]
     return torch.tensor(led)
+
+
+def standing_for(origin: Tensor, group: Tensor, height: int, width: int) -> Tensor:
+    """Each cell's own token, or that of the nearest cell which has one."""
+    out, frame = torch.empty_like(group), height * width
+    for b, row in enumerate(group.tolist()):
+        token = {o: i for i, o in enumerate(origin[b].tolist()) if o >= 0}
+        own = [token.get(g, -1) if g >= 0 else -1 for g in row]
+        for cell in range(len(row)):
+            of_frame = range(cell // frame * frame, cell // frame * frame + frame)
+            y, x = divmod(cell % frame, width)
+            far = {c: (c % frame // width - y) ** 2 + (c % width - x) ** 2 for c in of_frame if own[c] >= 0}
+            out[b, cell] = own[min(far, key=lambda c: (far[c], c))]
+    return out
+
+
+def in_places(
+    origin: Tensor, known: Tensor, counted: Tensor, inner: Tensor, early: Tensor, padding: Tensor, width: int
+) -> tuple[Tensor, ...]:
+    """Window by window, seat by seat; told where each begins by nobody."""
+    windows = len(padding)
+    place = torch.full(origin.shape, windows * width)
+    index, cell = (torch.zeros(len(origin), windows * width, dtype=torch.long) for _ in range(2))
+    for b, cells in enumerate(origin.tolist()):
+        for w in range(windows):
+            inside = [i for i, o in enumerate(cells) if o >= 0 and counted[o] == w]
+            inside.sort(key=lambda i: int(inner[cells[i]]))
+            for seat, i in enumerate(inside):
+                place[b, i], index[b, w * width + seat] = w * width + seat, i
+                cell[b, w * width + seat] = inner[cells[i]]
+            for more in range(int(known[b, 2 * windows + 1 + w])):
+                cell[b, w * width + len(inside) + more] = padding[w, more]
+    return place, index, cell
+
+
+def relatives(down: Tensor, across: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    """Pair by pair."""
+    b, heads, n, _ = down.shape
+    out = torch.zeros(b, heads, n, n)
+    for i, h, q, k in ((i, h, q, k) for i in range(b) for h in range(heads) for q in range(n) for k in range(n)):
+        out[i, h, q, k] = down[i, h, q, row[i, k]] + across[i, h, q, column[i, k]]
+    return out
 
 
 def seats(best: Tensor, partner: Tensor, n: int, r: int, ordered: bool) -> Tensor:
@@ -115,9 +185,14 @@ def isolation(likeness: Tensor, neighbours: int, temperature: float) -> Tensor:
 
 LOOPS: dict[str, Callable[..., Any]] = {
     "unit": unit,
+    "to_mean": to_mean,
     "ranks": ranks,
+    "foremost": foremost,
     "merged": merged,
     "followed": followed,
+    "standing": standing_for,
+    "in_places": in_places,
+    "relative": relatives,
     "seats": seats,
     "edges": best_edges,
     "isolation": isolation,
@@ -139,14 +214,30 @@ def cases() -> dict[str, tuple[Any, ...]]:
     best, partner = rand(2, 20).round(decimals=1), torch.randint(19, (2, 20), generator=draw)
     placed = seats(best, partner, 39, 13, True)
     size = torch.randint(1, 5, (2, 39), generator=draw).float()
+    window, left = torch.randint(5, (2, 70), generator=draw), torch.randint(20, (2, 5), generator=draw)
+    left[:, 3] = 0
+    cells = torch.stack([torch.randperm(340, generator=draw)[:90].sort().values for _ in range(2)])
+    alone = torch.arange(340).expand(2, -1)
+    others = cells.gather(1, torch.randint(90, (2, 340), generator=draw))
+    every = torch.where(torch.rand(2, 340, generator=draw) < 0.5, others, -1).scatter_(1, cells, cells)
+    every[1][torch.isin(every[1], cells[1, 85:])] = -1  # whose token is none below
+    cells[1, 85:] = -1
     return {
         "unit: zero row": (torch.cat([rand(3, 5, 300), torch.zeros(3, 1, 300)], 1),),
         "unit: halves": (rand(7, 40).half(),),
+        "to_mean: zero row": (torch.cat([rand(2, 5, 300), torch.zeros(2, 1, 300)], 1),),
+        "to_mean: halves": (rand(3, 7, 40).half(),),
+        "foremost: equal ones": (rand(2, 70).round(decimals=1), window, left),
         "ranks: equal ones": (rand(3, 70).round(decimals=1),),
         "ranks: no numbers": (strange,),
         "merged: pairs": (rand(2, 39, 300), size, placed, 26),
         "merged: strided": (rand(2, 300, 39).transpose(1, 2), size, placed, 26),
         "followed: cells": (placed, torch.randint(39, (2, 600), generator=draw)),
+        "standing: dropped": (cells, alone, 17, 10),
+        "standing: two frames": (cells, alone, 10, 17),
+        "standing: merged": (cells.flip(1), every, 17, 10),
+        "in_places: padding": _windows(),
+        "relative: some": (rand(2, 3, 7, 5), rand(2, 3, 7, 5), *torch.randint(5, (2, 2, 7), generator=draw)),
         "seats: ordered": (best, partner, 39, 13, True),
         "seats: by score": (best, partner, 39, 13, False),
         "seats: all": (best[:, :19], partner[:, :19], 38, 19, True),
@@ -157,6 +248,24 @@ def cases() -> dict[str, tuple[Any, ...]]:
         "isolation: tau": (likeness, 3, 0.8),
         "isolation: one": (likeness, 1, 0.0),
     }
+
+
+def _windows() -> tuple[Any, ...]:
+    """Some tokens of 7 x 9 cells in windows of 4 x 4 as wide as the fullest; padding behind the second row."""
+    draw = torch.Generator().manual_seed(1)
+    tables = window_places.known_cells(Grid(1, 7, 9), 4, torch.device("cpu"))
+    origin = torch.stack([torch.randperm(63, generator=draw)[:30] for _ in range(2)])
+    origin[1, 26:] = -1
+    known, width = [], 0
+    for row in origin.tolist():
+        inside = [sum(o >= 0 and int(tables.window[o]) == w for o in row) for w in range(6)]
+        width = max(width, *inside)
+        known.append(inside)
+    for row in known:
+        start = [width * w - sum(row[:w]) for w in range(7)]
+        room = [int((cells >= 0).sum()) for cells in tables.padding]
+        row[:] = start + row + [min(width - n, most) for n, most in zip(row, room, strict=True)]
+    return origin, torch.tensor(known), *tables[1:], width
 
 
 def compare(name: str, run: Callable[..., Any]) -> None:
