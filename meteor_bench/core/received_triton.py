@@ -143,5 +143,4 @@ def received(
             query, key, given, counted, sums, out, *shape, parts, *strides,
             COUNTED=queries is not None, PEAK=peak, **sizes,
         )  # fmt: skip
-    total = out.sum(1)
-    return total if peak else total / heads
+    return out.sum(1) if peak else out.mean(1)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from meteor_bench.core import rows
 
-__all__ = ["followed", "foremost", "merged", "on", "ranks", "to_mean", "unit"]
+__all__ = ["best", "followed", "foremost", "merged", "on", "ordered", "ranks", "to_mean", "unit"]
 
 WIDE, SCAN, TILE = 256, 512, 32  # features, tokens looked at, and tokens ranked at a time
 
@@ -88,6 +88,58 @@ def _ranks(score, out, n, TILE: tl.constexpr, SCAN: tl.constexpr):
         ahead = (higher | (level & (at[None] < own[:, None]))) & (at[None] < n)
         before += tl.sum(ahead.to(tl.int32), 1)
     tl.store(out + row * n + own, before.to(tl.int64), mask=own < n)
+
+
+@triton.jit
+def _ordered(key, out, n, FALLING: tl.constexpr, TILE: tl.constexpr, SCAN: tl.constexpr):
+    """Each of a tile's keys finds out how many stand before it, and writes its index there."""
+    own = tl.program_id(0) * TILE + tl.arange(0, TILE)
+    row = tl.program_id(1).to(tl.int64)
+    value = tl.load(key + row * n + own, mask=own < n, other=0)
+    odd = value != value
+    before = tl.zeros((TILE,), tl.int32)
+    for start in range(0, n, SCAN):
+        at = start + tl.arange(0, SCAN)
+        other = tl.load(key + row * n + at, mask=at < n, other=0)
+        strange = other != other
+        if FALLING:
+            first = (other[None] > value[:, None]) | (strange[None] & (odd[:, None] == 0))
+        else:
+            first = (other[None] < value[:, None]) | (odd[:, None] & (strange[None] == 0))
+        level = (other[None] == value[:, None]) | (strange[None] & odd[:, None])
+        ahead = (first | (level & (at[None] < own[:, None]))) & (at[None] < n)
+        before += tl.sum(ahead.to(tl.int32), 1)
+    tl.store(out + row * n + before, own.to(tl.int64), mask=own < n)
+
+
+@triton.jit
+def _best(
+    score, allowed, each, out, n, most, ALLOWED: tl.constexpr, EACH: tl.constexpr, TILE: tl.constexpr,
+    SCAN: tl.constexpr,
+):  # fmt: skip
+    """Whether few enough of those that are allowed stand before each of a tile's scores."""
+    own = tl.program_id(0) * TILE + tl.arange(0, TILE)
+    row = tl.program_id(1).to(tl.int64)
+    value = tl.load(score + row * n + own, mask=own < n, other=0.0).to(tl.float32)
+    odd = value != value
+    before = tl.zeros((TILE,), tl.int32)
+    for start in range(0, n, SCAN):
+        at = start + tl.arange(0, SCAN)
+        other = tl.load(score + row * n + at, mask=at < n, other=0.0).to(tl.float32)
+        if ALLOWED:
+            other = tl.where(tl.load(allowed + row * n + at, mask=at < n, other=0) != 0, other, -float("inf"))
+        strange = other != other
+        higher = (other[None] > value[:, None]) | (strange[None] & (odd[:, None] == 0))
+        level = (other[None] == value[:, None]) | (strange[None] & odd[:, None])
+        ahead = (higher | (level & (at[None] < own[:, None]))) & (at[None] < n)
+        before += tl.sum(ahead.to(tl.int32), 1)
+    wanted = most
+    if EACH:
+        wanted = tl.load(each + row)
+    kept = before < wanted
+    if ALLOWED:
+        kept &= tl.load(allowed + row * n + own, mask=own < n, other=0) != 0
+    tl.store(out + row * n + own, kept, mask=own < n)
 
 
 @triton.jit
@@ -180,6 +232,37 @@ def ranks(score: Tensor) -> Tensor:
     if score.numel():
         with on(score):
             _ranks[triton.cdiv(score.shape[1], TILE), len(score)](score, out, score.shape[1], TILE=TILE, SCAN=SCAN)
+    return out
+
+
+def ordered(key: Tensor, falling: bool) -> Tensor:
+    """What `core.rows.ordered` says, on tensors of one CUDA device."""
+    if key.shape[1] > rows.RANKED:
+        return rows.ordered.plain(key, falling)
+    key = key.contiguous()
+    key = key.view(torch.uint8) if key.dtype == torch.bool else key
+    out = torch.empty(key.shape, dtype=torch.long, device=key.device)
+    if out.numel():
+        with on(key):
+            _ordered[triton.cdiv(key.shape[1], TILE), len(key)](
+                key, out, key.shape[1], FALLING=falling, TILE=TILE, SCAN=SCAN
+            )
+    return out
+
+
+def best(score: Tensor, allowed: Tensor | None, each: Tensor | None, most: int) -> Tensor:
+    """What `core.rows.best` says, on tensors of one CUDA device."""
+    if score.shape[1] > rows.RANKED:
+        return rows.best.plain(score, allowed, each, most)
+    score = score.contiguous()
+    out = torch.empty(score.shape, dtype=torch.bool, device=score.device)
+    mask = out if allowed is None else allowed.contiguous()
+    kinds = {"ALLOWED": allowed is not None, "EACH": each is not None, "TILE": TILE, "SCAN": SCAN}
+    if out.numel():
+        with on(score):
+            _best[triton.cdiv(score.shape[1], TILE), len(score)](
+                score, mask.view(torch.uint8), mask if each is None else each, out, score.shape[1], most, **kinds
+            )
     return out
 
 

@@ -252,9 +252,10 @@ def _encode_point(
             where = f"encode point {index} (after block {point.after[name]} of '{name}')"
             engine.watch.after(where, views[name].tokens, decision, run.tokens)
         engine.record("encode", index, name, run.tokens)
-        if point.inside:
-            with engine.clock.stage(f"encode.{name}"):
-                _close_block(run)
+    _count_windows(engine, [runs[name] for name in decisions])
+    for name in views if point.inside else ():
+        with engine.clock.stage(f"encode.{name}"):
+            _close_block(runs[name])
     return {name: value for decision in decisions.values() for name, value in decision.memo.items()}
 
 
@@ -314,6 +315,22 @@ def _advance(
     run.ran(x)
     run.done = stop
     return probe
+
+
+def _count_windows(engine: Engine, runs: Sequence[_TowerRun]) -> None:
+    """Ask the device once how many tokens are left in each window of several encoders, where it alone knows."""
+    found: list[tuple[_TowerRun, Tensor]] = []
+    for run in runs:
+        if run.apart is None and run.done < run.tower.depth:
+            with engine.clock.stage(f"encode.{run.tower.name}"):
+                left = run.tower.left_in_windows(run.tokens)
+            found += [] if left is None else [(run, left)]
+    if not found:
+        return
+    with engine.clock.stage(f"encode.{found[0][0].tower.name}"):
+        together = torch.cat([left for _, left in found], 1).cpu()
+    for (run, _), left in zip(found, together.split([left.shape[1] for _, left in found], 1), strict=True):
+        run.tokens = run.tokens.changed(in_windows=left)
 
 
 def _close_block(run: _TowerRun) -> None:

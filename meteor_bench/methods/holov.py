@@ -25,6 +25,7 @@ from torch import Tensor
 from meteor_bench.core.gather import take_rows
 from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, Fact, View, keep_top
+from meteor_bench.core.rows import ordered
 from meteor_bench.core.settings import Range
 from meteor_bench.methods.shared.helpers import rank_of, unit
 from meteor_bench.methods.shared.selection import AttentionScorer
@@ -54,7 +55,7 @@ def crop_scores(x: Tensor, attention: Tensor, visual: Tensor, size: Tensor, vari
     size = on_device(size, x.device)
     real = places < size[..., None]  # [B, P, M]
     start = size.cumsum(1) - size
-    order = (~visual).to(torch.uint8).argsort(dim=1, stable=True)  # visual tokens first
+    order = ordered(visual, True)  # visual tokens first
     token = order.gather(1, (start[..., None] + places).clamp(max=max(0, n - 1)).flatten(1))  # [B, P·M]
     # The cosines within each crop; nobody asks for those between crops.
     v = take_rows(unit(x), token).view(b * size.shape[1], len(places), d)
@@ -137,9 +138,9 @@ class HoloV(AttentionScorer):
         if self.official_quirks:
             weight = torch.where(held == 1, weight / 1000, weight)
         kept = on_device(allot(weight, held, wanted, once=self.official_quirks), visual.device)  # [B, P]
-        by_score = score.masked_fill(~visual, -torch.inf).argsort(dim=1, descending=True, stable=True)
+        by_score = ordered(score.masked_fill(~visual, -torch.inf), True)
         last = torch.where(visual, crop, self.crops).gather(1, by_score)
-        order = by_score.gather(1, last.argsort(dim=1, stable=True))  # crop by crop, what is not visual last
+        order = by_score.gather(1, ordered(last, False))  # crop by crop, what is not visual last
         at = torch.arange(order.shape[1], device=order.device).expand_as(order)
         place = torch.empty_like(order).scatter_(1, order, at)
         place = place - (size.cumsum(1) - size).gather(1, crop)  # place in its crop, by attention
@@ -155,7 +156,7 @@ def _with_zeros(keep: Tensor, score: Tensor, visual: Tensor, share: Tensor) -> D
     """Tokens of zeros behind the kept ones until there are ``share`` [B]; each in the place of a dropped one."""
     empty = keep_top(score, share - keep.sum(1), visual & ~keep)
     stays = keep | empty
-    row = (~stays).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(stays.sum(1).max())]
+    row = ordered(stays, True)[:, : int(stays.sum(1).max())]
     own = torch.arange(keep.shape[1], device=keep.device)
     mix = ((row[..., None] == own) & keep[:, None]).to(score.dtype)
     return Decision(keep=stays, mix=mix, score=score, order=empty.long())

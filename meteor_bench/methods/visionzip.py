@@ -28,6 +28,7 @@ from torch import Tensor
 
 from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, Fact, View, keep_top
+from meteor_bench.core.rows import ordered
 from meteor_bench.core.settings import Share
 from meteor_bench.methods.shared.helpers import (
     rank_of,
@@ -110,7 +111,7 @@ def _mix(special: Tensor | None, kept: Tensor, head: Tensor, into: Tensor, width
         width: the most tokens that a row keeps.
     """
     n = kept.shape[1]
-    row = (~kept).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]  # [R, K] the kept ones, in order
+    row = ordered(kept, True)[:, :width]  # [R, K] the kept ones, in order
     own = torch.arange(n, device=kept.device)
     joined = (into[:, None] == row[..., None]).float()
     itself = (row[..., None] == own).float()

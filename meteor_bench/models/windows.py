@@ -149,9 +149,15 @@ def count_in_windows(tokens: Tokens, side: int) -> Tensor:
     if tokens.whole:
         window = window_of(torch.arange(grid.n), grid, side)
         return torch.bincount(window, minlength=windows).expand(len(tokens.x), -1)
-    window = known_cells(grid, side, tokens.x.device).counted[tokens.origin]
-    counts = torch.zeros(len(window), windows + 1, dtype=torch.long, device=window.device)
-    return counts.scatter_add_(1, window, torch.ones_like(window))[:, :windows].cpu()
+    return _counted(tokens, side).cpu()
+
+
+def _counted(tokens: Tokens, side: int) -> Tensor:
+    """[R, W] long, tokens in each window, which nobody but the device knows."""
+    cells = known_cells(tokens.grid, side, tokens.x.device)
+    window = cells.counted[tokens.origin]
+    counts = torch.zeros(len(window), len(cells.padding) + 1, dtype=torch.long, device=window.device)
+    return counts.scatter_add_(1, window, torch.ones_like(window))[:, :-1]
 
 
 def _placed_windows(tokens: Tokens, side: int, counts: Tensor) -> Windows:
@@ -234,6 +240,10 @@ class WindowedTower(VisionTower):
 
     def in_windows(self, tokens: Tokens) -> Tensor:
         return count_in_windows(tokens, self.side)
+
+    def left_in_windows(self, tokens: Tokens) -> Tensor | None:
+        known = tokens.in_windows is not None or tokens.whole or -(-self.cells // self.side) == 1
+        return None if known else _counted(tokens, self.side)
 
     def pairs(self, block: int, where: Windows) -> Tensor:
         """[R] FLOPs of the block's attention half."""

@@ -24,6 +24,8 @@ OPERATIONS: dict[str, Fused[Any, Any]] = {
     "unit": rows.unit,
     "to_mean": rows.to_mean,
     "ranks": rows.ranks,
+    "ordered": rows.ordered,
+    "best": rows.best,
     "foremost": rows.foremost,
     "merged": rows.merged,
     "followed": rows.followed,
@@ -50,6 +52,25 @@ def to_mean(x: Tensor) -> Tensor:
         for i, v in enumerate(row):
             lengths = math.sqrt(float((v * v).sum())) * math.sqrt(float((mean * mean).sum()))
             out[b, i] = float((v * mean).sum()) / lengths if lengths else 0.0
+    return out
+
+
+def ordered(key: Tensor, falling: bool) -> Tensor:
+    """A list's own sort, which is stable; what is no number is the highest, as in torch."""
+    out = torch.empty(key.shape, dtype=torch.long)
+    for b, values in enumerate(key.tolist()):
+        keys = [(1, 0) if v != v else (0, v) for v in values]
+        out[b] = torch.tensor(sorted(range(len(keys)), key=keys.__getitem__, reverse=falling))
+    return out
+
+
+def best(score: Tensor, allowed: Tensor | None, each: Tensor | None, most: int) -> Tensor:
+    """Taken from a sorted list one after another."""
+    out = torch.zeros(score.shape, dtype=torch.bool)
+    for b, values in enumerate(score.float().tolist()):
+        mine = [i for i in range(len(values)) if allowed is None or bool(allowed[b, i])]
+        mine.sort(key=lambda i: (0 if math.isnan(values[i]) else 1, -values[i], i))
+        out[b, mine[: most if each is None else int(each[b])]] = True
     return out
 
 
@@ -134,16 +155,19 @@ def relatives(down: Tensor, across: Tensor, row: Tensor, column: Tensor) -> Tens
     return out
 
 
-def seats(best: Tensor, partner: Tensor, n: int, r: int, ordered: bool) -> Tensor:
-    """Tokens taken out of a list, then looked up in it."""
-    out = torch.empty(len(best), n, dtype=torch.long)
+def seats(best: Tensor, partner: Tensor, n: int, r: int, order: int, heads: int) -> Tensor:
+    """Tokens taken out of a list, then looked up in it; heads are put before it."""
+    out = torch.arange(heads + n).repeat(len(best), 1)
     for b, (scores, goals) in enumerate(zip(best.tolist(), partner.tolist(), strict=True)):
         by_score = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
         gone = {2 * i: 2 * goals[i] + 1 for i in by_score[:r]}
         left = [i for i in range(n) if i not in gone]
-        if not ordered:
-            left = [2 * i for i in by_score[r:]] + list(range(1, n, 2))
-        out[b] = torch.tensor([~left.index(gone[i]) if i in gone else left.index(i) for i in range(n)])
+        if order != pairs.IN_PLACE:
+            evens = by_score[r:] if order == pairs.BY_SCORE else sorted(by_score[r:])
+            left = [2 * i for i in evens] + list(range(1, n, 2))
+        left = [*range(-heads, 0), *left]
+        places = [~left.index(gone[i]) if i in gone else left.index(i) for i in range(n)]
+        out[b, heads:] = torch.tensor(places)
     return out
 
 
@@ -187,6 +211,8 @@ LOOPS: dict[str, Callable[..., Any]] = {
     "unit": unit,
     "to_mean": to_mean,
     "ranks": ranks,
+    "ordered": ordered,
+    "best": best,
     "foremost": foremost,
     "merged": merged,
     "followed": followed,
@@ -212,7 +238,7 @@ def cases() -> dict[str, tuple[Any, ...]]:
     strange = rand(1, 40).round(decimals=1)
     strange[0, [3, 20]], strange[0, 7] = torch.nan, -torch.inf
     best, partner = rand(2, 20).round(decimals=1), torch.randint(19, (2, 20), generator=draw)
-    placed = seats(best, partner, 39, 13, True)
+    placed = seats(best, partner, 39, 13, pairs.IN_PLACE, 0)
     size = torch.randint(1, 5, (2, 39), generator=draw).float()
     window, left = torch.randint(5, (2, 70), generator=draw), torch.randint(20, (2, 5), generator=draw)
     left[:, 3] = 0
@@ -227,6 +253,13 @@ def cases() -> dict[str, tuple[Any, ...]]:
         "unit: halves": (rand(7, 40).half(),),
         "to_mean: zero row": (torch.cat([rand(2, 5, 300), torch.zeros(2, 1, 300)], 1),),
         "to_mean: halves": (rand(3, 7, 40).half(),),
+        "ordered: falling": (torch.cat([strange, strange.flip(1)]), True),
+        "ordered: rising": (torch.cat([strange, strange.flip(1)]), False),
+        "ordered: kept first": (rand(3, 70) > 0, True),
+        "ordered: whole numbers": (torch.randint(9, (2, 70), generator=draw), False),
+        "best: of all": (rand(3, 70).round(decimals=1), None, None, 30),
+        "best: of some": (rand(3, 70).half(), rand(3, 70) > 0, None, 20),
+        "best: each its own": (rand(3, 70), rand(3, 70) > 0, torch.tensor([0, 5, 60]), 0),
         "foremost: equal ones": (rand(2, 70).round(decimals=1), window, left),
         "ranks: equal ones": (rand(3, 70).round(decimals=1),),
         "ranks: no numbers": (strange,),
@@ -238,9 +271,12 @@ def cases() -> dict[str, tuple[Any, ...]]:
         "standing: merged": (cells.flip(1), every, 17, 10),
         "in_places: padding": _windows(),
         "relative: some": (rand(2, 3, 7, 5), rand(2, 3, 7, 5), *torch.randint(5, (2, 2, 7), generator=draw)),
-        "seats: ordered": (best, partner, 39, 13, True),
-        "seats: by score": (best, partner, 39, 13, False),
-        "seats: all": (best[:, :19], partner[:, :19], 38, 19, True),
+        "seats: ordered": (best, partner, 39, 13, pairs.IN_PLACE, 0),
+        "seats: by score": (best, partner, 39, 13, pairs.BY_SCORE, 0),
+        "seats: odd last": (best, partner, 39, 13, pairs.ODD_LAST, 0),
+        "seats: behind three": (best, partner, 39, 13, pairs.IN_PLACE, 3),
+        "seats: by score behind one": (best, partner, 39, 13, pairs.BY_SCORE, 1),
+        "seats: all": (best[:, :19], partner[:, :19], 38, 19, pairs.IN_PLACE, 0),
         "edges: all of it": (likeness, apart, protected, 1.3),
         "edges: protected": (likeness, None, protected, 1.0),
         "edges: bare": (likeness[:, :36, :36], None, None, 1.0),

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from meteor_bench.core.host import on_device, places
+from meteor_bench.core.rows import ordered
 
 __all__ = ["best_of_groups", "picked", "to_search"]
 
@@ -51,9 +52,9 @@ def best_of_groups(score: Tensor, group: Tensor, given: Tensor) -> Tensor:
         score: [B, N].
         group: [B, N] long; G for what is in none.
     """
-    order = score.argsort(dim=1, descending=True, stable=True)
+    order = ordered(score, True)
     there = group.gather(1, order)
-    order = order.gather(1, there.argsort(dim=1, stable=True))  # group after group, falling scores in each
+    order = order.gather(1, ordered(there, False))  # group after group, falling scores in each
     there = group.gather(1, order)
     counts = torch.zeros(len(score), given.shape[1] + 1, dtype=torch.long, device=score.device)
     counts.scatter_add_(1, there, torch.ones_like(there))

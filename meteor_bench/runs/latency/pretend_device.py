@@ -51,7 +51,7 @@ KERNELS = {
     "cummax": 2,
     "cdist": 3,
     "_unique2": 8,
-    "received": 4,  # two of Triton's, and the sum of their parts
+    "received": 3,  # two of Triton's, and the mean of their parts
     "isolation": 3,  # two of Triton's, and a median between them
     "seats": 2,
     "standing": 2,
