@@ -81,7 +81,7 @@ def _seated(tokens: Tokens, seats: Seats) -> Tokens:
         x=x,
         deep=deep,
         size=size,
-        valid=Later(partial(trues, *stay.shape, stay.device)),
+        valid=Later(partial(trues, len(stay), seats.left, stay.device)),
         special=Later(lambda: (places(seats.left, stay.device) < seats.heads).expand_as(stay)),
         origin=origin,
         group=group,

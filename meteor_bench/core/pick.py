@@ -42,7 +42,7 @@ def pick(
     out = tokens.changed(
         x=take_rows(tokens.x, index),
         deep=None if tokens.deep is None else take_rows(tokens.deep, index),
-        valid=Later(partial(trues, *index.shape, index.device)),
+        valid=Later(partial(trues, len(index), most, index.device)),
         **{name: _picked(tokens.raw(name), index) for name in ("origin", "special", "size", "slot")},
         lengths=lengths,
         raster=tokens.raster and order is None,

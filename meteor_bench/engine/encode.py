@@ -329,7 +329,8 @@ def _count_windows(engine: Engine, runs: Sequence[_TowerRun]) -> None:
         return
     with engine.clock.stage(f"encode.{found[0][0].tower.name}"):
         together = torch.cat([left for _, left in found], 1).cpu()
-    for (run, _), left in zip(found, together.split([left.shape[1] for _, left in found], 1), strict=True):
+    each = torch.split(together, [left.shape[1] for _, left in found], 1)
+    for (run, _), left in zip(found, each, strict=True):
         run.tokens = run.tokens.changed(in_windows=left)
 
 
