@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from meteor_bench.core.graphs import Graphs
 from meteor_bench.core.sent import Sent
+from meteor_bench.core.tokens import Later
 from meteor_bench.runs.latency.pretend_device import Ledger, PretendGpu
 
 T = TypeVar("T")
@@ -87,6 +88,8 @@ def pieces(value: Any) -> Iterator[int]:
     elif is_dataclass(value) and not isinstance(value, type):
         for field in fields(value):
             yield from pieces(getattr(value, field.name))
+    elif isinstance(value, Later):
+        yield from pieces(value.get())
     elif isinstance(value, dict):
         yield from pieces(list(value.values()))
     elif isinstance(value, list | tuple):

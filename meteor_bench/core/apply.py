@@ -10,7 +10,7 @@ from torch import Tensor
 
 from meteor_bench.core.decision import Decision, Restored
 from meteor_bench.core.gather import scatter_rows, take_rows
-from meteor_bench.core.host import places
+from meteor_bench.core.host import places, trues
 from meteor_bench.core.pick import pick
 from meteor_bench.core.rows import merged
 from meteor_bench.core.seats import Seats, seen
@@ -67,7 +67,7 @@ def _applied(tokens: Tokens, decision: Decision) -> Tokens:
 
 
 def _seated(tokens: Tokens, seats: Seats) -> Tokens:
-    """What a merge by places leaves of rows that are all visual tokens."""
+    """What a merge by places leaves; special tokens stand first and stay there."""
     x, size, stay = merged(tokens.x, tokens.size, seats.places, seats.left)
     deep = None if tokens.deep is None else merged(tokens.deep, tokens.size, seats.places, seats.left)[0]
     origin, known = Later(partial(_taken, tokens.raw("origin"), stay)), seen(tokens)
@@ -81,12 +81,12 @@ def _seated(tokens: Tokens, seats: Seats) -> Tokens:
         x=x,
         deep=deep,
         size=size,
-        valid=Later(partial(torch.ones, stay.shape, dtype=torch.bool, device=stay.device)),
-        special=Later(partial(torch.zeros, stay.shape, dtype=torch.bool, device=stay.device)),
+        valid=Later(partial(trues, len(stay), seats.left, stay.device)),
+        special=Later(lambda: (places(seats.left, stay.device) < seats.heads).expand_as(stay)),
         origin=origin,
         group=group,
         slot=None if slot is None else Later(partial(_taken, slot, stay)),
-        lengths=(Length(seats.left, 0),) * len(stay),
+        lengths=(Length(seats.left - seats.heads, seats.heads),) * len(stay),
         merged=True,
         raster=tokens.raster and seats.ordered,
     )

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from meteor_bench.core.clock import Clock
+from meteor_bench.core.host import places
 from meteor_bench.core.received import received, softmax
 
 __all__ = ["KERNEL", "Probe", "plainly", "probing", "register", "unattended"]
@@ -91,9 +92,9 @@ class Probe:
             assert self.rows is not None
             self.attention = _softmax_rows(query, key, mask, scaling, causal, self.rows)
             return
-        total = received(query, key, mask, self.queries, scaling, causal, self.peak)
-        queries = query.shape[2] if self.queries is None else self.queries.sum(1, keepdim=True).clamp(min=1)
-        self.attention = total / queries
+        over = max(1, query.shape[2]) if self.queries is None else 1
+        total = received(query, key, mask, self.queries, scaling, causal, self.peak, over)
+        self.attention = total if self.queries is None else total / self.queries.sum(1, keepdim=True).clamp(min=1)
 
 
 def _mean_logits(query: Tensor, key: Tensor, scaling: float | None, groups: int) -> Tensor:
@@ -120,7 +121,7 @@ def _softmax_rows(
         mask = mask.expand(b, -1, q, k)
         mask = mask.gather(2, rows[:, None, :, None].expand(b, mask.shape[1], -1, k))
     elif causal and q > 1:
-        mask = torch.arange(k, device=query.device) <= rows[:, None, :, None]
+        mask = places(k, query.device) <= rows[:, None, :, None]
     return softmax(picked, key, mask, scaling)
 
 

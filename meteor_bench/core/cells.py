@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.gather import take_rows
-from meteor_bench.core.host import made_once, on_device
+from meteor_bench.core.host import places
 from meteor_bench.core.seats import seen
+from meteor_bench.core.standing import standing
 from meteor_bench.core.tokens import Tokens, worked_out
 
 __all__ = ["densify", "on_cells"]
@@ -18,13 +19,14 @@ def on_cells(tokens: Tokens, values: Tensor) -> Tensor:
     values = values.float()
     if tokens.whole:
         return values
-    b, cells = tokens.group.shape
+    b, cells = len(values), tokens.grid.n
     table = torch.full((b, cells + 1), -torch.inf, device=values.device)  # the extra column takes what is no cell's
     if tokens.plain:
         table.scatter_(1, tokens.origin, values)
     else:
         table.scatter_(1, tokens.origin % (cells + 1), values.masked_fill(~tokens.visual, -torch.inf))
-    return table.gather(1, tokens.group % (cells + 1))
+    # Where nothing was merged, a cell that no token comes from was dropped.
+    return table.gather(1, tokens.group % (cells + 1)) if tokens.merged else table[:, :cells]
 
 
 def densify(tokens: Tokens) -> Tensor:
@@ -37,25 +39,11 @@ def densify(tokens: Tokens) -> Tensor:
         return tokens.x
     if (known := seen(tokens)) is not None:
         return take_rows(tokens.x, worked_out(known.index))
-    b, cells = tokens.group.shape
-    frame, t = tokens.grid.h * tokens.grid.w, tokens.grid.t
-    slots = torch.full((b, cells + 1), -1, dtype=torch.long, device=tokens.x.device)
-    own = torch.arange(tokens.x.shape[1], device=tokens.x.device).expand_as(tokens.origin)
-    slots.scatter_(1, torch.where(tokens.visual, tokens.origin, cells), own)
-    alive = tokens.group >= 0
-    slot = slots.gather(1, tokens.group.clamp(min=0))
-    # Whether any cell was dropped at all would cost a wait to know.
-    distance = _distances(tokens.grid.h, tokens.grid.w, tokens.x.device)  # [frame, frame]
-    for f in range(t):
-        part = slice(f * frame, (f + 1) * frame)
-        nearest = distance.masked_fill(~alive[:, None, part], torch.inf).argmin(-1)  # [B, frame]
-        slot[:, part] = torch.where(alive[:, part], slot[:, part], slot[:, part].gather(1, nearest))
-    return take_rows(tokens.x, slot)
+    return take_rows(tokens.x, standing(tokens.origin, _stood_for(tokens), tokens.grid.h, tokens.grid.w))
 
 
-@made_once(16)
-def _distances(height: int, width: int, device: torch.device) -> Tensor:
-    """[h·w, h·w] Euclidean distances between cells."""
-    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    place = torch.stack([y.flatten(), x.flatten()], -1).float()
-    return on_device(torch.cdist(place, place), device)
+def _stood_for(tokens: Tokens) -> Tensor:
+    """[B, G] `Tokens.group`, or what says the same where nothing was merged and costs nothing."""
+    if tokens.merged:
+        return tokens.group
+    return places(tokens.grid.n, tokens.x.device).expand(len(tokens.x), -1)

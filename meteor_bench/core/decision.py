@@ -80,8 +80,8 @@ class Decision:
         """A merge by size, said by places; the masks that it comes to are worked out if somebody looks at them.
 
         Args:
-            seats: where every token ends; of rows that are all visual tokens (`Tokens.plain`).
+            seats: where every token ends.
         """
-        count = torch.full((len(seats.places),), seats.left)
+        count = torch.full((len(seats.places),), seats.left - seats.heads)
         keep, into, order = Later(seats.keep), Later(seats.into), Later(seats.order)
         return cls(keep=keep, merge_into=into, order=order, total=True, count=count, seats=seats)

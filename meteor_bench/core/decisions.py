@@ -103,12 +103,17 @@ def _check_seats(where: str, seats: Seats, tokens: Tokens) -> None:
     """Each place has one token that stays, and every other token leads to one."""
     rows, width = tokens.x.shape[:2]
     _tensor(where, "seats.places", seats.places, "whole", (rows, width), tokens.x.device)
-    if not tokens.plain:
-        raise PluginError(f"{where}: Decision.seats is for rows that are nothing but visual tokens")
+    if tokens.heads != seats.heads:
+        raise PluginError(
+            f"{where}: Decision.seats is for rows of equal length whose special tokens stand first: seats.heads is "
+            f"{seats.heads}, Tokens.heads {tokens.heads}"
+        )
     if tokens.x.device.type != "cpu":
         return
     wanted = torch.arange(seats.left).tolist()
     for row, places in enumerate(seats.places):
+        if places[: seats.heads].tolist() != wanted[: seats.heads] or bool((~places < seats.heads)[places < 0].any()):
+            raise PluginError(f"{where}: Decision.seats of row {row} moves a special token, or merges into one")
         if places[places >= 0].sort().values.tolist() != wanted or int(places.min()) < -seats.left:
             raise PluginError(
                 f"{where}: Decision.seats of row {row} is not {seats.left} tokens and others that end in them"

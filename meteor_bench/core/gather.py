@@ -1,4 +1,4 @@
-"""Rows of a padded batch by their index: taken out, added up, and the index of those that a mask keeps."""
+"""Rows of a padded batch by their index: taken out, and added up."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from meteor_bench.core.host import places
 
-__all__ = ["kept_places", "scatter_rows", "take_rows"]
+__all__ = ["scatter_rows", "take_rows"]
 
 
 def take_rows(x: Tensor, index: Tensor) -> Tensor:
@@ -23,10 +23,3 @@ def scatter_rows(x: Tensor, slot: Tensor) -> Tensor:
     # Whole rows at once: several times faster than scattering single numbers.
     flat = slot[0] if b == 1 else (slot + torch.arange(0, b * n, n, device=slot.device)[:, None]).flatten()
     return torch.zeros(b * n, d, dtype=x.dtype, device=x.device).index_add_(0, flat, x.reshape(-1, d)).view(b, n, d)
-
-
-def kept_places(keep: Tensor, most: int, *, ragged: bool) -> Tensor:
-    """[B, most] indices of the kept ones, ascending; what stands behind them in shorter rows is of no use."""
-    if ragged:
-        return (~keep).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
-    return torch.nonzero_static(keep, size=len(keep) * most)[:, 1].view(len(keep), most)

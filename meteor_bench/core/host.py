@@ -11,7 +11,7 @@ from torch import Tensor
 
 from meteor_bench.core.sent import made, sent
 
-__all__ = ["made_once", "on_device", "places", "upload"]
+__all__ = ["made_once", "on_device", "places", "trues", "upload"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -68,3 +68,13 @@ def places(count: int, device: torch.device) -> Tensor:
 def _places(count: int, device: torch.device, _: bool) -> Tensor:
     # What inference mode made is of no use to training, so it has its own.
     return torch.arange(count, device=device)
+
+
+def trues(rows: int, count: int, device: torch.device) -> Tensor:
+    """[B, N] bool, True everywhere, made once for a device; not to be written to."""
+    return _trues(rows, count, device, torch.is_inference_mode_enabled())
+
+
+@made_once(512)
+def _trues(rows: int, count: int, device: torch.device, _: bool) -> Tensor:
+    return torch.ones(rows, count, dtype=torch.bool, device=device)

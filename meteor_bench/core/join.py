@@ -45,6 +45,7 @@ def join_frames(tokens: Tokens, frames: int) -> Tokens:
         group=shifted("group"),
         grid=Grid(frames * tokens.grid.t, tokens.grid.h, tokens.grid.w),
         lengths=tuple(_sum(host[i * frames : (i + 1) * frames]) for i in range(b)),
+        ahead=False,
     )
     return pick(joined, joined.valid, lengths=joined.lengths) if joined.padded else joined
 

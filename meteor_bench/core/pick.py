@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from meteor_bench.core.gather import kept_places, take_rows
-from meteor_bench.core.host import on_device, upload
+from meteor_bench.core.gather import take_rows
+from meteor_bench.core.host import on_device, places, trues, upload
+from meteor_bench.core.rows import ordered
 from meteor_bench.core.tokens import Later, Length, Tokens, worked_out
 
-__all__ = ["pick", "rows_of"]
+__all__ = ["kept_places", "pick", "rows_of"]
 
 
 def pick(
@@ -35,14 +36,13 @@ def pick(
     least, most = (min(counts), max(counts)) if counts else (0, 0)
     if order is not None:
         last = torch.inf if order.is_floating_point() else torch.iinfo(order.dtype).max
-        index = torch.where(keep, order, last).argsort(dim=1, stable=True)[:, :most]
+        index = ordered(torch.where(keep, order, last), False)[:, :most]
     else:
         index = kept_places(keep, most, ragged=least < most)
-    valid = partial(torch.ones, index.shape, dtype=torch.bool, device=index.device)
     out = tokens.changed(
         x=take_rows(tokens.x, index),
         deep=None if tokens.deep is None else take_rows(tokens.deep, index),
-        valid=Later(valid),
+        valid=Later(partial(trues, len(index), most, index.device)),
         **{name: _picked(tokens.raw(name), index) for name in ("origin", "special", "size", "slot")},
         lengths=lengths,
         raster=tokens.raster and order is None,
@@ -52,7 +52,14 @@ def pick(
         out = out.changed(special=Later(lambda: torch.zeros_like(index, dtype=torch.bool)))
     if least == most:
         return out
-    return _masked(out, torch.arange(most, device=keep.device) < upload(counts, keep.device)[:, None])
+    return _masked(out, places(most, keep.device) < upload(counts, keep.device)[:, None])
+
+
+def kept_places(keep: Tensor, most: int, *, ragged: bool) -> Tensor:
+    """[B, most] indices of the kept ones, ascending; what stands behind them in shorter rows is of no use."""
+    if ragged:
+        return ordered(keep, True)[:, :most]
+    return torch.nonzero_static(keep, size=len(keep) * most)[:, 1].view(len(keep), most)
 
 
 def _picked(field: Any, index: Tensor) -> Later[Tensor] | None:

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.decision import Decision, Restored
-from meteor_bench.core.host import on_device
+from meteor_bench.core.host import on_device, places
 from meteor_bench.core.points import DecodePoint, EncodePoint, FusePoint, Points, Stage, TextRows, TowerAttention
-from meteor_bench.core.rows import compared, ranks
+from meteor_bench.core.rows import best
 from meteor_bench.core.tokens import Grid
 from meteor_bench.core.view import DecodeView, EncodeView, FuseView, Layout, View
 
@@ -185,17 +185,13 @@ def keep_top(score: Tensor, k: Tensor, allowed: Tensor | None, order: Tensor | N
         [B, N] bool.
     """
     wanted = set(k.tolist()) if k.device.type == "cpu" else set()
+    most = wanted.pop() if len(wanted) == 1 else None
+    each = on_device(k, score.device) if most is None else None
     if order is None:
-        score = score.float() if allowed is None else score.float().masked_fill(~allowed, -torch.inf)
-        if compared(score):
-            most = wanted.pop() if len(wanted) == 1 else on_device(k, score.device)[:, None]
-            kept = ranks(score) < most
-            return kept if allowed is None else kept.logical_and_(allowed)
-        order = score.argsort(dim=1, descending=True, stable=True)
+        return best(score, allowed, each, most or 0)
     kept = torch.zeros(score.shape, dtype=torch.bool, device=score.device)
-    if len(wanted) == 1:
-        kept.scatter_(1, order[:, : max(0, wanted.pop())], True)
+    if each is None:
+        kept.scatter_(1, order[:, : max(0, most or 0)], True)
     else:
-        first = torch.arange(score.shape[1], device=score.device) < on_device(k, score.device)[:, None]
-        kept.scatter_(1, order, first)
+        kept.scatter_(1, order, places(score.shape[1], score.device) < each[:, None])
     return kept if allowed is None else kept.logical_and_(allowed)

@@ -23,8 +23,9 @@ TOLERANCE = 1e-3  # of the kernel beside the chunks, relative to the largest val
 
 
 def received(
-    query: Tensor, key: Tensor, mask: Tensor | None, queries: Tensor | None, scaling: float, causal: bool, peak: bool
-) -> Tensor:
+    query: Tensor, key: Tensor, mask: Tensor | None, queries: Tensor | None, scaling: float, causal: bool, peak: bool,
+    over: int = 1,
+) -> Tensor:  # fmt: skip
     """[B, K] float32 sum over queries of the mean (``peak``: maximum) over heads of the attention each key gets.
 
     Args:
@@ -34,16 +35,18 @@ def received(
             head meets a bias of each of several heads as that many heads.
         queries: [B, Q] bool, those that count; None: all.
         causal: without a mask, a query sees the keys up to its own place.
+        over: what the sums are divided by.
     """
     if query.is_cuda and has_triton():
-        out: Tensor = _received(query, key, mask, queries, scaling, causal, peak)
+        out: Tensor = _received(query, key, mask, queries, scaling, causal, peak, over)
         return out
-    return received_in_chunks(query, key, mask, queries, scaling, causal, peak)
+    return received_in_chunks(query, key, mask, queries, scaling, causal, peak, over)
 
 
 def received_in_chunks(
-    query: Tensor, key: Tensor, mask: Tensor | None, queries: Tensor | None, scaling: float, causal: bool, peak: bool
-) -> Tensor:
+    query: Tensor, key: Tensor, mask: Tensor | None, queries: Tensor | None, scaling: float, causal: bool, peak: bool,
+    over: int = 1,
+) -> Tensor:  # fmt: skip
     """The same, by the softmax of some rows at a time."""
     b, h, q, _ = query.shape
     total: Tensor | None = None
@@ -59,7 +62,7 @@ def received_in_chunks(
         counted = over_heads if queries is None else over_heads * queries[:, rows, None]
         total = counted.sum(1) if total is None else total + counted.sum(1)
     assert total is not None, "no queries"
-    return total
+    return total if over == 1 else total / over
 
 
 def softmax(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
@@ -79,23 +82,26 @@ def softmax(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> 
 @torch.library.custom_op(
     "meteor_bench::received",
     mutates_args=(),
-    schema="(Tensor query, Tensor key, Tensor? mask, Tensor? queries, float scaling, bool causal, bool peak) -> Tensor",
+    schema="(Tensor query, Tensor key, Tensor? mask, Tensor? queries, float scaling, bool causal, bool peak,"
+    " SymInt over=1) -> Tensor",
 )
 def _received(
-    query: Tensor, key: Tensor, mask: Tensor | None, queries: Tensor | None, scaling: float, causal: bool, peak: bool
-) -> Tensor:
-    return received_in_chunks(query, key, mask, queries, scaling, causal, peak)
+    query: Tensor, key: Tensor, mask: Tensor | None, queries: Tensor | None, scaling: float, causal: bool, peak: bool,
+    over: int = 1,
+) -> Tensor:  # fmt: skip
+    return received_in_chunks(query, key, mask, queries, scaling, causal, peak, over)
 
 
 @_received.register_kernel("cuda")
 def _on_a_gpu(
-    query: Tensor, key: Tensor, mask: Tensor | None, queries: Tensor | None, scaling: float, causal: bool, peak: bool
-) -> Tensor:
+    query: Tensor, key: Tensor, mask: Tensor | None, queries: Tensor | None, scaling: float, causal: bool, peak: bool,
+    over: int = 1,
+) -> Tensor:  # fmt: skip
     if not _proven(query.device, query.dtype):
-        return received_in_chunks(query, key, mask, queries, scaling, causal, peak)
+        return received_in_chunks(query, key, mask, queries, scaling, causal, peak, over)
     from meteor_bench.core import received_triton
 
-    return received_triton.received(query, key, mask, queries, scaling, causal, peak)
+    return received_triton.received(query, key, mask, queries, scaling, causal, peak, over)
 
 
 @lru_cache(maxsize=8)

@@ -84,7 +84,7 @@ def _column_sums(
     query, key, mask, counted, sums, out,
     heads, groups, n_q, n_k, d, scaling, parts,
     q_b, q_h, q_n, q_d, k_b, k_h, k_n, k_d,
-    m_b, m_h, m_q, m_k,
+    m_b, m_h, m_q, m_k, over,
     MASK: tl.constexpr, CAUSAL: tl.constexpr, COUNTED: tl.constexpr, PEAK: tl.constexpr,
     TILE: tl.constexpr, DEEP: tl.constexpr,
 ):  # fmt: skip
@@ -112,12 +112,13 @@ def _column_sums(
             counts = tl.load(counted + b * n_q + rows, mask=rows < n_q, other=0)
             best = tl.where(counts[:, None] != 0, best, 0.0)
         total += tl.sum(best, 0)
-    tl.store(out + (b * parts + part) * n_k + columns, total, mask=columns < n_k)
+    tl.store(out + (b * parts + part) * n_k + columns, total / over, mask=columns < n_k)
 
 
 def received(
-    query: Tensor, key: Tensor, mask: Tensor | None, queries: Tensor | None, scaling: float, causal: bool, peak: bool
-) -> Tensor:
+    query: Tensor, key: Tensor, mask: Tensor | None, queries: Tensor | None, scaling: float, causal: bool, peak: bool,
+    over: int = 1,
+) -> Tensor:  # fmt: skip
     """What `core.received.received` says, on tensors of one CUDA device."""
     b, own, q, d = query.shape
     k = key.shape[2]
@@ -141,7 +142,6 @@ def received(
         _row_sums[tiles, b * heads](query, key, given, sums, *shape, *strides, **sizes)
         _column_sums[triton.cdiv(k, TILE), parts, b](
             query, key, given, counted, sums, out, *shape, parts, *strides,
-            COUNTED=queries is not None, PEAK=peak, **sizes,
+            over, COUNTED=queries is not None, PEAK=peak, **sizes,
         )  # fmt: skip
-    total = out.sum(1)
-    return total if peak else total / heads
+    return out.sum(1) if peak else out.mean(1)

@@ -16,18 +16,20 @@ __all__ = ["Seats", "Seen", "seen"]
 
 
 class Seats(NamedTuple):
-    """Where tokens stand after a merge, in rows that are all visual tokens and keep equally many.
+    """Where tokens stand after a merge, in rows of equally many tokens that keep equally many.
 
     Attributes:
         places: [B, N] long, for a token that stays its place afterwards; for one that ends in another ``~`` (that is,
             -1 minus) that one's place.
         left: how many stay in each row.
         ordered: whether those that stay keep their order.
+        heads: special tokens, which stand first (`Tokens.heads`), stay there and take in nobody; all others are visual.
     """
 
     places: Tensor
     left: int
     ordered: bool
+    heads: int = 0
 
     def keep(self) -> Tensor:
         """[B, N] bool, those that stay."""
@@ -70,7 +72,12 @@ def seen(tokens: Tokens) -> Seen | None:
     origin, group = tokens.raw("origin"), tokens.raw("group")
     if isinstance(group, Seen) and group.origin is origin:
         return group
-    return Seen(origin, None) if tokens.whole else None
+    if tokens.whole:
+        return Seen(origin, None)
+    heads, cells = tokens.heads, tokens.grid.n
+    if heads is None or not tokens.raster or tokens.x.shape[1] != heads + cells:
+        return None
+    return Seen(origin, places(heads + cells, tokens.x.device)[heads:].expand(len(tokens.x), cells))
 
 
 def _groups(origin: Any, index: Any) -> Tensor:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Generic, NamedTuple, Self, TypeVar, overload
 
 import torch
 from torch import Tensor
 
-__all__ = ["Block", "Grid", "Later", "Lazy", "Length", "Tokens", "worked_out"]
+from meteor_bench.core.host import places, trues
+
+__all__ = ["Block", "Grid", "Later", "LaterEach", "Lazy", "Length", "Tokens", "worked_out"]
 
 T = TypeVar("T")
 
@@ -28,6 +30,33 @@ class Later(Generic[T]):
         if self._made is not None:
             self._value, self._made = self._made(), None
         return self._value
+
+
+class LaterEach(Mapping[str, T]):
+    """Values by name, each worked out when it is first asked for; who only looks for names works nothing out."""
+
+    def __init__(self, made: Mapping[str, Later[T]]) -> None:
+        self._made = dict(made)
+
+    def __getitem__(self, name: str) -> T:
+        return self._made[name].get()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._made
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def each(self, change: Callable[[T], T]) -> LaterEach[T]:
+        """What ``change`` makes of each value, later."""
+        return LaterEach({name: Later(partial(_changed, made, change)) for name, made in self._made.items()})
+
+
+def _changed(made: Later[T], change: Callable[[T], T]) -> T:
+    return change(made.get())
 
 
 def worked_out(field: Any) -> Any:
@@ -116,6 +145,7 @@ class Tokens:
         merged: whether any token may stand for several.
         in_windows: [B, W] long on the CPU, tokens in each window of an encoder that has some, where the host knows.
         raster: whether the host knows that visual tokens stand in ascending order of their origins.
+        ahead: whether the host knows that special tokens, if there are any, stand before all others.
         deep: [B, N, K·D] what else the language model gets of each token (DeepStack, arXiv 2406.04334), each part as
             wide as ``x``: in an encoder what its K taps gave, behind the projector what is added to the token behind
             each of the first K layers; None where a model has no such thing. It goes where its token goes, and is
@@ -134,6 +164,7 @@ class Tokens:
     lengths: tuple[Length, ...] | None = None
     merged: bool = True
     raster: bool = False
+    ahead: bool = False
     in_windows: Tensor | None = None
     deep: Tensor | None = None
 
@@ -146,10 +177,10 @@ class Tokens:
         """
         b, n, _ = x.shape
         device = x.device
-        place = Later(lambda: torch.arange(-specials, grid.n, device=device))
+        place = Later(lambda: torch.arange(-specials, grid.n, device=device) if specials else places(n, device))
         return cls(
             x=x,
-            valid=Later(lambda: torch.ones(b, n, dtype=torch.bool, device=device)),
+            valid=Later(partial(trues, b, n, device)),
             origin=Later(lambda: (place.get().clamp(min=-1) if specials else place.get()).expand(b, n)),
             special=Later(lambda: (place.get() < 0).expand(b, n)),
             size=Later(lambda: torch.ones(b, n, device=device)),
@@ -158,6 +189,7 @@ class Tokens:
             lengths=(Length(n - specials, specials),) * b,
             merged=False,
             raster=True,
+            ahead=True,
         )
 
     # Asked for again and again at every pruning point; each is worked out once.
@@ -198,6 +230,14 @@ class Tokens:
     def whole(self) -> bool:
         """Whether the host knows that every cell of the grid has its token, in raster order."""
         return self.raster and self.plain and self.x.shape[1] == self.grid.n
+
+    @property
+    def heads(self) -> int | None:
+        """Special tokens that stand before the others in rows of equal length; None where the host does not know."""
+        n, known = self.x.shape[1], self.lengths
+        if not known or any(row != known[0] or row.all != n for row in known):
+            return None
+        return known[0].special if self.ahead or known[0].special == 0 else None
 
     def raw(self, name: str) -> Any:
         """A field as it was given: a value, a `Later`, or None."""

@@ -92,6 +92,10 @@ class VisionTower(nn.Module, ABC):
         """[R, W] long on the CPU, tokens in each window, where there are `windows`."""
         return None
 
+    def left_in_windows(self, tokens: Tokens) -> Tensor | None:
+        """The same where the tokens are, without waiting for a GPU; None where the host knows it, or has no windows."""
+        return None
+
     def pairs(self, block: int, where: Any) -> Tensor | None:
         """[R] query-key pairs that a block's attention computes; None: every token with every token.
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from meteor_bench.core.join import beside
 from meteor_bench.core.pick import pick
+from meteor_bench.core.rows import ordered
 from meteor_bench.core.tokens import Block, Length, Tokens
 
 __all__ = ["arrange", "split", "with_specials"]
@@ -65,7 +66,7 @@ def with_specials(visual: Tokens, special: Tokens) -> Tokens:
 def split(tokens: Tokens) -> tuple[Tensor, Tokens, Tokens]:
     """Slots taken apart again: [B, N] index of the visual tokens in the sequence, the visual and the special ones."""
     width = max((row.visual for row in tokens.host), default=0)
-    index = (~tokens.visual).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
+    index = ordered(tokens.visual, True)[:, :width]
     return (
         index,
         pick(tokens, tokens.visual),

@@ -13,7 +13,7 @@ from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.clock import Clock
 from meteor_bench.core.decisions import asked_one
 from meteor_bench.core.gather import take_rows
-from meteor_bench.core.host import upload
+from meteor_bench.core.host import places, upload
 from meteor_bench.core.pruner import DecodePoint, DecodeView
 from meteor_bench.core.tokens import Tokens
 from meteor_bench.core.visual_block import split, with_specials
@@ -47,7 +47,7 @@ def _reading(stream: Stream, point: DecodePoint, clock: Clock | None, *, extendi
         rows = upload([[offset + n - 1] for n in stream.texts()], stream.text.device)  # [Q, 1]
     else:
         width = stream.text.shape[1]
-        rows = offset + torch.arange(width, device=stream.text.device).expand(len(stream.text), -1)
+        rows = places(offset + width, stream.text.device)[offset:].expand(len(stream.text), -1)
     return Probe(mode="rows", rows=rows, want_keys=point.keys, heads="concat", clock=clock)
 
 
@@ -58,7 +58,7 @@ def peek(engine: Engine, stream: Stream, point: DecodePoint) -> Probe | None:
     with engine.clock.stage("prune"):
         h = torch.cat([stream.before, stream.visual.x, stream.text], 1)
         rotary = decoder.rotary(h, stream.positions())
-        mask = causal_mask(stream.valid(), None, padded=stream.padded())
+        mask = causal_mask(stream.valid(), None) if stream.padded() else None
         decoder.peek(point.before, h, rotary, mask, probe, LayerCache(decoder.depth))
     return probe
 

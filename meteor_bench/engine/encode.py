@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,13 +13,14 @@ from meteor_bench.core.apply import apply
 from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.cells import on_cells
 from meteor_bench.core.errors import UnsupportedError
-from meteor_bench.core.frames_apart import FramesApart, apart
+from meteor_bench.core.frames_apart import apart
 from meteor_bench.core.host import upload
 from meteor_bench.core.join import join_frames
-from meteor_bench.core.model import PLAIN, Scene, VisionTower
+from meteor_bench.core.model import PLAIN, Scene
 from meteor_bench.core.pruner import EncodePoint, EncodeView
-from meteor_bench.core.tokens import Grid, Later, Length, Tokens
+from meteor_bench.core.tokens import Grid, Later, LaterEach, Tokens
 from meteor_bench.engine.engine import Engine, Generators
+from meteor_bench.engine.tower_run import Ran, TowerRun
 
 __all__ = ["Towered", "encode"]
 
@@ -46,79 +46,10 @@ class Towered:
     keys: tuple[str, ...]
     flops: list[dict[str, int]]
     notes: tuple[str, ...]
-    scores: dict[str, Tensor] = field(default_factory=dict)
+    scores: LaterEach[Tensor] = field(default_factory=partial(LaterEach[Tensor], {}))
     whole: frozenset[str] = frozenset()
     memo: dict[str, Tensor] = field(default_factory=dict)
     scene: Scene = PLAIN
-
-
-class _Ran(NamedTuple):
-    """Blocks that ran on the same sequences.
-
-    Attributes:
-        times: how many.
-        attention, mlp: R sequence lengths in their two halves.
-        pairs: [R] see `VisionTower.pairs`.
-    """
-
-    times: int
-    attention: Sequence[int]
-    mlp: Sequence[int]
-    pairs: Tensor | None
-
-
-@dataclass
-class _TowerRun:
-    """A tower on its way through its blocks.
-
-    Attributes:
-        tokens: [R] rows of a frame each, or of a whole clip where the method asks for that (`Points.clips`).
-        apart: the frames of clips, until a decision changes them; None: the rows are frames.
-        scored: the last decision's tokens and score [R, N].
-    """
-
-    tower: VisionTower
-    tokens: Tokens
-    done: int = 0
-    blocks: list[_Ran] = field(default_factory=list)
-    scored: tuple[Tokens, Tensor] | None = None
-    apart: FramesApart | None = None
-
-    @property
-    def rows(self) -> Tokens:
-        """What the blocks run on, frames."""
-        return self.tokens if self.apart is None else self.apart.tokens
-
-    @property
-    def lengths(self) -> tuple[Length, ...]:
-        """Tokens of each frame."""
-        return self.tokens.host if self.apart is None else self.apart.lengths
-
-    def ran(self, x: Tensor) -> None:
-        """Take what the blocks made of `rows`."""
-        self.tokens = self.tokens.with_x(self.joined(x, self.tokens.x))
-        self.apart = None if self.apart is None else self.apart.with_x(x)
-
-    def joined(self, values: Tensor, otherwise: Tensor | None = None) -> Tensor:
-        """What belongs to `rows` [.., n, ...] as what belongs to `tokens` [.., N, ...]; see `FramesApart.join`."""
-        return values if self.apart is None else self.apart.join(values, otherwise)
-
-    def decided(self, tokens: Tokens) -> None:
-        """Take what a decision left."""
-        if self.apart is not None and tokens is not self.tokens:
-            self.apart = apart(tokens)
-        self.tokens = tokens
-
-    def flops(self, height: int, width: int) -> list[int]:
-        """[R] for each frame, on the lengths that its blocks really had."""
-        embed = self.tower.flops_embed(height, width)
-        total = [embed + self.tower.flops_finish(length.visual) for length in self.lengths]
-        for ran in self.blocks:
-            pairs = [None] * len(total) if ran.pairs is None else ran.pairs.tolist()
-            lengths = zip(ran.attention, ran.mlp, pairs, strict=True)
-            for row, (attention, mlp, own) in enumerate(lengths):
-                total[row] += ran.times * self.tower.flops_block(attention, mlp, own)
-        return total
 
 
 def encode(engine: Engine, pixels: Tensor, keys: Sequence[str], scene: Scene = PLAIN) -> Towered:
@@ -141,10 +72,10 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str], scene: Scene = P
         rows = small.to(rows.dtype)
     # Tiles of an image are no frames of a clip.
     clips = engine.points.clips and frames > 1 and scene.framed
-    runs: dict[str, _TowerRun] = {}
+    runs: dict[str, TowerRun] = {}
     for name, tower in engine.vlm.at(scene).towers.items():
         with engine.clock.stage(f"encode.{name}"):
-            runs[name] = _TowerRun(tower, tower.embed(rows))
+            runs[name] = TowerRun(tower, tower.embed(rows))
     sizes = _sizes(runs[engine.vlm.lead].tokens, frames)
     for run in runs.values() if clips else ():
         run.tokens = join_frames(run.tokens, frames)
@@ -194,7 +125,7 @@ def _substitutes(engine: Engine) -> set[str]:
 
 def _encode_point(
     engine: Engine,
-    runs: dict[str, _TowerRun],
+    runs: dict[str, TowerRun],
     index: int,
     point: EncodePoint,
     grid: Grid,
@@ -247,27 +178,30 @@ def _encode_point(
         if name in decisions:
             decision = decisions[name]
             with engine.clock.stage("prune"):
-                run.scored = None if decision.score is None else (run.tokens, decision.score)
+                run.scored = None if decision.score is None else (_bare(run.tokens), decision.score)
                 run.decided(apply(run.tokens, decision))
             where = f"encode point {index} (after block {point.after[name]} of '{name}')"
             engine.watch.after(where, views[name].tokens, decision, run.tokens)
         engine.record("encode", index, name, run.tokens)
-        if point.inside:
-            with engine.clock.stage(f"encode.{name}"):
-                _close_block(run)
+    _count_windows(engine, [runs[name] for name in decisions])
+    for name in views if point.inside else ():
+        with engine.clock.stage(f"encode.{name}"):
+            _close_block(runs[name])
     return {name: value for decision in decisions.values() for name, value in decision.memo.items()}
 
 
-def _scores(engine: Engine, runs: Mapping[str, _TowerRun], batch: int) -> dict[str, Tensor]:
-    """Tower -> [B, G] `FuseView.scores`, where there is a fuse point to see them."""
-    if engine.points.fuse is None:
-        return {}
-    with engine.clock.stage("prune"):
-        return {n: on_cells(*run.scored).reshape(batch, -1) for n, run in runs.items() if run.scored is not None}
+def _scores(engine: Engine, runs: Mapping[str, TowerRun], batch: int) -> LaterEach[Tensor]:
+    """Tower -> [B, G] `FuseView.scores`, where there is a fuse point to see them, for whoever asks."""
+    scored = {name: run.scored for name, run in runs.items() if engine.points.fuse is not None}
+    return LaterEach({n: Later(partial(_of_cells, *of, batch)) for n, of in scored.items() if of is not None})
+
+
+def _of_cells(tokens: Tokens, score: Tensor, batch: int) -> Tensor:
+    return on_cells(tokens, score).reshape(batch, -1)
 
 
 def _advance(
-    engine: Engine, run: _TowerRun, stop: int, point: EncodePoint | None = None, notes: set[str] | None = None
+    engine: Engine, run: TowerRun, stop: int, point: EncodePoint | None = None, notes: set[str] | None = None
 ) -> Probe | None:
     """Run blocks up to ``stop``; at an `inside` point the last one's MLP is left for `_close_block`."""
     inside = point is not None and point.inside
@@ -306,15 +240,32 @@ def _advance(
         _tap(run, block, x)
     pairs = [_of_all(run, run.tower.pairs(block, where)) for block in range(run.done, stop)]
     if pairs and pairs[0] is None and not inside:  # all alike
-        run.blocks.append(_Ran(len(pairs), lengths, lengths, None))
+        run.blocks.append(Ran(len(pairs), lengths, lengths, None))
     else:  # at an inside point the last one's MLP half is corrected by _close_block
-        run.blocks += [_Ran(1, lengths, lengths, own) for own in pairs]
+        run.blocks += [Ran(1, lengths, lengths, own) for own in pairs]
     run.ran(x)
     run.done = stop
     return probe
 
 
-def _close_block(run: _TowerRun) -> None:
+def _count_windows(engine: Engine, runs: Sequence[TowerRun]) -> None:
+    """Ask the device once how many tokens are left in each window of several encoders, where it alone knows."""
+    found: list[tuple[TowerRun, Tensor]] = []
+    for run in runs:
+        if run.apart is None and run.done < run.tower.depth:
+            with engine.clock.stage(f"encode.{run.tower.name}"):
+                left = run.tower.left_in_windows(run.tokens)
+            found += [] if left is None else [(run, left)]
+    if not found:
+        return
+    with engine.clock.stage(f"encode.{found[0][0].tower.name}"):
+        together = torch.cat([left for _, left in found], 1).cpu()
+    each = torch.split(together, [left.shape[1] for _, left in found], 1)
+    for (run, _), left in zip(found, each, strict=True):
+        run.tokens = run.tokens.changed(in_windows=left)
+
+
+def _close_block(run: TowerRun) -> None:
     """The MLP half of an interrupted block, on what survived."""
     x = run.tower.feed(run.done - 1, run.rows.x)
     run.ran(x)
@@ -322,7 +273,7 @@ def _close_block(run: _TowerRun) -> None:
     run.blocks[-1] = run.blocks[-1]._replace(mlp=_lengths(run))
 
 
-def _tap(run: _TowerRun, block: int, x: Tensor) -> None:
+def _tap(run: TowerRun, block: int, x: Tensor) -> None:
     """Put what leaves a block, as its `rows`, into the tokens' `deep` where it is tapped."""
     if block in run.tower.taps:
         x = run.joined(x)
@@ -330,19 +281,24 @@ def _tap(run: _TowerRun, block: int, x: Tensor) -> None:
         run.tokens = run.tokens.changed(deep=deep)
 
 
-def _windows(run: _TowerRun) -> Later[Tensor | None]:
+def _bare(tokens: Tokens) -> Tokens:
+    """The tokens without their features, which would live on."""
+    return tokens.changed(x=tokens.x.new_empty(*tokens.x.shape[:2], 0), deep=None)
+
+
+def _windows(run: TowerRun) -> Later[Tensor | None]:
     """For whoever asks."""
     tower, tokens = run.tower, run.tokens
     return Later(lambda: tower.windows(tokens))
 
 
-def _in_windows(run: _TowerRun) -> Later[Tensor | None]:
+def _in_windows(run: TowerRun) -> Later[Tensor | None]:
     """For whoever asks; a GPU may have to be waited for."""
     tower, tokens = run.tower, run.tokens
     return Later(lambda: tower.in_windows(tokens))
 
 
-def _lengths(run: _TowerRun) -> list[int]:
+def _lengths(run: TowerRun) -> list[int]:
     return [row.all for row in run.lengths]
 
 
@@ -351,7 +307,7 @@ def _beside(point: EncodePoint) -> bool:
     return point.keys or point.values or point.logits
 
 
-def _of_all(run: _TowerRun, pairs: Tensor | None) -> Tensor | None:
+def _of_all(run: TowerRun, pairs: Tensor | None) -> Tensor | None:
     """[R] of all frames, nothing for those that are no row of the run."""
     if pairs is None or run.apart is None:
         return pairs
@@ -359,7 +315,7 @@ def _of_all(run: _TowerRun, pairs: Tensor | None) -> Tensor | None:
     return pairs.new_zeros(len(run.lengths)).index_copy_(0, index, pairs)
 
 
-def _tower_probe(engine: Engine, run: _TowerRun, tokens: Tokens, point: EncodePoint, notes: set[str]) -> Probe:
+def _tower_probe(engine: Engine, run: TowerRun, tokens: Tokens, point: EncodePoint, notes: set[str]) -> Probe:
     made = partial(
         Probe,
         want_keys=point.keys,
@@ -378,7 +334,7 @@ def _tower_probe(engine: Engine, run: _TowerRun, tokens: Tokens, point: EncodePo
     return made(mode="received", queries=tokens.valid if tokens.padded else None, peak=point.attention == "peak")
 
 
-def _tower_attention(run: _TowerRun, probe: Probe | None) -> Tensor | None:
+def _tower_attention(run: TowerRun, probe: Probe | None) -> Tensor | None:
     """[R, N]: class rows averaged over heads, or what the probe already averaged."""
     if probe is None or probe.attention is None:
         return None
@@ -401,7 +357,7 @@ def _tower_mask(tokens: Tokens, proportional: bool) -> Tensor | None:
     return bias if seen is None else bias.masked_fill(~seen, -torch.inf)
 
 
-def _encode_flops(runs: Mapping[str, _TowerRun], frames: int, height: int, width: int) -> list[dict[str, int]]:
+def _encode_flops(runs: Mapping[str, TowerRun], frames: int, height: int, width: int) -> list[dict[str, int]]:
     """Per sample, the FLOPs of each tower."""
     rows = {f"encode.{name}": run.flops(height, width) for name, run in runs.items()}
     samples = len(next(iter(rows.values()))) // frames

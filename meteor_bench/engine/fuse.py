@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from meteor_bench.core.join import concat
 from meteor_bench.core.model import VLM, Prompt
 from meteor_bench.core.pick import rows_of
 from meteor_bench.core.pruner import FuseView, Layout
-from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.core.tokens import Grid, Later, LaterEach, Tokens, worked_out
 from meteor_bench.core.trace import SampleTrace
 from meteor_bench.core.visual_block import arrange
 from meteor_bench.engine.encode import Towered
@@ -74,7 +75,7 @@ def fuse(engine: Engine, towered: Towered, rows: Sequence[int] | None = None, te
             towered,
             tokens={name: rows_of(t, chosen) for name, t in towered.tokens.items()},
             counts={name: c[chosen] for name, c in towered.counts.items()},
-            scores={name: s[index] for name, s in towered.scores.items()},
+            scores=towered.scores.each(lambda score: score[index]),
             keys=tuple(towered.keys[i] for i in rows),
             flops=[dict(towered.flops[i]) for i in rows],
             memo={name: value[index] for name, value in towered.memo.items()},
@@ -136,7 +137,7 @@ def _fuse_view(
         text=text,
         generators=Generators(engine.seed, towered.keys, f"fuse.{tower}"),
         tower=tower,
-        groups={name: t.group for name, t in towered.tokens.items()},
+        groups=LaterEach({name: Later(partial(worked_out, t.raw("group"))) for name, t in towered.tokens.items()}),
         left=towered.counts,
         scores=towered.scores,
         whole=towered.whole,

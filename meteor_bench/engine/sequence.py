@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from meteor_bench.core.host import upload
+from meteor_bench.core.host import places, trues, upload
 from meteor_bench.core.tokens import Tokens
 
 IDS = "ids"  # in `core.sent`: of batches of one shape, each has questions of its own
@@ -73,7 +73,7 @@ class Stream:
 
     def valid(self) -> Tensor:
         """[Q, P + N + T] bool."""
-        head = torch.ones(self.before.shape[:2], dtype=torch.bool, device=self.before.device)
+        head = trues(len(self.before), self.before.shape[1], self.before.device)
         return torch.cat([head, self.visual.valid, self.text_valid], 1)
 
     def lengths(self) -> list[int]:
@@ -95,28 +95,29 @@ class Stream:
 
         "renumber" gives a visual token the same contiguous id on every axis, as text has it.
         """
-        q, p = self.before.shape[:2]
-        device = self.before.device
-        head = torch.arange(p, device=device).expand(q, p)
+        (q, p), n, t = self.before.shape[:2], self.visual.x.shape[1], self.text.shape[1]
+        device, padded = self.before.device, self.visual.padded
+        if self.policy != "keep" and not padded and (self.table is None or self.table.ndim == 1):
+            return places(p + n + t, device).expand(q, -1)
+        head = places(p, device).expand(q, p)
         valid = self.visual.valid
+        if self.policy == "keep" or not padded:
+            ahead = p + (self.layout if self.policy == "keep" else n)
+            text = places(ahead + t, device)[ahead:].expand(q, t)
+        else:
+            text = p + valid.sum(1, keepdim=True) + places(t, device)
         if self.policy == "keep":
             visual = self.visual.origin if self.visual.slot is None else self.visual.slot
             visual = visual if self.table is None else self.table[visual.clamp(min=0)]
-            start = torch.full((q, 1), p + self.layout, device=device)
-        elif not self.visual.padded:
-            n = valid.shape[1]
-            visual, start = torch.arange(n, device=device).expand(q, n), torch.full((q, 1), p + n, device=device)
         else:
-            visual = valid.long().cumsum(1) - 1
-            start = p + valid.sum(1, keepdim=True)
-        text = start + torch.arange(self.text.shape[1], device=device)
+            visual = valid.long().cumsum(1) - 1 if padded else places(n, device).expand(q, n)
         if self.table is not None and self.table.ndim > 1:
             axes = self.table.shape[1]
             head, text = head[..., None].expand(-1, -1, axes), text[..., None].expand(-1, -1, axes)
             visual = visual if visual.ndim > 2 else visual[..., None].expand(-1, -1, axes)
             valid = valid[..., None]
         visual = p + visual
-        return torch.cat([head, visual.masked_fill(~valid, 0) if self.visual.padded else visual, text], 1)
+        return torch.cat([head, visual.masked_fill(~valid, 0) if padded else visual, text], 1)
 
     def following(self) -> Tensor:
         """[Q] position id of the first generated token."""

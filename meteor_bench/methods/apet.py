@@ -30,8 +30,9 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.gather import kept_places, take_rows
+from meteor_bench.core.gather import take_rows
 from meteor_bench.core.host import places
+from meteor_bench.core.pick import kept_places
 from meteor_bench.core.pruner import (
     Decision,
     DecodePoint,

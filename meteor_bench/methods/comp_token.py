@@ -33,7 +33,10 @@ class CompToken(AttentionScorer):
 
     def score(self, view: EncodeView) -> Tensor:
         """The range of each row's visual tokens brought to [0, 1]."""
-        raw, visual = super().score(view), view.tokens.visual
+        raw, visual = super().score(view), view.candidates
+        if visual is None:
+            low, high = raw.aminmax(dim=1, keepdim=True)
+            return (raw - low) / (high - low).clamp(min=1e-12)
         low = raw.masked_fill(~visual, torch.inf).amin(1, keepdim=True)
         high = raw.masked_fill(~visual, -torch.inf).amax(1, keepdim=True)
         return ((raw - low) / (high - low).clamp(min=1e-12)).masked_fill(~visual, 0.0)

@@ -28,6 +28,7 @@ from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.gather import take_rows
 from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, DecodePoint, DecodeView, Fact, Points, Pruner, keep_top
+from meteor_bench.core.rows import ordered
 from meteor_bench.core.settings import Layer, Range
 from meteor_bench.methods.shared.helpers import unit
 
@@ -94,7 +95,7 @@ def _largest(keys: Tensor, valid: Tensor, count: int) -> tuple[Tensor, Tensor]:
     P is ``count`` however few there are, so that what choosing costs does not depend on the shortest question.
     """
     norm = keys.float().abs().sum(-1).masked_fill(~valid, -torch.inf)
-    places = norm.argsort(dim=1, descending=True, stable=True)[:, :count]
+    places = ordered(norm, True)[:, :count]
     real = valid.gather(1, places)
     missing = count - places.shape[1] if places.shape[1] > 0 else 0
     return (pad(places, (0, missing)), pad(real, (0, missing))) if missing > 0 else (places, real)

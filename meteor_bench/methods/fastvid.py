@@ -31,7 +31,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from meteor_bench.core.gather import kept_places
+from meteor_bench.core.pick import kept_places
 from meteor_bench.core.pruner import Decision, Fact, View
 from meteor_bench.core.settings import Range, Share
 from meteor_bench.methods.shared.clips import (

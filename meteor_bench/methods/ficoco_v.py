@@ -38,8 +38,9 @@ from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import UnsupportedError
-from meteor_bench.core.gather import kept_places, take_rows
+from meteor_bench.core.gather import take_rows
 from meteor_bench.core.host import places, upload
+from meteor_bench.core.pick import kept_places
 from meteor_bench.core.pruner import EncodePoint, EncodeView, Fact, Points, keep_top
 from meteor_bench.core.settings import Range, Share
 from meteor_bench.methods.shared.helpers import unit

@@ -44,6 +44,7 @@ from meteor_bench.core.pruner import (
     Pruner,
     keep_top,
 )
+from meteor_bench.core.rows import ordered
 from meteor_bench.core.settings import Range, Share
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.methods.shared.clips import as_clip
@@ -146,7 +147,7 @@ class FrameFusion(Pruner):
         place, time = _places_and_times(grids)
         spot, when = (on_device(t, device)[tokens.origin.clamp(min=0)] for t in (place, time))
         spot = spot.masked_fill(~visual, len(place))
-        order = (spot * (len(time) + 1) + when).argsort(dim=1, stable=True)  # position after position, in time
+        order = ordered(spot * (len(time) + 1) + when, False)  # position after position, in time
         v, spot = unit(take_rows(x, order)), spot.gather(1, order)
         likeness = torch.full((b, n), -2.0, device=device)
         near = (v[:, 1:] * v[:, :-1]).sum(2)

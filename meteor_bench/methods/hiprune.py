@@ -25,6 +25,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from meteor_bench.core.host import made_once, on_device
 from meteor_bench.core.pruner import EncodeView, Fact, TowerAttention, keep_top
 from meteor_bench.core.settings import Share
 from meteor_bench.methods.shared.helpers import frame_shares
@@ -42,11 +43,19 @@ def neighbours(anchors: Tensor, origin: Tensor, width: int, cells: int) -> Tenso
         width: of the grid, which has ``cells`` cells.
     """
     beside = torch.zeros(len(anchors), cells + 1, dtype=torch.bool, device=anchors.device)
-    for step in (-1, 1, -width, width):
-        cell = (origin + step).clamp(0, cells - 1)
-        beside.scatter_(1, torch.where(anchors, cell, cells), True)  # the extra column takes what is no anchor's
+    goals = _around(width, cells, anchors.device)[origin]  # [R, N, 4]
+    # The extra column takes what is no anchor's.
+    goals = goals.masked_fill(~anchors[..., None], cells)
+    beside.scatter_(1, goals.flatten(1), True)
     beside[:, cells] = False
-    return beside.gather(1, torch.where(origin < 0, cells, origin))
+    return beside.gather(1, origin % (cells + 1))
+
+
+@made_once(64)
+def _around(width: int, cells: int, device: torch.device) -> Tensor:
+    """[cells + 1, 4] long, the cells beside each cell; behind the last, where -1 leads, of what has none."""
+    beside = (torch.arange(cells)[:, None] + torch.tensor([-1, 1, -width, width])).clamp(0, cells - 1)
+    return on_device(torch.cat([beside, torch.full((1, 4), cells)]), device)
 
 
 @dataclass(frozen=True)
@@ -71,5 +80,6 @@ class HiPrune(TwoBlockScorer):
         share = view.target if shared else frame_shares(view)[view.tower]
         wanted = (share.double() * self.alpha / 5).round().long()
         anchors = keep_top(self.earlier(view, last), wanted, view.candidates)
-        beside = neighbours(anchors, tokens.origin, grid.w, grid.n) & tokens.visual
+        beside = neighbours(anchors, tokens.origin, grid.w, grid.n)
+        beside = beside if tokens.plain else beside & tokens.visual
         return last + torch.where(anchors, 2.0, beside.float())

@@ -25,8 +25,11 @@ from torch import Tensor
 from meteor_bench.core.gather import take_rows
 from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, Fact, View, keep_top
+from meteor_bench.core.rows import ordered
 from meteor_bench.core.settings import Range
+from meteor_bench.core.tokens import Tokens
 from meteor_bench.methods.shared.helpers import rank_of, unit
+from meteor_bench.methods.shared.picks import best_of_groups
 from meteor_bench.methods.shared.selection import AttentionScorer
 
 __all__ = ["HoloV", "allot", "crop_of", "crop_scores"]
@@ -34,31 +37,38 @@ __all__ = ["HoloV", "allot", "crop_of", "crop_scores"]
 EPS = 1e-6  # the authors'
 
 
-def crop_of(visual: Tensor, count: Tensor, crops: int) -> tuple[Tensor, Tensor]:
-    """[B, N] crop of each visual token (meaningless elsewhere) and [B, P] the crops' sizes; the first are larger.
+def crop_of(tokens: Tokens, crops: int) -> tuple[Tensor, Tensor]:
+    """[B, N] crop of each visual token (meaningless elsewhere) and [B, P] the crops' sizes, on the CPU.
 
-    Args:
-        count: [B] on the CPU, as the sizes are, how many visual tokens there are.
+    The first crops are larger.
     """
+    count = tokens.counts()
     base, rest = count[:, None] // crops, count[:, None] % crops
     size = base + (torch.arange(crops) < rest).long()  # [B, P]
-    place = rank_of(visual).clamp(min=0)
-    crop = torch.searchsorted(on_device(size.cumsum(1), visual.device), place.contiguous(), right=True)
-    return crop.clamp(max=crops - 1), size
+    ends = size.cumsum(1)
+    if tokens.plain:
+        place = torch.arange(tokens.x.shape[1]).repeat(len(ends), 1)
+    else:
+        place, ends = rank_of(tokens.visual).clamp(min=0), on_device(ends, tokens.x.device)
+    crop = torch.searchsorted(ends, place.contiguous(), right=True).clamp(max=crops - 1)
+    return on_device(crop, tokens.x.device), size
 
 
-def crop_scores(x: Tensor, attention: Tensor, visual: Tensor, size: Tensor, variance: float) -> Tensor:
-    """[B, P] float64 mean score of each crop of ``size`` [B, P] tokens, 0 for an empty one."""
+def crop_scores(x: Tensor, attention: Tensor, visual: Tensor | None, size: Tensor, variance: float) -> Tensor:
+    """[B, P] float64 mean score of each crop of ``size`` [B, P] tokens (on the CPU), 0 for an empty one.
+
+    Args:
+        visual: [B, N] bool; None: all are.
+    """
     b, n, d = x.shape
-    places = torch.arange(int(size.max()), device=x.device)
-    size = on_device(size, x.device)
-    real = places < size[..., None]  # [B, P, M]
-    start = size.cumsum(1) - size
-    order = (~visual).to(torch.uint8).argsort(dim=1, stable=True)  # visual tokens first
-    token = order.gather(1, (start[..., None] + places).clamp(max=max(0, n - 1)).flatten(1))  # [B, P·M]
+    most = torch.arange(int(size.max()))
+    real = on_device(most < size[..., None], x.device)  # [B, P, M]
+    place = ((size.cumsum(1) - size)[..., None] + most).clamp(max=max(0, n - 1)).flatten(1)
+    place, size = on_device(place, x.device), on_device(size, x.device)
+    token = place if visual is None else ordered(visual, True).gather(1, place)  # [B, P·M], visual tokens first
     # The cosines within each crop; nobody asks for those between crops.
-    v = take_rows(unit(x), token).view(b * size.shape[1], len(places), d)
-    s = (v @ v.transpose(1, 2)).view(b, size.shape[1], len(places), len(places)).double()
+    v = take_rows(unit(x), token).view(b * size.shape[1], len(most), d)
+    s = (v @ v.transpose(1, 2)).view(b, size.shape[1], len(most), len(most)).double()
     s.diagonal(dim1=2, dim2=3).zero_()
     s.masked_fill_(~(real[..., None] & real[..., None, :]), 0.0)
     total, square = s.sum(3), s.square().sum(3)  # [B, P, M]
@@ -129,23 +139,16 @@ class HoloV(AttentionScorer):
     def choose(self, view: View, score: Tensor, share: Tensor) -> Decision:
         """A budget for each crop, and its tokens with the highest attention."""
         visual = view.tokens.visual
-        crop, held = crop_of(visual, view.tokens.counts(), self.crops)
-        weight = crop_scores(view.tokens.x, score, visual, held, self.variance)
+        crop, held = crop_of(view.tokens, self.crops)
+        weight = crop_scores(view.tokens.x, score, view.candidates, held, self.variance)
         wanted = torch.minimum(share, view.tokens.counts())
-        share, size = on_device(wanted, visual.device), on_device(held, visual.device)
         weight = weight.cpu()  # shares add up to whole numbers: the host works them out, however many rounds it takes
         if self.official_quirks:
             weight = torch.where(held == 1, weight / 1000, weight)
-        kept = on_device(allot(weight, held, wanted, once=self.official_quirks), visual.device)  # [B, P]
-        by_score = score.masked_fill(~visual, -torch.inf).argsort(dim=1, descending=True, stable=True)
-        last = torch.where(visual, crop, self.crops).gather(1, by_score)
-        order = by_score.gather(1, last.argsort(dim=1, stable=True))  # crop by crop, what is not visual last
-        at = torch.arange(order.shape[1], device=order.device).expand_as(order)
-        place = torch.empty_like(order).scatter_(1, order, at)
-        place = place - (size.cumsum(1) - size).gather(1, crop)  # place in its crop, by attention
-        keep = visual & (place < kept.gather(1, crop))
+        kept = allot(weight, held, wanted, once=self.official_quirks)  # [B, P]
+        keep = best_of_groups(score, crop if view.tokens.plain else torch.where(visual, crop, self.crops), kept)
         return (
-            _with_zeros(keep, score, visual, share)
+            _with_zeros(keep, score, visual, on_device(wanted, visual.device))
             if self.official_quirks
             else Decision(keep=keep, score=score, count=wanted)
         )
@@ -155,7 +158,7 @@ def _with_zeros(keep: Tensor, score: Tensor, visual: Tensor, share: Tensor) -> D
     """Tokens of zeros behind the kept ones until there are ``share`` [B]; each in the place of a dropped one."""
     empty = keep_top(score, share - keep.sum(1), visual & ~keep)
     stays = keep | empty
-    row = (~stays).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(stays.sum(1).max())]
+    row = ordered(stays, True)[:, : int(stays.sum(1).max())]
     own = torch.arange(keep.shape[1], device=keep.device)
     mix = ((row[..., None] == own) & keep[:, None]).to(score.dtype)
     return Decision(keep=stays, mix=mix, score=score, order=empty.long())

@@ -53,6 +53,7 @@ from meteor_bench.core.pruner import (
     Stage,
     keep_top,
 )
+from meteor_bench.core.rows import ordered
 from meteor_bench.core.settings import Range, Share
 from meteor_bench.core.tokens import Grid
 from meteor_bench.methods.shared.helpers import unit
@@ -139,7 +140,7 @@ class MustDrop(Pruner):
         mean[:, -1] = -torch.inf
         mean = mean.masked_fill((size < 2) | (mean < self.similar), -torch.inf)
         # Most similar first, as long as enough is left.
-        order = mean.argsort(dim=1, descending=True, stable=True)
+        order = ordered(mean, True)
         lost = torch.where(mean.isfinite(), size - 1, 0.0).gather(1, order).cumsum(1)
         least = torch.ceil(tokens.counts().double() * view.keep ** (1 / 5) - 1e-9)
         least, present = on_device(least, lost.device), on_device(tokens.counts(), lost.device)

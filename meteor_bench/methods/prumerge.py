@@ -37,6 +37,7 @@ from torch import Tensor
 from meteor_bench.core.gather import take_rows
 from meteor_bench.core.host import on_device, upload
 from meteor_bench.core.pruner import Decision, Fact, Stage, View, keep_top
+from meteor_bench.core.rows import ordered
 from meteor_bench.core.settings import Range
 from meteor_bench.methods.shared.adaptive import AdaptiveScorer
 from meteor_bench.methods.shared.helpers import (
@@ -139,7 +140,7 @@ class PruMerge(AdaptiveScorer):
     def _mix(self, view: View, score: Tensor, stays: Tensor, width: int, extra: Tensor, dropped: Tensor) -> Tensor:
         """[B, K, N] what each surviving token is made of; ``width`` is K."""
         visual = view.tokens.visual
-        row = (~stays).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]  # [B, K] the survivors, in order
+        row = ordered(stays, True)[:, :width]  # [B, K] the survivors, in order
         n = visual.shape[1]
         own = torch.arange(n, device=row.device)
         itself = row[..., None] == own  # [B, K, N]
@@ -160,7 +161,7 @@ def _behind_outliers(score: Tensor, outliers: Tensor, extra: Tensor) -> Tensor:
     """[B, N] sort keys: outliers by falling score, then the others as they stand, then the extra token."""
     n = score.shape[1]
     own = torch.arange(n, device=score.device).expand(score.shape)
-    by_score = score.masked_fill(~outliers, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    by_score = ordered(score.masked_fill(~outliers, -torch.inf), True)
     rank = torch.empty_like(by_score).scatter_(1, by_score, own)
     return torch.where(outliers, rank, n + own).masked_fill(extra, 2 * n)
 

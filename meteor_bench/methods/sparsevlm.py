@@ -39,9 +39,11 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.gather import kept_places, take_rows
+from meteor_bench.core.gather import take_rows
 from meteor_bench.core.host import on_device, places
+from meteor_bench.core.pick import kept_places
 from meteor_bench.core.pruner import Decision, DecodePoint, DecodeView, Fact, Points, Pruner, keep_top
+from meteor_bench.core.rows import ordered
 from meteor_bench.methods.shared.density import density_scores
 from meteor_bench.methods.shared.helpers import depth_points
 
@@ -113,7 +115,7 @@ def density_peaks(x: Tensor, present: Tensor | None, k: Tensor) -> Clusters:
     b, n = x.shape[:2]
     score, distance = density_scores(x, present, k)
     at, wanted = places(n, x.device), places(n, x.device) < k[:, None]
-    order = score.argsort(dim=1, descending=True, stable=True)
+    order = ordered(score, True)
     rank = torch.empty_like(order).scatter_(1, order, at.expand(b, n))
     centre = rank < k[:, None]
     centre = centre if present is None else centre & present

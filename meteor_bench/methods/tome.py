@@ -32,10 +32,11 @@ from torch import Tensor
 from meteor_bench.core.gather import take_rows
 from meteor_bench.core.host import made_once, on_device, places
 from meteor_bench.core.pruner import EncodePoint, EncodeView, Fact, keep_top
+from meteor_bench.core.rows import ordered
 from meteor_bench.core.seats import Seats
 from meteor_bench.methods.shared.helpers import unit
 from meteor_bench.methods.shared.merging import InsideMerger, Paired
-from meteor_bench.methods.shared.pairs import seats
+from meteor_bench.methods.shared.pairs import BY_SCORE, IN_PLACE, ODD_LAST, seats
 
 __all__ = ["ToMe"]
 
@@ -68,13 +69,17 @@ class ToMe(InsideMerger):
         return view.tokens.origin.clamp(min=0) if self.order == "authors" else None
 
     def seats(self, view: EncodeView, count: Tensor, r: int, final: Tensor) -> Seats | None:
-        """The same, but where a class token would decide how the others stand."""
-        ordered = self.order == "spatial"
-        if view.has_cls and not ordered:
+        """The same, where not more than a class token stands before the others."""
+        heads = view.tokens.heads or 0
+        in_place = self.order == "spatial"
+        if heads > 1 or (heads and not (in_place or view.has_cls)):
             return None
         v, n = unit(view.compared), view.tokens.x.shape[1]
         best, partner = (v[:, 0::2] @ v[:, 1::2].transpose(1, 2)).max(2)
-        return Seats(seats(best, partner, n, r, ordered), n - r, ordered)
+        if heads:  # it takes a place, and is the last to be merged, which never comes to pass
+            best[:, 0] = -torch.inf
+        order = IN_PLACE if in_place else ODD_LAST if view.has_cls else BY_SCORE
+        return Seats(seats(best, partner, n, r, order, 0), n - r, in_place, heads)
 
     def pair(
         self, view: EncodeView | None, x: Tensor, visual: Tensor, count: Tensor, r: Tensor, final: Tensor | None
@@ -84,7 +89,7 @@ class ToMe(InsideMerger):
         rows, n, _ = metric.shape
         own = places(n, x.device).expand(rows, n)
         full = bool((count == n).all())  # at an output the sequence has holes: what takes part comes first
-        order = own if full or final is not None else (~visual).to(torch.uint8).argsort(dim=1, stable=True)
+        order = own if full or final is not None else ordered(visual, True)
         v = unit(metric if order is own else take_rows(metric, order))
         score = v[:, 0::2] @ v[:, 1::2].transpose(1, 2)  # [R, A, B]
         possible: Tensor | None = None
@@ -95,7 +100,7 @@ class ToMe(InsideMerger):
         into, keys = own, None
         if score.shape[2] > 0:
             best, partner = score.max(2)  # [R, A]
-            by_score = best.argsort(dim=1, descending=True, stable=True) if possible is None else None
+            by_score = ordered(best, True) if possible is None else None
             merged = keep_top(best, r, None if possible is None else possible.any(2), by_score)
             source = order[:, 0::2]
             goal = order[:, 1::2].gather(1, partner)
@@ -126,7 +131,7 @@ def _keys(best: Tensor, by_score: Tensor | None, has_cls: bool, own: Tensor, r: 
     moved = _odd_last(n, own.device).expand_as(own)
     if not has_cls:
         if by_score is None:
-            by_score = best.argsort(dim=1, descending=True, stable=True)
+            by_score = ordered(best, True)
         moved = moved.clone()
         moved[:, 0::2].scatter_(1, by_score, own[:, : best.shape[1]])
     if bool((r > 0).all()):

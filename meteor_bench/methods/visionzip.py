@@ -77,20 +77,36 @@ class VisionZip(AttentionScorer):
         dominant = keep_top(score, share - few - headed.long(), visual)
         rest = visual & ~dominant
         others = count - (share - few - headed.long()).clamp(min=0)
-        step = on_device((others // few.clamp(min=1)).clamp(min=1), visual.device)[:, None]
-        wanted, pruned = (on_device(x, visual.device)[:, None] for x in (few, share < count))
+        step, wanted = _columns((others // few.clamp(min=1)).clamp(min=1), few, visual.device)
         place = rank_of(rest)
         target = rest & (place % step == 0) & (place // step < wanted)
-        head = keep_top(score, headed.long(), rest & ~target)  # whose place the class token takes
+        head = None  # whose place the class token takes
+        if bool(headed.any()):
+            head = keep_top(score, headed.long(), rest & ~target)
         v = unit(view.compared)
         likeness = (v @ v.transpose(1, 2)).masked_fill(~target[:, None], -torch.inf)  # [R, N, N]
-        joins = rest & ~target & (wanted > 0)
+        joins = rest & ~target
+        if not bool((few > 0).all()):
+            joins = joins & (on_device(few, visual.device)[:, None] > 0)
         into = torch.full_like(place, -1)
         if place.shape[1] > 0:
             into = torch.where(joins, likeness.argmax(2), into)
-        kept = dominant | target | head
-        mix = handed_on(view.tokens.special if bool(headed.any()) else None, kept, head, into, int(share.max()))
-        order = None if self.ordered else (1 + target.long() - head.long()).masked_fill(~pruned, 0)
+        kept = dominant | target if head is None else dominant | target | head
+        mix = handed_on(view.tokens.special, kept, head, into, int(share.max()))
+        order = None
+        if not self.ordered:
+            order = 1 + target.long() if head is None else 1 + target.long() - head.long()
+            pruned = share < count
+            if not bool(pruned.all()):
+                order = order.masked_fill(~on_device(pruned, order.device)[:, None], 0)
         return Decision(
             keep=kept, merge_into=into.masked_fill(kept, -1), mix=mix, score=score, order=order, count=share
         )
+
+
+def _columns(step: Tensor, wanted: Tensor, device: torch.device) -> tuple[Tensor | int, Tensor | int]:
+    """Both [R] as columns on the device, or as numbers where all rows have the same."""
+    if bool((step == step[0]).all() & (wanted == wanted[0]).all()):
+        return int(step[0]), int(wanted[0])
+    columns = on_device(torch.stack([step, wanted]), device)[..., None]
+    return columns[0], columns[1]

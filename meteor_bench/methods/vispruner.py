@@ -21,6 +21,7 @@ from torch import Tensor
 from meteor_bench.core.gather import take_rows
 from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, Fact, View, keep_top
+from meteor_bench.core.rows import ordered
 from meteor_bench.core.settings import Range, Share
 from meteor_bench.methods.shared.helpers import unit
 from meteor_bench.methods.shared.selection import AttentionScorer
@@ -64,7 +65,7 @@ def _round_alike(likeness: Tensor, order: Tensor, drop: int) -> Tensor:
     if odd.shape[1] == 0:
         return order[:, drop:]
     best = take_rows(take_rows(likeness, even).mT, odd).amax(1)  # [B, E]
-    ranked = best.argsort(dim=1, descending=True, stable=True)[:, drop:]
+    ranked = ordered(best, True)[:, drop:]
     return torch.cat([even.gather(1, ranked), odd], 1)
 
 
@@ -81,12 +82,12 @@ def _round(likeness: Tensor, order: Tensor, count: Tensor, drop: Tensor) -> Tens
         aside = aside.scatter_(1, odd, torch.where(real[:, 1::2], 0.0, -4.0))
         best = take_rows(likeness, even).add_(aside[:, None]).amax(2)
     best = best.masked_fill(~real[:, 0::2], -torch.inf)
-    ranked = best.argsort(dim=1, descending=True, stable=True)  # real ones first
+    ranked = ordered(best, True)  # real ones first
     place = torch.arange(even.shape[1], device=device)
     stays = (place >= drop[:, None]) & (place < ((count + 1) // 2)[:, None])
     joined = torch.cat([even.gather(1, ranked), odd], 1)
     alive = torch.cat([stays, real[:, 1::2]], 1)
-    return joined.gather(1, (~alive).to(torch.uint8).argsort(dim=1, stable=True))
+    return joined.gather(1, ordered(alive, True))
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,8 @@ class VisPruner(AttentionScorer):
         first = (share.double() * self.important).long()
         important = keep_top(score, first, visual)
         rest, left = visual & ~important, view.tokens.counts() - first
-        order = score.masked_fill(~rest, -torch.inf).argsort(dim=1, descending=True, stable=True)
+        order = ordered(score.masked_fill(~rest, -torch.inf), True)
         # What is not in the rest comes last, behind any real score.
-        order = order.gather(1, (~rest).gather(1, order).to(torch.uint8).argsort(dim=1, stable=True))
+        order = order.gather(1, ordered(rest.gather(1, order), True))
         diverse = thin_out(view.tokens.x, order, left, share - first, self.step)
         return Decision(keep=important | diverse, score=score, count=share)

@@ -6,6 +6,8 @@ With nothing pruned its layers run as the library runs them. Pruned, the same we
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,10 +18,10 @@ from transformers.models.sam.modeling_sam import SamVisionEncoder, SamVisionSdpa
 
 from meteor_bench.core import flops
 from meteor_bench.core.attention_probe import Probe
-from meteor_bench.core.host import made_once, on_device
-from meteor_bench.core.tokens import Grid, Tokens
+from meteor_bench.core.tokens import Grid, Later, Tokens
+from meteor_bench.models.relative import Relative, apart, relative
 from meteor_bench.models.towers import Prepare, as_they_are
-from meteor_bench.models.windows import WindowedTower, read_beside
+from meteor_bench.models.windows import WindowedTower, Windows, read_beside
 
 __all__ = ["SamTower", "sam", "whole_layer"]
 
@@ -54,6 +56,14 @@ def sam(sizes: dict[str, Any]) -> SamVisionEncoder:
     return model
 
 
+@dataclass(frozen=True)
+class _Where(Windows):
+    """Windows, and the relative positions in them and on the grid, for whoever asks."""
+
+    inside: Later[Relative]
+    over_all: Later[Relative]
+
+
 class SamTower(WindowedTower):
     """transformers' `SamVisionEncoder` up to its neck's first norm."""
 
@@ -70,20 +80,25 @@ class SamTower(WindowedTower):
         x = self.model.patch_embed(self.prepare(pixels)) + self.model.pos_embed  # [R, h, w, D]
         return Tokens.dense(x.flatten(1, 2), Grid(1, *x.shape[1:3]))
 
+    def where(self, tokens: Tokens) -> _Where:
+        found = super().where(tokens)
+        inside, everywhere = (partial(Relative.of, side=side) for side in (self.side, self.cells))
+        cells = Later(lambda: inside(found.cell.flatten(0, 1))), Later(lambda: everywhere(found.origin.clamp(min=0)))
+        return _Where(**vars(found), inside=cells[0], over_all=cells[1])
+
     def attend(self, block: int, x: Tensor, mask: Tensor | None, probe: Probe | None, where: Any = None) -> Tensor:
         layer = self.model.layers[block]
         h = layer.layer_norm1(x)
         inside = block not in self.open
         if where.whole and probe is None:
             return x + self._as_library(layer, h, inside)
-        attn, side = layer.attn, self.side if inside else self.cells
+        attn, positions = layer.attn, (where.inside if inside else where.over_all).get()
+        seen = mask
         if inside:
-            h, cell, seen = where.gather(h), where.cell.flatten(0, 1), where.seen(mask, x.dtype)
-        else:
-            cell, seen = where.origin.clamp(min=0), mask
+            h, seen = where.gather(h), where.seen(mask, x.dtype)
         qkv = attn.qkv(h).reshape(*h.shape[:2], 3, attn.num_attention_heads, -1).permute(2, 0, 3, 1, 4)
         query, key, value = qkv.unbind(0)  # [B, H, S, d]
-        bias = _relative(attn, query, cell, side)
+        bias = _relative(attn, query, positions)
         if seen is not None:
             bias = bias.masked_fill_(~seen, -torch.inf) if seen.dtype == torch.bool else bias + seen
         if probe is not None:
@@ -150,8 +165,8 @@ def _attended(attn: Any, h: Tensor) -> Tensor:
     qkv = attn.qkv(h).reshape(b, cells, 3, heads, -1).permute(2, 0, 3, 1, 4)
     query, key, value = qkv.reshape(3, b * heads, cells, -1).unbind(0)
     square = query.reshape(b * heads, side, side, -1)
-    down = torch.einsum("bhwc,hkc->bhwk", square, _table(attn.rel_pos_h, side))
-    across = torch.einsum("bhwc,wkc->bhwk", square, _table(attn.rel_pos_w, side))
+    down = torch.einsum("bhwc,hkc->bhwk", square, _table(attn.rel_pos_h, side)[apart(side, h.device)])
+    across = torch.einsum("bhwc,wkc->bhwk", square, _table(attn.rel_pos_w, side)[apart(side, h.device)])
     bias = (down[..., None] + across[..., None, :]).reshape(b * heads, cells, cells)
     if isinstance(attn, SamVisionSdpaAttention):
         query, key, value, bias = (part.view(b, heads, cells, -1) for part in (query, key, value, bias))
@@ -165,25 +180,17 @@ def _attended(attn: Any, h: Tensor) -> Tensor:
 
 
 def _table(table: Tensor, side: int) -> Tensor:
-    """[side, side, d] the row of a query and a key so far apart, of a table [2·side - 1, d] or one to be resized."""
-    if len(table) != 2 * side - 1:
-        table = interpolate(table.T[None], size=2 * side - 1, mode="linear")[0].T
-    return table[_apart(side, table.device)]
+    """[2·side - 1, d] a row for each distance, of such a table or of one to be resized."""
+    if len(table) == 2 * side - 1:
+        return table
+    return interpolate(table.T[None], size=2 * side - 1, mode="linear")[0].T
 
 
-@made_once(16)
-def _apart(side: int, device: torch.device) -> Tensor:
-    """[side, side] distance between a query and a key, from 0."""
-    at = torch.arange(side)
-    return on_device(at[:, None] - at + side - 1, device)
-
-
-def _relative(attn: Any, query: Tensor, cell: Tensor, side: int) -> Tensor:
-    """[B, H, S, S] decomposed relative positions of the unscaled queries [B, H, S, d] in cells [B, S] of a window."""
-    shape = (*query.shape[:3], cell.shape[1])
-    parts = []
-    for place, table in ((cell // side, attn.rel_pos_h), (cell % side, attn.rel_pos_w)):
-        rows = _table(table, side)[place]  # [B, S, side, d]
-        towards = torch.einsum("bhsd,bskd->bhsk", query, rows)
-        parts.append(towards.gather(3, place[:, None, None].expand(shape)))
-    return parts[0] + parts[1]
+def _relative(attn: Any, query: Tensor, positions: Relative) -> Tensor:
+    """[B, H, S, S] decomposed relative positions of the unscaled queries [B, H, S, d]."""
+    tables = attn.rel_pos_h, attn.rel_pos_w
+    down, across = (
+        torch.einsum("bhsd,bskd->bhsk", query, _table(table, positions.side)[apart])  # [B, S, side, d] rows of a table
+        for table, apart in zip(tables, (positions.down, positions.across), strict=True)
+    )
+    return relative(down, across, positions.row, positions.column)

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import NamedTuple
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,43 +19,15 @@ from meteor_bench.core import flops
 from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.host import made_once, on_device, places
 from meteor_bench.core.model import VisionTower
-from meteor_bench.core.rows import ranks
 from meteor_bench.core.tokens import Grid, Later, Tokens
+from meteor_bench.models.window_places import Cells, known_cells, padding_cells, placed
 
 __all__ = ["WindowedTower", "Windows", "beside", "count_in_windows", "read_beside", "window_of"]
 
 
 def window_of(origin: Tensor, grid: Grid, side: int) -> Tensor:
     """Index of the window of each token, from its origin; -1 for padding."""
-    return _cells(grid, side, origin.device).window[origin]
-
-
-class _Cells(NamedTuple):
-    """What is known of each cell of a grid, made once; behind the last one, where -1 leads, of padding.
-
-    Attributes:
-        window: [G + 1] long, the index of its window, -1 for padding.
-        counted: [G + 1] the same, but for padding one of its own.
-        inner: [G + 1] long, its place in its window, raster order.
-        early: [G + 1] float32, higher for cells that come first, by window and then in raster order.
-    """
-
-    window: Tensor
-    counted: Tensor
-    inner: Tensor
-    early: Tensor
-
-
-@made_once(16)
-def _cells(grid: Grid, side: int, device: torch.device) -> _Cells:
-    cell = torch.arange(grid.n)
-    y, x = cell // grid.w, cell % grid.w
-    across, down = -(-grid.w // side), -(-grid.h // side)
-    window, inner = y // side * across + x // side, y % side * side + x % side
-    early = -(window * side**2 + inner).float()
-    last = (-1, across * down, 0, -torch.inf)
-    each = zip((window, window, inner, early), last, strict=True)
-    return _Cells(*(on_device(torch.cat([values, values.new_tensor([end])]), device) for values, end in each))
+    return known_cells(grid, side, origin.device).window[origin]
 
 
 @dataclass(frozen=True)
@@ -68,11 +39,11 @@ class Windows:
         solid: whether there is a token at every place.
         origin: [R, N].
         index: [R, W, S] the token at a place, 0 where there is none.
-        token: [R, W, S] bool, whether a token is there.
+        token: [R, W, S] bool, whether a token is there; for whoever asks.
         cell: [R, W, S] the place's cell in its window, raster order.
         place: [R, N] a token's place in [W·S].
         mask: [R·W, 1, S, S] bool, what a place may see; None where no place is empty.
-        share: [R, N] tokens in a token's window; of padding, how many no window has.
+        share: [R, N] tokens in a token's window; of padding, how many no window has; for whoever asks.
         size: [R, N] patches that a token stands for, maybe not worked out yet.
         lengths, widths: R tokens, and S, of each row alone.
     """
@@ -81,11 +52,11 @@ class Windows:
     solid: bool
     origin: Tensor
     index: Tensor
-    token: Tensor
+    token: Later[Tensor]
     cell: Tensor
     place: Tensor
     mask: Tensor | None
-    share: Tensor
+    share: Later[Tensor]
     size: Tensor | Later[Tensor]
     lengths: tuple[int, ...]
     widths: tuple[int, ...]
@@ -106,7 +77,7 @@ class Windows:
     def gather(self, x: Tensor) -> Tensor:
         """[R, N, D] -> [R·W, S, D]; zeros where no token is."""
         out = x.gather(1, self.index.flatten(1)[..., None].expand(-1, -1, x.shape[-1]))
-        out = out if self.solid else out * self.token.flatten(1)[..., None]
+        out = out if self.solid else out * self.token.get().flatten(1)[..., None]
         return out.reshape(-1, self.index.shape[2], x.shape[-1])
 
     def scatter(self, x: Tensor) -> Tensor:
@@ -130,10 +101,10 @@ class Windows:
             query, key: [R·W, H, S, d].
             mask: as for the attention itself.
         """
-        part = replace(probe, queries=None if self.solid else self.token.flatten(0, 1))
+        part = replace(probe, queries=None if self.solid else self.token.get().flatten(0, 1))
         read_beside(part, query, key, mask)
         if part.attention is not None:  # the mean over all queries, of which a window holds its share
-            spread = self.scatter(part.attention[..., None])[..., 0] * self.share
+            spread = self.scatter(part.attention[..., None])[..., 0] * self.share.get()
             if len(set(self.lengths)) == 1:
                 probe.attention = spread / max(1, self.lengths[0])
             else:
@@ -152,12 +123,6 @@ def read_beside(probe: Probe, query: Tensor, key: Tensor, mask: Tensor | None) -
     """Let a probe read [B, H, N, d] queries and keys of an attention that does not run through our kernel."""
     with beside(probe):
         probe.read(query, key, mask, None, False, 1)
-
-
-def _placed(place: Tensor, values: Tensor, windows: int, width: int) -> Tensor:
-    """[R, windows, width] with ``values`` at ``place``, zeros elsewhere; what lies behind the last is dropped."""
-    out = torch.zeros(len(place), windows * width + 1, dtype=values.dtype, device=values.device)
-    return out.scatter_(1, place, values)[:, :-1].reshape(-1, windows, width)
 
 
 @made_once(64)
@@ -184,71 +149,63 @@ def count_in_windows(tokens: Tokens, side: int) -> Tensor:
     if tokens.whole:
         window = window_of(torch.arange(grid.n), grid, side)
         return torch.bincount(window, minlength=windows).expand(len(tokens.x), -1)
-    window = _cells(grid, side, tokens.x.device).counted[tokens.origin]
-    counts = torch.zeros(len(window), windows + 1, dtype=torch.long, device=window.device)
-    return counts.scatter_add_(1, window, torch.ones_like(window))[:, :windows].cpu()
+    return _counted(tokens, side).cpu()
+
+
+def _counted(tokens: Tokens, side: int) -> Tensor:
+    """[R, W] long, tokens in each window, which nobody but the device knows."""
+    cells = known_cells(tokens.grid, side, tokens.x.device)
+    window = cells.counted[tokens.origin]
+    counts = torch.zeros(len(window), len(cells.padding) + 1, dtype=torch.long, device=window.device)
+    return counts.scatter_add_(1, window, torch.ones_like(window))[:, :-1]
 
 
 def _placed_windows(tokens: Tokens, side: int, counts: Tensor) -> Windows:
     """The windows of tokens of which ``counts`` [R, W] (on the CPU) are in each."""
     grid, origin, device = tokens.grid, tokens.origin, tokens.x.device
-    padding = _padding_cells(grid, side)  # [W, P], -1 behind the last
-    windows = len(padding)
+    room = (padding_cells(grid, side) >= 0).sum(1)  # [W]
+    windows = len(room)
     lengths = counts.sum(1)
     width = torch.where(lengths == grid.n, side**2, counts.amax(1)) if windows else lengths
     s = int(width.max()) if len(width) else 0
-    filled = torch.minimum(width[:, None] - counts, (padding >= 0).sum(1))  # [R, W] padding cells that are there
+    filled = torch.minimum(width[:, None] - counts, room)  # [R, W] padding cells that are there
     full, solid = bool((counts + filled == s).all()), bool((counts == s).all())
     # Where a window begins, less the tokens before it; padding goes behind everything.
     start = s * torch.arange(windows + 1) - torch.cat([counts.cumsum(1) - counts, lengths[:, None]], 1)  # [R, W + 1]
-    of_none = origin.shape[1] - lengths[:, None]
-    known = on_device(torch.cat([start, counts, of_none, filled], 1), device)
-    begins, there, more = torch.split(known, [windows + 1, windows + 1, windows], 1)
-    cells = _cells(grid, side, device)
-    window = cells.counted[origin]
-    place = ranks(cells.early[origin]) + begins.gather(1, window)  # by window, raster order within
-    if tokens.padded:
-        place = place.clamp(max=windows * s)
-    seat, inside = places(s, device), there[:, :windows, None]
-    token = seat < inside  # [R, W, S]
-    cell, used = _placed(place, cells.inner[origin], windows, s), token
-    if bool(filled.any()):
-        beyond = seat - inside  # the how manieth padding cell
-        filler = ~token & (beyond < more[..., None])
-        some = _padding_there(grid, side, device).expand(len(origin), -1, -1)
-        cell = torch.where(filler, some.gather(2, beyond.clamp(0, padding.shape[1] - 1)), cell)
-        used = token | filler
+    known = on_device(torch.cat([start, counts, filled], 1), device)
+    cells = known_cells(grid, side, device)
+    place, token, cell = placed(origin, known, cells, s)
+    there, more = torch.split(known[:, windows + 1 :], windows, 1)
+    mask = None
+    if not full:
+        used = (places(s, device) < (there + more)[..., None]).flatten(0, 1)
+        mask = (used[:, None] | _itself(s, device))[:, None]
+    of_none = origin.shape[1] - lengths
     return Windows(
         whole=tokens.whole,
         solid=solid,
         origin=origin,
-        index=_placed(place, places(origin.shape[1], device).expand_as(place), windows, s),
-        token=token,
-        cell=cell,
+        index=token.view(-1, windows, s),
+        token=Later(partial(_taken, s, there)),
+        cell=cell.view(-1, windows, s),
         place=place.clamp(max=windows * s - 1) if tokens.padded else place,
-        mask=None if full else (used.flatten(0, 1)[:, None] | _itself(s, device))[:, None],
-        share=there.gather(1, window),
+        mask=mask,
+        share=Later(partial(_shares, cells, origin, counts, of_none)),
         size=tokens.raw("size"),
         lengths=tuple(lengths.tolist()),
         widths=tuple(width.tolist()),
     )
 
 
-@lru_cache(maxsize=16)
-def _padding_cells(grid: Grid, side: int) -> Tensor:
-    """[W, P] the cells of each window that lie behind the grid's edge, raster order, filled up with -1."""
-    down, across = -(-grid.h // side), -(-grid.w // side)
-    y, x = torch.arange(down * side), torch.arange(across * side)
-    outside = (y[:, None] >= grid.h) | (x[None] >= grid.w)
-    cells = outside.reshape(down, side, across, side).transpose(1, 2).reshape(-1, side**2)
-    most = max(1, int(cells.sum(1).max()))
-    order = (~cells).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
-    return torch.where(cells.gather(1, order), order, -1)
+def _taken(width: int, there: Tensor) -> Tensor:
+    """[R, W, S] bool, of windows [R, W] with so many tokens."""
+    return places(width, there.device) < there[..., None]
 
 
-@made_once(16)
-def _padding_there(grid: Grid, side: int, device: torch.device) -> Tensor:
-    return on_device(_padding_cells(grid, side), device)
+def _shares(cells: Cells, origin: Tensor, counts: Tensor, of_none: Tensor) -> Tensor:
+    """[R, N] tokens in each token's window; of padding ``of_none`` [R], on the CPU as ``counts`` [R, W]."""
+    known = on_device(torch.cat([counts, of_none[:, None]], 1), origin.device)
+    return known.gather(1, cells.counted[origin])
 
 
 class WindowedTower(VisionTower):
@@ -283,6 +240,10 @@ class WindowedTower(VisionTower):
 
     def in_windows(self, tokens: Tokens) -> Tensor:
         return count_in_windows(tokens, self.side)
+
+    def left_in_windows(self, tokens: Tokens) -> Tensor | None:
+        known = tokens.in_windows is not None or tokens.whole or -(-self.cells // self.side) == 1
+        return None if known else _counted(tokens, self.side)
 
     def pairs(self, block: int, where: Windows) -> Tensor:
         """[R] FLOPs of the block's attention half."""

@@ -14,8 +14,9 @@ TOLERANCE = 2e-6
 
 
 def brute(
-    query: Tensor, key: Tensor, mask: Tensor | None, queries: Tensor | None, scaling: float, causal: bool, peak: bool
-) -> Tensor:
+    query: Tensor, key: Tensor, mask: Tensor | None, queries: Tensor | None, scaling: float, causal: bool, peak: bool,
+    over: int = 1,
+) -> Tensor:  # fmt: skip
     """[B, K] float64, every weight written out."""
     h, q = query.shape[1:3]
     k = key.shape[2]
@@ -27,7 +28,7 @@ def brute(
         logits = logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask.double()
     weights = logits.softmax(-1)
     each = weights.amax(1) if peak else weights.mean(1)
-    return (each if queries is None else each * queries[..., None]).sum(1)
+    return (each if queries is None else each * queries[..., None]).sum(1) / over
 
 
 def cases() -> dict[str, tuple[Any, ...]]:
@@ -43,6 +44,7 @@ def cases() -> dict[str, tuple[Any, ...]]:
     bias = rand(2, 4, 70, 70)
     return {
         "plain": (q, k, None, None, 0.2, False, False),
+        "of all queries": (q, k, None, None, 0.2, False, False, 70),
         "counted queries": (q, k, None, some, 0.2, False, False),
         "causal": (q, k, None, some, 0.2, True, False),
         "grouped heads": (q, rand(2, 2, 90, 40), None, None, 0.2, False, False),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from meteor_bench.core.apply import apply
-from meteor_bench.core.cells import densify
+from meteor_bench.core.cells import densify, on_cells
 from meteor_bench.core.pruner import Decision
 from tests.core.batches import batch, random_keep
 
@@ -29,3 +29,16 @@ def test_densify_gives_merged_cells_their_groups_features() -> None:
     dense = densify(merged)
     assert torch.equal(dense[0, 1], dense[0, 2])
     assert torch.allclose(dense[0, 1], tokens.x[0, 1:3].mean(0))
+
+
+def test_dropped_cells_have_no_value_whether_or_not_anything_merged() -> None:
+    tokens = batch(2, 3, 4, 1)
+    keep = random_keep(tokens, 0.5)
+    left = apply(tokens, Decision(keep=keep))
+    values = torch.rand(left.x.shape[:2])
+    found = on_cells(left.changed(merged=False), values)
+    assert torch.equal(found, on_cells(left.changed(merged=True), values))
+    for b in range(2):
+        for cell in range(12):
+            at = (left.origin[b] == cell).nonzero()
+            assert float(found[b, cell]) == (float(values[b, at[0, 0]]) if len(at) else -torch.inf)

@@ -32,10 +32,17 @@ def test_an_operation_is_its_function_where_there_is_no_gpu(name: str) -> None:
 
 KERNELS = {
     "unit": (1, 3),
+    "to_mean": (2, 9),
     "ranks": (1, 5),
+    "ordered": (1, 4),
+    "best": (1, 11),
+    "foremost": (1, 16),
     "merged": (1, 19),
     "followed": (1, 3),
-    "seats": (2, 14),
+    "standing": (2, 21),
+    "in_places": (2, 24),
+    "relative": (1, 3),
+    "seats": (2, 15),
     "edges": (1, 10),
     "isolation": (3, 16),
 }
@@ -98,16 +105,33 @@ def test_tritons_kernels_say_what_the_loops_say() -> None:
 
 
 COMPILED = {
-    "meteor_bench.core.rows_triton": ("_unit", "_ranks", "_merged", "_followed"),
+    "meteor_bench.core.rows_triton": (
+        "_unit",
+        "_cosine",
+        "_ranks",
+        "_ordered",
+        "_best",
+        "_foremost",
+        "_merged",
+        "_followed",
+    ),
+    "meteor_bench.core.standing_triton": ("_own", "_nearby"),
+    "meteor_bench.models.relative_triton": ("_relative",),
+    "meteor_bench.models.window_places_triton": ("_place", "_fill"),
     "meteor_bench.methods.shared.pairs_triton": ("_seats",),
     "meteor_bench.methods.evoprune.edges_triton": ("_nearest", "_apart", "_edges"),
 }
-LONGS = ("seats", "index", "rank", "partner", "stay")
+LONGS = (
+    "seats", "index", "rank", "partner", "stay", "window", "left", "origin", "group", "known", "counted", "inner",
+    "padding", "place", "token", "row", "column", "each",
+)  # fmt: skip
 FLOATS = ("strength", "fixed")
 FIXED = {
-    "WIDE": 256, "SCAN": 512, "TILE": 32, "SEATS": 8, "ORDERED": True, "FIXED": 0, "APART": True, "PROTECTED": True,
+    "WIDE": 256, "SCAN": 512, "TILE": 32, "SEATS": 8, "ORDER": 1, "FIXED": 0, "APART": True, "PROTECTED": True,
+    "FALLING": True, "ALLOWED": True,
+    "EACH": True,
 }  # fmt: skip
-WHOLE_OUT = ("_ranks", "_followed", "_seats")
+WHOLE_OUT = ("_ranks", "_followed", "_seats", "_own", "_nearby", "_place", "_fill", "_ordered")
 
 
 @pytest.mark.slow
@@ -127,7 +151,7 @@ def test_tritons_kernels_compile_for_a_hopper_gpu(name: str, kernel: str, monkey
             return "constexpr"
         if argument in LONGS or (argument == "out" and kernel in WHOLE_OUT):
             return "*i64"
-        if argument == "protected":
+        if argument in ("protected", "allowed") or (argument == "out" and kernel in ("_foremost", "_best")):
             return "*u8"
         if argument in FLOATS:
             return "fp32"
@@ -138,4 +162,8 @@ def test_tritons_kernels_compile_for_a_hopper_gpu(name: str, kernel: str, monkey
     assert built(ASTSource(made, signature, fixed), target=GPUTarget("cuda", 90, 32)).asm["cubin"]
 
 
-POINTERS = ("x", "out", "score", "size", "mass", "likeness", "distance", "middle", "apart", "best")
+POINTERS = (
+    "x", "out", "score", "size", "mass", "likeness", "distance", "middle", "apart", "best", "total", "early", "down",
+    "key",
+    "across",
+)  # fmt: skip

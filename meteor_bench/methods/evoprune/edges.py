@@ -11,6 +11,7 @@ from meteor_bench.core.fused import Fused
 from meteor_bench.core.gather import take_rows
 from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import keep_top
+from meteor_bench.core.rows import ordered
 from meteor_bench.core.tokens import Grid
 from meteor_bench.methods.shared.helpers import unit
 
@@ -144,7 +145,7 @@ class Score(NamedTuple):
         # Visual tokens first, in order; their places 0, 2, 4, … are a, places 1, 3, 5, … are b.
         order = own
         if not alike or most < x.shape[1]:
-            order = (~visual).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
+            order = ordered(visual, True)[:, :most]
         v = unit(x if order is own else take_rows(x, order))  # [R, M, D]
         likeness = v @ v.transpose(1, 2)
         present = None if alike else torch.arange(most, device=x.device) < on_device(count, x.device)[:, None]

@@ -18,7 +18,7 @@ from meteor_bench.core.settings import Range, Share
 from meteor_bench.methods.evoprune.edges import Score, spread
 from meteor_bench.methods.shared.helpers import flatness, round_half_up
 from meteor_bench.methods.shared.merging import InsideMerger, Paired
-from meteor_bench.methods.shared.pairs import seats
+from meteor_bench.methods.shared.pairs import IN_PLACE, seats
 from meteor_bench.methods.shared.schedules import plan
 from meteor_bench.methods.shared.temporal import Runs, earlier, runs_of
 
@@ -137,9 +137,12 @@ class EvoPrune(InsideMerger):
         merges = torch.full_like(count, r)
         if view.frames is not None or not self._exact(count, merges, final, self.attention):
             return None
-        x, n = view.tokens.x, view.tokens.x.shape[1]
-        best, partner = self._score.best(x, count, merges, view.attention if self.attention else None)
-        return Seats(seats(best, partner, n, r, True), n - r, True)
+        heads = view.tokens.heads or 0
+        x = view.tokens.x[:, heads:]
+        attention = view.attention[:, heads:] if self.attention and view.attention is not None else None
+        best, partner = self._score.best(x, count, merges, attention)
+        n = x.shape[1]
+        return Seats(seats(best, partner, n, r, IN_PLACE, heads), heads + n - r, True, heads)
 
     def _exact(self, count: Tensor, r: Tensor, final: Tensor | None, protected: bool) -> bool:
         """Whether each row merges its r wherever the protected tokens stand; arguments as for `pair`."""

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.errors import UnsupportedError
-from meteor_bench.core.host import on_device, places
+from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import EncodePoint, FuseView, keep_top
-from meteor_bench.core.rows import compared, ranks
+from meteor_bench.core.rows import foremost
 from meteor_bench.methods.shared.helpers import noise, similarity_to_mean, unit
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ __all__ = [
     "stage1_total",
 ]
 
-WHOLE = 1 << 24  # whole numbers below it are themselves in float32
 PAPER_STAGE1 = 1193 / 1024  # tokens after stage 1, as a share of N, at ...
 PAPER_KEEP = 0.236  # ... 242 of 1024
 
@@ -146,18 +145,9 @@ def keep_in_windows(score: Tensor, k: Tensor, window: Tensor, allowed: Tensor | 
     kept = torch.minimum(counts[..., None], each).sum(1)  # [B, Q] tokens that stay if each window keeps Q
     quota = (kept <= k[:, None]).sum(1, keepdim=True).clamp(min=1)
     left = torch.minimum(counts, quota)
-    score, n = score.float(), score.shape[1]
     window = window if allowed is None else torch.where(allowed, window, windows)
-    last = torch.cat([counts.cumsum(1) - counts + left, torch.zeros_like(quota)], 1)  # where a window's kept ones end
-    if compared(score) and (windows + 1) * n < WHOLE:
-        # Places by window, then by score, counted from behind.
-        behind = ranks(torch.add(ranks(score), window, alpha=n).float())
-        return Windowed(n - 1 - behind < on_device(last, score.device).gather(1, window), left)
-    by_score = score.argsort(dim=1, descending=True, stable=True)
-    sorted_place, second = window.gather(1, by_score).sort(dim=1, stable=True)
-    order = by_score.gather(1, second)  # by window, then by score
-    chosen = places(n, score.device) < on_device(last, score.device).gather(1, sorted_place)
-    return Windowed(torch.zeros_like(chosen).scatter_(1, order, chosen), left)
+    each_keeps = on_device(torch.cat([left, torch.zeros_like(quota)], 1), score.device)
+    return Windowed(foremost(score.float(), window, each_keeps), left)
 
 
 def fusion_scores(views: Mapping[str, FuseView], valid: Mapping[str, Tensor | None], fusion: str) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.host import places
+from meteor_bench.core.rows import ordered
 
 if TYPE_CHECKING:
     from meteor_bench.core.model import VLM
@@ -25,23 +26,23 @@ def without_class_token(vlm: VLM) -> tuple[str, ...]:
     return (NO_CLASS_TOKEN.format(who),) if who else ()
 
 
-def handed_on(special: Tensor | None, kept: Tensor, head: Tensor, into: Tensor | None, width: int) -> Tensor:
+def handed_on(special: Tensor, kept: Tensor, head: Tensor | None, into: Tensor | None, width: int) -> Tensor:
     """[R, K, N] what each kept token is made of: of itself and the mean of what joined it, or of the class token.
 
     Args:
-        special, kept: [R, N] bool; no special where no row has a head.
-        head: [R, N] bool, the patch whose place the class token takes.
+        special, kept: [R, N] bool.
+        head: [R, N] bool, the patch whose place the class token takes; None where no row has one.
         into: [R, N] long, the token that one joins, -1 for none; None: none joins any.
         width: the most tokens that a row keeps.
     """
     n = kept.shape[1]
-    row = (~kept).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]  # [R, K] the kept ones, in order
+    row = ordered(kept, True)[:, :width]  # [R, K] the kept ones, in order
     own = places(n, kept.device)
     whole = (row[..., None] == own).float()
     if into is not None:
         joined = (into[:, None] == row[..., None]).float()
         whole = whole + joined / joined.sum(2, keepdim=True).clamp(min=1)
-    if n == 0 or special is None:
+    if n == 0 or head is None:
         return whole
     first = (special.to(torch.uint8).argmax(1, keepdim=True) == own).float()  # [R, N]
     return torch.where(head.gather(1, row)[..., None], first[:, None], whole)

@@ -17,7 +17,7 @@ from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, FuseView, View
-from meteor_bench.core.rows import unit
+from meteor_bench.core.rows import to_mean, unit
 from meteor_bench.core.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -63,11 +63,9 @@ def similarity_to_mean(x: Tensor, valid: Tensor | None) -> Tensor:
         [B, N] float32; 0 where not valid.
     """
     if valid is None:
-        x = x.float()
-        mean = x.sum(1) / max(1, x.shape[1])
-    else:
-        x = x.float().masked_fill(~valid[..., None], 0.0)
-        mean = x.sum(1) / valid.sum(1).clamp(min=1)[:, None]  # [B, D]
+        return to_mean(x)
+    x = x.float().masked_fill(~valid[..., None], 0.0)
+    mean = x.sum(1) / valid.sum(1).clamp(min=1)[:, None]  # [B, D]
     return torch.einsum("bnd,bd->bn", unit(x), unit(mean))
 
 

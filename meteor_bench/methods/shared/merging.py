@@ -123,7 +123,10 @@ class InsideMerger(Pruner, ABC):
         """
 
     def seats(self, view: EncodeView, count: Tensor, r: int, final: Tensor) -> Seats | None:
-        """The same inside a block, of rows that are all visual tokens and merge r, at least one, each.
+        """The same inside a block, of rows that merge r, at least one, each, and whose special tokens stand first.
+
+        Args:
+            view: its tokens know how many `Tokens.heads` they have.
 
         Returns:
             None: `pair` is to be asked.
@@ -238,7 +241,7 @@ class InsideMerger(Pruner, ABC):
         count = view.tokens.counts()
         r = torch.where(wanted < 0, torch.zeros_like(count), torch.minimum(count - wanted, count // 2)).clamp(min=0)
         each = set(r.tolist())
-        if view.tokens.plain and len(each) == 1 and max(each) > 0 and self.merge == "size":
+        if view.tokens.heads is not None and len(each) == 1 and max(each) > 0 and self.merge == "size":
             if (seats := self.seats(view, count, each.pop(), final)) is not None:
                 return Decision.seated(seats)
         into, order, memo, mix, exact = self.pair(view, view.tokens.x, view.tokens.visual, count, r, final)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from meteor_bench.core.host import on_device, places
+from meteor_bench.core.host import on_device
+from meteor_bench.core.rows import foremost
 
 __all__ = ["best_of_groups", "picked", "to_search"]
 
@@ -51,13 +51,5 @@ def best_of_groups(score: Tensor, group: Tensor, given: Tensor) -> Tensor:
         score: [B, N].
         group: [B, N] long; G for what is in none.
     """
-    order = score.argsort(dim=1, descending=True, stable=True)
-    there = group.gather(1, order)
-    order = order.gather(1, there.argsort(dim=1, stable=True))  # group after group, falling scores in each
-    there = group.gather(1, order)
-    counts = torch.zeros(len(score), given.shape[1] + 1, dtype=torch.long, device=score.device)
-    counts.scatter_add_(1, there, torch.ones_like(there))
-    place = places(score.shape[1], score.device) - (counts.cumsum(1) - counts).gather(1, there)
-    wanted = F.pad(on_device(given, score.device), (0, 1))  # nothing for what is in no group
-    best = place < wanted.gather(1, there)
-    return torch.zeros_like(best).scatter(1, order, best)
+    nobody = torch.zeros_like(given[:, :1])  # of what is in no group
+    return foremost(score, group, on_device(torch.cat([given, nobody], 1), score.device))

@@ -179,11 +179,9 @@ class EncodeScorer(Scorer):
         if view.tower in view.scores:
             score = view.scores[view.tower]
             return score if tokens.whole else score.gather(1, tokens.origin.clamp(min=0))
-        each = [
-            scale(resample(score, view.layout, name, grid, whole=name in view.whole), grid.t, self.scaling)
-            for name, score in view.scores.items()
-        ]
-        score = torch.stack(each).mean(0)
+        scores = view.scores.items()
+        each = torch.stack([resample(s, view.layout, name, grid, whole=name in view.whole) for name, s in scores])
+        score = scale(each.flatten(0, 1), grid.t, self.scaling).view_as(each).mean(0)
         return score if tokens.whole else score.gather(1, tokens.origin.clamp(min=0))
 
 

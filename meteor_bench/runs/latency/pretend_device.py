@@ -51,9 +51,12 @@ KERNELS = {
     "cummax": 2,
     "cdist": 3,
     "_unique2": 8,
-    "received": 4,  # two of Triton's, and the sum of their parts
+    "received": 3,  # two of Triton's, and the mean of their parts
     "isolation": 3,  # two of Triton's, and a median between them
     "seats": 2,
+    "standing": 2,
+    "in_places": 2,
+    "to_mean": 2,  # torch's sum, and one of Triton's
 }
 
 
