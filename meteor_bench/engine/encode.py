@@ -85,6 +85,7 @@ def encode(engine: Engine, pixels: Tensor, keys: Sequence[str], scene: Scene = P
     for index, point in enumerate(engine.points.encode):
         memo |= _encode_point(engine, runs, index, point, grid, reference, keys, notes, memo, sizes, scene)
     tokens: dict[str, Tokens] = {}
+    _count_windows(engine, [run for run in runs.values() if run.tower.depth > run.done])
     for name, run in runs.items():
         with engine.clock.stage(f"encode.{name}"):
             _advance(engine, run, run.tower.depth)
@@ -145,6 +146,7 @@ def _encode_point(
         shares = [engine.frame_share(n, grid.t, len(keys), sizes) for n in (total, reference)]
         names = [f"{key}/{frame}" for key in keys for frame in range(grid.t)]
     views: dict[str, EncodeView] = {}
+    _count_windows(engine, [runs[name] for name, after in point.after.items() if after > runs[name].done])
     for name, after in point.after.items():
         run = runs[name]
         with engine.clock.stage(f"encode.{name}"):
@@ -183,10 +185,9 @@ def _encode_point(
             where = f"encode point {index} (after block {point.after[name]} of '{name}')"
             engine.watch.after(where, views[name].tokens, decision, run.tokens)
         engine.record("encode", index, name, run.tokens)
-    _count_windows(engine, [runs[name] for name in decisions])
-    for name in views if point.inside else ():
-        with engine.clock.stage(f"encode.{name}"):
-            _close_block(runs[name])
+        if point.inside:
+            with engine.clock.stage(f"encode.{name}"):
+                _close_block(run)
     return {name: value for decision in decisions.values() for name, value in decision.memo.items()}
 
 
@@ -249,10 +250,10 @@ def _advance(
 
 
 def _count_windows(engine: Engine, runs: Sequence[TowerRun]) -> None:
-    """Ask the device once how many tokens are left in each window of several encoders, where it alone knows."""
+    """Ask the device once how many tokens are left in each window of encoders that run on, where it alone knows."""
     found: list[tuple[TowerRun, Tensor]] = []
     for run in runs:
-        if run.apart is None and run.done < run.tower.depth:
+        if run.apart is None:
             with engine.clock.stage(f"encode.{run.tower.name}"):
                 left = run.tower.left_in_windows(run.tokens)
             found += [] if left is None else [(run, left)]
