@@ -59,24 +59,24 @@ CEILINGS = {
     "svdprune": Ceiling(1322, 3),  # torch's eigensolver waits
     "e-adaprune": Ceiling(465, 2),
     "midpool": Ceiling(442),
-    "earlytom": Ceiling(56),
+    "earlytom": Ceiling(112),
     "flowcut": Ceiling(254, 1),  # how many a layer drops is the attention's
     "ipcv": Ceiling(449),
     "ficoco-v": Ceiling(741),
     "hiprune": Ceiling(90),
     "scope": Ceiling(190),
-    "apet": Ceiling(289),
+    "apet": Ceiling(290),
     "mmtok": Ceiling(158),
-    "prunesid": Ceiling(502, 6),  # groups, their sizes and suppression are the image's; torch's eigensolver waits
+    "prunesid": Ceiling(509, 6),  # groups, their sizes and suppression are the image's; torch's eigensolver waits
     "vscan": Ceiling(149),
     "subsample": Ceiling(3),
     "vidcom2": Ceiling(91),
     "fastvid": Ceiling(145),
     "dycoke": Ceiling(3),
-    "holitom": Ceiling(139),
+    "holitom": Ceiling(141),
     "framefusion": Ceiling(59),
-    "prunevid": Ceiling(98),
-    "flashvid": Ceiling(314),
+    "prunevid": Ceiling(105),
+    "flashvid": Ceiling(315),
     "contrast": Ceiling(34),
     "meteor": Ceiling(95, 1),  # stage 3's count
 }
