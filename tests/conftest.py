@@ -36,6 +36,17 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     del os.environ["LMMS_EVAL_DATASETS_CACHE"]
 
 
+@pytest.fixture(autouse=True)
+def as_offline_as_before() -> Iterator[None]:
+    """What a command that was asked to fetch has allowed ends with its test."""
+    names = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
+    before = {name: os.environ[name] for name in names if name in os.environ}
+    yield
+    for name in names:
+        os.environ.pop(name, None)
+    os.environ.update(before)
+
+
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Result]:
     """Runs a command in an empty folder."""
