@@ -50,22 +50,30 @@ def _cosine(x, total, out, n, d, WIDE: tl.constexpr):
 
 
 @triton.jit
+def _ahead(other, value, at, own, n, FALLING: tl.constexpr):
+    """[TILE, SCAN], which keys stand before each of a tile's; not-a-number is the highest, as where torch sorts."""
+    strange, odd = (other != other)[None], (value != value)[:, None]
+    if FALLING:
+        first = (other[None] > value[:, None]) | (strange & (odd == 0))
+    else:
+        first = (other[None] < value[:, None]) | (odd & (strange == 0))
+    level = (other[None] == value[:, None]) | (strange & odd)
+    return (first | (level & (at[None] < own[:, None]))) & (at[None] < n)
+
+
+@triton.jit
 def _foremost(score, window, left, out, n, windows, TILE: tl.constexpr, SCAN: tl.constexpr):
     """Whether few enough of a token's window stand before it."""
     own = tl.program_id(0) * TILE + tl.arange(0, TILE)
     row = tl.program_id(1).to(tl.int64)
     value = tl.load(score + row * n + own, mask=own < n, other=0.0)
     inside = tl.load(window + row * n + own, mask=own < n, other=0)
-    odd = value != value
     before = tl.zeros((TILE,), tl.int32)
     for start in range(0, n, SCAN):
         at = start + tl.arange(0, SCAN)
         other = tl.load(score + row * n + at, mask=at < n, other=-float("inf"))
         beside = tl.load(window + row * n + at, mask=at < n, other=-1)
-        strange = other != other
-        higher = (other[None] > value[:, None]) | (strange[None] & (odd[:, None] == 0))
-        level = (other[None] == value[:, None]) | (strange[None] & odd[:, None])
-        ahead = (higher | (level & (at[None] < own[:, None]))) & (beside[None] == inside[:, None])
+        ahead = _ahead(other, value, at, own, n, FALLING=True) & (beside[None] == inside[:, None])
         before += tl.sum(ahead.to(tl.int32), 1)
     most = tl.load(left + row * windows + inside, mask=own < n, other=0)
     tl.store(out + row * n + own, before < most, mask=own < n)
@@ -73,20 +81,15 @@ def _foremost(score, window, left, out, n, windows, TILE: tl.constexpr, SCAN: tl
 
 @triton.jit
 def _ranks(score, out, n, TILE: tl.constexpr, SCAN: tl.constexpr):
-    """How many scores stand before each of a tile's; not-a-number is the highest, as where torch sorts."""
+    """How many scores stand before each of a tile's."""
     own = tl.program_id(0) * TILE + tl.arange(0, TILE)
     row = tl.program_id(1).to(tl.int64)
     value = tl.load(score + row * n + own, mask=own < n, other=0.0)
-    odd = value != value
     before = tl.zeros((TILE,), tl.int32)
     for start in range(0, n, SCAN):
         at = start + tl.arange(0, SCAN)
         other = tl.load(score + row * n + at, mask=at < n, other=-float("inf"))
-        strange = other != other
-        higher = (other[None] > value[:, None]) | (strange[None] & (odd[:, None] == 0))
-        level = (other[None] == value[:, None]) | (strange[None] & odd[:, None])
-        ahead = (higher | (level & (at[None] < own[:, None]))) & (at[None] < n)
-        before += tl.sum(ahead.to(tl.int32), 1)
+        before += tl.sum(_ahead(other, value, at, own, n, FALLING=True).to(tl.int32), 1)
     tl.store(out + row * n + own, before.to(tl.int64), mask=own < n)
 
 
@@ -96,19 +99,11 @@ def _ordered(key, out, n, FALLING: tl.constexpr, TILE: tl.constexpr, SCAN: tl.co
     own = tl.program_id(0) * TILE + tl.arange(0, TILE)
     row = tl.program_id(1).to(tl.int64)
     value = tl.load(key + row * n + own, mask=own < n, other=0)
-    odd = value != value
     before = tl.zeros((TILE,), tl.int32)
     for start in range(0, n, SCAN):
         at = start + tl.arange(0, SCAN)
         other = tl.load(key + row * n + at, mask=at < n, other=0)
-        strange = other != other
-        if FALLING:
-            first = (other[None] > value[:, None]) | (strange[None] & (odd[:, None] == 0))
-        else:
-            first = (other[None] < value[:, None]) | (odd[:, None] & (strange[None] == 0))
-        level = (other[None] == value[:, None]) | (strange[None] & odd[:, None])
-        ahead = (first | (level & (at[None] < own[:, None]))) & (at[None] < n)
-        before += tl.sum(ahead.to(tl.int32), 1)
+        before += tl.sum(_ahead(other, value, at, own, n, FALLING=FALLING).to(tl.int32), 1)
     tl.store(out + row * n + before, own.to(tl.int64), mask=own < n)
 
 
@@ -121,18 +116,13 @@ def _best(
     own = tl.program_id(0) * TILE + tl.arange(0, TILE)
     row = tl.program_id(1).to(tl.int64)
     value = tl.load(score + row * n + own, mask=own < n, other=0.0).to(tl.float32)
-    odd = value != value
     before = tl.zeros((TILE,), tl.int32)
     for start in range(0, n, SCAN):
         at = start + tl.arange(0, SCAN)
         other = tl.load(score + row * n + at, mask=at < n, other=0.0).to(tl.float32)
         if ALLOWED:
             other = tl.where(tl.load(allowed + row * n + at, mask=at < n, other=0) != 0, other, -float("inf"))
-        strange = other != other
-        higher = (other[None] > value[:, None]) | (strange[None] & (odd[:, None] == 0))
-        level = (other[None] == value[:, None]) | (strange[None] & odd[:, None])
-        ahead = (higher | (level & (at[None] < own[:, None]))) & (at[None] < n)
-        before += tl.sum(ahead.to(tl.int32), 1)
+        before += tl.sum(_ahead(other, value, at, own, n, FALLING=True).to(tl.int32), 1)
     wanted = most
     if EACH:
         wanted = tl.load(each + row)

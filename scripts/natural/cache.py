@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.model import VisionTower
-from meteor_bench.models.natural.model import ENCODERS, KINDS
+from meteor_bench.models.natural.model import ENCODERS, encoder
 from meteor_bench.models.natural.modules import DIMS, SIDES
 from meteor_bench.utils.atomic_io import write_whole
 from scripts.natural.photographs import Split
@@ -35,7 +35,7 @@ def towers(dtype: torch.dtype) -> dict[str, VisionTower]:
     Raises:
         ModelError: a package is missing or another one.
     """
-    return {name: KINDS[name](name, made()).to(dtype) for name, made in ENCODERS.items()}
+    return {name: encoder(name).to(dtype) for name in ENCODERS}
 
 
 def rows_of(samples: Sequence[Sample], dtype: torch.dtype) -> Tensor:

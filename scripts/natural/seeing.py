@@ -14,13 +14,13 @@ from meteor_bench.models.natural.modules import NaturalConfig, NaturalTrained
 from meteor_bench.models.pocket.model import WEIGHTS
 from meteor_bench.models.pocket.modules import load_pocket
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer
-from scripts.natural.staged import LEAST, Kept, informative, least_redundant
+from scripts.natural.staged import LEAST, Kept, informative
 from scripts.natural.words import PLURALS, label_words
 from scripts.pocket.attention import use_lean_attention
 from scripts.pocket.batches import labels_of
 from scripts.pocket.joint import Sequenced, Visual
 from scripts.pocket.sample import Sample
-from scripts.pocket.stages import take
+from scripts.pocket.stages import least_redundant, take
 from scripts.pocket.symbolic import SymbolEmbedding
 
 # Share of an encoder's channels that training hides: there are few photographs to learn by heart.
@@ -206,18 +206,19 @@ class IndependentModel(NaturalModel):
 
     def through_stages(self, features: dict[str, Tensor], kept: Kept, clip: bool, rng: np.random.Generator) -> Visual:
         frames = self.vlm.config.frames if clip else 1
-        tokens, index, before = [], [], 0
+        tokens: dict[str, Tensor] = {}
+        index, before = [], 0
         for name in self.vlm.config.towers:
             x = features[name]
             left = kept if name == "vit" else informative(x, frames, float(rng.uniform(LEAST, 1)))
-            tokens.append(self._projected(name, left.features))
+            tokens[name] = self._projected(name, left.features)
             index.append(torch.where(left.cells < 0, -1, left.cells.long() + before))
             before += x.shape[1]
         places = torch.cat(index, 1)
         there = places >= 0
         with torch.no_grad():
-            chosen = least_redundant(tokens, there, int(rng.integers(*_between(there))))
-        plain, places = take(torch.cat(tokens, 1), chosen), places.gather(1, chosen)
+            chosen = least_redundant(tokens, int(rng.integers(*_between(there))), there)
+        plain, places = take(torch.cat(list(tokens.values()), 1), chosen), places.gather(1, chosen)
         return Visual(plain + take(self.tables(torch.full((len(plain),), clip)), places), plain, places)
 
     def _projected(self, name: str, x: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""METEOR's first two stages in training `natural-independent`, at random ratios, as its paper trains its models.
+"""METEOR's first stage in training `natural-independent`, at random ratios, as its paper trains its models.
 
-The first stage changes what an encoder sees, so that the ViT is run once more with tokens dropped inside it when a
+It changes what an encoder sees, so that the ViT is run once more with tokens dropped inside it when a
 picture is encoded; the other encoders are convolutions, which are run whole and lose tokens of their output.
 """
 
@@ -17,7 +17,7 @@ from meteor_bench.core.attention_probe import Probe
 from meteor_bench.models.natural.towers import PatchesTower
 from scripts.pocket.stages import keep_best, take, unlike_mean
 
-__all__ = ["Kept", "informative", "least_redundant", "staged"]
+__all__ = ["Kept", "informative", "staged"]
 
 CELLS = 256  # of the ViT, in a picture as in a clip's four frames
 LEAST = 0.5  # of the tokens that a point of stage 1 is given
@@ -83,20 +83,3 @@ def informative(x: Tensor, frames: int, keep: float) -> Kept:
     cells = index + torch.arange(len(rows))[:, None] % frames * rows.shape[1]
     cells = cells.reshape(len(x), -1)
     return Kept(take(x, cells), cells)
-
-
-def least_redundant(tokens: list[Tensor], valid: Tensor, keep: int) -> Tensor:
-    """Stage 2: index [samples, keep], in order, of the tokens [samples, n, d] of encoders that stand one after another.
-
-    A token's redundancy is the sum of its cosine similarities to all tokens of the other encoders.
-
-    Args:
-        valid: [samples, N], tokens that are there; ``keep`` or more of each sample.
-    """
-    there = valid.split([x.shape[1] for x in tokens], 1)
-    units = [F.normalize(x.float(), dim=-1) * mask[..., None] for x, mask in zip(tokens, there, strict=True)]
-    sums = [unit.sum(1) for unit in units]
-    total = torch.stack(sums).sum(0)
-    redundancy = [torch.einsum("bnd,bd->bn", unit, total - own) for unit, own in zip(units, sums, strict=True)]
-    score = torch.cat(redundancy, 1).masked_fill(~valid, torch.inf)
-    return (-score).topk(keep, dim=1).indices.sort(dim=1).values

