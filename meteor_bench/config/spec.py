@@ -7,6 +7,7 @@ Ranges and types are checked by `utils.structuring`; what is known only here and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ class Flag:
         default: what the default is called, where that is not its value; "" for nothing.
         completes: the table whose names its values complete to.
         metavar: what stands for its value in the help; "" for the type's.
+        reads: makes plain data of each part of a list, where parts are more than words and numbers.
     """
 
     help: str
@@ -36,6 +38,7 @@ class Flag:
     default: str | None = None
     completes: str = ""
     metavar: str = ""
+    reads: Callable[[str], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class Option(NamedTuple):
     several: bool = False
 
 
+_COMMA = re.compile(r",(?![^(]*\)|[^[]*])")  # outside of (a, b) and [a, b]
 _METAVARS = {int: "INTEGER", float: "FLOAT", Path: "PATH", str: "TEXT"}
 
 
@@ -126,9 +130,12 @@ def read_text(kind: type, name: str, text: str) -> Any:
     base = _base(hints(kind)[name])
     if get_origin(base) is not tuple:
         return _number(text, base)
-    parts = [part.strip() for part in text.split(",") if part.strip()]
+    parts = [part.strip() for part in _COMMA.split(text) if part.strip()]
     if not parts:
         raise ConfigError(f"{spelled(kind, name)}: expected names separated by commas, found '{text}'")
+    flag = _flag(hints(kind)[name])
+    if flag and flag.reads:
+        return [flag.reads(part) for part in parts]
     element = _base(get_args(base)[0])
     return [_number(part, element) for part in parts]
 

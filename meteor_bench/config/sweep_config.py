@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from meteor_bench.config import run_config as of_run
+from meteor_bench.config.entries import entry
 from meteor_bench.config.run_config import Entry
 from meteor_bench.config.spec import Flag, Known
 from meteor_bench.config.yaml_settings import fit_flags, read_file
@@ -44,7 +45,12 @@ class SweepConfig:
 
     methods: Annotated[
         tuple[Annotated[str, Known(_method)] | Entry, ...],
-        Flag("Rows of `list methods` separated by commas; all for the whole table.", completes="methods,all"),
+        Flag(
+            "Rows of `list methods` separated by commas, also with settings: 'fastv,meteor(budgets=uniform)'; all for "
+            "the whole table.",
+            completes="methods,all",
+            reads=entry,
+        ),
     ] = ()
     ratios: Annotated[
         tuple[of_run.Ratio, ...],

@@ -44,6 +44,7 @@ SLOW = {
     "run --model MODEL --method fastv --ratio 0.5 --suite meteor11 --data-root DATA": f"{FEW} --tasks pope",
     "sweep --methods all --ratios 0.5,0.76,0.889 --limit 64": f"{FEW} --ratios 0.5 --methods random,uniform --seeds 0",
     "sweep --methods all --ratios 0.5,0.76 --limit 64": f"{FEW} --ratios 0.5 --methods random,uniform --seeds 0",
+    "sweep --methods 'meteor,meteor(budgets=uniform)' --ratios 0.76": f"{FEW} --models pocket-independent",
     "sweep sweep.yaml --dry-run": "--methods random --models pocket --device cpu",
     "choose --max-drop 1": "--max-drop 100 --method random --ratios 0.25 --tasks pocket_gqa --limit 2 --device cpu",
     "report results/runs": "",
