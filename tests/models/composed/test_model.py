@@ -23,7 +23,7 @@ from meteor_bench.engine.load_model import random_model, resolve_model
 from meteor_bench.engine.make_method import make_pruner
 from meteor_bench.methods.none import NoPruning
 from meteor_bench.models.checkpoint import randomise, skeleton
-from meteor_bench.models.composed import parts
+from meteor_bench.models.composed import encoders, parts
 from meteor_bench.models.composed.shipped import METEOR_X4_7B
 from meteor_bench.models.composed.towers import module_of, prepared, tower_of
 from tests import composed, eagle, hubs, tiny
@@ -34,14 +34,14 @@ VIT: dict[str, Any] = {"hidden_size": 32, "num_attention_heads": 2, "patch_size"
 PATCHES = (0, 7, 12, 3)  # of a picture, in no order
 
 TOWERS: dict[str, parts.Tower] = {
-    "clip": parts.Clip(**VIT, image_size=32, intermediate_size=48, num_hidden_layers=3, layer=-1),
-    "siglip": parts.Siglip(**VIT, image_size=40, intermediate_size=48, num_hidden_layers=3),
-    "siglip2": parts.Siglip2(**VIT, image_size=48, intermediate_size=48, num_hidden_layers=3, num_patches=16),
-    "dinov2": parts.Dinov2(**VIT, image_size=40, num_hidden_layers=3),
-    "dinov2 with registers": parts.Dinov2(
+    "clip": encoders.Clip(**VIT, image_size=32, intermediate_size=48, num_hidden_layers=3, layer=-1),
+    "siglip": encoders.Siglip(**VIT, image_size=40, intermediate_size=48, num_hidden_layers=3),
+    "siglip2": encoders.Siglip2(**VIT, image_size=48, intermediate_size=48, num_hidden_layers=3, num_patches=16),
+    "dinov2": encoders.Dinov2(**VIT, image_size=40, num_hidden_layers=3),
+    "dinov2 with registers": encoders.Dinov2(
         **VIT, image_size=40, num_hidden_layers=3, num_register_tokens=2, use_swiglu_ffn=True
     ),
-    "dinov3": parts.Dinov3(**VIT, image_size=48, intermediate_size=48, num_hidden_layers=3, use_gated_mlp=True),
+    "dinov3": encoders.Dinov3(**VIT, image_size=48, intermediate_size=48, num_hidden_layers=3, use_gated_mlp=True),
 }
 
 
@@ -56,7 +56,7 @@ def alive(part: parts.Tower) -> Any:
 
 def librarys(part: parts.Tower, model: Any, pixels: Tensor) -> Tensor:
     """What the library's own forward makes of a tower's pixels, without class and register tokens."""
-    if isinstance(part, parts.Siglip2):
+    if isinstance(part, encoders.Siglip2):
         p, n = part.patch_size, part.side
         patches = [
             pixels[:, :, y * p : (y + 1) * p, x * p : (x + 1) * p].permute(0, 2, 3, 1).flatten(1)
