@@ -26,7 +26,7 @@ from meteor_bench.models.checkpoint import randomise, skeleton
 from meteor_bench.models.composed import encoders, parts
 from meteor_bench.models.composed.shipped import METEOR_X4_7B
 from meteor_bench.models.composed.towers import module_of, prepared, tower_of
-from tests import composed, eagle, hubs, tiny
+from tests import composed, eagle, hub_pieces, tiny
 from tests.laws import test_laws as laws
 from tests.laws.cases import Case, generate, visual_of
 
@@ -50,7 +50,7 @@ def alive(part: parts.Tower) -> Any:
     with skeleton():
         model = module_of(part)
     randomise(model, "cpu", torch.float32)
-    hubs.enliven(model, 5)
+    hub_pieces.enliven(model, 5)
     return model.eval().requires_grad_(False)
 
 
@@ -141,7 +141,7 @@ def channels(folder: Path) -> Path:
     projector = composed.mlp(32 + 4 * 32 + 20)
     state |= {f"projector.{key}": value for key, value in projector.state_dict().items()}
     save_file({k: v.contiguous() for k, v in state.items()}, folder / "weights" / "model.safetensors")
-    hubs.tokenizer().save_pretrained(folder / "weights")
+    hub_pieces.tokenizer().save_pretrained(folder / "weights")
     file = folder / "joined.yaml"
     file.write_text(yaml.safe_dump(said, sort_keys=False))
     return file
@@ -178,7 +178,7 @@ def weights(folder: Path, edit: Callable[[dict[str, Tensor]], None]) -> Path:
     state = load_file(composed.file().parent / "weights" / "model.safetensors")
     edit(state)
     save_file(state, folder / "weights" / "model.safetensors")
-    hubs.tokenizer().save_pretrained(folder / "weights")
+    hub_pieces.tokenizer().save_pretrained(folder / "weights")
     file = folder / "tiny.yaml"
     file.write_text(composed.FILE)
     return file
@@ -227,8 +227,8 @@ def twins(folder: Path, twin: bool) -> VLM:
     file.write_text(yaml.safe_dump(said, sort_keys=False))
     vlm = random_model(resolve_model(str(file), NoPruning()), "cpu", "float32", None)
     for top in ("clip", "dino"):
-        hubs.enliven(vlm.towers[top], 3)
-    hubs.enliven(vlm.fusion, 4)
+        hub_pieces.enliven(vlm.towers[top], 3)
+    hub_pieces.enliven(vlm.fusion, 4)
     return vlm
 
 
