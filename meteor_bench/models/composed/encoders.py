@@ -18,7 +18,7 @@ __all__ = ["TOWERS", "Clip", "ConvNext", "Dinov2", "Dinov3", "Eva02", "Pix2Struc
 
 @dataclass(frozen=True, kw_only=True)
 class _Cut(Tower):
-    """Anything that cuts a square into square patches."""
+    """An encoder that cuts a square into square patches."""
 
     image_size: Side = 224
     patch_size: Annotated[int, Range(least=1, most=256)] = 16
@@ -43,7 +43,7 @@ class _Cut(Tower):
 
 @dataclass(frozen=True, kw_only=True)
 class _Patches(_Cut):
-    """One of transformers.
+    """One of the library's vision transformers.
 
     Attributes:
         rotated: whether a head is turned along two axes.
