@@ -42,7 +42,7 @@ from meteor_bench.lmms import tasks
 from meteor_bench.lmms.harness import Quiet, load_evaluator
 from meteor_bench.lmms.inputs import HERE
 from meteor_bench.lmms.journal import Journal
-from meteor_bench.models.pocket.modules import load_pocket
+from meteor_bench.models.pocket.modules import PocketVLM, load_pocket
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 from scripts import make_pocket_tasks
 
@@ -89,6 +89,29 @@ class Union(Clock):
         return total
 
 
+def generated(
+    model: PocketVLM, tokenizer: PocketTokenizer, pixels: torch.Tensor, prompts: Sequence[Sequence[int]], new: int
+) -> list[list[int]]:
+    """[B, 128, 128, 3] and prompts -> ids of the answers, through `generate`; padded on the left."""
+    decoder = model.decoder
+    visual = model.visual(pixels)
+    embed = decoder.get_input_embeddings()
+    width = max(map(len, prompts))
+    rows, masks = [], []
+    for one, prompt in zip(visual, prompts, strict=True):
+        parts = [embed(torch.tensor([tokenizer.bos_id])), one, embed(torch.tensor(prompt))]
+        row = torch.cat(parts)
+        pad = width - len(prompt)
+        rows.append(torch.cat([row.new_zeros(pad, row.shape[1]), row]))
+        masks.append(torch.cat([torch.zeros(pad), torch.ones(len(row))]).long())
+    out = decoder.generate(
+        inputs_embeds=torch.stack(rows), attention_mask=torch.stack(masks), max_new_tokens=new, do_sample=False
+    )
+    ids: list[list[int]] = out.tolist()
+    end = tokenizer.eos_id
+    return [row[: row.index(end)] if end in row else row for row in ids]
+
+
 def stock_model(batch_size: int, clock: Clock) -> Any:
     """A model class as lmms-eval has them, around the library's modules."""
     from lmms_eval.api.model import lmms
@@ -127,31 +150,12 @@ def stock_model(batch_size: int, clock: Clock) -> Any:
                 prompts.append([t.question_id, *t.encode(question), t.answer_id])
             settings = max((args[1] for args in asked), key=lambda s: s["max_new_tokens"])
             with clock.stage("forward"):
-                ids = self.forward(torch.from_numpy(np.stack(pictures)), prompts, settings["max_new_tokens"])
+                pixels = torch.from_numpy(np.stack(pictures))
+                ids = generated(self.parts, self.tokenizer, pixels, prompts, settings["max_new_tokens"])
             texts = [self.tokenizer.decode(row) for row in ids]
             for stop in settings.get("until") or ():
                 texts = [text.split(stop)[0] if stop else text for text in texts]
             return texts
-
-        def forward(self, pixels: torch.Tensor, prompts: Sequence[Sequence[int]], new: int) -> list[list[int]]:
-            """[B, 128, 128, 3] and prompts -> ids of the answers, through `generate`; padded on the left."""
-            decoder = self.parts.decoder
-            visual = self.parts.visual(pixels)
-            embed = decoder.get_input_embeddings()
-            width = max(map(len, prompts))
-            rows, masks = [], []
-            for one, prompt in zip(visual, prompts, strict=True):
-                parts = [embed(torch.tensor([self.tokenizer.bos_id])), one, embed(torch.tensor(prompt))]
-                row = torch.cat(parts)
-                pad = width - len(prompt)
-                rows.append(torch.cat([row.new_zeros(pad, row.shape[1]), row]))
-                masks.append(torch.cat([torch.zeros(pad), torch.ones(len(row))]).long())
-            out = decoder.generate(
-                inputs_embeds=torch.stack(rows), attention_mask=torch.stack(masks), max_new_tokens=new, do_sample=False
-            )
-            ids: list[list[int]] = out.tolist()
-            end = self.tokenizer.eos_id
-            return [row[: row.index(end)] if end in row else row for row in ids]
 
         def loglikelihood(self, requests: Sequence[Any]) -> list[Any]:
             raise NotImplementedError

@@ -28,7 +28,7 @@ from meteor_bench.engine.engine import Engine
 from meteor_bench.engine.fuse import fuse
 from meteor_bench.engine.generate import answer
 from meteor_bench.engine.make_method import make_pruner
-from meteor_bench.models.composed import parts
+from meteor_bench.models.composed import encoders, parts
 from meteor_bench.models.composed.model import card_of
 from meteor_bench.models.composed.recipe import Recipe, read
 from meteor_bench.models.composed.shipped import FOLDER
@@ -38,11 +38,11 @@ from meteor_bench.runs.latency.pretend_device import PretendGpu
 
 KEEP = 0.236  # the paper's: 242 of 1024
 THIN: dict[type[parts.Tower], dict[str, Any]] = {
-    parts.Clip: {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 1},
-    parts.ConvNext: {"dims": (4, 4, 4, 16)},
-    parts.Sam: {"hidden_size": 16, "mlp_dim": 16, "num_attention_heads": 1, "output_channels": 4},
-    parts.Pix2Struct: {"hidden_size": 16, "d_ff": 16, "d_kv": 16, "num_attention_heads": 1},
-    parts.Eva02: {"hidden_size": 16, "num_heads": 1},
+    encoders.Clip: {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 1},
+    encoders.ConvNext: {"dims": (4, 4, 4, 16)},
+    encoders.Sam: {"hidden_size": 16, "mlp_dim": 16, "num_attention_heads": 1, "output_channels": 4},
+    encoders.Pix2Struct: {"hidden_size": 16, "d_ff": 16, "d_kv": 16, "num_attention_heads": 1},
+    encoders.Eva02: {"hidden_size": 16, "num_heads": 1},
 }
 BLUE, ORANGE = "#3b6ea8", "#c8641e"
 

@@ -29,7 +29,7 @@ from meteor_bench.core.request import Request
 from meteor_bench.engine.load_model import resolve_model
 from meteor_bench.methods.none import NoPruning
 from meteor_bench.models.timm_modules import ConvNeXt
-from tests import eagle, hubs
+from tests import eagle, eagle_plain, hub_pieces
 
 IMAGE = 64
 REGISTERS = 2
@@ -66,7 +66,7 @@ decoder:
   head_dim: 16
 """
 IMAGENET = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])
-CLIP = torch.tensor([eagle.MEAN, eagle.STD])
+CLIP = torch.tensor([eagle_plain.MEAN, eagle_plain.STD])
 
 
 def mlp(inputs: int) -> nn.Sequential:
@@ -107,7 +107,7 @@ def modules() -> nn.ModuleDict:
         "decoder": Qwen3ForCausalLM(language),
     }
     made = nn.ModuleDict(parts).eval().requires_grad_(False)
-    hubs.enliven(made, 4)
+    hub_pieces.enliven(made, 4)
     return made
 
 
@@ -118,7 +118,7 @@ def file() -> Path:
     (folder / "weights").mkdir()
     written = folder / "tiny.yaml"
     written.write_text(FILE)
-    hubs.tokenizer().save_pretrained(folder / "weights")
+    hub_pieces.tokenizer().save_pretrained(folder / "weights")
     state = {key: value.contiguous() for key, value in modules().state_dict().items()}
     save_file(state, folder / "weights" / "model.safetensors")
     return written
@@ -153,7 +153,7 @@ class Reference:
 
     def __init__(self) -> None:
         self.modules: Any = modules()
-        self.tokenizer = hubs.tokenizer()
+        self.tokenizer = hub_pieces.tokenizer()
 
     def visual(self, asked: Sequence[Request]) -> Tensor:
         """[B, N, D]: encoder by encoder, in each the images (or frames) of a request one after another."""

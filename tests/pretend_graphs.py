@@ -17,7 +17,8 @@ from torch.utils._pytree import tree_leaves
 from meteor_bench.core.graphs import Graphs
 from meteor_bench.core.sent import Sent
 from meteor_bench.core.tokens import Later
-from meteor_bench.runs.latency.pretend_device import Ledger, PretendGpu
+from meteor_bench.runs.latency.ledger import Ledger
+from meteor_bench.runs.latency.pretend_device import PretendGpu
 
 T = TypeVar("T")
 

@@ -41,7 +41,7 @@ from meteor_bench.models.pocket.model import assemble
 from meteor_bench.models.pocket.modules import PocketConfig, PocketVLM
 from meteor_bench.models.towers import VitTower
 from tests import composed, eagle, hubs
-from tests.hubs import enliven
+from tests.hub_pieces import enliven
 
 __all__ = ["FAMILIES", "MODELS", "Plain", "build", "pixels", "plain", "prompts", "requests"]
 

@@ -23,7 +23,8 @@ from meteor_bench.core.settings import Range
 from meteor_bench.models.composed.recipe import is_recipe
 from meteor_bench.models.composed.recipe import read as read_recipe
 from meteor_bench.models.locate import check_model, is_location
-from meteor_bench.utils.structuring import PlainError, fit, hints
+from meteor_bench.utils.annotations import hints
+from meteor_bench.utils.structuring import PlainError, fit
 
 __all__ = ["Entry", "RunConfig", "Setting", "Stage", "check", "load"]
 

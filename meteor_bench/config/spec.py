@@ -15,7 +15,8 @@ from types import NoneType
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 from meteor_bench.core.errors import ConfigError
-from meteor_bench.utils.structuring import PlainError, hints
+from meteor_bench.utils.annotations import hints
+from meteor_bench.utils.structuring import PlainError
 
 __all__ = ["Flag", "Known", "Option", "is_list", "options", "read_text", "spelled", "verify"]
 

@@ -10,10 +10,11 @@ import yaml
 
 from meteor_bench.config.spec import is_list, spelled, verify
 from meteor_bench.core.errors import ConfigError, MeteorBenchError, UnknownNameError
+from meteor_bench.utils.annotations import hints
 from meteor_bench.utils.plain_text import shortened
 from meteor_bench.utils.safe_files import UnsafeFile
 from meteor_bench.utils.safe_yaml import data
-from meteor_bench.utils.structuring import PlainError, fit, hints
+from meteor_bench.utils.structuring import PlainError, fit
 from meteor_bench.utils.yaml_file import line_of, parsed
 
 __all__ = ["Parameter", "fit_flags", "names", "once", "parameter", "read_file", "said", "scalar"]

@@ -14,7 +14,8 @@ from meteor_bench.core.method_file import MethodFile, shown
 from meteor_bench.core.pruner import Pruner
 from meteor_bench.core.registry import METHODS, parts_of
 from meteor_bench.core.settings import Range
-from meteor_bench.utils.structuring import PlainError, UnknownTypeError, describe, fit, hints, known_type
+from meteor_bench.utils.annotations import UnknownTypeError, describe, hints
+from meteor_bench.utils.structuring import PlainError, fit, known_type
 
 __all__ = ["checked", "make_pruner", "method_class"]
 

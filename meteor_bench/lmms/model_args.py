@@ -16,7 +16,7 @@ from meteor_bench.config.yaml_settings import scalar
 from meteor_bench.core.errors import ConfigError, UnknownNameError
 from meteor_bench.core.registry import parts_of
 from meteor_bench.engine.make_method import method_class
-from meteor_bench.utils.structuring import hints
+from meteor_bench.utils.annotations import hints
 
 __all__ = ["settings"]
 

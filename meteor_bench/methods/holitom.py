@@ -52,6 +52,7 @@ from meteor_bench.methods.shared.clips import (
 from meteor_bench.methods.shared.density import clustered
 from meteor_bench.methods.shared.helpers import depth_points, divide, widened
 from meteor_bench.methods.shared.late import taken_in
+from meteor_bench.methods.shared.orders import AuthorsOrder
 from meteor_bench.methods.shared.picks import best_of_groups
 from meteor_bench.methods.shared.still import averaged, still_of, undone
 
@@ -100,7 +101,7 @@ class _Choice(NamedTuple):
 
 
 @dataclass(frozen=True)
-class HoliTom(ClipScorer):
+class HoliTom(AuthorsOrder, ClipScorer):
     """Attributes are explained at the top of the file; see also `EncodeScorer`.
 
     Attributes:
@@ -108,24 +109,17 @@ class HoliTom(ClipScorer):
         first: tokens that the language model gets, as a multiple of the budget.
         beta: how much a peak counts against those that it takes in.
         official_quirks: halve with each newcomer in the language model.
-        order: authors, or spatial.
     """
 
     threshold: float = 0.8
     first: Annotated[float, Range(least=1)] = 2.0
     beta: Share = 0.6
     official_quirks: bool = False
-    order: Literal["authors", "spatial"] = "authors"
 
     fact: ClassVar[Fact] = Fact(
         year=2025, paper="arXiv 2505.21334", stages=("encode", "fuse", "decode"), needs=("attention",)
     )
     positions: ClassVar[Literal["keep", "renumber"]] = "renumber"
-
-    @property
-    def ordered(self) -> bool:  # type: ignore[override]
-        """Only where it is asked for."""
-        return self.order == "spatial"
 
     def points(self, vlm: VLM, budget: TokenBudget) -> Points:
         """The encoders' outputs, the projected tokens, late in the language model."""

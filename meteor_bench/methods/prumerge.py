@@ -45,6 +45,7 @@ from meteor_bench.methods.shared.helpers import (
     strided,
     unit,
 )
+from meteor_bench.methods.shared.orders import AuthorsOrder
 
 __all__ = ["PruMerge", "PruMergePlus", "outlyingness"]
 
@@ -63,29 +64,22 @@ def outlyingness(attention: Tensor, visual: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class PruMerge(AdaptiveScorer):
+class PruMerge(AuthorsOrder, AdaptiveScorer):
     """Attributes are explained at the top of the file.
 
     Attributes:
         whisker: c; 0 calibrates it to the budget.
         neighbours: tokens that each kept one takes in.
-        order: authors, or spatial.
     """
 
     whisker: Annotated[float, Range(least=0)] = 0.0
     neighbours: Annotated[int, Range(least=0)] = 32
-    order: Literal["authors", "spatial"] = "authors"
 
     fact: ClassVar[Fact] = Fact(year=2024, paper="arXiv 2403.15388", stages=("encode",), needs=("attention", "keys"))
     title: ClassVar[str] = "prumerge"
     keys: ClassVar[bool] = True
     single_head: ClassVar[bool] = True
     scaling: ClassVar[Literal["range", "sum"]] = "sum"
-
-    @property
-    def ordered(self) -> bool:  # type: ignore[override]
-        """Only where it is asked for."""
-        return self.order == "spatial"
 
     @property
     def calibration(self) -> tuple[Stage, ...]:

@@ -30,7 +30,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import accumulate
 from math import ceil
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -40,6 +40,7 @@ from meteor_bench.core.pruner import Decision, Fact, View, keep_top
 from meteor_bench.core.rows import ranks
 from meteor_bench.methods.shared.class_token import handed_on, without_class_token
 from meteor_bench.methods.shared.helpers import unit
+from meteor_bench.methods.shared.orders import AuthorsOrder
 from meteor_bench.methods.shared.selection import AttentionScorer
 
 if TYPE_CHECKING:
@@ -101,22 +102,11 @@ def places(total: int, sizes: list[int], alive: list[int], others: int = 0) -> l
 
 
 @dataclass(frozen=True)
-class PruneSID(AttentionScorer):
-    """Attributes are explained at the top of the file; see also `AttentionScorer`.
-
-    Attributes:
-        order: authors, or spatial.
-    """
-
-    order: Literal["authors", "spatial"] = "authors"
+class PruneSID(AuthorsOrder, AttentionScorer):
+    """Attributes: see `AttentionScorer` and `AuthorsOrder`."""
 
     fact: ClassVar[Fact] = Fact(year=2026, paper="arXiv 2603.09480", stages=("encode",), needs=("attention",))
     title: ClassVar[str] = "prunesid"
-
-    @property
-    def ordered(self) -> bool:  # type: ignore[override]
-        """Only where it is asked for."""
-        return self.order == "spatial"
 
     def substitutes(self, vlm: VLM) -> tuple[str, ...]:
         """Where there is no class token to hand on."""

@@ -45,6 +45,7 @@ from meteor_bench.core.settings import Range, Share
 from meteor_bench.methods.shared.clips import Clip, as_clip, clip_of, decided
 from meteor_bench.methods.shared.density import clustered
 from meteor_bench.methods.shared.helpers import depth_points, divide, widened
+from meteor_bench.methods.shared.orders import AuthorsOrder
 from meteor_bench.methods.shared.picks import best_of_groups
 from meteor_bench.methods.shared.scorers import FuseChooser
 from meteor_bench.methods.shared.still import averaged, still_of, undone
@@ -93,28 +94,21 @@ def pairwise_likeness(x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class PruneVid(FuseChooser):
+class PruneVid(AuthorsOrder, FuseChooser):
     """Attributes are explained at the top of the file.
 
     Attributes:
         frames: peaks among frames, as a share of them.
         threshold: how alike a position's tokens must be to be static.
         first: tokens that the language model gets, as a multiple of the budget.
-        order: authors, or spatial.
     """
 
     frames: Share = 0.25
     threshold: float = 0.8
     first: Annotated[float, Range(least=1)] = 2.5
-    order: Literal["authors", "spatial"] = "authors"
 
     fact: ClassVar[Fact] = Fact(year=2025, paper="arXiv 2412.16117", stages=("fuse", "decode"), needs=("attention",))
     positions: ClassVar[Literal["keep", "renumber"]] = "renumber"
-
-    @property
-    def ordered(self) -> bool:  # type: ignore[override]
-        """Only where it is asked for."""
-        return self.order == "spatial"
 
     def points(self, vlm: VLM, budget: TokenBudget) -> Points:
         """Before the language model, and early in it."""

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -36,29 +36,23 @@ from meteor_bench.core.rows import ordered
 from meteor_bench.core.seats import Seats
 from meteor_bench.methods.shared.helpers import unit
 from meteor_bench.methods.shared.merging import InsideMerger, Paired
+from meteor_bench.methods.shared.orders import AuthorsOrder
 from meteor_bench.methods.shared.pairs import BY_SCORE, IN_PLACE, ODD_LAST, seats
 
 __all__ = ["ToMe"]
 
 
 @dataclass(frozen=True)
-class ToMe(InsideMerger):
+class ToMe(AuthorsOrder, InsideMerger):
     """Attributes: see `InsideMerger`; the defaults are the paper's.
 
     Attributes:
         order: authors, or spatial: how tokens stand after a merge, which decides the next one's sets.
     """
 
-    order: Literal["authors", "spatial"] = "authors"
-
     fact: ClassVar[Fact] = Fact(year=2023, paper="arXiv 2210.09461", stages=("encode",), needs=("keys",))
     title: ClassVar[str] = "tome"
     proportional: ClassVar[bool] = True
-
-    @property
-    def ordered(self) -> bool:  # type: ignore[override]
-        """Inside the encoder only where it is asked for; out of it always."""
-        return self.order == "spatial"
 
     def layer_point(self, after: Mapping[str, int]) -> EncodePoint:
         """The block's keys."""

@@ -21,7 +21,7 @@ Deviations:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -35,6 +35,7 @@ from meteor_bench.methods.shared.helpers import (
     round_half_up,
     unit,
 )
+from meteor_bench.methods.shared.orders import AuthorsOrder
 from meteor_bench.methods.shared.selection import AttentionScorer
 
 if TYPE_CHECKING:
@@ -44,25 +45,18 @@ __all__ = ["VisionZip"]
 
 
 @dataclass(frozen=True)
-class VisionZip(AttentionScorer):
+class VisionZip(AuthorsOrder, AttentionScorer):
     """Attributes are explained at the top of the file; see also `AttentionScorer`.
 
     Attributes:
         contextual: share of the budget that goes to contextual tokens.
-        order: authors, or spatial.
     """
 
     contextual: Share = 10 / 64
-    order: Literal["authors", "spatial"] = "authors"
 
     fact: ClassVar[Fact] = Fact(year=2025, paper="arXiv 2412.04467", stages=("encode",), needs=("attention", "keys"))
     title: ClassVar[str] = "visionzip"
     keys: ClassVar[bool] = True
-
-    @property
-    def ordered(self) -> bool:  # type: ignore[override]
-        """Only where it is asked for."""
-        return self.order == "spatial"
 
     def substitutes(self, vlm: VLM) -> tuple[str, ...]:
         """Where there is no class token to hand on."""

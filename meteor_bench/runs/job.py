@@ -18,10 +18,7 @@ from meteor_bench.core.interrupts import contained
 from meteor_bench.data import suites
 from meteor_bench.data.lookalike import counted
 from meteor_bench.data.made import check_made
-from meteor_bench.records.reader import (
-    read_latency,
-    read_samples,
-)
+from meteor_bench.records.reader import read_latency, read_samples
 from meteor_bench.records.run_folder import RunFolder, find_complete
 from meteor_bench.records.schema import LatencySample, SampleRecord
 from meteor_bench.runs.agreement import Answers, answers_of
@@ -172,23 +169,15 @@ def execute(
         return _kept(job, path, tables=tables, ranks=ranks)
     # Before any progress bar. (In a thread beside the building of the model it takes longer: both hold Python's lock.)
     from meteor_bench.runs.distributed.journals import collect
-    from meteor_bench.runs.distributed.worker import answer_with_all, leave_out
+    from meteor_bench.runs.distributed.worker import answer_with_all
 
     job.shared.backend.load()
     main.seconds["load"] = perf_counter() - started
     main.get_ready()
     with ExitStack() as stack:
         new: list[tuple[SingleRun, RunFolder]] = []
-        left_over: Path | None = None
-        for part in (unpruned, main):
-            if part is None:
-                continue
-            if part is unpruned and (found := find_complete(config.out, part.fingerprint)):
-                detail(f"unpruned: taken from {found}")
-                left_over = found
-                if ranks is not None:
-                    leave_out(part, ranks)
-                continue
+        left_over = _unpruned_there(job, ranks)
+        for part in (main,) if unpruned is None or left_over is not None else (unpruned, main):
             folder = stack.enter_context(RunFolder.open(part.config, part.fingerprint))
             collect(folder.path)
             before = _unpruned_answers(left_over, new) if part is main and unpruned is not None else None
@@ -204,6 +193,20 @@ def execute(
         if left_over is not None:
             _complete(left_over, timings, tables=tables)
     return _outcome(main, folder.path, samples)
+
+
+def _unpruned_there(job: Job, ranks: Ranks | None) -> Path | None:
+    """The folder of the unpruned run where it is complete already; nobody answers it again."""
+    from meteor_bench.runs.distributed.worker import leave_out
+
+    if job.unpruned is None:
+        return None
+    found = find_complete(job.unpruned.config.out, job.unpruned.fingerprint)
+    if found is not None:
+        detail(f"unpruned: taken from {found}")
+        if ranks is not None:
+            leave_out(job.unpruned, ranks)
+    return found
 
 
 def _unpruned_answers(found: Path | None, new: Sequence[tuple[SingleRun, RunFolder]]) -> Callable[[], Answers]:

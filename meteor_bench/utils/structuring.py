@@ -13,13 +13,14 @@ from collections.abc import Mapping as AbstractMapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from meteor_bench.core.errors import UnknownNameError
 from meteor_bench.core.settings import Range
+from meteor_bench.utils.annotations import SIMPLE, UnknownTypeError, describe, hints
 from meteor_bench.utils.plain_text import shortened
 
-__all__ = ["PlainError", "UnknownTypeError", "describe", "fit", "hints", "known_type", "plain"]
+__all__ = ["PlainError", "fit", "known_type", "plain"]
 
 Place = tuple[str | int, ...]
 Reader = Callable[[Any], Any]
@@ -41,38 +42,6 @@ class PlainError(ValueError):
     def below(self, *place: str | int) -> PlainError:
         """The same error, seen from further up."""
         return PlainError((*place, *self.place), self.reason)
-
-
-class UnknownTypeError(TypeError):
-    """An annotation that no value from YAML, JSON or a flag can be checked against."""
-
-
-_SIMPLE: dict[Any, tuple[str, tuple[type, ...]]] = {
-    bool: ("true or false", (bool,)),
-    int: ("a whole number", (int,)),
-    float: ("a number", (int, float)),
-    str: ("text", (str,)),
-    Path: ("a path", (str, Path)),
-    types.NoneType: ("nothing", (types.NoneType,)),
-}
-
-
-def describe(annotation: Any) -> str:
-    """An annotation in a user's words: "a whole number", "one of keep, renumber"."""
-    origin, args = get_origin(annotation), get_args(annotation)
-    if annotation in _SIMPLE:
-        return _SIMPLE[annotation][0]
-    if origin is Literal:
-        return "one of " + ", ".join(map(str, args))
-    if origin in (Union, types.UnionType):
-        return " or ".join(describe(a) for a in args)
-    if origin is Annotated:
-        return ", ".join([describe(args[0]), *(str(one) for one in args[1:] if isinstance(one, Range))])
-    if origin is tuple and Ellipsis not in args:
-        return f"a list of {len(args)} ({', '.join(map(describe, args))})"
-    if origin in (tuple, list):
-        return f"a list ({describe(args[0])} each)"
-    return "a table of keys and values"
 
 
 def fit(value: Any, annotation: Any, place: Place = ()) -> Any:
@@ -112,27 +81,13 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def hints(kind: type) -> dict[str, Any]:
-    """The annotations of a dataclass's fields, with ranges; UnknownTypeError where one names what is not there."""
-    return _hints(kind)
-
-
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    try:
-        found = get_type_hints(kind, include_extras=True)
-    except (NameError, AttributeError, TypeError, SyntaxError) as error:
-        raise UnknownTypeError(f"an annotation of {kind.__name__} cannot be read: {error}") from None
-    return {f.name: found[f.name] for f in fields(kind)}
-
-
 @cache
 def _reader(annotation: Any) -> Reader:
     """What turns a value into one type; made once, for records are read by the ten thousand."""
     origin, args = get_origin(annotation), get_args(annotation)
     if annotation is Any:
         return lambda value: value
-    if annotation in _SIMPLE:
+    if annotation in SIMPLE:
         return _simple(annotation)
     if origin is Literal:
         return _literal(annotation, args)
@@ -153,7 +108,7 @@ def _reader(annotation: Any) -> Reader:
 
 
 def _simple(annotation: Any) -> Reader:
-    known = _SIMPLE[annotation][1]
+    known = SIMPLE[annotation][1]
     convert = (lambda value: value) if annotation is types.NoneType else annotation
 
     def read(value: Any) -> Any:
@@ -197,7 +152,7 @@ def _union(annotation: Any, members: tuple[Any, ...]) -> Reader:
 
 def _sequence(annotation: Any, kind: type, inner: Reader) -> Reader:
     element = get_args(annotation)[0]
-    simple = element in _SIMPLE
+    simple = element in SIMPLE
 
     def read(value: Any) -> Any:
         if not isinstance(value, list | tuple):

@@ -20,6 +20,7 @@ from scripts.natural.cache import Cache
 from scripts.natural.seeing import NaturalModel, SharedModel
 from scripts.natural.world import FAMILIES, FAMILY_KIND, make, split_rng
 from scripts.pocket.batches import Curriculum, Packed, choose_questions, labels_of, pack, right_answers
+from scripts.pocket.joint import Visual
 from scripts.pocket.loop import Progress, log
 from scripts.pocket.optim import MasterWeights
 from scripts.pocket.sample import CHAR, KIND, Sample
@@ -85,6 +86,32 @@ def train_symbolic(
         progress.save({**weights.state(), "curriculum": curriculum.state()})
 
 
+def learn(
+    model: NaturalModel,
+    visual: Visual,
+    samples: list[Sample],
+    features: dict[str, Tensor],
+    packed: Packed,
+    batch: int,
+    numbers: dict[str, float],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gradients of a part of a batch, losses into ``numbers``; the questions' families and which answers are right."""
+    logits = answer_logits(model.vlm.decoder, visual.tokens, visual.index, model.total, packed)
+    loss = F.cross_entropy(logits, packed.target[packed.target >= 0])
+    align = model.align_loss(visual, samples, features)
+    numbers |= {"loss": loss.item(), "align": align.item()}
+    ((loss + model.align * align) * len(samples) / batch).backward()
+    return right_answers(packed, logits.argmax(-1))
+
+
+def report(model: NaturalModel, tokenizer: PocketTokenizer, calibration: Cache) -> None:
+    """Scores on the calibration pictures, with all tokens."""
+    model.eval()
+    scores = scores_of(model, tokenizer, calibration)
+    log.info("%s EVAL %.3f %s", model.phase, np.mean(list(scores.values())), json.dumps(scores))
+    model.train()
+
+
 def train_joint(
     folder: Path,
     tokenizer: PocketTokenizer,
@@ -133,12 +160,7 @@ def train_joint(
                 index = some_cells(rng, len(part), model.total, keep) if prune else None
                 visual = model.look(features, clip, index)
             packed = pack([choose_questions(s, rng, curriculum, questions) for s in samples], tokenizer, FAMILIES)
-            logits = answer_logits(model.vlm.decoder, visual.tokens, visual.index, model.total, packed)
-            loss = F.cross_entropy(logits, packed.target[packed.target >= 0])
-            align = model.align_loss(visual, samples, features)
-            numbers |= {"loss": loss.item(), "align": align.item()}
-            ((loss + model.align * align) * len(part) / batch).backward()
-            results.append(right_answers(packed, logits.argmax(-1)))
+            results.append(learn(model, visual, samples, features, packed, batch, numbers))
         families, right = (np.concatenate(r) for r in zip(*results, strict=True))
         if not prune:  # what dropping made unanswerable says nothing about what to practise
             curriculum.record(families, right)
@@ -147,10 +169,7 @@ def train_joint(
         progress.line()
         if progress.elapsed - last > EVERY or progress.fraction == 1:
             last = progress.elapsed
-            model.eval()
-            scores = scores_of(model, tokenizer, calibration)
-            log.info("%s EVAL %.3f %s", model.phase, np.mean(list(scores.values())), json.dumps(scores))
-            model.train()
+            report(model, tokenizer, calibration)
         progress.save({**weights.state(), "model": frozen, "curriculum": curriculum.state()})
 
 

@@ -13,6 +13,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from meteor_bench.report.html.build import chapters
+from meteor_bench.report.html.chapter import Chapter
+from meteor_bench.report.runs import load
+from tests import synthetic
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -62,3 +67,16 @@ def visit(browser: Browser) -> Callable[..., Any]:
         assert visited.said == [] and visited.asked == []
 
     return opened
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    synthetic.reference(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chapter(runs: Path) -> Chapter:
+    (made,) = chapters(load(runs))
+    return made

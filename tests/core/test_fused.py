@@ -12,7 +12,8 @@ import torch
 
 from meteor_bench.core import fused as module
 from meteor_bench.core.fused import Fused
-from meteor_bench.runs.latency.pretend_device import Ledger, PretendGpu
+from meteor_bench.runs.latency.ledger import Ledger
+from meteor_bench.runs.latency.pretend_device import PretendGpu
 from tests.core.fused_cases import OPERATIONS, cases, compare
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from meteor_bench.models.composed.parts import DECODERS, TOWERS
+from meteor_bench.models.composed.encoders import TOWERS
+from meteor_bench.models.composed.parts import DECODERS
 from meteor_bench.models.composed.recipe import read
 from meteor_bench.models.composed.shipped import FOLDER
 from tests.docs.guides import DOCS, blocks

@@ -11,7 +11,8 @@ from meteor_bench.core.graphs import Graphs
 from meteor_bench.engine.encode import encode
 from meteor_bench.engine.fuse import fuse
 from meteor_bench.engine.generate import answer
-from meteor_bench.runs.latency.pretend_device import Ledger, PretendGpu
+from meteor_bench.runs.latency.ledger import Ledger
+from meteor_bench.runs.latency.pretend_device import PretendGpu
 from tests import tiny
 from tests.laws.cases import Case, engine
 

@@ -9,7 +9,8 @@ from types import FrameType
 
 import pytest
 
-from tests.hostile.corpus import Case, cases, outcome
+from tests.hostile.case import Case, outcome
+from tests.hostile.corpus import cases
 
 KINDS: dict[str, list[Case]] = {}
 for _case in cases():

@@ -118,6 +118,9 @@ def param(case: Case, frames: int | None = None) -> object:
     return pytest.param(*values, marks=[pytest.mark.slow] * is_slow(case, frames or 1))
 
 
+cases = pytest.mark.parametrize("case", [param(case) for case in RUNNABLE], ids=str)
+
+
 @cache
 def facts(case: Case, keep: float, count: int, frames: int, native: bool) -> Mapping[str, Any]:
     """What the method measures on ``tiny.requests(count, frames)``, {} where it needs nothing."""

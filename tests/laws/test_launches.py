@@ -16,7 +16,8 @@ from meteor_bench.config.run_config import RunConfig
 from meteor_bench.core.registry import METHODS
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.runs.latency.launches import CHOOSING, NARROWED, count_launches, counted
-from meteor_bench.runs.latency.pretend_device import Ledger, PretendGpu
+from meteor_bench.runs.latency.ledger import Ledger
+from meteor_bench.runs.latency.pretend_device import PretendGpu
 from tests import tiny
 from tests.laws.cases import COMPOSITIONS, RUNNABLE, Case, engine
 

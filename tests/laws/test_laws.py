@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
@@ -12,20 +11,18 @@ import torch
 import torch.nn.functional as F
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.errors import BudgetError, MeteorBenchError, UnsupportedError
+from meteor_bench.core.errors import BudgetError
 from meteor_bench.core.model import VLM
 from meteor_bench.core.pruner import View
 from meteor_bench.core.request import Answer, Request
-from meteor_bench.engine.engine import Engine
 from meteor_bench.engine.flop_counter import FlopMeter
-from meteor_bench.engine.generate import answer
 from meteor_bench.engine.session import Session
 from tests import tiny
 from tests.laws.cases import (
-    ALL,
     KEEPS,
     RUNNABLE,
     Case,
+    cases,
     engine,
     facts,
     generate,
@@ -33,12 +30,12 @@ from tests.laws.cases import (
     modules_of,
     param,
     recorded,
-    shared_model,
     shown,
     visual_of,
 )
 
-cases = pytest.mark.parametrize("case", [param(case) for case in RUNNABLE], ids=str)
+pytestmark = pytest.mark.usefixtures("inference")
+
 plain_cases = [case for case in RUNNABLE if not case.options or ("temporal", True) in case.options]
 
 
@@ -46,12 +43,6 @@ def on_clips_too(frames: int) -> pytest.MarkDecorator:
     """Images for every case, clips for the methods' defaults."""
     values = [param(case, 1) for case in RUNNABLE] + [param(case, frames) for case in plain_cases]
     return pytest.mark.parametrize(("case", "frames"), values, ids=str)
-
-
-@pytest.fixture(autouse=True)
-def _inference() -> Iterator[None]:
-    with torch.inference_mode():
-        yield
 
 
 # ---------------------------------------------------------------- 1
@@ -288,68 +279,3 @@ def test_7_the_model_is_untouched(case: Case) -> None:
     pruning = engine(case, 0.24, vlm=vlm)
     generate(pruning, tiny.requests(2))
     assert _state(vlm) == before
-
-
-# ---------------------------------------------------------------- 9
-
-
-def answered(case: Case, keep: float) -> int:
-    """How many questions get an answer."""
-    pruning = Engine(shared_model(case.model), case.pruner, TokenBudget(keep), facts=facts(case, 0.5, 4, 1, False))
-    return len(generate(pruning, tiny.requests(1)))
-
-
-@pytest.mark.parametrize("case", [param(case) for case in ALL if case not in RUNNABLE], ids=str)
-def test_9_what_does_not_fit_is_said_in_one_line(case: Case) -> None:
-    with pytest.raises(UnsupportedError) as caught:
-        answered(case, 0.5)
-    said = str(caught.value)
-    assert "\n" not in said and case.method in said.lower() and f"'{shared_model(case.model).name}'" in said
-
-
-@pytest.mark.parametrize("keep", [0.5, 0.01])
-@cases
-def test_9_what_fits_is_answered_or_its_budget_named(case: Case, keep: float) -> None:
-    said = ""
-    try:
-        assert answered(case, keep) == 1
-    except BudgetError as error:
-        said = str(error).lower()
-    assert not said or (keep < 0.5 and "\n" not in said and case.method in said)
-
-
-def test_9_there_is_something_that_does_not_fit() -> None:
-    # A method without trained weights; one for several encoders on a model with one.
-    for method, model in (("oc-vtp", "shared"), ("meteor", "single"), ("meteor", "llava")):
-        assert not Case(method, model).supports()
-
-
-@pytest.mark.parametrize("case", [param(case) for case in RUNNABLE if case.pruner.needs_calibration], ids=str)
-def test_9_facts_are_asked_for(case: Case) -> None:
-    with pytest.raises(MeteorBenchError, match=f"{case.method}.*calibrate") as caught:
-        generate(Engine(shared_model(case.model), case.pruner, TokenBudget(0.5)), tiny.requests(1))
-    assert "\n" not in str(caught.value)
-
-
-def test_answers_do_depend_on_the_image_and_on_pruning() -> None:
-    """The tiny models are alive: otherwise the laws would hold for any engine."""
-    for name in tiny.MODELS:
-        asked = tiny.requests(4)
-        dense = generate(engine(Case("none", name), 1.0), asked)
-        pruned = generate(engine(Case("random", name), 0.1), asked)
-        assert len({g.ids for g in dense}) > 1
-        assert [g.ids for g in dense] != [g.ids for g in pruned]
-
-
-def test_padded_batches_really_occur() -> None:
-    """Law 2 sees ragged towers and ragged visual sequences."""
-    ragged = next(c for c in ALL if c.method == "evoprune" and c.model == "independent")
-    seen: list[bool] = []
-    pruning = engine(ragged, 0.24, frames=3, observer=lambda view: bool(seen.append(view.tokens.padded)))
-    visual = visual_of(pruning, tiny.requests(2, 3))
-    assert any(seen)
-    adaptive = Case("meteor", "independent")
-    pruning = engine(adaptive, 0.24)
-    visual = visual_of(pruning, tiny.requests(4))
-    out = answer(pruning, visual, range(4), tiny.prompts(pruning.vlm, tiny.requests(4)), 1)
-    assert len({g.trace.final for g in out}) > 1

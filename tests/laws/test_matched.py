@@ -9,11 +9,10 @@ there it is FLOPs alone: the rest is counts of the decoder's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache, partial
 
 import pytest
-import torch
 
 from meteor_bench.core.budget import TokenBudget
 from meteor_bench.core.errors import BudgetError
@@ -28,16 +27,12 @@ from meteor_bench.engine.session import Session
 from tests import chosen, tiny
 from tests.laws.cases import RUNNABLE, Case, engine, facts, generate, shared_model
 
+pytestmark = pytest.mark.usefixtures("inference")
+
 CHEAP = [("divprune", "flops")]
 # Whose FLOPs of choosing hang on more than the shape of picture and question: on how many tokens a layer chooses among.
 UNEVEN = {"evoprune", "tome", "flowcut"}
 Kept = Mapping[Measure, float]
-
-
-@pytest.fixture(autouse=True)
-def _inference() -> Iterator[None]:
-    with torch.inference_mode():
-        yield
 
 
 @cache

@@ -74,6 +74,15 @@ def runs(method: EvoPrune, means: dict[int, Tensor]) -> dict[int, int]:
     return out
 
 
+def neighbours(start: dict[int, int], there: list[int]) -> dict[int, int]:
+    """The second frame of each pair -> the first, of the frames of a run that have tokens."""
+    before: dict[int, int] = {}
+    for first in set(start.values()):
+        alive = [f for f in there if start[f] == first]
+        before |= {alive[i]: alive[i - 1] for i in range(1, len(alive), 2)}
+    return before
+
+
 def reference(method: EvoPrune, view: EncodeView, b: int, r: int, *, final: bool) -> dict[int, int]:
     """{place of a merged token: place where it ends} of one clip, by loops over pairs."""
     tokens = view.tokens
@@ -105,11 +114,7 @@ def reference(method: EvoPrune, view: EncodeView, b: int, r: int, *, final: bool
         f: sum((tokens.size[b, n].double() * x[n] for n in row), torch.zeros(x[row[0]].shape[0]).double())
         for f, row in at.items()
     }
-    start = runs(method, {f: m / m.norm() for f, m in means.items()})
-    before: dict[int, int] = {}
-    for first in set(start.values()):
-        alive = [f for f in sorted(at) if start[f] == first]
-        before |= {alive[i]: alive[i - 1] for i in range(1, len(alive), 2)}
+    before = neighbours(runs(method, {f: m / m.norm() for f, m in means.items()}), sorted(at))
     spatial, temporal = {}, {}
     for f, row in at.items():
         for place in range(0, len(row), 2):

@@ -12,7 +12,7 @@ from torch import Tensor
 from meteor_bench.core.apply import apply
 from meteor_bench.core.pruner import Decision, Layout, View
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.engine.encode import _tower_mask
+from meteor_bench.engine.tower_blocks import key_mask
 from meteor_bench.methods.tome import ToMe
 from tests.methods.views import ragged, view, visual_indices
 
@@ -149,11 +149,11 @@ def test_a_merged_token_counts_as_its_patches_in_attention(padded: bool) -> None
             size=pad(merged.size, (0, 1)),
         )
         kept.append(4)
-    mask = _tower_mask(merged, True)
+    mask = key_mask(merged, True)
     assert mask is not None and mask.is_floating_point()
     part = torch.nn.functional.scaled_dot_product_attention(query[:, :, kept], key[:, :, kept], value[:, :, kept], mask)
     assert torch.allclose(part[:, :, :4], whole[:, :, [0, 1, 2, 5]], atol=1e-6)
-    assert _tower_mask(tokens, True) is None
+    assert key_mask(tokens, True) is None
 
 
 def inside_small(tokens: Tokens) -> View:

@@ -23,7 +23,7 @@ from meteor_bench.engine.engine import Engine
 from meteor_bench.engine.load_model import resolve_model
 from meteor_bench.engine.make_method import make_pruner
 from meteor_bench.methods.none import NoPruning
-from tests import hubs, tiny
+from tests import hub_pieces, tiny
 from tests.laws.cases import generate
 
 FRAMES, TOKENS = 64, 13 * 13
@@ -48,29 +48,31 @@ def video_model(folder: Path) -> VLM:
     """A checkpoint of LLaVA-Video's kind, as `--model` takes it."""
     side = {"height": 54, "width": 54}
     config = transformers.LlavaOnevisionConfig(
-        vision_config=hubs.siglip(
+        vision_config=hub_pieces.siglip(
             hidden_size=16, intermediate_size=16, num_hidden_layers=3, image_size=54, patch_size=2
         ),
-        text_config=hubs.llama(model_type="qwen2", hidden_size=16, intermediate_size=16, num_attention_heads=2),
-        image_token_index=hubs.IMAGE,
-        video_token_index=hubs.VIDEO,
+        text_config=hub_pieces.llama(model_type="qwen2", hidden_size=16, intermediate_size=16, num_attention_heads=2),
+        image_token_index=hub_pieces.IMAGE,
+        video_token_index=hub_pieces.VIDEO,
         image_grid_pinpoints=[[54, 54]],
     )
     processor = transformers.LlavaOnevisionProcessor(
         transformers.LlavaOnevisionImageProcessor(size=side, image_grid_pinpoints=[[54, 54]]),
-        hubs.tokenizer("<image>", "<video>", begin=False),
+        hub_pieces.tokenizer("<image>", "<video>", begin=False),
         transformers.LlavaOnevisionVideoProcessor(size=side),
         num_image_tokens=27 * 27,
         vision_feature_select_strategy="full",
-        chat_template=hubs.CHAT,
+        chat_template=hub_pieces.CHAT,
     )
-    hubs.quiet(hubs.enliven(transformers.LlavaOnevisionForConditionalGeneration(config), 6).save_pretrained, folder)
-    hubs.quiet(processor.save_pretrained, folder)
+    hub_pieces.quiet(
+        hub_pieces.enliven(transformers.LlavaOnevisionForConditionalGeneration(config), 6).save_pretrained, folder
+    )
+    hub_pieces.quiet(processor.save_pretrained, folder)
     path = folder / "config.json"
     written = json.loads(path.read_text()) | {"mm_spatial_pool_mode": "average", "mm_newline_position": "grid"}
     path.write_text(json.dumps(written))
     card = resolve_model(str(folder), NoPruning())
-    return cast("VLM", hubs.quiet(card.build, "cpu", torch.float32, folder))
+    return cast("VLM", hub_pieces.quiet(card.build, "cpu", torch.float32, folder))
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from meteor_bench.engine.load_model import (
 from meteor_bench.methods.none import NoPruning
 from meteor_bench.models.locate import read_config
 from meteor_bench.models.pocket import model as pocket
-from tests import eagle, hubs
+from tests import eagle, hub_pieces, hubs
 
 FAMILIES = (*hubs.FAMILIES, "eagle", "pocket")
 BAD: tuple[Any, ...] = (
@@ -73,7 +73,7 @@ def said_of(family: str, config: Any) -> str | None:
             if family == "pocket":
                 load_model(card, "cpu", "float32", None)
             else:
-                hubs.quiet(card.random, "meta", torch.float32)
+                hub_pieces.quiet(card.random, "meta", torch.float32)
         except MeteorBenchError as error:
             return str(error)
     return None
@@ -168,7 +168,7 @@ def test_what_is_wrong_with_the_other_files(
     else:
         (folder / name).write_text(content)
     with pytest.raises(ModelError) as caught:
-        hubs.quiet(build, str(folder), "none")
+        hub_pieces.quiet(build, str(folder), "none")
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -178,7 +178,7 @@ def test_a_template_without_an_end_is_given_up(tmp_path: Path, monkeypatch: pyte
     loops = "{% for i in range(9999) %}{% for j in range(500) %}{% endfor %}{% endfor %}"  # here, of some seconds
     (folder / "chat_template.jinja").write_text(loops + "<image>")
     with pytest.raises(ModelError, match=r"chat template .* takes more than 0.1 s"):
-        hubs.quiet(build, str(folder), "none")
+        hub_pieces.quiet(build, str(folder), "none")
 
 
 def test_a_tokenizer_without_the_placeholder_is_one_line(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_tokenizer_without_the_placeholder_is_one_line(tmp_path: Path) -> None
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).write_text((folder / name).read_text().replace("<image>", "<other>"))
     with pytest.raises(ModelError) as caught:
-        hubs.quiet(build, str(folder), "none")
+        hub_pieces.quiet(build, str(folder), "none")
     assert "\n" not in str(caught.value)
 
 

@@ -14,7 +14,7 @@ from meteor_bench.engine.encode import encode
 from meteor_bench.engine.factory import build
 from meteor_bench.models.eagle.model import untrained
 from meteor_bench.models.eagle.processor import TEMPLATES
-from tests import eagle, tiny
+from tests import eagle, eagle_plain, tiny
 
 OTHER_ORDER = ("det-1024", "clip-448", "convnext-1024")  # no published one; config.json decides
 
@@ -29,20 +29,20 @@ def pixels() -> torch.Tensor:
     return torch.stack([eagle.seen(tiny.picture(seed)) for seed in (1, 2)])
 
 
-@pytest.mark.parametrize("tag", eagle.X5)
+@pytest.mark.parametrize("tag", eagle_plain.X5)
 def test_each_encoder_equals_its_librarys_own_forward(vlm: VLM, pixels: torch.Tensor, tag: str) -> None:
     session = build(str(eagle.folder()), "none")
     name = tag.partition("-")[0]
     found = encode(session.engine, pixels[:, None], ["a", "b"]).tokens[name]
     for row, image in enumerate(pixels):
-        want = eagle.plain().encoded(tag, image)
+        want = eagle_plain.plain().encoded(tag, image)
         assert tuple(found.grid) == (1, *want.shape[:2])
         # EVA's reference works window by window; all others run the very same operations.
         exact = 1e-4 if tag == "det-1024" else 1e-5
         assert torch.allclose(found.x[row], want.flatten(0, 1), atol=exact, rtol=1e-5)
 
 
-@pytest.mark.parametrize("tags", [eagle.X5, OTHER_ORDER, eagle.X5[:2]], ids=len)
+@pytest.mark.parametrize("tags", [eagle_plain.X5, OTHER_ORDER, eagle_plain.X5[:2]], ids=len)
 def test_encoders_stand_in_the_order_of_the_configuration(tags: tuple[str, ...]) -> None:
     session = build(str(eagle.folder(tags=tags)), "none")
     assert list(session.vlm.towers) == [tag.partition("-")[0] for tag in tags]
@@ -53,11 +53,11 @@ def test_encoders_stand_in_the_order_of_the_configuration(tags: tuple[str, ...])
     }
     grids = {name: tower.grid(*session.vlm.native) for name, tower in session.vlm.towers.items()}
     aligned = session.vlm.fusion.align(dense, grids)
-    want = eagle.plain(tags).joined(eagle.seen(image))
+    want = eagle_plain.plain(tags).joined(eagle.seen(image))
     assert torch.allclose(aligned[0], want, atol=1e-4)
     parts = session.vlm.fusion.partials(aligned)
     assert list(parts) == list(session.vlm.towers)
-    weight = eagle.plain(tags).projector[0].weight
+    weight = eagle_plain.plain(tags).projector[0].weight
     assert torch.allclose(torch.stack(list(parts.values())).sum(0)[0], want @ weight.T, atol=1e-4)  # type: ignore[operator]
 
 
@@ -129,7 +129,7 @@ def test_a_dtype_is_what_weights_get_and_rotations_do_not() -> None:
 
 
 def test_random_weights_need_no_file_and_keep_activations_finite() -> None:
-    config = eagle.config_json(eagle.plain())
+    config = eagle.config_json(eagle_plain.plain())
     vlm = untrained("tiny", config, "cpu", torch.float32)
     trained = eagle.build()
     for name, module in trained.modules().items():

@@ -12,7 +12,7 @@ import meteor_bench
 from meteor_bench.core.errors import ConfigError, ModelError
 from meteor_bench.core.registry import FAMILIES
 from meteor_bench.models.held import held, hub_families
-from tests import hubs, tiny
+from tests import hub_pieces, hubs, tiny
 from tests.docs.guides import blocks
 
 NEW_TOKENS = 6
@@ -54,7 +54,7 @@ def test_the_model_is_pruned_and_left_alone(family: str) -> None:
     model.train()
     shown, weights = state(model), copies(model)
 
-    with hubs.quiet(meteor_bench.pruned, model, processor, method="none", ratio=0.0) as session:
+    with hub_pieces.quiet(meteor_bench.pruned, model, processor, method="none", ratio=0.0) as session:
         said = session.answer(media, request.question, max_new_tokens=NEW_TOKENS)
         own = {p.data_ptr() for p in model.parameters()}
         parts = [p for module in session.model.modules().values() for p in module.parameters()]
@@ -62,7 +62,7 @@ def test_the_model_is_pruned_and_left_alone(family: str) -> None:
         assert not any(p.requires_grad for p in parts)
     assert said.text == processor.tokenizer.decode(before, skip_special_tokens=True).strip()
 
-    with hubs.quiet(meteor_bench.pruned, model, processor, method="random", ratio=0.5) as session:
+    with hub_pieces.quiet(meteor_bench.pruned, model, processor, method="random", ratio=0.5) as session:
         few = session.answer(media, request.question, max_new_tokens=NEW_TOKENS)
         model.eval()
         again, between = reference.answer(request, NEW_TOKENS)
@@ -119,5 +119,5 @@ def test_the_example_of_the_models_page_runs(capsys: pytest.CaptureFixture[str])
     (python,) = blocks("models.md", "python")
     model, processor = hubs.FAMILIES["llava"]()
     held_by_the_user = {"model": model, "processor": processor, "picture": tiny.picture(0)}
-    hubs.quiet(exec, compile(python, "models.md", "exec"), held_by_the_user)
+    hub_pieces.quiet(exec, compile(python, "models.md", "exec"), held_by_the_user)
     assert capsys.readouterr().out.split()[-1] == "8"

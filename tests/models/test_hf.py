@@ -18,7 +18,7 @@ from meteor_bench.engine.load_model import resolve_model
 from meteor_bench.engine.session import Session
 from meteor_bench.methods.none import NoPruning
 from meteor_bench.models.hf import hub_key
-from tests import hubs, tiny
+from tests import hub_pieces, hubs, tiny
 
 NEW_TOKENS = 6
 families = pytest.mark.parametrize("family", hubs.FAMILIES)
@@ -130,5 +130,5 @@ def test_a_broken_folder_is_one_line(tmp_path: Path, harm, message: str) -> None
     folder = shutil.copytree(hubs.folder("llava"), tmp_path / "broken")
     harm(folder)
     with pytest.raises(ModelError, match=message) as caught:
-        hubs.quiet(build, str(folder), "none")
+        hub_pieces.quiet(build, str(folder), "none")
     assert "\n" not in str(caught.value)

@@ -10,7 +10,7 @@ from transformers import LlavaNextImageProcessor, LlavaNextProcessor
 from meteor_bench.core.model import VLM
 from meteor_bench.core.tokens import Grid
 from meteor_bench.models.llava_next import LLAVA_NEXT_7B, LLAVA_NEXT_7B_CONFIG
-from tests import hubs
+from tests import hub_pieces
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def reference() -> LlavaNextProcessor:
         size={"shortest_edge": 336}, crop_size={"height": 336, "width": 336}, image_grid_pinpoints=pinpoints
     )
     strategy = {"vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
-    return LlavaNextProcessor(images, hubs.tokenizer("<image>"), patch_size=14, **strategy)
+    return LlavaNextProcessor(images, hub_pieces.tokenizer("<image>"), patch_size=14, **strategy)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_tokens_are_those_that_the_processor_counts(
     block = at.block(Grid(1, 1, 1))
     assert block is not None
     ids = reference(images=[image], text="<image>", return_tensors="pt")["input_ids"]
-    assert block.length == int((ids == hubs.IMAGE).sum())
+    assert block.length == int((ids == hub_pieces.IMAGE).sum())
     assert at.reference(Grid(1, 1, 1)) == len(block.slots) == block.length - len(block.special_slots)
     grids = {"clip": Grid(len(look.pixels), 24, 24)}
     cells = at.fusion.cells(grids)["clip"]

@@ -12,7 +12,7 @@ from meteor_bench.core.cells import densify
 from meteor_bench.core.model import VLM, Clip, ModelCard
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.models.llava_onevision import LLAVA_ONEVISION_7B, LLAVA_VIDEO_7B, PooledFusion, frame_block
-from tests import hubs
+from tests import hub_pieces
 
 
 def _empty(card: ModelCard) -> VLM:
@@ -31,7 +31,7 @@ def reference() -> LlavaOnevisionProcessor:
     """The library's processor at real size."""
     return LlavaOnevisionProcessor(
         LlavaOnevisionImageProcessor(),
-        hubs.tokenizer("<image>", "<video>"),
+        hub_pieces.tokenizer("<image>", "<video>"),
         LlavaOnevisionVideoProcessor(),
         num_image_tokens=729,
         vision_feature_select_strategy="full",

@@ -8,7 +8,7 @@ from transformers import SamVisionConfig
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from meteor_bench.models.sam import whole_layer
-from tests.hubs import enliven
+from tests.hub_pieces import enliven
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

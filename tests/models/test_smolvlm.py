@@ -14,7 +14,7 @@ from meteor_bench.core.apply import apply
 from meteor_bench.core.model import Clip, ModelCard
 from meteor_bench.core.pruner import Decision
 from meteor_bench.models.smolvlm import SMOLVLM2_2_2B, SMOLVLM2_256M, SMOLVLM2_500M, SmolProcessor
-from tests import hubs, tiny
+from tests import hub_pieces, hubs, tiny
 
 FAMILY = "smolvlm"
 
@@ -50,7 +50,7 @@ def test_a_videos_words_are_the_librarys(frames: int) -> None:
     message = {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": request.question}]}
     text = reference.processor.apply_chat_template([message], add_generation_prompt=True)
     shown = {"videos": [list(clip)], "do_sample_frames": False, "video_metadata": [told]}
-    theirs = hubs.quiet(reference.processor, text=text, return_tensors="pt", **shown)["input_ids"][0].tolist()
+    theirs = hub_pieces.quiet(reference.processor, text=text, return_tensors="pt", **shown)["input_ids"][0].tolist()
     before, after = processor.prompt(request.question)
     first, *others = processor.frames_said(processor.look(clip).scene.times)
     image = [reference.model.config.image_token_id] * 4

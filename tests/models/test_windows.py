@@ -17,7 +17,7 @@ from meteor_bench.core.pruner import Decision
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.methods.meteor.stages import keep_in_windows
 from meteor_bench.models.windows import Windows, window_of
-from tests import eagle
+from tests import eagle, eagle_plain
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +95,7 @@ def test_sams_open_blocks_keep_positions_on_the_grid() -> None:
 @pytest.mark.parametrize(("block", "side"), [(0, 4), (1, 16)])
 def test_evas_rotations_follow_the_origins(block: int, side: int) -> None:
     tower: Any = eagle.build().towers["det"]
-    plain: Any = eagle.plain().vision[eagle.X5.index("det-1024")]
+    plain: Any = eagle_plain.plain().vision[eagle_plain.X5.index("det-1024")]
     tokens = pruned(tower, some(2, 256, 0.4))
     mask = None if not tokens.padded else tokens.valid[:, None, None].expand(-1, 1, tokens.x.shape[1], -1)
     found = tower.attend(block, tokens.x, mask, None, tower.where(tokens))

@@ -19,7 +19,8 @@ from meteor_bench.models.decoders import LlamaDecoder
 from meteor_bench.models.natural.towers import efficientnet_tower, vit_tower
 from scripts.natural.debian import WALLPAPERS, unpacked
 from tests import tiny
-from tests.eagle import MEAN, STD, seen
+from tests.eagle import seen
+from tests.eagle_plain import MEAN, STD
 
 SIZE = 224
 WIDTH = 48

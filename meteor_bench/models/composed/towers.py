@@ -32,7 +32,8 @@ from meteor_bench.core.host import upload
 from meteor_bench.core.model import VisionTower
 from meteor_bench.core.pick import pick
 from meteor_bench.core.tokens import Grid, Tokens
-from meteor_bench.models.composed import parts
+from meteor_bench.models.composed import encoders
+from meteor_bench.models.composed.parts import Tower
 from meteor_bench.models.eagle.eva import EvaTower, eva
 from meteor_bench.models.eagle.towers import (
     CLIP_MEAN,
@@ -56,7 +57,7 @@ _NORMS = {
 }
 
 
-def prepared(pixels: Tensor, part: parts.Tower) -> Tensor:
+def prepared(pixels: Tensor, part: Tower) -> Tensor:
     """[R, 3, S, S] with CLIP's mean and deviation -> [R, 3, s, s] as a tower wants them."""
     if part.pixels != "clip":
         mean, std = _NORMS[part.pixels]
@@ -179,7 +180,7 @@ class _Kind(NamedTuple):
     tower: Callable[[str, Any, Any, Prepare], VisionTower]
 
 
-def _sizes(part: parts.Tower, *without: str) -> dict[str, Any]:
+def _sizes(part: Tower, *without: str) -> dict[str, Any]:
     """What a library's configuration takes of a part."""
     left = ("pixels", *without)
     return {key: [*v] if isinstance(v, tuple) else v for key, v in asdict(part).items() if key not in left}
@@ -190,13 +191,13 @@ def _attended(model: Any) -> nn.Module:
     return model  # type: ignore[no-any-return]
 
 
-def _dinov2(part: parts.Dinov2) -> nn.Module:
+def _dinov2(part: encoders.Dinov2) -> nn.Module:
     if part.num_register_tokens:
         return _attended(Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**_sizes(part))))
     return _attended(Dinov2Model(Dinov2Config(**_sizes(part, "num_register_tokens"))))
 
 
-def _clip_tower(name: str, part: parts.Clip, model: Any, prepare: Prepare) -> VisionTower:
+def _clip_tower(name: str, part: encoders.Clip, model: Any, prepare: Prepare) -> VisionTower:
     if not part.class_token:
         tower = ClipTower(name, model)
         tower.prepare = prepare
@@ -209,42 +210,44 @@ def _siglip_tower(name: str, part: Any, model: Any, prepare: Prepare) -> VisionT
 
 
 def _dino_tower(name: str, part: Any, model: Any, prepare: Prepare) -> VisionTower:
-    return DinoTower(name, model, part.side, rotated=isinstance(part, parts.Dinov3), prepare=prepare)
+    return DinoTower(name, model, part.side, rotated=isinstance(part, encoders.Dinov3), prepare=prepare)
 
 
-_KINDS: Mapping[type[parts.Tower], _Kind] = {
-    parts.Clip: _Kind(lambda part: clip(_sizes(part, "class_token", "layer")), _clip_tower),
-    parts.Siglip: _Kind(
+_KINDS: Mapping[type[Tower], _Kind] = {
+    encoders.Clip: _Kind(lambda part: clip(_sizes(part, "class_token", "layer")), _clip_tower),
+    encoders.Siglip: _Kind(
         lambda part: _attended(SiglipVisionModel(SiglipVisionConfig(**_sizes(part), vision_use_head=False))),
         _siglip_tower,
     ),
-    parts.Siglip2: _Kind(
+    encoders.Siglip2: _Kind(
         lambda part: _attended(
             Siglip2VisionModel(Siglip2VisionConfig(**_sizes(part, "image_size"), vision_use_head=False))
         ),
         lambda name, part, model, prepare: NaflexTower(name, model, part.side, prepare),
     ),
-    parts.Dinov2: _Kind(_dinov2, _dino_tower),
-    parts.Dinov3: _Kind(lambda part: _attended(DINOv3ViTModel(DINOv3ViTConfig(**_sizes(part)))), _dino_tower),
-    parts.ConvNext: _Kind(
+    encoders.Dinov2: _Kind(_dinov2, _dino_tower),
+    encoders.Dinov3: _Kind(lambda part: _attended(DINOv3ViTModel(DINOv3ViTConfig(**_sizes(part)))), _dino_tower),
+    encoders.ConvNext: _Kind(
         lambda part: convnext(_sizes(part, "image_size")),
         lambda name, part, model, prepare: convnext_tower(name, model, prepare, part.image_size),
     ),
-    parts.Sam: _Kind(lambda part: sam(_sizes(part)), lambda name, part, model, prepare: SamTower(name, model, prepare)),
-    parts.Eva02: _Kind(
+    encoders.Sam: _Kind(
+        lambda part: sam(_sizes(part)), lambda name, part, model, prepare: SamTower(name, model, prepare)
+    ),
+    encoders.Eva02: _Kind(
         lambda part: eva(_sizes(part)), lambda name, part, model, prepare: EvaTower(name, model, prepare)
     ),
-    parts.Pix2Struct: _Kind(
+    encoders.Pix2Struct: _Kind(
         lambda part: pix2struct(_sizes(part)), lambda name, part, model, prepare: Pix2StructTower(name, model)
     ),
 }
 
 
-def module_of(part: parts.Tower) -> nn.Module:
+def module_of(part: Tower) -> nn.Module:
     """The library's module of a part."""
     return _KINDS[type(part)].module(part)
 
 
-def tower_of(name: str, part: parts.Tower, module: nn.Module) -> VisionTower:
+def tower_of(name: str, part: Tower, module: nn.Module) -> VisionTower:
     """A part's module as the engine takes it."""
     return _KINDS[type(part)].tower(name, part, module, partial(prepared, part=part))

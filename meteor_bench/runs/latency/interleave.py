@@ -100,16 +100,10 @@ def measure(
     for one in contenders:
         with one.running(tolerant):
             _warm_up(one, batches[:rounds], new_tokens, warmup, seconds)
-            with one.session.engine.uncaptured():
-                one.prune_flops = _pruning_flops(one.session, requests[0], new_tokens) * batch_size
         one.let_go()
     able = [one for one in contenders if not one.timing.failure]
-    end = None if seconds is None else time.perf_counter() + seconds
     with _uncollected():
-        for step in range(rounds):
-            if step > 0 and end is not None and time.perf_counter() > end:
-                break
-            gc.collect()  # cheap: only what the round before left
+        for step in _begun(rounds, seconds):
             turn = step % max(1, len(able))
             for one in able[turn:] + able[:turn]:
                 if one.timing.failure:
@@ -179,6 +173,16 @@ def _excused(timing: Timing, tolerant: bool) -> Iterator[None]:
         timing.failure, timing.broken = f"{type(error).__name__}: {said}", True
 
 
+def _begun(rounds: int, seconds: float | None) -> Iterator[int]:
+    """The rounds that are begun in the time, the first in any case; garbage is collected before each."""
+    end = None if seconds is None else time.perf_counter() + seconds
+    for step in range(rounds):
+        if step > 0 and end is not None and time.perf_counter() > end:
+            return
+        gc.collect()  # cheap: only what the round before left
+        yield step
+
+
 @contextmanager
 def _uncollected() -> Iterator[None]:
     """Python's garbage collector stays out of the block; what exists before it is not looked at again."""
@@ -195,7 +199,10 @@ def _uncollected() -> Iterator[None]:
 def _warm_up(
     one: _Contender, batches: Sequence[Sequence[Request]], new_tokens: int, passes: int, seconds: float | None
 ) -> None:
-    """The passes that are thrown away; the first measures memory, and is tried once more where that ran out."""
+    """The passes that are thrown away; the first measures memory, and is tried once more where that ran out.
+
+    The FLOPs of pruning are counted in one more.
+    """
     session, timing, batch = one.session, one.timing, batches[0]
     end = None if seconds is None else time.perf_counter() + seconds
     with session.engine.instrumented(clock=Clock(session.device, enabled=False)):
@@ -216,6 +223,8 @@ def _warm_up(
                 break
             run(session, batch, new_tokens)
         _meet_shapes(one, batches, new_tokens)
+    with session.engine.uncaptured():
+        one.prune_flops = _pruning_flops(session, batch[0], new_tokens) * len(batch)
 
 
 def _meet_shapes(one: _Contender, batches: Sequence[Sequence[Request]], new_tokens: int) -> None:

@@ -19,7 +19,8 @@ from meteor_bench.engine.engine import Engine
 from meteor_bench.engine.factory import blueprint
 from meteor_bench.engine.load_model import Loader, load_model, random_model
 from meteor_bench.engine.static_first import Batch, first
-from meteor_bench.runs.latency.pretend_device import Ledger, PretendGpu, check_none_is_real
+from meteor_bench.runs.latency.ledger import Ledger
+from meteor_bench.runs.latency.pretend_device import PretendGpu, check_none_is_real
 from meteor_bench.runs.latency.records import UNPRUNED
 from meteor_bench.runs.latency.requests import noise
 from meteor_bench.utils.environment import quiet_libraries

@@ -23,10 +23,10 @@ from meteor_bench.engine.load_model import random_model, resolve_model
 from meteor_bench.engine.make_method import make_pruner
 from meteor_bench.methods.none import NoPruning
 from meteor_bench.models.checkpoint import randomise, skeleton
-from meteor_bench.models.composed import parts
+from meteor_bench.models.composed import encoders, parts
 from meteor_bench.models.composed.shipped import METEOR_X4_7B
 from meteor_bench.models.composed.towers import module_of, prepared, tower_of
-from tests import composed, eagle, hubs, tiny
+from tests import composed, eagle, hub_pieces, tiny
 from tests.laws import test_laws as laws
 from tests.laws.cases import Case, generate, visual_of
 
@@ -34,14 +34,14 @@ VIT: dict[str, Any] = {"hidden_size": 32, "num_attention_heads": 2, "patch_size"
 PATCHES = (0, 7, 12, 3)  # of a picture, in no order
 
 TOWERS: dict[str, parts.Tower] = {
-    "clip": parts.Clip(**VIT, image_size=32, intermediate_size=48, num_hidden_layers=3, layer=-1),
-    "siglip": parts.Siglip(**VIT, image_size=40, intermediate_size=48, num_hidden_layers=3),
-    "siglip2": parts.Siglip2(**VIT, image_size=48, intermediate_size=48, num_hidden_layers=3, num_patches=16),
-    "dinov2": parts.Dinov2(**VIT, image_size=40, num_hidden_layers=3),
-    "dinov2 with registers": parts.Dinov2(
+    "clip": encoders.Clip(**VIT, image_size=32, intermediate_size=48, num_hidden_layers=3, layer=-1),
+    "siglip": encoders.Siglip(**VIT, image_size=40, intermediate_size=48, num_hidden_layers=3),
+    "siglip2": encoders.Siglip2(**VIT, image_size=48, intermediate_size=48, num_hidden_layers=3, num_patches=16),
+    "dinov2": encoders.Dinov2(**VIT, image_size=40, num_hidden_layers=3),
+    "dinov2 with registers": encoders.Dinov2(
         **VIT, image_size=40, num_hidden_layers=3, num_register_tokens=2, use_swiglu_ffn=True
     ),
-    "dinov3": parts.Dinov3(**VIT, image_size=48, intermediate_size=48, num_hidden_layers=3, use_gated_mlp=True),
+    "dinov3": encoders.Dinov3(**VIT, image_size=48, intermediate_size=48, num_hidden_layers=3, use_gated_mlp=True),
 }
 
 
@@ -50,13 +50,13 @@ def alive(part: parts.Tower) -> Any:
     with skeleton():
         model = module_of(part)
     randomise(model, "cpu", torch.float32)
-    hubs.enliven(model, 5)
+    hub_pieces.enliven(model, 5)
     return model.eval().requires_grad_(False)
 
 
 def librarys(part: parts.Tower, model: Any, pixels: Tensor) -> Tensor:
     """What the library's own forward makes of a tower's pixels, without class and register tokens."""
-    if isinstance(part, parts.Siglip2):
+    if isinstance(part, encoders.Siglip2):
         p, n = part.patch_size, part.side
         patches = [
             pixels[:, :, y * p : (y + 1) * p, x * p : (x + 1) * p].permute(0, 2, 3, 1).flatten(1)
@@ -141,7 +141,7 @@ def channels(folder: Path) -> Path:
     projector = composed.mlp(32 + 4 * 32 + 20)
     state |= {f"projector.{key}": value for key, value in projector.state_dict().items()}
     save_file({k: v.contiguous() for k, v in state.items()}, folder / "weights" / "model.safetensors")
-    hubs.tokenizer().save_pretrained(folder / "weights")
+    hub_pieces.tokenizer().save_pretrained(folder / "weights")
     file = folder / "joined.yaml"
     file.write_text(yaml.safe_dump(said, sort_keys=False))
     return file
@@ -178,7 +178,7 @@ def weights(folder: Path, edit: Callable[[dict[str, Tensor]], None]) -> Path:
     state = load_file(composed.file().parent / "weights" / "model.safetensors")
     edit(state)
     save_file(state, folder / "weights" / "model.safetensors")
-    hubs.tokenizer().save_pretrained(folder / "weights")
+    hub_pieces.tokenizer().save_pretrained(folder / "weights")
     file = folder / "tiny.yaml"
     file.write_text(composed.FILE)
     return file
@@ -227,8 +227,8 @@ def twins(folder: Path, twin: bool) -> VLM:
     file.write_text(yaml.safe_dump(said, sort_keys=False))
     vlm = random_model(resolve_model(str(file), NoPruning()), "cpu", "float32", None)
     for top in ("clip", "dino"):
-        hubs.enliven(vlm.towers[top], 3)
-    hubs.enliven(vlm.fusion, 4)
+        hub_pieces.enliven(vlm.towers[top], 3)
+    hub_pieces.enliven(vlm.fusion, 4)
     return vlm
 
 
