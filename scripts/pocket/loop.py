@@ -43,7 +43,7 @@ class Progress:
 
     @property
     def goes_on(self) -> bool:
-        """Whether time is left, or nothing was learned yet: however long making the model took, a phase takes a step."""
+        """Whether time is left, or no step was taken yet: a phase takes one however long making the model took."""
         return self.fraction < 1 or not self.step
 
     @property

@@ -183,13 +183,15 @@ def _excused(timing: Timing, tolerant: bool) -> Iterator[None]:
 def _uncollected() -> Iterator[None]:
     """Python's garbage collector stays out of the block; what exists before it is not looked at again."""
     gc.collect()
+    before = gc.get_freeze_count()
     gc.freeze()
     gc.disable()
     try:
         yield
     finally:
         gc.enable()
-        gc.unfreeze()
+        if not before:  # else what somebody froze would have to be looked at again, and cannot be told from the rest
+            gc.unfreeze()
 
 
 def _warm_up(
