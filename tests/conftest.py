@@ -39,6 +39,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.enable()
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Libraries that look for what nobody gave back, as nanobind does, find nothing."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """lmms-eval keeps its caches in a folder that goes away with the tests."""

@@ -10,11 +10,13 @@ import json
 import multiprocessing
 import os
 import resource
+import shutil
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -155,11 +157,19 @@ def _written(content: bytes) -> Put:
     return put
 
 
-def _run(folder: Path) -> Path:
+@cache
+def _sound() -> tuple[Path, tempfile.TemporaryDirectory[str]]:
+    """A run's folder that each case gets a copy of, and what it lies in."""
     from meteor_bench.config.run_config import RunConfig
     from tests import synthetic
 
-    return synthetic.write(RunConfig(out=folder), n=2)
+    around = tempfile.TemporaryDirectory()
+    return synthetic.write(RunConfig(out=Path(around.name)), n=2), around
+
+
+def _run(folder: Path) -> Path:
+    sound, _ = _sound()
+    return Path(shutil.copytree(sound, folder / sound.name))
 
 
 def _cell(folder: Path) -> Path:
