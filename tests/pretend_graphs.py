@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from meteor_bench.core.graphs import Graphs
 from meteor_bench.core.sent import Sent
@@ -73,7 +72,10 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _on_gpu(value: Any) -> list[Any]:
-    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor) and hasattr(leaf, "held") and leaf.numel()]
+    if isinstance(value, Tensor):
+        return [value] if hasattr(value, "held") and value.numel() else []
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return [found for part in parts for found in _on_gpu(part)]
 
 
 def memory(tensor: Any) -> int:

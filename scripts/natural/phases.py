@@ -67,7 +67,7 @@ def train_symbolic(
         weights.restore(saved)
         curriculum.load(saved["curriculum"])
     rng = split_rng("train", 20_000_000 + seed * 1_000_003 + progress.step)
-    while progress.fraction < 1:
+    while progress.goes_on:
         kinds = rng.choice(curriculum.kinds, batch, p=curriculum.kind_probabilities())
         samples = [make(str(kind), rng, "train", draw=False) for kind in kinds]
         asked = [choose_questions(sample, rng, curriculum, questions) for sample in samples]
@@ -139,7 +139,7 @@ def train_joint(
     calibration.refresh()
     rng = split_rng("train", 30_000_000 + seed * 1_000_003 + progress.step)
     last = progress.elapsed
-    while progress.fraction < 1:
+    while progress.goes_on:
         if progress.step % 200 == 0 or not train.samples:
             log.info("%d pictures", train.refresh())
         kinds = rng.choice(curriculum.kinds, batch, p=curriculum.kind_probabilities())

@@ -42,6 +42,11 @@ class Progress:
         return min(self.elapsed / self.minutes, 1.0)
 
     @property
+    def goes_on(self) -> bool:
+        """Whether time is left, or no step was taken yet: a phase takes one however long making the model took."""
+        return self.fraction < 1 or not self.step
+
+    @property
     def factor(self) -> float:
         warm = min(1.0, (self.step + 1) / 60)
         if self.fraction < self.decay_from:

@@ -162,7 +162,7 @@ def train_clips(folder: Path, source: Path, seed: int, recipe: ClipsRecipe) -> L
     rng = split_rng("train", seed * 1_000_003 + progress.step + 4_000_000)
     store = Store(model, recipe, rng, "train")
     last_eval = progress.elapsed
-    while progress.fraction < 1:
+    while progress.goes_on:
         clips = store.batch(draw_length(rng, progress.fraction))
         weights = curriculum.weights
         packed = pack([choose(clip, rng, weights, recipe.questions) for clip in clips], tokenizer, FAMILIES)

@@ -103,7 +103,7 @@ def train_encoders(folder: Path, minutes: float, seed: int, images: int, clips: 
     if saved:
         weights.restore(saved)
     rng = split_rng("train", seed * 1_000_003 + progress.step + 500_000)
-    while progress.fraction < 1:
+    while progress.goes_on:
         kinds = rng.choice(list(IMAGE_KINDS), images, p=list(IMAGE_KINDS.values()))
         pictures = [make(str(kind), rng, "train") for kind in kinds]
         films = [make("clip", rng, "train") for _ in range(clips)]

@@ -104,7 +104,7 @@ def train_joint(folder: Path, tokenizer: PocketTokenizer, fusion: str, seed: int
     fixed = score_samples(seed=1, per_kind=recipe.per_kind, split="eval")
     rng = split_rng("train", seed * 1_000_003 + progress.step + (1_000_000 if fusion == "shared" else 2_000_000))
     last_eval = progress.elapsed
-    while progress.fraction < 1:
+    while progress.goes_on:
         aligning = progress.elapsed < recipe.align_minutes
         symbolic = not aligning and progress.fraction < 0.5 and rng.random() < SYMBOLIC_SHARE
         samples = draw_samples(rng, recipe.batch, curriculum, draw=not symbolic, max_objects=9)

@@ -48,7 +48,7 @@ def train_symbolic(
         weights.restore(saved)
         curriculum.load(saved["curriculum"])
     rng = split_rng("train", seed * 1_000_003 + progress.step)
-    while progress.fraction < 1:
+    while progress.goes_on:
         drilling = curriculum.needs_drill and progress.step % 4 > 0 and progress.step > DRILL_FROM
         if drilling:
             samples, asked = drill(rng, batch)

@@ -187,7 +187,7 @@ def train_through(folder: Path, source: Path, seed: int, recipe: ThroughRecipe) 
     last_eval = progress.elapsed
     if not saved:
         report(model, tokenizer, fixed)
-    while progress.fraction < 1:
+    while progress.goes_on:
         samples = draw_samples(rng, recipe.batch, curriculum, draw=True, max_objects=9)
         full = rng.random() < recipe.full_share
         drawn = float(np.exp(rng.uniform(math.log(0.07), math.log(0.6))))

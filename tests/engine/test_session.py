@@ -5,7 +5,7 @@ import threading
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -39,18 +39,23 @@ def hands(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
     return count
 
 
-def mixed(count: int = 10) -> list[Request]:
+def mixed(count: int) -> list[Request]:
     """Images and clips, questions of the same image apart from each other in the list."""
     clips = [replace(r, key=f"clip/{r.key}", media_key=f"clip/{r.media_key}") for r in tiny.requests(4, frames=3)]
     listed = [*tiny.requests(count), *clips]
     return listed[::2] + listed[1::2]
 
 
+@cache
+def alone(method: str, ratio: float) -> dict[str, Answer]:
+    """Every question by itself, with however many threads the first who asks has."""
+    return answers(session(method, ratio), mixed(6), batch_size=1, reuse=False)
+
+
 @pytest.mark.parametrize(("method", "ratio"), [("none", 0.0), ("random", 0.7), ("fastv", 0.7), ("evoprune", 0.5)])
 def test_batches_order_and_sharing_change_no_answer(method: str, ratio: float, hands: int) -> None:
-    asked = mixed()
-    of = session(method, ratio)
-    reference = answers(of, asked, batch_size=1, reuse=False)
+    asked = mixed(6)
+    of, reference = session(method, ratio), alone(method, ratio)
     assert set(reference) == {r.key for r in asked}
     for how in ({"batch_size": 3}, {"batch_size": 64}, {"batch_size": 64, "reuse": False}):
         found = answers(of, asked[::-1], **how)

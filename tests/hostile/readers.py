@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 from meteor_bench.config import sweep_config
@@ -37,11 +40,19 @@ def written(content: bytes) -> Put:
     return put
 
 
-def run(folder: Path) -> Path:
+@cache
+def _sound() -> tuple[Path, tempfile.TemporaryDirectory[str]]:
+    """A run's folder that each case gets a copy of, and what it lies in."""
     from meteor_bench.config.run_config import RunConfig
     from tests import synthetic
 
-    return synthetic.write(RunConfig(out=folder), n=2)
+    around = tempfile.TemporaryDirectory()
+    return synthetic.write(RunConfig(out=Path(around.name)), n=2), around
+
+
+def run(folder: Path) -> Path:
+    sound, _ = _sound()
+    return Path(shutil.copytree(sound, folder / sound.name))
 
 
 def _cell(folder: Path) -> Path:

@@ -21,6 +21,7 @@ from meteor_bench.runs.distributed.process_group import (
 )
 from meteor_bench.utils import process as surroundings
 from meteor_bench.utils.plain_text import csv_value, visible
+from tests.commands import Call
 
 HERE = str(Path(__file__).parents[2])
 LIST = ["list", "tasks"]
@@ -43,12 +44,9 @@ def command(
 @pytest.mark.parametrize(
     "environment",
     [
-        {"COLUMNS": "0"},
-        {"COLUMNS": "1", "LINES": "0"},
-        {"PYTHONIOENCODING": "ascii"},
-        {"PYTHONIOENCODING": "latin-1"},
-        {"PYTHONIOENCODING": "cp1252"},
-        {"HOME": "/proc/nowhere", "HF_HOME": "/proc/nowhere"},
+        {"COLUMNS": "0", "PYTHONIOENCODING": "ascii"},
+        {"COLUMNS": "1", "LINES": "0", "PYTHONIOENCODING": "latin-1"},
+        {"PYTHONIOENCODING": "cp1252", "HOME": "/proc/nowhere", "HF_HOME": "/proc/nowhere"},
         {"RANK": "x", "WORLD_SIZE": "many"},
     ],
     ids=lambda environment: ",".join(environment) + str(next(iter(environment.values()))).replace("/", "-"),
@@ -90,9 +88,9 @@ def test_a_working_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["a" * 300, "~nobody-there/x", "a/" * 3000])
-def test_names_that_no_file_can_have_are_one_line(text: str, tmp_path: Path) -> None:
-    done = command(["report", text], tmp_path)
-    assert done.returncode == 2 and done.stderr.startswith(b"error: ") and done.stderr.count(b"\n") == 1
+def test_names_that_no_file_can_have_are_one_line(text: str, call: Call) -> None:
+    done = call("report", text)
+    assert done.code == 2 and done.err.startswith("error: ") and done.err.count("\n") == 1
 
 
 @pytest.mark.slow

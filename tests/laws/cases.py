@@ -152,17 +152,20 @@ def shown(tokens: Tokens) -> Tensor:
     return tokens.x[:, places[0] : places[-1] + 1]
 
 
-def generate(engine: Engine, asked: Sequence[Request], new_tokens: int = 3) -> list[Generation]:
-    """Answers of a fixed length to all requests in one batch."""
-    visual = visual_of(engine, asked)
-    prompts = tiny.prompts(engine.vlm, asked)
+def generate(
+    engine: Engine, asked: Sequence[Request], new_tokens: int = 3, visual: Visual | None = None
+) -> list[Generation]:
+    """Answers of a fixed length to all requests in one batch, whose visual tokens may be there already."""
+    visual, prompts = visual or visual_of(engine, asked), tiny.prompts(engine.vlm, asked)
     return answer(engine, visual, range(len(asked)), prompts, new_tokens, ignore_eos=True)
 
 
-def likelihoods(engine: Engine, asked: Sequence[Request], continuations: Sequence[Sequence[int]]) -> list[Likelihood]:
-    """How likely the continuations are, all in one batch."""
-    visual = visual_of(engine, asked)
-    return score(engine, visual, range(len(asked)), tiny.prompts(engine.vlm, asked), continuations)
+def likelihoods(
+    engine: Engine, asked: Sequence[Request], continuations: Sequence[Sequence[int]], visual: Visual | None = None
+) -> list[Likelihood]:
+    """How likely the continuations are, all in one batch, whose visual tokens may be there already."""
+    visual, prompts = visual or visual_of(engine, asked), tiny.prompts(engine.vlm, asked)
+    return score(engine, visual, range(len(asked)), prompts, continuations)
 
 
 class Recorder(Decoder):

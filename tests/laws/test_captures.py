@@ -52,8 +52,9 @@ def check_replays(case: Case, keep: float = KEEP, frames: int = 1) -> None:
     with torch.inference_mode(), PretendGpu() as gpu:
         made, batches = on_gpu(gpu, case, keep, frames)
         graphs = PretendGraphs(gpu)
-        for one in [*batches, batches[0]]:
-            wanted, found = first(made, one, 1), captured(graphs, made, one, 1)
+        plain = [first(made, one, 1) for one in batches]
+        for one, wanted in zip([*batches, batches[0]], [*plain, plain[0]], strict=True):
+            found = captured(graphs, made, one, 1)
             assert torch.equal(held(found.logits), held(wanted.logits)), graphs.refused
             assert found.traces == wanted.traces
         assert len(graphs.tapes) == (2 if graphs.tapes[0][1].drawn else 1)

@@ -182,11 +182,23 @@ def test_stages_and_mixed_devices_are_seen(ledger: Ledger) -> None:
     assert [operation for operation, _ in ledger.mixed] == ["cat"]
 
 
+def test_integers_are_counted_as_cuda_counts_them(ledger: Ledger) -> None:
+    """As transformers has it count the tokens of each expert, waiting only where it must find the bounds."""
+    with torch.inference_mode(), PretendGpu() as gpu, gpu.counting(ledger):
+        found = torch.histc(gpu.tensor(torch.tensor([0, 2, 2, 3], dtype=torch.int32)), bins=4, min=0, max=3)
+        assert found.dtype == torch.int32 and not ledger.waits
+        assert found.tolist() == [1, 0, 2, 1]
+        torch.histc(gpu.tensor(torch.ones(3)), bins=2)
+    assert ledger.waits[""] == 2
+
+
 def test_everything_is_as_before_afterwards() -> None:
-    before = torch.cuda._lazy_init, torch._C._only_lift_cpu_tensors()
+    before = torch.cuda._lazy_init, torch.cuda.get_device_capability, torch._C._only_lift_cpu_tensors()
     with PretendGpu():
+        assert torch.cuda.get_device_capability("cuda") >= (8, 0)
         assert torch.zeros(1, device="cuda").device.type == "cuda"
-    assert before == (torch.cuda._lazy_init, torch._C._only_lift_cpu_tensors())
+    after = torch.cuda._lazy_init, torch.cuda.get_device_capability, torch._C._only_lift_cpu_tensors()
+    assert before == after
     with pytest.raises((RuntimeError, AssertionError)):
         torch.zeros(1, device="cuda")
 

@@ -20,6 +20,7 @@ from meteor_bench.engine.session import Session
 from tests import tiny
 from tests.laws.cases import (
     KEEPS,
+    ON_FAMILIES,
     RUNNABLE,
     Case,
     cases,
@@ -71,10 +72,11 @@ def test_1_keep_all_equals_the_librarys_own_forward(case: Case, frames: int) -> 
     asked = tiny.requests(2, frames)
     dense = engine(case, 1.0, count=2, frames=frames, native=True)
     library = librarys_own(case.model, frames)
-    block = visual_of(dense, asked).tokens
+    visual = visual_of(dense, asked)
+    block = visual.tokens
     whole = block.x.shape == library.visual.shape  # some libraries' blocks begin and end with text that is not pruned
     assert torch.allclose(block.x if whole else shown(block), library.visual, atol=1e-4)
-    got = likelihoods(dense, asked, [ids for ids, _ in library.answers])
+    got = likelihoods(dense, asked, [ids for ids, _ in library.answers], visual)
     for (_, loss), likelihood in zip(library.answers, got, strict=True):
         assert likelihood.greedy
         assert likelihood.loss == pytest.approx(loss, abs=1e-3)
@@ -89,19 +91,20 @@ def test_2_a_batch_equals_its_rows_run_alone(case: Case, frames: int) -> None:
     keep = 0.24  # of 3 frames: their shares differ, so that the towers are padded too
     pruning = engine(case, keep, frames=frames)
     continuations = [(9, 11), (17,), (23, 5, 8)]
-    together = likelihoods(pruning, asked, continuations)
-    counted = generate(pruning, asked)
+    visual = visual_of(pruning, asked)
+    together, counted = likelihoods(pruning, asked, continuations, visual), generate(pruning, asked, visual=visual)
     for i, request in enumerate(asked):
-        (alone,) = likelihoods(pruning, [request], [continuations[i]])
+        visual = visual_of(pruning, [request])
+        (alone,) = likelihoods(pruning, [request], [continuations[i]], visual)
         assert together[i].loss == pytest.approx(alone.loss, abs=1e-3)
-        (generation,) = generate(pruning, [request])
+        (generation,) = generate(pruning, [request], visual=visual)
         assert generation.ids == counted[i].ids
         assert {**vars(generation.trace), "padded": 0} == {**vars(counted[i].trace), "padded": 0}
 
 
 @pytest.mark.parametrize("case", [param(case) for case in plain_cases], ids=str)
 def test_2_sharing_an_image_between_questions_changes_nothing(case: Case) -> None:
-    asked = tiny.requests(6, new_tokens=3)
+    asked = tiny.requests(4, new_tokens=3)  # the batches part the second image's
     made = engine(case, 0.5)
 
     def answers(reuse: bool) -> dict[str, tuple[str, object]]:
@@ -112,7 +115,7 @@ def test_2_sharing_an_image_between_questions_changes_nothing(case: Case) -> Non
             kept = {k: v for k, v in answer.tokens.items() if "padd" not in k}
             out[request.key] = (answer.text, kept)
 
-        session.answer(asked, note, batch_size=4, reuse=reuse)
+        session.answer(asked, note, batch_size=3, reuse=reuse)
         return out
 
     assert answers(True) == answers(False)
@@ -165,7 +168,8 @@ def test_3_adaptive_budgets_are_met_on_average(case: Case, keep: float) -> None:
 @on_clips_too(3)
 def test_4_closed_form_flops_equal_the_counter(case: Case, frames: int) -> None:
     (request,) = tiny.requests(1, frames)
-    pruning = engine(case, 0.25, frames=frames)
+    pruning = engine(case, 0.25 if frames > 1 else 0.24, frames=frames)
+    every_step = case.method in ON_FAMILIES and not case.options  # how caches grow is no method's
     padded: list[bool] = []
 
     def watch(view: View) -> bool:
@@ -177,7 +181,7 @@ def test_4_closed_form_flops_equal_the_counter(case: Case, frames: int) -> None:
         return False
 
     with FlopMeter(pruning.vlm.device) as meter, pruning.instrumented(clock=meter, observer=watch):
-        (generation,) = generate(pruning, [request], new_tokens=3)
+        (generation,) = generate(pruning, [request], new_tokens=3 if every_step else 2)
     counted = meter.read_flops()
     counted.pop("prune", None)
     if any(padded):  # frames of different lengths: the counter also sees the padding
@@ -239,11 +243,8 @@ def test_5_order_positions_and_special_tokens(case: Case, policy: str) -> None:
 def test_6_the_same_seed_gives_the_same_result_in_any_order(case: Case) -> None:
     asked = tiny.requests(4)
     first = {r.key: g for r, g in zip(asked, generate(engine(case, 0.5), asked), strict=True)}
-    again = {r.key: g for r, g in zip(asked, generate(engine(case, 0.5), asked), strict=True)}
     turned = [asked[i] for i in (2, 0, 3, 1)]
-    other = {r.key: g for r, g in zip(turned, generate(engine(case, 0.5), turned), strict=True)}
-    assert first == again
-    assert {k: (g.ids, g.trace.llm) for k, g in first.items()} == {k: (g.ids, g.trace.llm) for k, g in other.items()}
+    assert {r.key: g for r, g in zip(turned, generate(engine(case, 0.5), turned), strict=True)} == first
 
 
 @cases
@@ -272,10 +273,14 @@ def _state(vlm: VLM) -> dict[str, object]:
     return out
 
 
+@cache
+def _as_built(model: str) -> dict[str, object]:
+    return _state(tiny.build(model))
+
+
 @cases
 def test_7_the_model_is_untouched(case: Case) -> None:
     vlm = tiny.build(case.model)
-    before = _state(vlm)
     pruning = engine(case, 0.24, vlm=vlm)
     generate(pruning, tiny.requests(2))
-    assert _state(vlm) == before
+    assert _state(vlm) == _as_built(case.model)

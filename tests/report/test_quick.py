@@ -22,17 +22,18 @@ sys.exit(f"imported {heavy}" if heavy else 0)
 
 
 def seconds(script: str, *arguments: str) -> float:
-    """CPU time of a Python process, the least of three: what shares the machine's caches can add half of it to one."""
-    taken = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-c", script, *arguments], check=True, capture_output=True, cwd=ROOT)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return min(taken)
+    """CPU time of a Python process."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", script, *arguments], check=True, capture_output=True, cwd=ROOT)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def test_the_reference_is_printed_without_torch_and_soon() -> None:
-    """At most three times what importing pandas takes, of 88 runs: the unpruned model's and those after it."""
+    """At most three times what importing pandas takes, of 88 runs: the unpruned model's and those after it.
+
+    The least of three each: what shares the machine's caches can add half of it to one.
+    """
     runs = sorted(str(file.parent) for file in (ROOT / "results" / "reference" / "pocket").glob("*/run.json"))[:88]
-    assert seconds(SCRIPT, *runs) <= 3 * seconds("import pandas")
+    most = 3 * min(seconds("import pandas") for _ in range(3))
+    assert any(seconds(SCRIPT, *runs) <= most for _ in range(3))

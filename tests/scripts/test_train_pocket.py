@@ -9,6 +9,7 @@ import torch
 
 from meteor_bench.models.pocket.modules import load_pocket
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer
+from scripts.pocket.loop import Progress
 from scripts.pocket.words import write_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,6 +23,17 @@ def test_tokenizer_reads_words_and_characters(tmp_path: Path) -> None:
         assert tokenizer.decode(tokenizer.encode(text)) == text
     assert tokenizer.encode("zebra") == [tokenizer.unk_id]
     assert tokenizer.decode([tokenizer.bos_id, *tokenizer.encode("K 7"), tokenizer.eos_id]) == "K7"
+
+
+def test_a_phase_whose_time_is_over_before_it_begins_takes_one_step_and_is_saved(tmp_path: Path) -> None:
+    """As on a machine so busy that making the model takes a smoke run's seconds."""
+    progress = Progress("joint", tmp_path, minutes=1e-9)
+    assert progress.fraction == 1 and progress.goes_on
+    progress.count(4)
+    progress.save({})
+    assert not progress.goes_on
+    again = Progress("joint", tmp_path, minutes=1e-9)
+    assert again.resume() is not None and again.samples == 4 and not again.goes_on
 
 
 @pytest.mark.slow

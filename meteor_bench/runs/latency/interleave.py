@@ -187,13 +187,15 @@ def _begun(rounds: int, seconds: float | None) -> Iterator[int]:
 def _uncollected() -> Iterator[None]:
     """Python's garbage collector stays out of the block; what exists before it is not looked at again."""
     gc.collect()
+    before = gc.get_freeze_count()
     gc.freeze()
     gc.disable()
     try:
         yield
     finally:
         gc.enable()
-        gc.unfreeze()
+        if not before:  # else what somebody froze would have to be looked at again, and cannot be told from the rest
+            gc.unfreeze()
 
 
 def _warm_up(

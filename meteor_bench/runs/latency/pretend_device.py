@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from functools import cache
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
 
 from meteor_bench.core.errors import ConfigError
 from meteor_bench.runs.latency.ledger import Ledger
@@ -27,7 +27,7 @@ FUSED = frozenset(
     "scaled_dot_product_attention linear layer_norm rms_norm conv2d matmul softmax gelu group_norm embedding".split()
 )
 WAITS = frozenset(
-    "_local_scalar_dense nonzero masked_select equal _unique2 unique_dim unique_consecutive bincount is_nonzero histc "
+    "_local_scalar_dense nonzero masked_select equal _unique2 unique_dim unique_consecutive bincount is_nonzero "
     "_linalg_check_errors linalg_eigh _linalg_eigh _linalg_svd linalg_cholesky_ex".split()
 )
 FREE = frozenset(
@@ -98,7 +98,53 @@ class _OnGpu(Tensor):
 
 
 def _real(value: Any) -> Any:
+    """What operations take or give, on the CPU: tensors, other values, and lists of both."""
+    if isinstance(value, list | tuple):
+        return type(value)([_real(one) for one in value])
     return value.held if isinstance(value, _OnGpu) else value
+
+
+def _on_gpu(value: Any) -> Any:
+    """The same on the pretend GPU."""
+    if isinstance(value, list | tuple):
+        return type(value)([_on_gpu(one) for one in value])
+    return _OnGpu(value) if isinstance(value, Tensor) and not isinstance(value, _OnGpu) else value
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
+
+
+class _Operation(NamedTuple):
+    """What is asked of an operation whenever it runs.
+
+    Attributes:
+        base: its name, without what says that it works in place.
+        parts: whether it is run as what it is made of.
+        written: (place, name) of the arguments that it writes to.
+        returns: how many results it has.
+    """
+
+    base: str
+    parts: bool
+    written: tuple[tuple[int, str], ...]
+    returns: int
+
+
+@cache
+def _known(func: Any) -> _Operation:
+    schema = func._schema
+    base = schema.name.split("::")[1]
+    base = base if base.startswith("_") else base.rstrip("_")
+    composite = torch._C.DispatchKey.CompositeImplicitAutograd
+    parts = base not in FUSED and torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), composite)
+    named = ((i, a) for i, a in enumerate(schema.arguments) if a.alias_info is not None and a.alias_info.is_write)
+    written = tuple((i, a.name) for i, a in named)
+    return _Operation(base, parts, () if func.is_view else written, len(schema.returns))
 
 
 class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -115,15 +161,14 @@ class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def run(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Carry out an operation on the CPU, and count it."""
-        base = func._schema.name.split("::")[1]
-        base = base if base.startswith("_") else base.rstrip("_")
-        composite = torch._C.DispatchKey.CompositeImplicitAutograd
-        if base not in FUSED and torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), composite):
+        known = _known(func)
+        base = known.base
+        if known.parts:
             with self:
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
-        flat, _ = tree_flatten((args, kwargs))
+        flat = [*_tensors(args), *_tensors(kwargs.values())]
         ours = any(isinstance(value, _OnGpu) for value in flat)
         asked = kwargs.get("device")
         here = ours if asked is None else torch.device(asked).type == "cuda"
@@ -131,17 +176,17 @@ class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return args[0]
         if self.ledger is not None and (ours or here):
             self._note(self.ledger, func, base, args, kwargs, flat, here)
-        given, named = tree_map(_real, args), _on_cpu(kwargs, here)
-        result = _gru_cell(*given) if base == "_thnn_fused_gru_cell" else func(*given, **named)
-        return self._wrapped(func, args, kwargs, result, here)
+        given, named = _real(args), _on_cpu(kwargs, here)
+        result = ON_CUDA_ALONE.get(base, func)(*given, **named)
+        return self._wrapped(known, args, kwargs, result, here)
 
     @staticmethod
-    def _note(ledger: Ledger, func: Any, base: str, args: Any, kwargs: Any, flat: list[Any], here: bool) -> None:
+    def _note(ledger: Ledger, func: Any, base: str, args: Any, kwargs: Any, flat: list[Tensor], here: bool) -> None:
         for kind in _waits(base, args, kwargs, here):
             ledger.waited(kind)
         if _moves(base, args, here) == (False, True):
             ledger.copied()
-        others = [v for v in flat if isinstance(v, Tensor) and not isinstance(v, _OnGpu) and v.dim() > 0]
+        others = [v for v in flat if not isinstance(v, _OnGpu) and v.dim() > 0]
         moved = base in ("copy", "_to_copy") or (base in INDEXED and isinstance(args[0], _OnGpu))
         if others and not moved and any(isinstance(v, _OnGpu) for v in flat):
             ledger.met(base)
@@ -150,18 +195,14 @@ class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             ledger.launched(base, KERNELS.get(base, 1) + copied)
 
     @staticmethod
-    def _wrapped(func: Any, args: Any, kwargs: Any, result: Any, here: bool) -> Any:
+    def _wrapped(known: _Operation, args: Any, kwargs: Any, result: Any, here: bool) -> Any:
         """The result on the pretend GPU; what was written to stays the object that it was."""
-        schema = func._schema
-        written = [i for i, a in enumerate(schema.arguments) if a.alias_info is not None and a.alias_info.is_write]
-        if written and not func.is_view:
-            if not schema.returns:
+        if known.written:
+            if not known.returns:
                 return result
-            given = [args[i] if i < len(args) else kwargs.get(schema.arguments[i].name) for i in written]
-            return given[0] if len(schema.returns) == 1 else tuple(given)
-        if not here:
-            return result
-        return tree_map(lambda v: _OnGpu(v) if isinstance(v, Tensor) and not isinstance(v, _OnGpu) else v, result)
+            given = [args[i] if i < len(args) else kwargs.get(name) for i, name in known.written]
+            return given[0] if known.returns == 1 else tuple(given)
+        return _on_gpu(result) if here else result
 
 
 def _gru_cell(inward: Tensor, hidden: Tensor, h: Tensor, *biases: Tensor) -> tuple[Tensor, Tensor]:
@@ -175,11 +216,19 @@ def _gru_cell(inward: Tensor, hidden: Tensor, h: Tensor, *biases: Tensor) -> tup
     return (h - fresh) * update + fresh, inward.new_zeros(0)
 
 
+def _histc(values: Tensor, *bounds: Any, **named: Any) -> Tensor:
+    """CUDA counts integers too, as transformers has it count the tokens of each expert; the CPU only floats."""
+    return torch.histc(values.float(), *bounds, **named).to(values.dtype)
+
+
+ON_CUDA_ALONE = {"_thnn_fused_gru_cell": _gru_cell, "histc": _histc}  # what stands in for it
+
+
 def _on_cpu(kwargs: dict[str, Any], here: bool) -> dict[str, Any]:
     found = {key: CPU if key == "device" and here else value for key, value in kwargs.items()}
     if "pin_memory" in found:
         found["pin_memory"] = False
-    return cast("dict[str, Any]", tree_map(_real, found))
+    return {key: _real(value) for key, value in found.items()}
 
 
 def _moves(base: str, args: Any, here: bool) -> tuple[bool, bool]:
@@ -198,7 +247,7 @@ def _waits(base: str, args: Any, kwargs: Any, here: bool) -> Iterator[str]:
             yield "copy to the host"
         elif to and not source and not free:
             yield "blocking copy to the GPU"
-    elif base in WAITS:
+    elif base in WAITS or (base == "histc" and len(args) < 4):  # it waits to find the bounds
         yield {"_local_scalar_dense": ".item(), bool() or int()"}.get(base, base)
     elif base in INDEXED:
         given = [i for i in args[1] if isinstance(i, Tensor)]
@@ -220,6 +269,10 @@ def check_none_is_real() -> None:
         raise ConfigError("a GPU can be pretended only where there is none; hide the real one: CUDA_VISIBLE_DEVICES=")
 
 
+# What is asked of a driver: its start, and a generation that has grouped products (transformers' experts).
+DRIVER: dict[str, Any] = {"_lazy_init": lambda: None, "get_device_capability": lambda device=None: (8, 0)}
+
+
 class PretendGpu:
     """A context manager within which device "cuda" is the pretend GPU.
 
@@ -229,15 +282,15 @@ class PretendGpu:
 
     def __init__(self) -> None:
         self._mode = _Mode()
-        self._before: tuple[Any, bool, bool] | None = None
+        self._before: tuple[dict[str, Any], bool, bool] | None = None
 
     def __enter__(self) -> PretendGpu:
         check_none_is_real()
         torch._C._ensureCUDADeviceGuardSet()
-        # What torch asks of a driver before it makes a tensor on "cuda"; put back afterwards.
+        # Put back afterwards.
         flags = torch._C._only_lift_cpu_tensors(), torch.__future__.get_swap_module_params_on_conversion()
-        self._before = torch.cuda._lazy_init, *flags
-        torch.cuda._lazy_init = lambda: None
+        self._before = {name: getattr(torch.cuda, name) for name in DRIVER}, *flags
+        vars(torch.cuda).update(DRIVER)
         torch._C._set_only_lift_cpu_tensors(True)
         torch.__future__.set_swap_module_params_on_conversion(True)  # else Module.to() cannot move to it
         _Mode.active = self._mode
@@ -248,7 +301,7 @@ class PretendGpu:
         assert self._before is not None
         self._mode.__exit__(*error)  # type: ignore[no-untyped-call]
         _Mode.active = None
-        torch.cuda._lazy_init = self._before[0]
+        vars(torch.cuda).update(self._before[0])
         torch._C._set_only_lift_cpu_tensors(self._before[1])
         torch.__future__.set_swap_module_params_on_conversion(self._before[2])
 

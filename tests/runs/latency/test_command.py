@@ -65,7 +65,8 @@ def test_what_is_stopped_says_what_is_kept_and_goes_on(
     named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    given = ["--methods", "random", "--ratio", "0.5", "--batch", "1,2", "--warmup", "1", "--passes", "1"]
+    given = ["--model", str(hubs.folder("llava")), "--methods", "random", "--ratio", "0.5", "--batch", "1,2"]
+    given += ["--warmup", "1", "--passes", "1"]
     given += ["--new-tokens", "2", "--device", "cpu"]
     out = ["--out", "mine"] if named else []
     with monkeypatch.context() as patch:
