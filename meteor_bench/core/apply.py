@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.decision import Decision, Restored
+from meteor_bench.core.ends import merged, settled
 from meteor_bench.core.gather import scatter_rows, take_rows
 from meteor_bench.core.host import places, trues
-from meteor_bench.core.pick import pick
-from meteor_bench.core.rows import merged
+from meteor_bench.core.pick import at_places, indices, pick
 from meteor_bench.core.seats import Seats, seen
 from meteor_bench.core.tokens import Later, Length, Tokens, worked_out
 
@@ -43,27 +43,59 @@ def _applied(tokens: Tokens, decision: Decision) -> Tokens:
     order = decision.order
     if order is not None and not tokens.plain:
         order = order.masked_fill(tokens.special, -1)
-    x, deep, size = tokens.x, tokens.deep, tokens.raw("size")
-    into: Tensor | None = None
+    ends: Later[_Ends] | None = None
     if decision.merge_into is not None:
-        total = decision.total and tokens.plain
-        into = decision.merge_into if total else _destinations(tokens, keep, decision.merge_into)
-        gone = None if total else into < 0
-        slot = into if gone is None else into.clamp(min=0)
-        own = tokens.size if gone is None else tokens.size.masked_fill(gone, 0)
-        size = torch.zeros_like(own).scatter_add_(1, slot, own)
+        visual = None if tokens.plain else tokens.visual
+        ends = Later(partial(_ends, keep, decision.merge_into, visual, decision.total and tokens.plain))
+    if _level(tokens, decision, left):
+        return _gathered(tokens, decision, keep, ends, left)
+    x, deep, size = tokens.x, tokens.deep, tokens.raw("size")
+    if ends is not None:
+        size = Later(partial(_grown, size, ends))
         if decision.mix is None:
-            x = _merged(x, tokens, keep, slot, gone, size, decision)
-            deep = None if deep is None else _merged(deep, tokens, keep, slot, gone, size, decision)
+            x = _merged(x, tokens, keep, ends.get(), decision)
+            deep = None if deep is None else _merged(deep, tokens, keep, ends.get(), decision)
     if decision.mix is not None:
         x = _mixed(x, tokens, keep, decision.mix)
         deep = None if deep is None else _mixed(deep, tokens, keep, decision.mix)
-    # Not the tokens themselves, whose features would live on.
-    bare = _Grouped(tokens.raw("origin"), tokens.raw("group"), tokens.plain, tokens.whole)
-    group = Later(partial(_regrouped, bare, keep, into))
-    merged = tokens.merged or into is not None
+    group = Later(partial(_regrouped, _bare(tokens), keep, ends))
+    merged = tokens.merged or ends is not None
     out = pick(tokens.changed(x=x, deep=deep, size=size, group=group, merged=merged), keep, order, left)
     return out.changed(in_windows=decision.in_windows)
+
+
+def _level(tokens: Tokens, decision: Decision, left: tuple[Length, ...]) -> bool:
+    """Whether a decision merges to means, or mixes what keeps its order, in visual tokens alone, equally many a row."""
+    if not tokens.plain or left.count(left[0]) != len(left) or left[0].visual == 0:
+        return False
+    if decision.mix is not None:
+        return decision.order is None and decision.mix.shape[1] == left[0].visual
+    return decision.merge_into is not None and (decision.weight is None or decision.normalise)
+
+
+def _gathered(
+    tokens: Tokens, decision: Decision, keep: Tensor, ends: Later[_Ends] | None, left: tuple[Length, ...]
+) -> Tokens:
+    """What such a decision leaves: each token is made where it stands afterwards, in one operation."""
+    count, size = left[0].visual, tokens.raw("size")
+    index = indices(keep, decision.order, count, count)
+    deep = tokens.deep
+    if ends is not None:
+        size = Later(partial(_grown, size, ends))
+    size = Later(partial(_taken, size, index))
+    if decision.mix is not None:
+        x = _rows(decision.mix, tokens.x)
+        deep = None if deep is None else _rows(decision.mix, deep)
+    else:
+        place = settled(index, _given(decision.merge_into))
+        weight = tokens.size if decision.weight is None else decision.weight
+        x, mass, _ = merged(tokens.x, weight, place, count)
+        deep = None if deep is None else merged(deep, weight, place, count)[0]
+        size = mass if decision.weight is None else size
+    group = Later(partial(_regrouped, _bare(tokens), keep, ends))
+    out = at_places(tokens.changed(group=group, merged=tokens.merged or ends is not None), index, left, x, deep)
+    raster = tokens.raster and decision.order is None
+    return out.changed(size=size, raster=raster, in_windows=decision.in_windows)
 
 
 def _seated(tokens: Tokens, seats: Seats) -> Tokens:
@@ -72,8 +104,8 @@ def _seated(tokens: Tokens, seats: Seats) -> Tokens:
     deep = None if tokens.deep is None else merged(tokens.deep, tokens.size, seats.places, seats.left)[0]
     origin, known = Later(partial(_taken, tokens.raw("origin"), stay)), seen(tokens)
     if known is None:
-        bare = _Grouped(tokens.raw("origin"), tokens.raw("group"), tokens.plain, tokens.whole)
-        group = Later(lambda: _regrouped(bare, seats.keep(), seats.into()))
+        bare = _bare(tokens)
+        group = Later(lambda: _regrouped(bare, seats.keep(), Later(partial(_seated_ends, seats))))
     else:
         group = known.moved(origin, seats)
     slot = tokens.raw("slot")
@@ -114,9 +146,9 @@ def _with(tokens: Tokens, restored: Restored) -> Tokens:
     return pick(both, both.valid, both.origin, both.lengths).changed(raster=True)
 
 
-def _given(deep: Tensor | None) -> Tensor:
-    assert deep is not None  # `core.decisions` has looked
-    return deep
+def _given(value: Tensor | None) -> Tensor:
+    assert value is not None  # somebody has looked
+    return value
 
 
 def _left(tokens: Tokens, decision: Decision, keep: Tensor) -> tuple[Length, ...]:
@@ -131,29 +163,46 @@ def _left(tokens: Tokens, decision: Decision, keep: Tensor) -> tuple[Length, ...
     return tuple(Length(min(n, row.visual), row.special) for n, row in zip(found, tokens.host, strict=True))
 
 
-def _destinations(tokens: Tokens, keep: Tensor, merge_into: Tensor) -> Tensor:
-    """[B, N] index of the token that each token ends in: itself, its absorber, or -1."""
-    into = merge_into if tokens.plain else merge_into.masked_fill(~tokens.visual, -1)
-    return torch.where(keep, places(keep.shape[1], keep.device), into)
+class _Ends(NamedTuple):
+    """Where tokens end.
 
-
-def _merged(
-    x: Tensor, tokens: Tokens, keep: Tensor, slot: Tensor, gone: Tensor | None, size: Tensor, decision: Decision
-) -> Tensor:
-    """[B, N, D] where every absorbing token holds its weighted sum or mean; others are untouched, bit for bit.
-
-    Args:
-        x: [B, N, D] of the tokens.
-        slot: [B, N] the token that each one ends in, anything for those that are ``gone`` (None: none is).
-        size: [B, N] of what each one has become.
+    Attributes:
+        slot: [B, N] long, the index of the token that each one ends in: itself, or its absorber.
+        gone: [B, N] bool, those that end nowhere, whose slot is anything; None: none does.
     """
+
+    slot: Tensor
+    gone: Tensor | None
+
+
+def _ends(keep: Tensor, merge_into: Tensor, visual: Tensor | None, total: bool) -> _Ends:
+    if total:
+        return _Ends(merge_into, None)
+    into = merge_into if visual is None else merge_into.masked_fill(~visual, -1)
+    into = torch.where(keep, places(keep.shape[1], keep.device), into)
+    return _Ends(into.clamp(min=0), into < 0)
+
+
+def _seated_ends(seats: Seats) -> _Ends:
+    into = seats.into()
+    assert into is not None  # seats always know
+    return _Ends(into, None)
+
+
+def _grown(size: Any, ends: Later[_Ends]) -> Tensor:
+    """[B, N] for how many unpruned tokens those stand that others ended in."""
+    into, own = ends.get(), worked_out(size)
+    own = own if into.gone is None else own.masked_fill(into.gone, 0)
+    return torch.zeros_like(own).scatter_add_(1, into.slot, own)
+
+
+def _merged(x: Tensor, tokens: Tokens, keep: Tensor, ends: _Ends, decision: Decision) -> Tensor:
+    """[B, N, D] where every absorbing token holds its weighted sum or mean; others are untouched, bit for bit."""
+    slot, gone = ends
     weight = (tokens.size if decision.weight is None else decision.weight).float()
     weight = weight if gone is None else weight.masked_fill(gone, 0.0)
     total = scatter_rows(x.float() * weight[..., None], slot)
-    if decision.weight is None:
-        # Whoever has grown absorbs another; what the division makes of the others is not looked at.
-        total, changed = total.div_(size.float()[..., None]), size > tokens.size
-    elif decision.normalise:
+    if decision.weight is None or decision.normalise:
         mass = torch.zeros_like(weight).scatter_add_(1, slot, weight)
         total.div_(mass.clamp_(min=1e-12)[..., None])
         sources = (~(keep if gone is None else gone | keep)).to(weight.dtype)
@@ -164,17 +213,24 @@ def _merged(
 
 
 def _mixed(x: Tensor, tokens: Tokens, keep: Tensor, mix: Tensor) -> Tensor:
-    """``x`` [B, N, D] of the tokens, each kept visual one's replaced by its row of ``mix`` (rows in sequence order)."""
+    """``x`` [B, N, D] of the tokens, each kept visual one's replaced by its row of ``mix`` (rows in sequence order).
+
+    What those hold that are not kept does not matter.
+    """
     if mix.shape[1] == 0:  # nothing survives in any row
         return x
-    kept = keep & ~tokens.special
-    rows = (mix.float() @ x.float()).to(x.dtype)  # [B, K, D]
-    order = (kept.cumsum(1) - 1).clamp(min=0)
-    return torch.where(kept[..., None], take_rows(rows, order), x)
+    kept = keep if tokens.plain else keep & ~tokens.special
+    made = take_rows(_rows(mix, x), (kept.cumsum(1) - 1).clamp(min=0))
+    return made if tokens.plain else torch.where(kept[..., None], made, x)
+
+
+def _rows(mix: Tensor, x: Tensor) -> Tensor:
+    """[B, K, D] what [B, K, N] says of the tokens [B, N, D]."""
+    return (mix.float() @ x.float()).to(x.dtype)
 
 
 class _Grouped(NamedTuple):
-    """Fields of `Tokens`, the first two perhaps not worked out yet."""
+    """Fields of `Tokens`, the first two perhaps not worked out yet; not the tokens, whose features would live on."""
 
     origin: Any
     group: Any
@@ -182,13 +238,19 @@ class _Grouped(NamedTuple):
     whole: bool
 
 
-def _regrouped(before: _Grouped, keep: Tensor, into: Tensor | None) -> Tensor:
-    """[B, G] group map after each token [B, N] has stayed, gone, or ended in the token ``into`` [B, N], -1 for none."""
+def _bare(tokens: Tokens) -> _Grouped:
+    return _Grouped(tokens.raw("origin"), tokens.raw("group"), tokens.plain, tokens.whole)
+
+
+def _regrouped(before: _Grouped, keep: Tensor, ends: Later[_Ends] | None) -> Tensor:
+    """[B, G] group map after each token [B, N] has stayed, gone, or ended in another."""
     origin = worked_out(before.origin)
-    if into is None:
+    if ends is None:
         moved = torch.where(keep, origin, -1)
     else:
-        moved = origin.gather(1, into.clamp(min=0)).masked_fill(into < 0, -1)
+        slot, gone = ends.get()
+        moved = origin.gather(1, slot)
+        moved = moved if gone is None else moved.masked_fill_(gone, -1)
     if before.whole:
         return moved  # every cell is its token's
     group: Tensor = worked_out(before.group)

@@ -35,7 +35,8 @@ class Probe:
     Attributes:
         mode: "rows" reads the softmax rows of chosen queries; "received" the mean over queries and heads of the
             attention each key gets.
-        rows: [B, R] long, query indices for "rows".
+        rows: [B, R] long, query indices for "rows"; None: the last ones.
+        last: how many those are.
         queries: [B, N] bool, the queries that count for "received"; None: all.
         peak: for "received", the maximum over heads instead of their mean.
         single_head: take all heads as one of the full width D: scale D^-1/2, keys concatenated. Where each head has
@@ -52,6 +53,7 @@ class Probe:
 
     mode: Literal["rows", "received", "keys"]
     rows: Tensor | None = None
+    last: int = 1
     queries: Tensor | None = None
     want_keys: bool = False
     peak: bool = False
@@ -81,16 +83,18 @@ class Probe:
         if self.want_logits:
             self.logits = _mean_logits(query, key, scaling, groups)
         if self.single_head:
-            query, key = _one_head(query), _one_head(key.repeat_interleave(groups, dim=1))
+            query, key = _one_head(query), _one_head(_each(key, groups))
             scaling, groups = None, 1
         if self.want_keys:
-            self.keys = key.mean(1) if self.heads == "mean" else key.transpose(1, 2).flatten(2)
+            self.keys = _mean_heads(key) if self.heads == "mean" else key.transpose(1, 2).flatten(2)
         if self.mode == "keys":
             return
         scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
         if self.mode == "rows":
-            assert self.rows is not None
-            self.attention = _softmax_rows(query, key, mask, scaling, causal, self.rows)
+            if self.rows is None:
+                self.attention = _softmax_last(query, key, mask, scaling, causal, self.last)
+            else:
+                self.attention = _softmax_rows(query, key, mask, scaling, causal, self.rows)
             return
         over = max(1, query.shape[2]) if self.queries is None else 1
         total = received(query, key, mask, self.queries, scaling, causal, self.peak, over)
@@ -100,9 +104,18 @@ class Probe:
 def _mean_logits(query: Tensor, key: Tensor, scaling: float | None, groups: int) -> Tensor:
     """[B, Q, K]: the mean over heads of products is the product of the heads side by side, divided by their number."""
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    every = _one_head(key.repeat_interleave(groups, dim=1))[:, 0]
+    every = _one_head(_each(key, groups))[:, 0]
     # Scaled before: float16 holds each head's products, not the sum of all heads'.
     return (_one_head(query * (scale / query.shape[1]))[:, 0] @ every.transpose(1, 2)).float()
+
+
+def _each(key: Tensor, groups: int) -> Tensor:
+    """[B, H, K, d] the key of each query head."""
+    return key if groups == 1 else key.repeat_interleave(groups, dim=1)
+
+
+def _mean_heads(key: Tensor) -> Tensor:
+    return key[:, 0] if key.shape[1] == 1 else key.mean(1)
 
 
 def _one_head(x: Tensor) -> Tensor:
@@ -123,6 +136,17 @@ def _softmax_rows(
     elif causal and q > 1:
         mask = places(k, query.device) <= rows[:, None, :, None]
     return softmax(picked, key, mask, scaling)
+
+
+def _softmax_last(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float, causal: bool, last: int) -> Tensor:
+    """The same of the last queries, which nobody has to look for; the very last one sees every key."""
+    b, _, q, _ = query.shape
+    k = key.shape[2]
+    if mask is not None:
+        mask = mask.expand(b, -1, q, k)[:, :, -last:]
+    elif causal and last > 1:
+        mask = places(k, query.device) <= places(q, query.device)[-last:, None]
+    return softmax(query[:, :, -last:], key, mask, scaling)
 
 
 _active: ContextVar[Probe | None] = ContextVar("meteor_bench_probe", default=None)

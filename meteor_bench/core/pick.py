@@ -13,7 +13,7 @@ from meteor_bench.core.host import on_device, places, trues, upload
 from meteor_bench.core.rows import ordered
 from meteor_bench.core.tokens import Later, Length, Tokens, worked_out
 
-__all__ = ["kept_places", "pick", "rows_of"]
+__all__ = ["at_places", "indices", "kept_places", "pick", "rows_of"]
 
 
 def pick(
@@ -34,25 +34,44 @@ def pick(
         lengths = tuple(Length(*row) for row in torch.stack([keep.sum(1) - special, special], 1).tolist())
     counts = [row.all for row in lengths]
     least, most = (min(counts), max(counts)) if counts else (0, 0)
-    if order is not None:
-        last = torch.inf if order.is_floating_point() else torch.iinfo(order.dtype).max
-        index = ordered(torch.where(keep, order, last), False)[:, :most]
-    else:
-        index = kept_places(keep, most, ragged=least < most)
-    out = tokens.changed(
-        x=take_rows(tokens.x, index),
-        deep=None if tokens.deep is None else take_rows(tokens.deep, index),
-        valid=Later(partial(trues, len(index), most, index.device)),
-        **{name: _picked(tokens.raw(name), index) for name in ("origin", "special", "size", "slot")},
-        lengths=lengths,
-        raster=tokens.raster and order is None,
-        in_windows=None,
-    )
-    if not any(row.special for row in lengths):
-        out = out.changed(special=Later(lambda: torch.zeros_like(index, dtype=torch.bool)))
+    index = indices(keep, order, least, most)
+    deep = None if tokens.deep is None else take_rows(tokens.deep, index)
+    out = at_places(tokens, index, lengths, take_rows(tokens.x, index), deep)
+    out = out.changed(raster=tokens.raster and order is None)
     if least == most:
         return out
     return _masked(out, places(most, keep.device) < upload(counts, keep.device)[:, None])
+
+
+def indices(keep: Tensor, order: Tensor | None, least: int, most: int) -> Tensor:
+    """[B, most] indices of the kept ones, from ``least`` on in a row, in the order of their keys.
+
+    What stands behind them in shorter rows is of no use.
+
+    Args:
+        order: [B, N] sort keys; None: sequence order.
+    """
+    if order is None:
+        return kept_places(keep, most, ragged=least < most)
+    last = torch.inf if order.is_floating_point() else torch.iinfo(order.dtype).max
+    return ordered(torch.where(keep, order, last), False)[:, :most]
+
+
+def at_places(
+    tokens: Tokens, index: Tensor, lengths: tuple[Length, ...], x: Tensor, deep: Tensor | None = None
+) -> Tokens:
+    """The tokens at some indices [B, K], with the features [B, K, D] that they have there, as rows without padding."""
+    out = tokens.changed(
+        x=x,
+        deep=deep,
+        valid=Later(partial(trues, len(index), index.shape[1], index.device)),
+        **{name: _picked(tokens.raw(name), index) for name in ("origin", "special", "size", "slot")},
+        lengths=lengths,
+        in_windows=None,
+    )
+    if any(row.special for row in lengths):
+        return out
+    return out.changed(special=Later(lambda: torch.zeros_like(index, dtype=torch.bool)))
 
 
 def kept_places(keep: Tensor, most: int, *, ragged: bool) -> Tensor:

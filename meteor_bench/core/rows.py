@@ -1,4 +1,4 @@
-"""What is done to each row of tokens again and again: scaled to length 1, ranked, merged. A kernel or two on a GPU."""
+"""What is done to each row of tokens again and again: scaled to length 1, ranked, chosen. A kernel or two on a GPU."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from meteor_bench.core.fused import Fused
-from meteor_bench.core.gather import take_rows
 from meteor_bench.core.host import places
 
-__all__ = ["RANKED", "best", "followed", "foremost", "merged", "ordered", "ranks", "to_mean", "unit"]
+__all__ = ["RANKED", "best", "foremost", "ordered", "ranks", "to_mean", "unit"]
 
 KERNELS = "meteor_bench.core.rows_triton"
 RANKED = 8192  # scores of a row that are compared each with each on a GPU; more are sorted
@@ -29,25 +28,6 @@ def _to_mean(x: Tensor) -> Tensor:
 def _ranks(score: Tensor) -> Tensor:
     order = score.argsort(dim=1, descending=True, stable=True)
     return torch.empty_like(order).scatter_(1, order, places(score.shape[1], score.device).expand_as(order))
-
-
-def _merged(x: Tensor, size: Tensor, seats: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    rows, n, width = x.shape
-    gone, seat = seats < 0, torch.maximum(seats, ~seats)
-    own = places(n, x.device).expand(rows, n)
-    # The extra column takes what those that are gone would write.
-    stay = seats.new_empty(rows, count + 1).scatter_(1, seats.masked_fill(gone, count), own)[:, :count]
-    mass = torch.zeros(rows, count, dtype=size.dtype, device=x.device).scatter_add_(1, seat, size)
-    flat = (seat + count * places(rows, x.device)[:, None]).flatten()
-    total = torch.zeros(rows * count, width, device=x.device)
-    total.index_add_(0, flat, (x.float() * size.float()[..., None]).reshape(-1, width))
-    total = total.view(rows, count, width).div_(mass.float()[..., None])
-    grown = mass > size.gather(1, stay)
-    return torch.where(grown[..., None], total.to(x.dtype), take_rows(x, stay)), mass, stay.contiguous()
-
-
-def _followed(seats: Tensor, index: Tensor) -> Tensor:
-    return torch.maximum(seats, ~seats).gather(1, index)
 
 
 def _ordered(key: Tensor, falling: bool) -> Tensor:
@@ -101,15 +81,6 @@ def _foremost_trial() -> tuple[Tensor, Tensor, Tensor]:
     return _drawn(2, 7).round(decimals=1), window, torch.tensor([[1, 1, 2], [2, 1, 0]])
 
 
-def _merged_trial() -> tuple[Tensor, Tensor, Tensor, int]:
-    seats = torch.tensor([[0, ~1, 1, ~1, 2, 3, ~3], [~0, ~0, 3, 0, 2, 1, ~2]])
-    return _drawn(2, 7, 70), torch.tensor([[1.0, 2, 3, 1, 1, 2, 1]]).expand(2, 7).contiguous(), seats, 4
-
-
-def _followed_trial() -> tuple[Tensor, Tensor]:
-    return torch.tensor([[0, ~1, 1], [~0, 0, 1]]), torch.tensor([[2, 1, 1, 0], [0, 0, 1, 2]])
-
-
 unit = Fused(_unit, "(Tensor x) -> Tensor", KERNELS, _unit_trial)
 """Rows of [..., D] scaled to length 1, in float32; a zero row stays zero."""
 
@@ -136,18 +107,3 @@ foremost = Fused(_foremost, "(Tensor score, Tensor window, Tensor left) -> Tenso
 Args:
     score: [B, N] float32; window: [B, N] long, the window that a token is in; left: [B, W] long, how many each keeps.
 """
-
-merged = Fused(
-    _merged, "(Tensor x, Tensor size, Tensor seats, SymInt count) -> (Tensor, Tensor, Tensor)", KERNELS, _merged_trial
-)
-"""Tokens after a merge by `Seats.places`: means weighted by size; whoever absorbs nothing is untouched, bit for bit.
-
-Args:
-    x: [B, N, D]; size: [B, N]; seats: [B, N] long, `Seats.places`; count: K, how many stay.
-
-Returns:
-    Their features [B, K, D], sizes [B, K] and indices before [B, K].
-"""
-
-followed = Fused(_followed, "(Tensor seats, Tensor index) -> Tensor", KERNELS, _followed_trial)
-"""[B, G] long, the place after a merge, by `Seats.places` [B, N], of the token at each index [B, G]."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from meteor_bench.core import rows
 
-__all__ = ["best", "followed", "foremost", "merged", "on", "ordered", "ranks", "to_mean", "unit"]
+__all__ = ["best", "foremost", "on", "ordered", "ranks", "to_mean", "unit"]
 
 WIDE, SCAN, TILE = 256, 512, 32  # features, tokens looked at, and tokens ranked at a time
 
@@ -132,51 +132,6 @@ def _best(
     tl.store(out + row * n + own, kept, mask=own < n)
 
 
-@triton.jit
-def _merged(x, size, seats, out, mass, stay, n, count, d, WIDE: tl.constexpr, SCAN: tl.constexpr):
-    """One token that stays: its parts are looked for, and added up in the order in which they stand."""
-    seat = tl.program_id(0)
-    row = tl.program_id(1).to(tl.int64)
-    at, column = tl.arange(0, SCAN), tl.arange(0, WIDE)
-    total, parts, own = 0.0, 0, 0
-    for start in range(0, n, SCAN):
-        i = start + at
-        place = tl.load(seats + row * n + i, mask=i < n, other=count)
-        hit = (place == seat) | (place == -1 - seat)
-        total += tl.sum(tl.load(size + row * n + i, mask=hit, other=0.0).to(tl.float32), 0)
-        parts += tl.sum(hit.to(tl.int32), 0)
-        own = tl.maximum(own, tl.max(tl.where(place == seat, i, 0), 0))
-    tl.store(mass + row * count + seat, total)
-    tl.store(stay + row * count + seat, own)
-    for first in range(0, d, WIDE):
-        there = first + column < d
-        if parts == 1:
-            value = tl.load(x + (row * n + own) * d + first + column, mask=there, other=0.0)
-            tl.store(out + (row * count + seat) * d + first + column, value, mask=there)
-        else:
-            added = tl.zeros((WIDE,), tl.float32)
-            for start in range(0, n, SCAN):
-                i = start + at
-                place = tl.load(seats + row * n + i, mask=i < n, other=count)
-                hit = (place == seat) | (place == -1 - seat)
-                part = tl.min(tl.where(hit, i, n), 0)
-                while part < n:
-                    value = tl.load(x + (row * n + part) * d + first + column, mask=there, other=0.0)
-                    added += value.to(tl.float32) * tl.load(size + row * n + part).to(tl.float32)
-                    part = tl.min(tl.where(hit & (i > part), i, n), 0)
-            tl.store(out + (row * count + seat) * d + first + column, added / total, mask=there)
-
-
-@triton.jit
-def _followed(seats, index, out, n, cells, SCAN: tl.constexpr):
-    """Where the tokens at some indices end."""
-    at = tl.program_id(0) * SCAN + tl.arange(0, SCAN)
-    row = tl.program_id(1).to(tl.int64)
-    token = tl.load(index + row * cells + at, mask=at < cells, other=0)
-    place = tl.load(seats + row * n + token, mask=at < cells, other=0)
-    tl.store(out + row * cells + at, tl.maximum(place, -1 - place), mask=at < cells)
-
-
 def unit(x: Tensor) -> Tensor:
     """What `core.rows.unit` says, on tensors of one CUDA device."""
     x = x.contiguous()
@@ -252,31 +207,6 @@ def best(score: Tensor, allowed: Tensor | None, each: Tensor | None, most: int) 
         with on(score):
             _best[triton.cdiv(score.shape[1], TILE), len(score)](
                 score, mask.view(torch.uint8), mask if each is None else each, out, score.shape[1], most, **kinds
-            )
-    return out
-
-
-def merged(x: Tensor, size: Tensor, seats: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What `core.rows.merged` says, on tensors of one CUDA device."""
-    x, size, seats = x.contiguous(), size.contiguous(), seats.contiguous()
-    batch, n, width = x.shape
-    out = torch.empty(batch, count, width, dtype=x.dtype, device=x.device)
-    mass = torch.empty(batch, count, dtype=size.dtype, device=x.device)
-    stay = torch.empty(batch, count, dtype=torch.long, device=x.device)
-    if batch and count:
-        with on(x):
-            _merged[count, batch](x, size, seats, out, mass, stay, n, count, width, WIDE=WIDE, SCAN=SCAN)
-    return out, mass, stay
-
-
-def followed(seats: Tensor, index: Tensor) -> Tensor:
-    """What `core.rows.followed` says, on tensors of one CUDA device."""
-    seats, index = seats.contiguous(), index.contiguous()
-    out = torch.empty_like(index)
-    if out.numel():
-        with on(out):
-            _followed[triton.cdiv(index.shape[1], SCAN), len(index)](
-                seats, index, out, seats.shape[1], index.shape[1], SCAN=SCAN
             )
     return out
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from meteor_bench.core.ends import followed
 from meteor_bench.core.host import places
-from meteor_bench.core.rows import followed
 from meteor_bench.core.tokens import Later, Tokens, worked_out
 
 __all__ = ["Seats", "Seen", "seen"]

@@ -13,7 +13,7 @@ from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.clock import Clock
 from meteor_bench.core.decisions import asked_one
 from meteor_bench.core.gather import take_rows
-from meteor_bench.core.host import places, upload
+from meteor_bench.core.host import upload
 from meteor_bench.core.pruner import DecodePoint, DecodeView
 from meteor_bench.core.tokens import Tokens
 from meteor_bench.core.visual_block import split, with_specials
@@ -43,12 +43,12 @@ def _reading(stream: Stream, point: DecodePoint, clock: Clock | None, *, extendi
     offset = 0 if extending else stream.before.shape[1] + stream.visual.x.shape[1]
     if point.attention is None:
         return Probe(mode="keys", want_keys=True, heads="concat", clock=clock)
+    rows, last = None, stream.text.shape[1]
     if point.attention == "last":
-        rows = upload([[offset + n - 1] for n in stream.texts()], stream.text.device)  # [Q, 1]
-    else:
-        width = stream.text.shape[1]
-        rows = places(offset + width, stream.text.device)[offset:].expand(len(stream.text), -1)
-    return Probe(mode="rows", rows=rows, want_keys=point.keys, heads="concat", clock=clock)
+        last = 1
+        if stream.text_padded():
+            rows = upload([[offset + n - 1] for n in stream.texts()], stream.text.device)  # [Q, 1]
+    return Probe(mode="rows", rows=rows, last=last, want_keys=point.keys, heads="concat", clock=clock)
 
 
 def peek(engine: Engine, stream: Stream, point: DecodePoint) -> Probe | None:
@@ -57,7 +57,7 @@ def peek(engine: Engine, stream: Stream, point: DecodePoint) -> Probe | None:
     probe = _reading(stream, point, None, extending=False)  # all of this is pruning
     with engine.clock.stage("prune"):
         h = torch.cat([stream.before, stream.visual.x, stream.text], 1)
-        rotary = decoder.rotary(h, stream.positions())
+        rotary = stream.rotary or decoder.rotary(h, stream.positions())
         mask = causal_mask(stream.valid(), None) if stream.padded() else None
         decoder.peek(point.before, h, rotary, mask, probe, LayerCache(decoder.depth))
     return probe
@@ -155,4 +155,4 @@ def decide(
         engine.watch.after(f"decode point {index} (before layer {point.before})", seen.visual, decision, left)
         left = left if seen.special is None else with_specials(left, seen.special)
     engine.record("decode", index, "llm", left)
-    return replace(stream, visual=left)
+    return replace(stream, visual=left, rotary=None)

@@ -93,9 +93,10 @@ def prefix(engine: Engine, visual: Visual, before: tuple[int, ...]) -> Prefix:
     whole = start == vlm.decoder.depth
     with engine.clock.stage("prefill"):
         positions, mask = stream.positions(), causal_mask(stream.valid(), None, padded=stream.padded())
-        h = _run(engine, h, positions, mask, 0, start - whole, cache, None, _Placed(head.shape[1], visual.tokens.deep))
+        rotary, placed = vlm.decoder.rotary(h, positions), _Placed(head.shape[1], visual.tokens.deep)
+        h = _run(engine, h, rotary, mask, 0, start - whole, cache, None, placed)
         if whole:  # nobody reads what comes out of the last layer here
-            vlm.decoder.fill(start - 1, h, vlm.decoder.rotary(h, positions), cache)
+            vlm.decoder.fill(start - 1, h, rotary, cache)
             h = h.new_empty(*h.shape[:2], 0)
     p = head.shape[1]
     entered = replace(visual, tokens=visual.tokens.with_x(h[:, p:]))
@@ -229,7 +230,8 @@ def _extend(
     at = stream.positions()[:, k:]
     positions = at.reshape(q // share, share * t, *at.shape[2:])  # as many axes as they have
     mask = causal_mask(own, cached, share)
-    h = _run(engine, stream.text.reshape(q // share, share * t, dim), positions, mask, start, stop, cache, probe)
+    text = stream.text.reshape(q // share, share * t, dim)
+    h = _run(engine, text, engine.vlm.decoder.rotary(text, positions), mask, start, stop, cache, probe)
     return replace(stream, text=h.reshape(q, t, dim))
 
 
@@ -240,14 +242,16 @@ def _run_stream(
     p, n = stream.before.shape[1], stream.visual.x.shape[1]
     h = torch.cat([stream.before, stream.visual.x, stream.text], 1)
     mask = causal_mask(stream.valid(), None, padded=stream.padded())
-    h = _run(engine, h, stream.positions(), mask, start, stop, cache, probe, _Placed(p, stream.visual.deep))
-    return replace(stream, before=h[:, :p], visual=stream.visual.with_x(h[:, p : p + n]), text=h[:, p + n :])
+    rotary = engine.vlm.decoder.rotary(h, stream.positions())
+    h = _run(engine, h, rotary, mask, start, stop, cache, probe, _Placed(p, stream.visual.deep))
+    visual = stream.visual.with_x(h[:, p : p + n])
+    return replace(stream, before=h[:, :p], visual=visual, text=h[:, p + n :], rotary=rotary)
 
 
 def _run(
     engine: Engine,
     h: Tensor,
-    positions: Tensor,
+    rotary: tuple[Tensor, Tensor],
     mask: Tensor | None,
     start: int,
     stop: int,
@@ -258,11 +262,10 @@ def _run(
     """The one layer loop. The probe, if any, reads the last layer of the range.
 
     Args:
-        h: [R, T, D]; positions: [R, T] or [R, T, A]; mask: as for `Decoder.layer`.
+        h: [R, T, D]; rotary, mask: as for `Decoder.layer`.
         placed: where there are visual tokens in ``h``.
     """
     decoder = engine.vlm.decoder
-    rotary = decoder.rotary(h, positions)
     for layer in range(start, stop):
         h = decoder.layer(layer, h, rotary, mask, cache, probe if layer == stop - 1 else None)
         if placed is not None and placed.deep is not None:

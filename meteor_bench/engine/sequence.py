@@ -64,6 +64,7 @@ class Stream:
     policy: str
     table: Tensor | None = None  # [L] or [L, A], see `Block.positions`
     text_lengths: Sequence[int] | None = None  # Q; None: read from ``text_valid``, which a GPU is waited for
+    rotary: tuple[Tensor, Tensor] | None = None  # of its positions, where layers have run on just these tokens
 
     def texts(self) -> Sequence[int]:
         """Q tokens of each question."""

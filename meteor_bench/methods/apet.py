@@ -58,6 +58,7 @@ from meteor_bench.methods.shared.helpers import (
     shares,
     widened,
 )
+from meteor_bench.methods.shared.picks import nearer
 
 if TYPE_CHECKING:
     from meteor_bench.core.model import VLM
@@ -68,21 +69,26 @@ RIDGE = 1e-5
 MIDDLE = Fraction(1, 2)
 
 
-def farthest_points(x: Tensor, visual: Tensor, count: int) -> Tensor:
+def farthest_points(x: Tensor, visual: Tensor | None, count: int) -> Tensor:
     """[B, count] long, tokens far from each other; the first is the farthest from the mean. Ties to the lower index.
 
     Args:
         x: [B, N, D].
-        visual: [B, N] bool; a row with fewer of them repeats the last.
+        visual: [B, N] bool, None: all; a row with fewer of them repeats the last.
     """
     x = x.double()
-    mean = x.masked_fill(~visual[..., None], 0.0).sum(1, keepdim=True) / visual.sum(1).clamp(min=1)[:, None, None]
-    gap = (x - mean).square().sum(2).masked_fill(~visual, -torch.inf)
+    if visual is None:
+        mean = x.sum(1, keepdim=True) / x.shape[1]
+    else:
+        mean = x.masked_fill(~visual[..., None], 0.0).sum(1, keepdim=True) / visual.sum(1).clamp(min=1)[:, None, None]
+    gap = (x - mean).square().sum(2)
+    away = torch.full_like(gap, torch.inf)
+    if visual is not None:
+        gap, away = (values.masked_fill(~visual, -torch.inf) for values in (gap, away))
     found = [gap.argmax(1, keepdim=True)]
-    nearest = torch.full_like(gap, torch.inf).masked_fill_(~visual, -torch.inf)
     while len(found) < count:
-        nearest = torch.minimum(nearest, (x - take_rows(x, found[-1])).square().sum(2))
-        found.append(nearest.argmax(1, keepdim=True))
+        away = nearer(x, found[-1], away)
+        found.append(away.argmax(1, keepdim=True))
     return torch.cat(found[:count], 1)
 
 
@@ -95,7 +101,8 @@ def approximation_error(x: Tensor, basis: Tensor) -> Tensor:
     """
     x = x.double()
     b = take_rows(x, basis)  # [B, K, D]
-    gram = b @ b.transpose(1, 2) + RIDGE * torch.eye(b.shape[1], dtype=b.dtype, device=b.device)
+    gram = b @ b.transpose(1, 2)
+    gram.diagonal(dim1=1, dim2=2).add_(RIDGE)
     # Unchecked: the ridge makes it regular, and a check would make the host wait for a GPU.
     weight = torch.linalg.solve_ex(gram, b @ x.transpose(1, 2)).result  # [B, K, N]
     error: Tensor = (x - weight.transpose(1, 2) @ b).norm(dim=2)
@@ -155,21 +162,20 @@ class ApET(Pruner):
         share = torch.minimum(share, count)
         if x.shape[1] == 0 or bool((share == count).all()):
             return Decision(keep=visual)
-        n = x.shape[1]
-        basis = farthest_points(x, visual, min(self.basis, n))
-        score = approximation_error(x, basis).masked_fill(~visual, -torch.inf)
-        keep = keep_top(score, share, visual)
+        n, x64 = x.shape[1], x.double()
+        basis = farthest_points(x64, view.candidates, min(self.basis, n))
+        score = approximation_error(x64, basis)
+        score = score if view.tokens.plain else score.masked_fill(~visual, -torch.inf)
+        keep = keep_top(score, share, view.candidates)
         wanted = torch.minimum(share, torch.full_like(share, basis.shape[1])).masked_fill(share == count, 0)
         given = keep_top(-score, wanted, keep)  # places that the basis tokens get
-        into = nearest_kept(x, keep & ~given, visual).masked_fill(given, -1)
-        # Which basis token a place is given.
-        place = ranks(score.masked_fill(~given, -torch.inf)) if by_error else given.long().cumsum(1) - 1
-        source = basis.gather(1, place.clamp(min=0, max=basis.shape[1] - 1))
+        into = nearest_kept(x, keep ^ given, view.candidates).masked_fill_(given, -1)
         width = int(share.max())
         row = kept_places(keep, width, ragged=not bool((share == width).all()))  # [B, K]
-        own = places(n, x.device)
-        mine = (row[..., None] == own) | (into[:, None] == row[..., None])  # [B, K, N]
-        mean = mine.double() / mine.sum(2, keepdim=True)
-        basis_row = (source.gather(1, row)[..., None] == own).double()
-        mix = torch.where(given.gather(1, row)[..., None], basis_row, mean)
-        return Decision(keep=keep, merge_into=into, mix=mix.float(), score=score.float(), count=share)
+        # Which basis token a place is given; behind the last of them, one of no use.
+        place = ranks(score.masked_fill(~given, -torch.inf)) if by_error else given.cumsum(1) - given.long()
+        source = basis.gather(1, place.gather(1, row).clamp(max=basis.shape[1] - 1))
+        itself = source[..., None] == places(n, x.device)  # [B, K, N]
+        parts = torch.where(given.gather(1, row)[..., None], itself, into[:, None] == row[..., None])
+        mix = parts / parts.sum(2, keepdim=True)
+        return Decision(keep=keep, merge_into=into, mix=mix, score=score.float(), count=share)

@@ -81,12 +81,11 @@ class Dart(Pruner):
             visit = _walk(places, first, words + visual.sum(1, keepdim=True), second)
             pivots, active = take_rows(pivots, visit), active.gather(1, visit)
         similar = unit(pivots) @ unit(view.tokens.x).transpose(1, 2)  # [B, P, N]
-        quota, extra = _even(target - chosen.sum(1), active.sum(1))
-        number = active.long().cumsum(1) - 1  # of a pivot among the active ones
+        quota = _even(target - chosen.sum(1), active)
+        unlike, left = -similar, visual & ~chosen
         for i in range(active.shape[1]):  # a handful of pivots, whatever the number of tokens
-            k = torch.where(active[:, i], quota + (number[:, i] < extra).long(), 0)
-            chosen = chosen | keep_top(-similar[:, i], k, visual & ~chosen)
-        return Decision(keep=chosen, count=held)
+            left ^= keep_top(unlike[:, i], quota[:, i], left)
+        return Decision(keep=visual & ~left, count=held)
 
 
 def _largest(keys: Tensor, valid: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -111,7 +110,8 @@ def _walk(places: Tensor, first: Tensor, words: Tensor, second: Tensor) -> Tenso
     return torch.tensor(order, dtype=torch.long, device=places.device).view(len(places), -1)
 
 
-def _even(total: Tensor, parts: Tensor) -> tuple[Tensor, Tensor]:
-    """What each of ``parts`` gets of ``total``, and how many of them get one more."""
-    parts = parts.clamp(min=1)
-    return total // parts, total % parts
+def _even(total: Tensor, active: Tensor) -> Tensor:
+    """[B, P] what each of the active [B, P] pivots gets of ``total`` [B]; the first of them take the remainder."""
+    nth = active.cumsum(1)
+    parts, total = nth[:, -1:].clamp(min=1), total[:, None]
+    return (total // parts + (nth <= total % parts)) * active

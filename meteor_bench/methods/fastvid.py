@@ -90,7 +90,7 @@ class FastVID(ClipScorer):
         top = best_of_groups(on_clip(clip, score).flatten(1), group, salient)
         rest = clip.there.flatten(1) & ~top
         live = rest.view(b * frames, cells)
-        near = live.sum(1).clamp(max=NEIGHBOURS)
+        near = (sizes - salient).flatten().clamp(max=NEIGHBOURS)
         peaks = density_scores(clip.x.flatten(0, 1), live, near).score.view(b, -1)
         anchor = best_of_groups(peaks, group, wanted)
         keep = top | anchor

@@ -25,30 +25,27 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from meteor_bench.core.host import made_once, on_device
-from meteor_bench.core.pruner import EncodeView, Fact, TowerAttention, keep_top
+from meteor_bench.core.host import made_once, on_device, places
+from meteor_bench.core.pruner import EncodeView, Fact, TowerAttention
+from meteor_bench.core.rows import ordered
 from meteor_bench.core.settings import Share
+from meteor_bench.core.tokens import Grid
 from meteor_bench.methods.shared.helpers import frame_shares
 from meteor_bench.methods.shared.two_blocks import TwoBlockScorer
 
-__all__ = ["HiPrune", "neighbours"]
+__all__ = ["HiPrune", "raised"]
 
 
-def neighbours(anchors: Tensor, origin: Tensor, width: int, cells: int) -> Tensor:
-    """[R, N] bool, tokens whose cell is beside that of an anchor.
+def raised(anchors: Tensor, grid: Grid) -> Tensor:
+    """[R, cells + 1] 2 for the cells of anchors, 1 for those beside one; what the last one has is of no use.
 
     Args:
-        anchors: [R, N] bool.
-        origin: [R, N] long, a token's cell of the grid; -1 for what has none.
-        width: of the grid, which has ``cells`` cells.
+        anchors: [R, A] long, cells; -1 for none.
+        grid: of one frame.
     """
-    beside = torch.zeros(len(anchors), cells + 1, dtype=torch.bool, device=anchors.device)
-    goals = _around(width, cells, anchors.device)[origin]  # [R, N, 4]
-    # The extra column takes what is no anchor's.
-    goals = goals.masked_fill(~anchors[..., None], cells)
-    beside.scatter_(1, goals.flatten(1), True)
-    beside[:, cells] = False
-    return beside.gather(1, origin % (cells + 1))
+    out = torch.zeros(len(anchors), grid.n + 1, device=anchors.device)
+    out.scatter_(1, _around(grid.w, grid.n, anchors.device)[anchors].flatten(1), 1.0)
+    return out.scatter_(1, anchors % (grid.n + 1), 2.0)
 
 
 @made_once(64)
@@ -75,11 +72,19 @@ class HiPrune(TwoBlockScorer):
     def score(self, view: EncodeView) -> Tensor:
         """The last block's attention; 1 more for a neighbour of an anchor, 2 more for an anchor."""
         last = super().score(view)  # each at most 1
-        tokens, grid = view.tokens, view.tokens.grid
+        tokens = view.tokens
         shared = view.layout.fusion == "shared"
         share = view.target if shared else frame_shares(view)[view.tower]
         wanted = (share.double() * self.alpha / 5).round().long()
-        anchors = keep_top(self.earlier(view, last), wanted, view.candidates)
-        beside = neighbours(anchors, tokens.origin, grid.w, grid.n)
-        beside = beside if tokens.plain else beside & tokens.visual
-        return last + torch.where(anchors, 2.0, beside.float())
+        wanted = torch.minimum(wanted, tokens.counts())
+        shallow, most = self.earlier(view, last), int(wanted.max())
+        if not tokens.plain:
+            shallow = shallow.masked_fill(~tokens.visual, -torch.inf)
+        anchors = ordered(shallow, True)[:, :most]
+        anchors = anchors if tokens.whole else tokens.origin.gather(1, anchors)
+        if not bool((wanted == most).all()):
+            few = places(most, last.device) >= on_device(wanted, last.device)[:, None]
+            anchors = anchors.masked_fill(few, -1)
+        more = raised(anchors, tokens.grid)
+        # Where a token has no cell, what it gets does not matter.
+        return last + (more[:, :-1] if tokens.whole else more.gather(1, tokens.origin % more.shape[1]))

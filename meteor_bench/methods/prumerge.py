@@ -29,15 +29,16 @@ Deviations:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil, floor
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from meteor_bench.core.gather import take_rows
-from meteor_bench.core.host import on_device, upload
+from meteor_bench.core.host import on_device, places, upload
 from meteor_bench.core.pruner import Decision, Fact, Stage, View, keep_top
-from meteor_bench.core.rows import ordered
+from meteor_bench.core.rows import ordered, ranks
 from meteor_bench.core.settings import Range
 from meteor_bench.methods.shared.adaptive import AdaptiveScorer
 from meteor_bench.methods.shared.helpers import (
@@ -53,14 +54,30 @@ WHISKER, SAMPLES = 1.5, 3  # as published
 NEVER = -1e9  # evidence of a token that is no outlier
 
 
-def outlyingness(attention: Tensor, visual: Tensor) -> Tensor:
-    """[B, N] float64 ``(a - Q3) / IQR`` over a row's visual tokens (linear percentiles), -inf elsewhere."""
-    a = attention.double().masked_fill(~visual, torch.nan)
+def outlyingness(attention: Tensor, visual: Tensor | None) -> Tensor:
+    """[B, N] float64 ``(a - Q3) / IQR`` over a row's visual tokens (linear percentiles), -inf elsewhere.
+
+    Args:
+        visual: [B, N] bool; None: all.
+    """
+    a = attention.double()
     if a.shape[1] == 0:
         return a
+    if visual is None:
+        ranked = a.gather(1, ordered(a, False))
+        low, high = _percentile(ranked, 0.25), _percentile(ranked, 0.75)
+        return (a - high) / (high - low).clamp(min=1e-30)
+    a = a.masked_fill(~visual, torch.nan)
     low, high = torch.nanquantile(a, upload([0.25, 0.75], a.device, a.dtype), dim=1, keepdim=True)
     outlying: Tensor = (a - high) / (high - low).clamp(min=1e-30)
     return outlying.nan_to_num(nan=-torch.inf)
+
+
+def _percentile(ranked: Tensor, share: float) -> Tensor:
+    """[B, 1] of rising values [B, N], as `torch.quantile` has it; the host knows where to look."""
+    at = share * (ranked.shape[1] - 1)
+    below, above = floor(at), ceil(at)
+    return ranked[:, below, None].lerp(ranked[:, above, None], at - below)
 
 
 @dataclass(frozen=True)
@@ -88,7 +105,7 @@ class PruMerge(AuthorsOrder, AdaptiveScorer):
 
     def evidence(self, view: View, score: Tensor) -> Tensor:
         """Outlyingness of each token."""
-        return outlyingness(score, view.tokens.visual)
+        return outlyingness(score, view.candidates)
 
     def counts(self, values: Tensor, tokens: Tensor) -> Tensor:
         """Outliers, what is kept besides them, and the extra token."""
@@ -102,62 +119,68 @@ class PruMerge(AuthorsOrder, AdaptiveScorer):
         kept = _first(real, torch.arange(n + 1))
         return _with_extra(kept, len(values) + 1)
 
-    def wanted(self, view: View, score: Tensor) -> tuple[Tensor, Tensor]:
-        """[B] outliers, and [B] uniform samples."""
-        m = (self.evidence(view, score) > (self.whisker or self.threshold(view))).sum(1)
-        return m, torch.zeros_like(m)
-
-    def uniform(self, visual: Tensor, samples: Tensor) -> Tensor:
-        """[B, N] bool, ``samples`` [B] tokens spread evenly over the sequence."""
-        return strided(visual, samples)
+    def outliers(self, view: View, score: Tensor) -> tuple[Tensor, Tensor | None]:
+        """[B, N] bool, the outliers; and what is kept besides them, None where that is nothing."""
+        return self.evidence(view, score) > (self.whisker or self.threshold(view)), None
 
     def choose(self, view: View, score: Tensor, share: Tensor) -> Decision:
         """Outliers, each with its neighbours, and one token for the rest."""
         visual, count = view.tokens.visual, view.tokens.counts()
-        m, samples = self.wanted(view, score)
-        outliers = keep_top(score, m, visual)
-        kept = outliers | (self.uniform(visual, samples) & visual)
-        every, some = (on_device(x, visual.device)[:, None] for x in (share >= count, share > 0))
-        kept = torch.where(every, visual, kept & some)
-        dropped = visual & ~kept & some
+        outliers, besides = self.outliers(view, score)
+        kept = outliers if besides is None else outliers | besides
+        some = share > 0
+        if not bool((some & (share < count)).all()):
+            every, any_ = (on_device(x, visual.device)[:, None] for x in (share >= count, some))
+            kept = torch.where(every, visual, kept & any_)
+        dropped = ~kept if view.tokens.plain else visual & ~kept
+        if not bool(some.all()):
+            dropped = dropped & on_device(some, visual.device)[:, None]
         extra = keep_top(score, torch.ones_like(count), dropped)
         stays = kept | extra
-        left = stays.sum(1).cpu()
-        mix = self._mix(view, score, stays, int(left.max()), extra, dropped)
+        own = kept.sum(1).cpu()
+        merges = some & (own < count)  # rows that drop any
+        left = own + merges.long()
+        mix = self._mix(view, score, stays, int(left.max()), extra, dropped, merges)
         into = extra.to(torch.uint8).argmax(1, keepdim=True) if extra.shape[1] > 0 else extra.long()
-        into = torch.where(dropped, into, -torch.ones_like(into))
-        order = None
-        if not self.ordered:
-            order = _behind_outliers(score, outliers, extra).masked_fill(~dropped.any(1, keepdim=True), 0)
+        into = into.expand(extra.shape)
+        if not bool(some.all()):
+            into = into.masked_fill(~on_device(some, into.device)[:, None], -1)
+        order = None if self.ordered else _behind_outliers(score, outliers, extra)
+        if order is not None and not bool(merges.all()):
+            order = order.masked_fill(~on_device(merges, order.device)[:, None], 0)
         return Decision(keep=stays, count=left, merge_into=into, mix=mix, score=score, order=order)
 
-    def _mix(self, view: View, score: Tensor, stays: Tensor, width: int, extra: Tensor, dropped: Tensor) -> Tensor:
-        """[B, K, N] what each surviving token is made of; ``width`` is K."""
-        visual = view.tokens.visual
+    def _mix(
+        self, view: View, score: Tensor, stays: Tensor, width: int, extra: Tensor, dropped: Tensor, merges: Tensor
+    ) -> Tensor:
+        """[B, K, N] what each surviving token is made of.
+
+        Args:
+            width: K.
+            merges: [B] bool on the CPU, rows that drop any.
+        """
         row = ordered(stays, True)[:, :width]  # [B, K] the survivors, in order
-        n = visual.shape[1]
-        own = torch.arange(n, device=row.device)
-        itself = row[..., None] == own  # [B, K, N]
+        itself = row[..., None] == places(stays.shape[1], row.device)  # [B, K, N]
         v = unit(view.compared)
-        near = take_rows(v, row) @ v.transpose(1, 2)
-        near = near.masked_fill(itself | ~visual[:, None], -torch.inf)
-        best = near.argsort(dim=2, descending=True, stable=True)[..., : self.neighbours]
-        weight = score.float()[:, None].expand(-1, width, -1)
-        taken = weight.masked_fill(near == -torch.inf, 0.0)
-        around = torch.zeros_like(near).scatter(2, best, taken.gather(2, best))
-        merges = dropped.any(1)[:, None, None]
-        whole = itself.float() + around * merges
-        rest = weight * dropped[:, None]
-        return torch.where(extra.gather(1, row)[..., None], rest, whole)
+        near = (take_rows(v, row) @ v.transpose(1, 2)).masked_fill_(itself, -torch.inf)
+        if not view.tokens.plain:
+            near = near.masked_fill_(~view.tokens.visual[:, None], -torch.inf)
+        rows = near.flatten(0, 1)
+        around = keep_top(rows, torch.full((len(rows),), self.neighbours), None).view_as(near)
+        if not view.tokens.plain:
+            around = around & view.tokens.visual[:, None]
+        weight = score.float()[:, None]
+        whole = (around * weight).masked_fill_(itself, 1.0)
+        if not bool(merges.all()):
+            whole = torch.where(on_device(merges, row.device)[:, None, None], whole, itself.float())
+        return torch.where(extra.gather(1, row)[..., None], weight * dropped[:, None], whole)
 
 
 def _behind_outliers(score: Tensor, outliers: Tensor, extra: Tensor) -> Tensor:
     """[B, N] sort keys: outliers by falling score, then the others as they stand, then the extra token."""
     n = score.shape[1]
-    own = torch.arange(n, device=score.device).expand(score.shape)
-    by_score = ordered(score.masked_fill(~outliers, -torch.inf), True)
-    rank = torch.empty_like(by_score).scatter_(1, by_score, own)
-    return torch.where(outliers, rank, n + own).masked_fill(extra, 2 * n)
+    behind = places(2 * n, score.device)[n:]
+    return torch.where(outliers, ranks(score), behind).masked_fill_(extra, 2 * n)
 
 
 def _first(values: Tensor, count: Tensor) -> Tensor:
@@ -190,19 +213,23 @@ class PruMergePlus(PruMerge):
     def evidence(self, view: View, score: Tensor) -> Tensor:
         """[R, 2·N] outlyingness above the whisker, and the steps of the samples."""
         visual = view.tokens.visual
-        outlying = outlyingness(score, visual)
-        m = (outlying > WHISKER).sum(1, keepdim=True).clamp(min=1)
-        outlying = torch.where(outlying > WHISKER, outlying, NEVER).masked_fill(~visual, -torch.inf)
-        step = (-(rank_of(visual).double() + 0.5) / m).masked_fill(~visual, -torch.inf)
-        return torch.stack([outlying, step], -1).flatten(1)
+        outlying = outlyingness(score, view.candidates)
+        beyond = outlying > WHISKER
+        both = torch.stack([torch.where(beyond, outlying, NEVER), _steps(visual, beyond)], -1)
+        return both.masked_fill_(~visual[..., None], -torch.inf).flatten(1)
 
-    def wanted(self, view: View, score: Tensor) -> tuple[Tensor, Tensor]:
+    def outliers(self, view: View, score: Tensor) -> tuple[Tensor, Tensor | None]:
         """As published with a given whisker, else what lies above the threshold."""
+        visual, outlying = view.tokens.visual, outlyingness(score, view.candidates)
         if self.whisker > 0:
-            m = (outlyingness(score, view.tokens.visual) > self.whisker).sum(1)
-            return m, torch.minimum(SAMPLES * m, on_device(view.tokens.counts(), m.device))
-        above = self.evidence(view, score) > self.threshold(view)
-        return above[:, 0::2].sum(1), above[:, 1::2].sum(1)
+            found = outlying > self.whisker
+            m = found.sum(1)
+            return found, self.uniform(visual, torch.minimum(SAMPLES * m, on_device(view.tokens.counts(), m.device)))
+        threshold = self.threshold(view)
+        found = outlying > max(threshold, WHISKER)
+        if threshold >= 0:  # above all steps
+            return found, None
+        return found, self.uniform(visual, ((_steps(visual, found) > threshold) & visual).sum(1))
 
     def _left(self, values: Tensor) -> Tensor:
         outlying, step = values[0::2], values[1::2]
@@ -213,10 +240,16 @@ class PruMergePlus(PruMerge):
         return _with_extra(_first(outlying, above.clamp(max=m)) | samples, len(values) + 1)
 
     def uniform(self, visual: Tensor, samples: Tensor) -> Tensor:
-        """Evenly spread, or every so many-th but the last."""
+        """[B, N] bool, ``samples`` [B] tokens spread evenly over the sequence, or every so many-th but the last."""
         if not self.official_quirks:
-            return super().uniform(visual, samples)
+            return strided(visual, samples)
         n = visual.sum(1)
         step = (n // samples.clamp(min=1)).clamp(min=1)[:, None]
         place = rank_of(visual)
         return visual & (place % step == 0) & (place < n[:, None] - 1) & (samples > 0)[:, None]
+
+
+def _steps(visual: Tensor, outliers: Tensor) -> Tensor:
+    """[B, N] float64, by its place the step of each sample; of what is not visual anything."""
+    m = outliers.sum(1, keepdim=True).clamp(min=1)
+    return (rank_of(visual) + 0.5).double() / -m

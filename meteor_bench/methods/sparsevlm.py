@@ -45,7 +45,7 @@ from meteor_bench.core.pick import kept_places
 from meteor_bench.core.pruner import Decision, DecodePoint, DecodeView, Fact, Points, Pruner, keep_top
 from meteor_bench.core.rows import ordered
 from meteor_bench.methods.shared.density import density_scores
-from meteor_bench.methods.shared.helpers import depth_points
+from meteor_bench.methods.shared.helpers import depth_points, one_each
 
 if TYPE_CHECKING:
     from meteor_bench.core.model import VLM
@@ -110,18 +110,21 @@ def density_peaks(x: Tensor, present: Tensor | None, k: Tensor) -> Clusters:
     Args:
         x: [B, R, D].
         present: [B, R] bool; None: all are.
-        k: [B] long, clusters, at most the points present.
+        k: [B] long on the CPU, clusters, at most the points present.
     """
     b, n = x.shape[:2]
     score, distance = density_scores(x, present, k)
-    at, wanted = places(n, x.device), places(n, x.device) < k[:, None]
+    at, most = places(n, x.device), int(k.max())
     order = ordered(score, True)
     rank = torch.empty_like(order).scatter_(1, order, at.expand(b, n))
-    centre = rank < k[:, None]
-    centre = centre if present is None else centre & present
     # Among equally near centres the one with the lower rank: the columns in order of rank.
-    columns = order[:, None].expand(b, n, n)
-    by_rank = distance.gather(2, columns).masked_fill(~wanted[:, None], torch.inf)
+    by_rank = distance.gather(2, order[:, None, :most].expand(b, n, most))
+    centre = rank < most
+    if not bool((k == most).all()):
+        each = on_device(k, x.device)[:, None]
+        centre = rank < each
+        by_rank = by_rank.masked_fill_((at[:most] >= each)[:, None], torch.inf)
+    centre = centre if present is None else centre & present
     into = order.gather(1, by_rank.argmin(2))
     into = torch.where(centre, at, into)
     return Clusters(centre, rank, into if present is None else into.masked_fill(~present, -1))
@@ -199,24 +202,22 @@ def _recycled(view: DecodeView, score: Tensor, total: Tensor) -> Decision:
     width = int(r.max()) if len(r) else 0
     if width == 0:
         return Decision(keep=keep, score=score, count=k)
-    chosen = keep_top(score, r, visual & ~keep)
+    chosen = keep_top(score, r, ~keep if view.tokens.plain else visual & ~keep)
     full = bool((r == width).all())
     where = kept_places(chosen, width, ragged=not full)  # [B, R], in sequence order
     present = None if full else places(width, visual.device) < on_device(r, visual.device)[:, None]
     x = take_rows(view.tokens.x, where)
-    found = density_peaks(x, present, on_device(means, x.device))
+    found = density_peaks(x, present, means)
     own = where if present is None else torch.where(present, where, n)  # column n takes what is no point
     joined = found.into if present is None else found.into.clamp(min=0)
     into = torch.full((len(total), n + 1), -1, device=visual.device)
     into = into.scatter_(1, own, where.gather(1, joined))[:, :n]
-    centre = torch.zeros(len(total), n + 1, dtype=torch.bool, device=visual.device)
-    centre = centre.scatter_(1, own, found.centre)[:, :n]
     order = torch.zeros(len(total), n + 1, dtype=torch.long, device=visual.device)
     order = order.scatter_(1, own, (found.rank + 1) * found.centre)[:, :n]
     return Decision(
-        keep=keep | centre,
+        keep=keep | (order > 0),
         merge_into=into,
-        weight=torch.ones_like(view.tokens.size),
+        weight=one_each(view.tokens),
         score=score,
         order=order,
         count=total,

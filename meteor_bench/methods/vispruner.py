@@ -24,6 +24,7 @@ from meteor_bench.core.pruner import Decision, Fact, View, keep_top
 from meteor_bench.core.rows import ordered
 from meteor_bench.core.settings import Range, Share
 from meteor_bench.methods.shared.helpers import unit
+from meteor_bench.methods.shared.rounds import facing, thinned
 from meteor_bench.methods.shared.selection import AttentionScorer
 
 __all__ = ["VisPruner", "thin_out"]
@@ -61,12 +62,9 @@ def thin_out(x: Tensor, order: Tensor, count: Tensor, wanted: Tensor, step: int)
 
 def _round_alike(likeness: Tensor, order: Tensor, drop: int) -> Tensor:
     """[B, M - drop] the order after a round in which every row has as many tokens [B, M] and loses as many."""
-    even, odd = order[:, 0::2], order[:, 1::2]
-    if odd.shape[1] == 0:
+    if order.shape[1] < 2:
         return order[:, drop:]
-    best = take_rows(take_rows(likeness, even).mT, odd).amax(1)  # [B, E]
-    ranked = ordered(best, True)[:, drop:]
-    return torch.cat([even.gather(1, ranked), odd], 1)
+    return thinned(facing(likeness, order), order, drop)
 
 
 def _round(likeness: Tensor, order: Tensor, count: Tensor, drop: Tensor) -> Tensor:

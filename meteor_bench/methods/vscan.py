@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
-from meteor_bench.core.host import on_device
+from meteor_bench.core.host import made_once, on_device
 from meteor_bench.core.pruner import (
     Decision,
     DecodePoint,
@@ -44,7 +44,14 @@ from meteor_bench.core.pruner import (
 )
 from meteor_bench.core.settings import Range
 from meteor_bench.core.tokens import Grid
-from meteor_bench.methods.shared.helpers import depth_points, frame_shares, more_than_target, nearest_kept, widened
+from meteor_bench.methods.shared.helpers import (
+    depth_points,
+    frame_shares,
+    more_than_target,
+    nearest_kept,
+    one_each,
+    widened,
+)
 from meteor_bench.methods.shared.picks import best_of_groups
 from meteor_bench.methods.shared.two_blocks import TwoBlockScorer
 
@@ -62,6 +69,11 @@ def windows(grid: Grid) -> Tensor:
     row = torch.arange(grid.h) * SIDE // grid.h
     col = torch.arange(grid.w) * SIDE // grid.w
     return (row[:, None] * SIDE + col).flatten()
+
+
+@made_once(64)
+def _windows_there(grid: Grid, device: torch.device) -> Tensor:
+    return on_device(windows(grid), device)
 
 
 @dataclass(frozen=True)
@@ -90,18 +102,24 @@ class VScan(TwoBlockScorer):
     def score(self, view: EncodeView) -> Tensor:
         """The last block's attention; 1 more for a global choice, 2 more for a local one."""
         last = super().score(view)  # each at most 1
-        visual = view.tokens.visual
+        tokens, device = view.tokens, last.device
         wider = view.changed(target=more_than_target(view, self.first))
         share = wider.target if view.layout.fusion == "shared" else frame_shares(wider)[view.tower]
-        share = torch.minimum(share, view.tokens.counts())
+        share = torch.minimum(share, tokens.counts())
         each = (share // 2 // SIDE**2)[:, None].expand(-1, SIDE**2)
-        shallow = self.earlier(view, last)
-        window = on_device(windows(view.tokens.grid), visual.device)[view.tokens.origin.clamp(min=0)]
-        local = best_of_groups(shallow, window.masked_fill(~visual, SIDE**2), each)
-        rest = visual & ~local
+        window = _windows_there(tokens.grid, device)
+        if tokens.whole:
+            window = window.expand_as(last)
+        else:
+            window = window[tokens.origin.clamp(min=0)].masked_fill(~tokens.visual, SIDE**2)
+        local = best_of_groups(self.earlier(view, last), window, each)
         # What a window with fewer tokens than its part leaves goes to the global choice.
-        chosen = keep_top(last, on_device(share, visual.device) - local.sum(1), rest)
-        return last + torch.where(local, 2.0, chosen.float())
+        if tokens.whole:
+            left = share - torch.minimum(each, windows(tokens.grid).bincount(minlength=SIDE**2)).sum(1)
+        else:
+            left = on_device(share, device) - local.sum(1)
+        chosen = keep_top(last, left, ~local if tokens.plain else tokens.visual & ~local)
+        return torch.add(last + chosen, local, alpha=2)
 
     def fuse(self, views: Mapping[str, FuseView]) -> Mapping[str, Decision]:
         """Choose more than the budget; the rest of the work is the language model's."""
@@ -110,8 +128,9 @@ class VScan(TwoBlockScorer):
     def choose(self, view: View, score: Tensor, share: Tensor) -> Decision:
         """The chosen ones take in what is most like them."""
         keep = keep_top(score, share, view.candidates)
-        into = nearest_kept(view.tokens.x, keep, view.tokens.visual)
-        return Decision(keep=keep, merge_into=into, weight=torch.ones_like(view.tokens.size), score=score, count=share)
+        into = nearest_kept(view.tokens.x, keep, view.candidates)
+        weight, taken = one_each(view.tokens), bool((share > 0).all())  # every token ends in another
+        return Decision(keep=keep, merge_into=into, weight=weight, score=score, count=share, total=taken)
 
     def decode(self, view: DecodeView) -> Decision:
         """What the last prompt token looks at."""

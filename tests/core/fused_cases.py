@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from meteor_bench.core import rows, standing
+from meteor_bench.core import ends, rows, standing
 from meteor_bench.core.fused import Fused
 from meteor_bench.core.tokens import Grid
 from meteor_bench.methods.evoprune import edges
-from meteor_bench.methods.shared import pairs
+from meteor_bench.methods.shared import density, pairs, picks, rounds
 from meteor_bench.models import relative, window_places
 from tests.core.fused_loops import LOOPS, seats, unit
 
@@ -27,8 +27,14 @@ OPERATIONS: dict[str, Fused[Any, Any]] = {
     "ordered": rows.ordered,
     "best": rows.best,
     "foremost": rows.foremost,
-    "merged": rows.merged,
-    "followed": rows.followed,
+    "merged": ends.merged,
+    "followed": ends.followed,
+    "settled": ends.settled,
+    "nearest": ends.nearest,
+    "nearer": picks.nearer,
+    "peaked": density.peaked,
+    "facing": rounds.facing,
+    "thinned": rounds.thinned,
     "standing": standing.standing,
     "in_places": window_places.in_places,
     "relative": relative.relative,
@@ -61,6 +67,11 @@ def cases() -> dict[str, tuple[Any, ...]]:
     every = torch.where(torch.rand(2, 340, generator=draw) < 0.5, others, -1).scatter_(1, cells, cells)
     every[1][torch.isin(every[1], cells[1, 85:])] = -1  # whose token is none below
     cells[1, 85:] = -1
+    stay = torch.stack([torch.randperm(39, generator=draw)[:13] for _ in range(2)])
+    goals, points = torch.randint(13, (2, 39), generator=draw), rand(2, 37, 6)
+    keep = rand(3, 37) > 0.5
+    keep[2] = False
+    order = torch.stack([torch.randperm(37, generator=draw)[:33] for _ in range(2)])
     return {
         "unit: zero row": (torch.cat([rand(3, 5, 300), torch.zeros(3, 1, 300)], 1),),
         "unit: halves": (rand(7, 40).half(),),
@@ -78,7 +89,17 @@ def cases() -> dict[str, tuple[Any, ...]]:
         "ranks: no numbers": (strange,),
         "merged: pairs": (rand(2, 39, 300), size, placed, 26),
         "merged: strided": (rand(2, 300, 39).transpose(1, 2), size, placed, 26),
+        "merged: some gone": (rand(2, 39, 300), size, torch.where(placed == ~3, ~26, placed), 26),
         "followed: cells": (placed, torch.randint(39, (2, 600), generator=draw)),
+        "settled: some gone": (stay, torch.where(rand(2, 39) > 1, -1, stay.gather(1, goals))),
+        "nearest: equal ones": (rand(3, 37, 37).round(decimals=1), keep),
+        "nearer: far and near": (points.double(), torch.tensor([[3], [17]]), 12 + 4 * rand(2, 37).double()),
+        "peaked: all": (torch.cdist(points, points), None, None, 5),
+        "peaked: some": (torch.cdist(points, points), keep[:2], torch.tensor([3, 6]), 0),
+        "facing: odd number": (likeness, order),
+        "facing: two": (likeness, order[:, :2]),
+        "thinned: equal ones": (rand(2, 17).round(decimals=1), order, 5),
+        "thinned: even number": (rand(2, 16), order[:, :32], 8),
         "standing: dropped": (cells, alone, 17, 10),
         "standing: two frames": (cells, alone, 10, 17),
         "standing: merged": (cells.flip(1), every, 17, 10),

@@ -183,6 +183,64 @@ def isolation(likeness: Tensor, neighbours: int, temperature: float) -> Tensor:
     return out
 
 
+def settled(index: Tensor, into: Tensor) -> Tensor:
+    """Token by token, looked up in a list of those that stay."""
+    out = torch.empty_like(into)
+    for b, (stay, ends) in enumerate(zip(index.tolist(), into.tolist(), strict=True)):
+        out[b] = torch.tensor(
+            [stay.index(i) if i in stay else ~(stay.index(e) if e >= 0 else len(stay)) for i, e in enumerate(ends)]
+        )
+    return out
+
+
+def nearest(likeness: Tensor, keep: Tensor) -> Tensor:
+    """The first of the most similar kept ones."""
+    out = torch.full(keep.shape, -1)
+    for b, stays in enumerate(keep.tolist()):
+        for i, values in enumerate(likeness[b].tolist()):
+            kept = [j for j, stay in enumerate(stays) if stay]
+            if kept:
+                out[b, i] = i if stays[i] else max(kept, key=lambda j: (values[j], -j))
+    return out
+
+
+def nearer(x: Tensor, index: Tensor, away: Tensor) -> Tensor:
+    """One distance after another."""
+    far = [[sum((v - row[i]) ** 2) for v in row] for row, i in zip(x, index[:, 0].tolist(), strict=True)]
+    return torch.tensor(
+        [[min(float(f), float(a)) for f, a in zip(*row, strict=True)] for row in zip(far, away, strict=True)]
+    )
+
+
+def peaked(distance: Tensor, present: Tensor | None, each: Tensor | None, most: int) -> Tensor:
+    """Each point's sorted distances, then those to denser points."""
+    out = torch.full(distance.shape[:2], -math.inf, dtype=torch.float64)
+    for b, rows in enumerate(distance.tolist()):
+        here = [i for i in range(len(rows)) if present is None or bool(present[b, i])]
+        k = most if each is None else int(each[b])
+        dense = {i: math.exp(-sum(sorted(rows[i][j] ** 2 for j in here)[:k]) / k) for i in here}
+        farthest = max(rows[i][j] for i in here for j in here)
+        for i in here:
+            denser = [rows[i][j] for j in here if (-dense[j], j) < (-dense[i], i)]
+            out[b, i] = dense[i] * min([farthest, *denser])
+    return out
+
+
+def facing(likeness: Tensor, order: Tensor) -> Tensor:
+    """Every token at an even place with every one at an odd place."""
+    pairs_ = [[[float(row[a, c]) for c in of[1::2]] for a in of[0::2]] for row, of in zip(likeness, order, strict=True)]
+    return torch.tensor([[max(values) for values in row] for row in pairs_])
+
+
+def thinned(alike: Tensor, order: Tensor, drop: int) -> Tensor:
+    """Lists put together."""
+    out = []
+    for values, tokens in zip(alike.tolist(), order.tolist(), strict=True):
+        by_likeness = sorted(range(len(values)), key=lambda i: (-values[i], i))[drop:]
+        out.append([tokens[2 * i] for i in by_likeness] + tokens[1::2])
+    return torch.tensor(out)
+
+
 LOOPS: dict[str, Callable[..., Any]] = {
     "unit": unit,
     "to_mean": to_mean,
@@ -192,6 +250,12 @@ LOOPS: dict[str, Callable[..., Any]] = {
     "foremost": foremost,
     "merged": merged,
     "followed": followed,
+    "settled": settled,
+    "nearest": nearest,
+    "nearer": nearer,
+    "peaked": peaked,
+    "facing": facing,
+    "thinned": thinned,
     "standing": standing_for,
     "in_places": in_places,
     "relative": relatives,

@@ -87,6 +87,38 @@ def test_mix_is_an_explicit_linear_map_that_spares_specials() -> None:
     assert torch.allclose(out.x[:, 1:], mix @ tokens.x, atol=1e-5)
 
 
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("kind", ["size", "weight", "mix"])
+def test_rows_that_keep_equally_many_are_made_where_they_stand(kind: str, ordered: bool) -> None:
+    """Twice, so that the second decision is about tokens that have merged; some end nowhere."""
+    tokens = batch(rows=2, specials=0)
+    for left in (9, 4):
+        n = tokens.x.shape[1]
+        keep = torch.zeros(2, n, dtype=torch.bool)
+        for b in range(2):
+            keep[b, torch.randperm(n)[:left]] = True
+        kept = [row.nonzero()[:, 0].tolist() for row in keep]
+        into = torch.tensor([[-1 if i % 4 == 0 else kept[b][i % left] for i in range(n)] for b in range(2)])
+        weight, mix = torch.rand(2, n) + 0.1, torch.randn(2, left, n)
+        order = torch.randint(0, 3, (2, n)) if ordered else None
+        of_kind = {"size": {}, "weight": {"weight": weight}, "mix": {"mix": mix}}[kind]
+        out = apply(tokens, Decision(keep=keep, merge_into=into, order=order, **of_kind))
+        for b in range(2):
+            turn = sorted(kept[b], key=lambda i: (0 if order is None else int(order[b, i]), i))
+            for place, i in enumerate(turn):
+                members = [i, *[j for j in range(n) if not keep[b, j] and into[b, j] == i]]
+                part = {"size": tokens.size[b], "weight": weight[b]}.get(kind, weight[b])[members].double()
+                want = (tokens.x[b, members].double() * part[:, None]).sum(0) / part.sum()
+                if kind == "mix":
+                    want = (mix[b, kept[b].index(i)].double()[:, None] * tokens.x[b].double()).sum(0)
+                assert torch.allclose(out.x[b, place].double(), want, atol=1e-5)
+                assert out.origin[b, place] == tokens.origin[b, i]
+                assert out.size[b, place] == tokens.size[b, members].sum()
+                cells = [c for c in range(20) if tokens.group[b, c] in tokens.origin[b, members].tolist()]
+                assert (out.group[b] == tokens.origin[b, i]).nonzero()[:, 0].tolist() == cells
+        tokens = out
+
+
 @pytest.mark.parametrize("kind", ["drop", "mean", "sum", "weighted", "mix", "order"])
 def test_what_goes_with_a_token_is_treated_as_if_it_were_part_of_it(kind: str) -> None:
     tokens = batch(specials=0 if kind == "sum" else 1)

@@ -42,6 +42,21 @@ def test_rows_equal_eager_attention_with_grouped_heads(padded: bool) -> None:
     assert probe.keys.shape == (3, 9, 8)
 
 
+@pytest.mark.parametrize("last", [1, 3])
+@pytest.mark.parametrize("padded", [False, True])
+def test_the_last_rows_need_not_be_named(padded: bool, last: int) -> None:
+    model, ids, mask = llama(), torch.randint(0, 40, (3, 9)), torch.ones(3, 9, dtype=torch.long)
+    mask[1, :4] = 1 - int(padded)
+    model.set_attn_implementation("eager")
+    eager = model(ids, attention_mask=mask, output_attentions=True).attentions[1]
+    model.set_attn_implementation(register())
+    probe = Probe(mode="rows", last=last)
+    with torch.no_grad(), probing(probe):
+        model(ids, attention_mask=mask)
+    assert probe.attention is not None
+    assert torch.allclose(probe.attention, eager[:, :, -last:], atol=1e-6)
+
+
 def test_received_equals_the_column_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(1)
     config = CLIPVisionConfig(

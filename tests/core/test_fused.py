@@ -38,8 +38,14 @@ KERNELS = {
     "ordered": (1, 4),
     "best": (1, 11),
     "foremost": (1, 16),
-    "merged": (1, 19),
+    "merged": (1, 20),
     "followed": (1, 3),
+    "settled": (1, 9),
+    "nearest": (1, 8),
+    "nearer": (1, 5),
+    "peaked": (3, 37),
+    "facing": (1, 3),
+    "thinned": (1, 6),
     "standing": (2, 21),
     "in_places": (2, 24),
     "relative": (1, 3),
@@ -113,9 +119,11 @@ COMPILED = {
         "_ordered",
         "_best",
         "_foremost",
-        "_merged",
-        "_followed",
     ),
+    "meteor_bench.core.ends_triton": ("_merged", "_followed", "_settled", "_nearest"),
+    "meteor_bench.methods.shared.picks_triton": ("_nearer",),
+    "meteor_bench.methods.shared.density_triton": ("_density", "_apart"),
+    "meteor_bench.methods.shared.rounds_triton": ("_facing", "_thinned"),
     "meteor_bench.core.standing_triton": ("_own", "_nearby"),
     "meteor_bench.models.relative_triton": ("_relative",),
     "meteor_bench.models.window_places_triton": ("_place", "_fill"),
@@ -124,15 +132,19 @@ COMPILED = {
 }
 LONGS = (
     "seats", "index", "rank", "partner", "stay", "window", "left", "origin", "group", "known", "counted", "inner",
-    "padding", "place", "token", "row", "column", "each",
+    "padding", "place", "token", "row", "column", "each", "into", "order",
 )  # fmt: skip
 FLOATS = ("strength", "fixed")
 FIXED = {
     "WIDE": 256, "SCAN": 512, "TILE": 32, "SEATS": 8, "ORDER": 1, "FIXED": 0, "APART": True, "PROTECTED": True,
     "FALLING": True, "ALLOWED": True,
-    "EACH": True,
+    "EACH": True, "SOME": True,
 }  # fmt: skip
-WHOLE_OUT = ("_ranks", "_followed", "_seats", "_own", "_nearby", "_place", "_fill", "_ordered")
+WHOLE_OUT = (
+    "_ranks", "_followed", "_seats", "_own", "_nearby", "_place", "_fill", "_ordered", "_settled", "_nearest",
+    "_thinned",
+)  # fmt: skip
+TRUTHS = ("protected", "allowed", "keep", "present")
 
 
 @pytest.mark.slow
@@ -152,7 +164,7 @@ def test_tritons_kernels_compile_for_a_hopper_gpu(name: str, kernel: str, monkey
             return "constexpr"
         if argument in LONGS or (argument == "out" and kernel in WHOLE_OUT):
             return "*i64"
-        if argument in ("protected", "allowed") or (argument == "out" and kernel in ("_foremost", "_best")):
+        if argument in TRUTHS or (argument == "out" and kernel in ("_foremost", "_best")):
             return "*u8"
         if argument in FLOATS:
             return "fp32"
@@ -165,6 +177,5 @@ def test_tritons_kernels_compile_for_a_hopper_gpu(name: str, kernel: str, monkey
 
 POINTERS = (
     "x", "out", "score", "size", "mass", "likeness", "distance", "middle", "apart", "best", "total", "early", "down",
-    "key",
-    "across",
+    "key", "across", "away", "alike", "density", "reach", "far",
 )  # fmt: skip

@@ -36,50 +36,50 @@ CEILINGS = {
     "none": Ceiling(0),
     "random": Ceiling(4),
     "uniform": Ceiling(3),
-    "pool": Ceiling(21),
+    "pool": Ceiling(7),
     "downsample": Ceiling(3),
-    "fastv": Ceiling(11),
-    "pyramiddrop": Ceiling(117),
-    "sparsevlm": Ceiling(299),
+    "fastv": Ceiling(7),
+    "pyramiddrop": Ceiling(84),
+    "sparsevlm": Ceiling(146),
     "divprune": Ceiling(66),
     "cdpruner": Ceiling(157),
-    "dart": Ceiling(132),
-    "trim": Ceiling(48),
-    "mustdrop": Ceiling(293, 4),  # how many stay is a threshold's doing
-    "evoprune": Ceiling(194, 2),  # where a layer merges over a quarter, protection may leave fewer sources
-    "tome": Ceiling(125),
-    "visionzip": Ceiling(97),
-    "prumerge": Ceiling(175, 1),  # a threshold
-    "prumerge+": Ceiling(195, 1),
+    "dart": Ceiling(73),
+    "trim": Ceiling(34),
+    "mustdrop": Ceiling(291, 4),  # how many stay is a threshold's doing
+    "evoprune": Ceiling(187, 2),  # where a layer merges over a quarter, protection may leave fewer sources
+    "tome": Ceiling(122),
+    "visionzip": Ceiling(84),
+    "prumerge": Ceiling(76, 1),  # a threshold
+    "prumerge+": Ceiling(100, 1),
     "fastervlm": Ceiling(40),
-    "vispruner": Ceiling(96),
+    "vispruner": Ceiling(68),
     "holov": Ceiling(89, 1),  # what full crops hand on is worked out by the host
     "oc-vtp": Ceiling(374),
     "comp-token": Ceiling(66),
-    "comp": Ceiling(12),
+    "comp": Ceiling(11),
     "svdprune": Ceiling(1322, 3),  # torch's eigensolver waits
     "e-adaprune": Ceiling(465, 2),
-    "midpool": Ceiling(442),
-    "earlytom": Ceiling(112),
+    "midpool": Ceiling(374),
+    "earlytom": Ceiling(76),
     "flowcut": Ceiling(254, 1),  # how many a layer drops is the attention's
-    "ipcv": Ceiling(449),
-    "ficoco-v": Ceiling(741),
-    "hiprune": Ceiling(90),
+    "ipcv": Ceiling(390),
+    "ficoco-v": Ceiling(684),
+    "hiprune": Ceiling(74),
     "scope": Ceiling(190),
-    "apet": Ceiling(290),
+    "apet": Ceiling(121),
     "mmtok": Ceiling(158),
     "prunesid": Ceiling(509, 6),  # groups, their sizes and suppression are the image's; torch's eigensolver waits
-    "vscan": Ceiling(149),
+    "vscan": Ceiling(86),
     "subsample": Ceiling(3),
     "vidcom2": Ceiling(91),
-    "fastvid": Ceiling(145),
+    "fastvid": Ceiling(92),
     "dycoke": Ceiling(3),
-    "holitom": Ceiling(141),
-    "framefusion": Ceiling(59),
-    "prunevid": Ceiling(105),
-    "flashvid": Ceiling(315),
+    "holitom": Ceiling(82),
+    "framefusion": Ceiling(34),
+    "prunevid": Ceiling(60),
+    "flashvid": Ceiling(285),
     "contrast": Ceiling(34),
-    "meteor": Ceiling(95, 1),  # stage 3's count
+    "meteor": Ceiling(94, 1),  # stage 3's count
 }
 DEFAULTS = [
     case

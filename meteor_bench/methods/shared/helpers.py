@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from meteor_bench.core.budget import TokenBudget
+from meteor_bench.core.ends import nearest
 from meteor_bench.core.errors import UnsupportedError
 from meteor_bench.core.host import on_device
 from meteor_bench.core.pruner import Decision, FuseView, View
@@ -35,6 +36,7 @@ __all__ = [
     "more_than_target",
     "nearest_kept",
     "noise",
+    "one_each",
     "per_tower",
     "rank_of",
     "round_half_up",
@@ -112,24 +114,32 @@ def widened(views: Mapping[str, AnyView], factor: float) -> dict[str, AnyView]:
     return {name: view.changed(target=more_than_target(view, factor)) for name, view in views.items()}
 
 
-def nearest_kept(x: Tensor, keep: Tensor, visual: Tensor) -> Tensor:
-    """[B, N] for each dropped visual token the kept one of the largest cosine, ties to the lower; -1 where none is.
+def nearest_kept(x: Tensor, keep: Tensor, visual: Tensor | None) -> Tensor:
+    """[B, N] for each visual token the kept one of the largest cosine, itself where it is kept; -1 where none is.
 
     Args:
         x: [B, N, D].
-        keep: [B, N] bool.
+        keep: [B, N] bool, among the visual ones.
+        visual: [B, N] bool; None: all (`View.candidates`).
     """
-    nobody = torch.full(keep.shape, -1, dtype=torch.long, device=keep.device)
     if x.shape[1] == 0:
-        return nobody
+        return keep.long()
     v = unit(x)
-    likeness = (v @ v.transpose(1, 2)).masked_fill(~keep[:, None], -torch.inf)  # [B, N, N]
-    return torch.where(visual & ~keep & keep.any(1, keepdim=True), likeness.argmax(2), nobody)
+    into = nearest(v @ v.transpose(1, 2), keep)
+    return into if visual is None else into.masked_fill_(~visual, -1)
+
+
+def one_each(tokens: Tokens) -> Tensor | None:
+    """Weights of a merge in which all tokens count alike.
+
+    None, the mean by size, where the host knows that every token stands for one cell: that costs a GPU less.
+    """
+    return torch.ones(tokens.x.shape[:2], device=tokens.x.device) if tokens.merged else None
 
 
 def rank_of(visual: Tensor) -> Tensor:
     """[B, N] place of each visual token among its row's visual tokens; meaningless elsewhere."""
-    return visual.long().cumsum(1) - 1
+    return visual.cumsum(1) - 1
 
 
 def strided(visual: Tensor, k: Tensor) -> Tensor:
@@ -145,13 +155,9 @@ def strided(visual: Tensor, k: Tensor) -> Tensor:
         [B, N] bool.
     """
     n, k = visual.sum(1, keepdim=True).clamp(min=1), on_device(k, visual.device)[:, None]
-    k = torch.minimum(k, n)
-    place = rank_of(visual)
-
-    def before(p: Tensor) -> Tensor:  # how many i have their place before p: ceil(p·k/n - 1/2)
-        return -torch.div(n - 2 * p * k, 2 * n, rounding_mode="floor")
-
-    return visual & (before(place + 1) > before(place))
+    k = 2 * torch.minimum(k, n)
+    # ceil(p·k/n - 1/2) of the places lie before p: one more lie before p + 1 where the division leaves less than k.
+    return visual & ((n - k * rank_of(visual)) % (2 * n) < k)
 
 
 def evenly(tokens: Tokens, k: Tensor) -> Tensor:

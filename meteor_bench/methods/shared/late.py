@@ -7,7 +7,7 @@ from torch import Tensor
 
 from meteor_bench.core.host import places
 from meteor_bench.core.pruner import Decision, DecodeView, keep_top
-from meteor_bench.methods.shared.helpers import nearest_kept
+from meteor_bench.methods.shared.helpers import nearest_kept, one_each
 
 __all__ = ["taken_in"]
 
@@ -21,19 +21,21 @@ def taken_in(view: DecodeView, *, halved: bool) -> Decision:
     """
     score = view.attention.float().mean(1)[:, 0]
     keep = keep_top(score, view.target, view.candidates)
-    into = nearest_kept(view.tokens.x, keep, view.tokens.visual)
-    weight = _halved(into) if halved else torch.ones_like(score)
-    return Decision(keep=keep, merge_into=into, weight=weight, score=score, count=view.target)
+    into = nearest_kept(view.tokens.x, keep, view.candidates)
+    weight = _halved(into) if halved else one_each(view.tokens)
+    taken = bool((view.target > 0).all())  # then every token ends in another
+    return Decision(keep=keep, merge_into=into, weight=weight, score=score, count=view.target, total=taken)
 
 
 def _halved(into: Tensor) -> Tensor:
-    """[B, N] what is left of each token when every newcomer halves what is there; into [B, N], -1 for those that stay.
+    """[B, N] what is left of each token when every newcomer halves what is there; into [B, N], where each ends.
 
-    A token is halved once when it joins, a kept one is not, and both with every later newcomer.
+    A token is halved once when it joins, a kept one, which ends in itself, is not, and both with every later newcomer.
     """
     n = into.shape[1]
-    ends = torch.where(into < 0, places(n, into.device), into)
-    joins = into >= 0
+    own = places(n, into.device)
+    ends = torch.where(into < 0, own, into)
+    joins = ends != own
     same = ends[:, None] == ends[:, :, None]  # [B, N, N]
     later = places(n, into.device) > places(n, into.device)[:, None]
     after = (same & joins[:, None] & (later | ~joins[:, :, None])).sum(2)

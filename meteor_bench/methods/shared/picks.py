@@ -1,14 +1,16 @@
-"""Choices put together as masks: the picks of a greedy search, and the best of groups."""
+"""Choices put together as masks: the picks of a greedy search, and the best of groups; distances for such a search."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from meteor_bench.core.fused import Fused
+from meteor_bench.core.gather import take_rows
 from meteor_bench.core.host import on_device
 from meteor_bench.core.rows import foremost
 
-__all__ = ["best_of_groups", "picked", "to_search"]
+__all__ = ["best_of_groups", "nearer", "picked", "to_search"]
 
 
 def to_search(k: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,3 +55,28 @@ def best_of_groups(score: Tensor, group: Tensor, given: Tensor) -> Tensor:
     """
     nobody = torch.zeros_like(given[:, :1])  # of what is in no group
     return foremost(score, group, on_device(torch.cat([given, nobody], 1), score.device))
+
+
+def _nearer(x: Tensor, index: Tensor, away: Tensor) -> Tensor:
+    return torch.minimum(away, (x - take_rows(x, index)).square().sum(2))
+
+
+def _drawn(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def _nearer_trial() -> tuple[Tensor, Tensor, Tensor]:
+    return _drawn(2, 40, 70), torch.tensor([[3], [17]]), 140 + 20 * _drawn(2, 40)
+
+
+nearer = Fused(
+    _nearer,
+    "(Tensor x, Tensor index, Tensor away) -> Tensor",
+    "meteor_bench.methods.shared.picks_triton",
+    _nearer_trial,
+)
+"""[B, N] float64, how far each token is from the nearest of those asked about so far and of one more, squared.
+
+Args:
+    x: [B, N, D] float64; index: [B, 1] long, the one more; away: [B, N] float64, what was said before.
+"""

@@ -54,6 +54,7 @@ KERNELS = {
     "seats": 2,
     "standing": 2,
     "in_places": 2,
+    "peaked": 3,  # two of Triton's, and the largest distance between them
     "to_mean": 2,  # torch's sum, and one of Triton's
 }
 
