@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from meteor_bench.config.spec import is_list, spelled, verify
+from meteor_bench.config.spec import is_list, read_text, spelled, verify
 from meteor_bench.core.errors import ConfigError, MeteorBenchError, UnknownNameError
 from meteor_bench.utils.annotations import hints
 from meteor_bench.utils.plain_text import shortened
@@ -131,7 +131,7 @@ def read_file(file: Path, kind: type) -> dict[str, Any]:
             if key not in known:
                 raise UnknownNameError("key", str(key), known)
             if isinstance(value, str) and is_list(known[key]):
-                value = [scalar(part) for part in names(value)]
+                value = read_text(kind, key, value)
             values[key] = fit(value, known[key])
             verify(values[key], known[key])
         except PlainError as error:

@@ -88,7 +88,7 @@ def _gathered(
         deep = None if deep is None else _rows(decision.mix, deep)
     else:
         place = settled(index, _given(decision.merge_into))
-        weight = tokens.size if decision.weight is None else decision.weight
+        weight = tokens.size if decision.weight is None else decision.weight.float()
         x, mass, _ = merged(tokens.x, weight, place, count)
         deep = None if deep is None else merged(deep, weight, place, count)[0]
         size = mass if decision.weight is None else size
@@ -204,7 +204,7 @@ def _merged(x: Tensor, tokens: Tokens, keep: Tensor, ends: _Ends, decision: Deci
     total = scatter_rows(x.float() * weight[..., None], slot)
     if decision.weight is None or decision.normalise:
         mass = torch.zeros_like(weight).scatter_add_(1, slot, weight)
-        total.div_(mass.clamp_(min=1e-12)[..., None])
+        total.div_(mass.clamp_(min=torch.finfo(mass.dtype).tiny)[..., None])
         sources = (~(keep if gone is None else gone | keep)).to(weight.dtype)
         changed = torch.zeros_like(weight).scatter_add_(1, slot, sources) > 0
     else:

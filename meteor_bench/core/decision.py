@@ -42,7 +42,7 @@ class Decision:
             discard it; ignored for kept tokens. None: everything not kept is discarded.
         weight: [B, N] weights of the merge; each absorbing token becomes sum(w·x) over itself and what it absorbs.
             None: the mean weighted by `Tokens.size`.
-        normalise: divide by the sum of the weights (a mean). Ignored when ``weight`` is None.
+        normalise: divide by the sum of the weights (a mean), which are positive then. Ignored when ``weight`` is None.
         mix: [B, K, N] explicit linear map: the k-th kept token (in sequence order) becomes mix[k] @ x. Excludes
             `merge_into` as a source of features; `merge_into` then only says where a dropped token went.
         score: [B, N] what the decision was based on, higher is kept; for pictures, and from an encode point the fuse

@@ -97,6 +97,8 @@ def _check_masks(where: str, decision: Decision, tokens: Tokens) -> None:
         _check_merges(where, decision.keep, decision.merge_into, tokens)
         if decision.total:
             _check_total(where, decision.keep, decision.merge_into, tokens)
+        if decision.weight is not None and decision.normalise and bool((tokens.visual & (decision.weight <= 0)).any()):
+            raise PluginError(f"{where}: Decision.weight has weights that are not positive, whose mean is asked for")
 
 
 def _check_seats(where: str, seats: Seats, tokens: Tokens) -> None:

@@ -36,8 +36,9 @@ def _followed(seats: Tensor, index: Tensor) -> Tensor:
 def _settled(index: Tensor, into: Tensor) -> Tensor:
     rows, count = index.shape
     place = into.new_full(into.shape, -1).scatter_(1, index, places(count, index.device).expand(rows, count))
-    ends = place.gather(1, into.clamp(0, max(0, into.shape[1] - 1))).masked_fill_(into < 0, count)
-    return torch.where(place < 0, ~ends, place)
+    ends = place.gather(1, into.clamp(0, max(0, into.shape[1] - 1)))
+    nowhere = (into < 0) | (ends < 0)
+    return torch.where(place < 0, ~ends.masked_fill_(nowhere, count), place)
 
 
 def _nearest(likeness: Tensor, keep: Tensor) -> Tensor:
@@ -60,7 +61,7 @@ def _followed_trial() -> tuple[Tensor, Tensor]:
 
 
 def _settled_trial() -> tuple[Tensor, Tensor]:
-    return torch.tensor([[4, 0], [1, 3]]), torch.tensor([[0, 4, 0, -1, -1], [3, 0, -1, 2, 1]])
+    return torch.tensor([[4, 0], [1, 3]]), torch.tensor([[0, 4, 0, -1, -1], [3, 2, -1, 2, 1]])
 
 
 def _nearest_trial() -> tuple[Tensor, Tensor]:
@@ -87,13 +88,13 @@ settled = Fused(_settled, "(Tensor index, Tensor into) -> Tensor", KERNELS, _set
 
 Args:
     index: [B, K] long, the tokens that stay, in their order; into: [B, N] long, the one of them that each other token
-        ends in, -1 for none; what it says of those that stay does not matter.
+        ends in, another or -1 for none; what it says of those that stay does not matter.
 """
 
 nearest = Fused(_nearest, "(Tensor likeness, Tensor keep) -> Tensor", KERNELS, _nearest_trial)
 """[B, N] long, for each token the kept one that is most like it, ties to the lower index; a kept one has itself.
 
-Where a row keeps none, -1.
+Where a row keeps none, -1; where a likeness is NaN, any that is kept.
 
 Args:
     likeness: [B, N, N], symmetric or of each token to the others; keep: [B, N] bool.

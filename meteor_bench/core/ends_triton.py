@@ -74,7 +74,7 @@ def _settled(index, into, out, n, count, TILE: tl.constexpr, SCAN: tl.constexpr)
         stays = tl.load(index + row * count + at, mask=at < count, other=-2)[None]
         place = tl.maximum(place, tl.max(tl.where(stays == own[:, None], at[None].to(tl.int64), -1), 1))
         other = tl.maximum(other, tl.max(tl.where(stays == end[:, None], at[None].to(tl.int64), -1), 1))
-    other = tl.where(end < 0, count, other)
+    other = tl.where((end < 0) | (other < 0), count, other)
     tl.store(out + row * n + own, tl.where(place < 0, -1 - other, place), mask=own < n)
 
 
@@ -91,7 +91,9 @@ def _nearest(likeness, keep, out, n, TILE: tl.constexpr, SCAN: tl.constexpr):
         alike = tl.load(likeness + (row * n + own[:, None]) * n + at[None], mask=there, other=-float("inf"))
         most = tl.max(alike, 1)
         first = tl.min(tl.where(there & (alike == most[:, None]), at[None].to(tl.int64), n), 1)
-        better = (first < n) & ((most > highest) | (found < 0))
+        kept = tl.min(tl.where(stays, at, n), 0).to(tl.int64)
+        found = tl.where((found < 0) & (kept < n), kept, found)  # also where no likeness is a number
+        better = (first < n) & (most > highest)
         found = tl.where(better, first, found)
         highest = tl.where(better, most, highest)
     itself = tl.load(keep + row * n + own, mask=own < n, other=0) != 0

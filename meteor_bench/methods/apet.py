@@ -177,5 +177,5 @@ class ApET(Pruner):
         source = basis.gather(1, place.gather(1, row).clamp(max=basis.shape[1] - 1))
         itself = source[..., None] == places(n, x.device)  # [B, K, N]
         parts = torch.where(given.gather(1, row)[..., None], itself, into[:, None] == row[..., None])
-        mix = parts / parts.sum(2, keepdim=True)
+        mix = parts / parts.sum(2, keepdim=True).clamp(min=1)  # shorter rows have places of nobody
         return Decision(keep=keep, merge_into=into, mix=mix, score=score.float(), count=share)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from meteor_bench.config.entries import entry
@@ -34,8 +36,8 @@ def test_a_text_is_a_name_or_the_keys_of_an_entry(text: str, expected: object) -
     [
         ("meteor(budgets=uniform", "expected NAME"),
         ("(budgets=uniform)", "expected NAME"),
-        ("meteor(budgets)", "takes name=value"),
-        ("meteor(layer=1, layer=2)", "given twice"),
+        ("meteor(budgets)", "found 'budgets' in"),
+        ("meteor(layer=1, layer=2)", "has layer twice"),
     ],
 )
 def test_what_is_none_is_said(text: str, reason: str) -> None:
@@ -70,6 +72,13 @@ def test_what_tables_call_a_method_can_be_given_back(one: Entry) -> None:
     ).label
     flags = {"methods": read_text(SweepConfig, "methods", f"random,{label}"), "ratios": [0.5]}
     assert load(None, flags).methods == ("random", one)
+
+
+def test_a_file_says_it_as_the_command_line_does(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text("methods: fastv, meteor(budgets=uniform)\nratios: 0.5,0.76\nseeds: 1,2\n", encoding="utf-8")
+    made = load(file, {"seeds": [1]})
+    assert made.methods == ("fastv", Entry("meteor", {"budgets": "uniform"})) and made.ratios == (0.5, 0.76)
 
 
 def test_a_name_in_no_table_is_said_with_its_settings_too() -> None:

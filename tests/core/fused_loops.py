@@ -188,7 +188,7 @@ def settled(index: Tensor, into: Tensor) -> Tensor:
     out = torch.empty_like(into)
     for b, (stay, ends) in enumerate(zip(index.tolist(), into.tolist(), strict=True)):
         out[b] = torch.tensor(
-            [stay.index(i) if i in stay else ~(stay.index(e) if e >= 0 else len(stay)) for i, e in enumerate(ends)]
+            [stay.index(i) if i in stay else ~(stay.index(e) if e in stay else len(stay)) for i, e in enumerate(ends)]
         )
     return out
 
@@ -218,7 +218,7 @@ def peaked(distance: Tensor, present: Tensor | None, each: Tensor | None, most: 
     for b, rows in enumerate(distance.tolist()):
         here = [i for i in range(len(rows)) if present is None or bool(present[b, i])]
         k = most if each is None else int(each[b])
-        dense = {i: math.exp(-sum(sorted(rows[i][j] ** 2 for j in here)[:k]) / k) for i in here}
+        dense = {i: math.exp(-sum(sorted(rows[i][j] ** 2 for j in here)[:k]) / max(k, 1)) for i in here}
         farthest = max(rows[i][j] for i in here for j in here)
         for i in here:
             denser = [rows[i][j] for j in here if (-dense[j], j) < (-dense[i], i)]

@@ -40,7 +40,7 @@ KERNELS = {
     "foremost": (1, 16),
     "merged": (1, 20),
     "followed": (1, 3),
-    "settled": (1, 9),
+    "settled": (1, 11),
     "nearest": (1, 8),
     "nearer": (1, 5),
     "peaked": (3, 37),

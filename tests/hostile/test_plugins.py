@@ -143,6 +143,10 @@ WRONG: dict[str, tuple[Callable[[View], Any], str]] = {
     ),
     "total lost": (lambda view: replace(dropped(view, -1), total=True), r"token \d+ of row 0 leads to -1"),
     "weight": (lambda view: keep(view, weight=torch.ones(2)), r"Decision.weight is float32 \[2\] on cpu"),
+    "weights": (
+        lambda view: replace(dropped(view, 0), weight=-view.tokens.size),
+        r"Decision.weight has weights that are not positive",
+    ),
     "score": (lambda view: keep(view, score=view.tokens.visual), r"Decision.score is bool .*; expected numbers"),
     "order": (lambda view: keep(view, order=1), r"Decision.order is a int; expected numbers"),
     "mix": (

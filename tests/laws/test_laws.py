@@ -91,8 +91,10 @@ def test_2_a_batch_equals_its_rows_run_alone(case: Case, frames: int) -> None:
     keep = 0.24  # of 3 frames: their shares differ, so that the towers are padded too
     pruning = engine(case, keep, frames=frames)
     continuations = [(9, 11), (17,), (23, 5, 8)]
-    visual = visual_of(pruning, asked)
-    together, counted = likelihoods(pruning, asked, continuations, visual), generate(pruning, asked, visual=visual)
+    with pruning.watch.looking():
+        visual = visual_of(pruning, asked)
+        together, counted = likelihoods(pruning, asked, continuations, visual), generate(pruning, asked, visual=visual)
+        assert not pruning.watch.read(), "also where rows are of different length, all that is given is a number"
     for i, request in enumerate(asked):
         visual = visual_of(pruning, [request])
         (alone,) = likelihoods(pruning, [request], [continuations[i]], visual)

@@ -28,7 +28,7 @@ def _density(
     if EACH:
         wanted = tl.load(each + row).to(tl.int32)
     total, least, last, step, farthest = 0.0, -1.0, n, 0, 0.0
-    while (step < wanted) & (itself != 0):
+    while (step < tl.maximum(wanted, 1)) & (itself != 0):
         lowest, first = float("inf"), n
         for start in range(0, n, SCAN):
             at = start + tl.arange(0, SCAN)
@@ -43,7 +43,7 @@ def _density(
             where = tl.min(tl.where(ahead & (square == low), at, n), 0)
             first = tl.where(low < lowest, where, first)
             lowest = tl.minimum(low, lowest)
-        total += lowest
+        total += tl.where(step < wanted, lowest, 0.0)
         least, last = lowest, first
         step += 1
     tl.store(density + row * n + own, tl.where(itself != 0, tl.exp(-total / tl.maximum(wanted, 1)), -1.0))
