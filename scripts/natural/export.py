@@ -30,10 +30,8 @@ def config_of(fusion: Literal["shared", "independent"], words: int) -> NaturalCo
     Args:
         words: size of the vocabulary.
     """
-    if fusion == "shared":
-        return NaturalConfig(vocab_size=words)
-    towers = ("reader", "efficientnet", "vit")
-    return NaturalConfig(fusion=fusion, towers=towers, vocab_size=words, base=FOLDERS["shared"])
+    base = "" if fusion == "shared" else FOLDERS["shared"]
+    return NaturalConfig(fusion=fusion, vocab_size=words, base=base)
 
 
 def export(folder: Path, model: NaturalModel, target: Path) -> None:

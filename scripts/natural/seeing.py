@@ -58,7 +58,7 @@ class NaturalModel(Sequenced):
         raise NotImplementedError
 
     def wanted(self, samples: list[Sample], features: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """[batch, N, hidden], what the last N tokens are to be near; [batch, N] bool, whether the cell has anything."""
+        """[batch, total, hidden], what each token is to be near; [batch, total] bool, whether its cell has anything."""
         raise NotImplementedError
 
     def through_stages(self, features: dict[str, Tensor], kept: Kept, clip: bool, rng: np.random.Generator) -> Visual:
@@ -93,10 +93,9 @@ class NaturalModel(Sequenced):
         """
         with torch.no_grad():
             wanted, full = self.wanted(samples, features)
-            aligned = visual.index >= self.total - full.shape[1]
-            at = (visual.index - self.total + full.shape[1]).clamp(min=0)
-            wanted, full = take(wanted, at).float(), full.gather(1, at) & aligned
-            empty = ~full & aligned
+            there, at = visual.index >= 0, visual.index.clamp(min=0)
+            wanted, full = take(wanted, at).float(), full.gather(1, at) & there
+            empty = ~full & there
         plain = visual.plain.float()
         gap = 1 - F.cosine_similarity(plain, wanted, dim=-1) + (plain - wanted).square().mean(-1)
         return (gap * full).sum() / full.sum().clamp(min=1) + 0.5 * (gap * empty).sum() / empty.sum().clamp(min=1)
@@ -161,9 +160,8 @@ class IndependentModel(NaturalModel):
     """`natural-independent`: a projector per encoder before the Llama of `natural`, which stays as it is.
 
     The ViT's tokens stand last, as far from the question as in `natural`. Projectors begin as parts of the shared one
-    and are aligned with the tokens that it makes of both its encoders: those of the ViT with a cell's own, those of
-    EfficientNet with the mean of its four cells. The text expert's, of which the shared one has no part, learn from
-    the answers alone.
+    and are aligned with the tokens that it makes of all encoders: with a cell's own, EfficientNet's with the mean of
+    its four cells.
     """
 
     phase, parts = "joint-independent", ["vlm.fusion"]
@@ -182,10 +180,8 @@ class IndependentModel(NaturalModel):
         widths = [norm.normalized_shape[0] for norm in shared.norm.values()]
         columns = dict(zip(shared.norm, shared.mlp[0].weight.split(widths, dim=1), strict=True))
         for name in self.vlm.config.towers:
-            first = own.mlp[name][0].weight.clone()
-            own.mlp[name].load_state_dict(shared.mlp.state_dict() | {"0.weight": columns.get(name, first)})
-            if name in columns:
-                own.norm[name].load_state_dict(shared.norm[name].state_dict())
+            own.mlp[name].load_state_dict(shared.mlp.state_dict() | {"0.weight": columns[name]})
+            own.norm[name].load_state_dict(shared.norm[name].state_dict())
         for clip, tables in ((False, own.image_positions), (True, own.video_positions)):
             table = shared.positions(clip)
             for name, mine in tables.items():
@@ -196,13 +192,15 @@ class IndependentModel(NaturalModel):
         return take(torch.cat([self._projected(name, features[name]) for name in self.vlm.config.towers], 1), index)
 
     def wanted(self, samples: list[Sample], features: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The shared fusion's tokens: of EfficientNet's cells, then of the ViT's."""
+        """The shared fusion's tokens of each encoder's cells."""
         clip = samples[0].is_clip
         seen = {name: features[name].to(self.embedding.dtype) for name in self.shared.norm}
         tokens = self.shared.join(seen | {"efficientnet": seen["efficientnet"][:, self.coarse(clip)]})
         full = (labels_of(samples) > 0).any(1)
-        merged = self._merged(full[..., None].float(), clip)[..., 0] > 0
-        return torch.cat([self._merged(tokens, clip), tokens], 1), torch.cat([merged, full], 1)
+        coarse = self._merged(tokens, clip), self._merged(full[..., None].float(), clip)[..., 0] > 0
+        each = [coarse if name == "efficientnet" else (tokens, full) for name in self.vlm.config.towers]
+        wanted, somewhere = zip(*each, strict=True)
+        return torch.cat(wanted, 1), torch.cat(somewhere, 1)
 
     def through_stages(self, features: dict[str, Tensor], kept: Kept, clip: bool, rng: np.random.Generator) -> Visual:
         frames = self.vlm.config.frames if clip else 1

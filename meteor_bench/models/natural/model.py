@@ -172,11 +172,11 @@ def card_for(config: Mapping[str, Any], name: str) -> ModelCard:
     return replace(row, name=name)
 
 
-def _card(name: str, fusion: FusionKind, towers: tuple[str, ...], tokens: int, note: str) -> ModelCard:
+def _card(name: str, fusion: FusionKind, tokens: int, note: str) -> ModelCard:
     return ModelCard(
         name=name,
         fusion=fusion,
-        towers={tower: ENCODERS[tower].about for tower in towers},
+        towers={tower: ENCODERS[tower].about for tower in NaturalConfig().towers},
         llm="Llama, 5 layers, width 192",
         tokens=tokens,
         licence="Apache-2.0",
@@ -189,15 +189,13 @@ def _card(name: str, fusion: FusionKind, towers: tuple[str, ...], tokens: int, n
 NATURAL = _card(
     "natural",
     "shared",
-    ("vit", "efficientnet"),
     256,
     "encoders pretrained on photographs, out of packages that `make natural` installs; see docs/natural.md",
 )
 NATURAL_INDEPENDENT = _card(
     "natural-independent",
     "independent",
-    ("reader", "efficientnet", "vit"),
     576,
-    "encoders of natural and a text expert, a projector each, trained with METEOR's stages 1 and 2 before its Llama; "
-    "see docs/natural.md",
+    "natural's encoders with a projector each, trained with METEOR's stages 1 and 2 before natural's Llama; see "
+    "docs/natural.md",
 )

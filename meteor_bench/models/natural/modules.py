@@ -31,7 +31,7 @@ class NaturalConfig:
     """
 
     fusion: Literal["shared", "independent"] = "shared"
-    towers: tuple[str, ...] = ("vit", "efficientnet")
+    towers: tuple[str, ...] = ("reader", "efficientnet", "vit")
     vocab_size: int = 195
     hidden_size: int = 192
     projector_size: int = 768
