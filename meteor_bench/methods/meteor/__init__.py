@@ -24,7 +24,7 @@ cites them by number.
   no class token: mean attention received.
 - D3, rank: the smallest rank that holds 0.99 of the spectral energy (`rank="energy"`), or the entropy effective rank. A
   numerical-rank routine's default tolerance saturates at min(N, D), which comes to `budgets="uniform"`. With unlike
-  encoders that can be far better: by 16 points on `natural-independent` (docs/natural.md), where on `pocket-independent`
+  encoders that can be far better: by 16 points on `natural-independent` (docs/natural.md); on `pocket-independent`
   ranks are better by up to 1.6.
 - D4, stage 2 keeps the k lowest R of all encoders together (`allocation="global"`) in sequence order, position ids
   kept. As published R is a sum, so it grows with the number of the others' tokens.
