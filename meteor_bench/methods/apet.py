@@ -171,11 +171,13 @@ class ApET(Pruner):
         given = keep_top(-score, wanted, keep)  # places that the basis tokens get
         into = nearest_kept(x, keep ^ given, view.candidates).masked_fill_(given, -1)
         width = int(share.max())
-        row = kept_places(keep, width, ragged=not bool((share == width).all()))  # [B, K]
+        ragged = not bool((share == width).all())
+        row = kept_places(keep, width, ragged=ragged)  # [B, K]
         # Which basis token a place is given; behind the last of them, one of no use.
         place = ranks(score.masked_fill(~given, -torch.inf)) if by_error else given.cumsum(1) - given.long()
         source = basis.gather(1, place.gather(1, row).clamp(max=basis.shape[1] - 1))
         itself = source[..., None] == places(n, x.device)  # [B, K, N]
         parts = torch.where(given.gather(1, row)[..., None], itself, into[:, None] == row[..., None])
-        mix = parts / parts.sum(2, keepdim=True).clamp(min=1)  # shorter rows have places of nobody
+        many = parts.sum(2, keepdim=True)
+        mix = parts / (many.clamp(min=1) if ragged else many)  # shorter rows have places of nobody
         return Decision(keep=keep, merge_into=into, mix=mix, score=score.float(), count=share)
