@@ -32,8 +32,7 @@ def seconds(script: str, *arguments: str) -> float:
 def test_the_reference_is_printed_without_torch_and_soon() -> None:
     """At most three times what importing pandas takes, of 88 runs: the unpruned model's and those after it.
 
-    The least of three each: what shares the machine's caches can add half of it to one.
+    Side by side, in one of five tries: what shares the machine's caches comes and goes, and can add half of it to one.
     """
     runs = sorted(str(file.parent) for file in (ROOT / "results" / "reference" / "pocket").glob("*/run.json"))[:88]
-    most = 3 * min(seconds("import pandas") for _ in range(3))
-    assert any(seconds(SCRIPT, *runs) <= most for _ in range(3))
+    assert any(seconds(SCRIPT, *runs) <= 3 * seconds("import pandas") for _ in range(5))
