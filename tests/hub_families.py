@@ -16,10 +16,9 @@ from tests.hub_pieces import CHAT, IMAGE, VIDEO, Library, clip, enliven, llama, 
 __all__ = ["FAMILIES"]
 
 
-def _llava() -> Library:
-    config = transformers.LlavaConfig(vision_config=clip(), text_config=llama(), image_token_index=IMAGE)
-    images = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    processor = transformers.LlavaProcessor(
+def _of_clip(kind: Any, images: Any) -> Any:
+    """A processor before `clip`, whose class token is not for the language model."""
+    return kind(
         images,
         tokenizer("<image>"),
         patch_size=8,
@@ -27,6 +26,12 @@ def _llava() -> Library:
         num_additional_image_tokens=1,
         chat_template=CHAT,
     )
+
+
+def _llava() -> Library:
+    config = transformers.LlavaConfig(vision_config=clip(), text_config=llama(), image_token_index=IMAGE)
+    images = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    processor = _of_clip(transformers.LlavaProcessor, images)
     return Library(enliven(transformers.LlavaForConditionalGeneration(config), 3), processor)
 
 
@@ -78,14 +83,7 @@ def _llava_next() -> Library:
     images = transformers.LlavaNextImageProcessor(
         size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}, image_grid_pinpoints=PINPOINTS
     )
-    processor = transformers.LlavaNextProcessor(
-        images,
-        tokenizer("<image>"),
-        patch_size=8,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=CHAT,
-    )
+    processor = _of_clip(transformers.LlavaNextProcessor, images)
     return Library(enliven(transformers.LlavaNextForConditionalGeneration(config), 5), processor)
 
 

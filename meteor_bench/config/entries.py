@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from meteor_bench.config.yaml_settings import scalar
+from meteor_bench.config.spec import apart
+from meteor_bench.config.yaml_settings import once, parameter
 from meteor_bench.core.errors import ConfigError
 from meteor_bench.utils.plain_text import shortened
 
 __all__ = ["entry"]
 
 _ENTRY = re.compile(r"(?P<method>[^][()]+)(\[(?P<stages>[^][()]*)])?(\((?P<settings>.*)\))?")
-_COMMA = re.compile(r",(?![^\[]*])")  # outside of [a, b]
 
 
 def entry(text: str) -> str | dict[str, Any]:
@@ -30,15 +30,9 @@ def entry(text: str) -> str | dict[str, Any]:
         raise ConfigError(f"expected NAME(setting=value, ...), found '{shortened(text, 80)}'")
     keys: dict[str, Any] = {"method": found["method"].strip()}
     if found["stages"] is not None:
-        keys["stages"] = [stage.strip() for stage in found["stages"].split(",")]
-    settings: dict[str, Any] = {}
-    for part in filter(str.strip, _COMMA.split(found["settings"] or "")):
-        name, equals, value = (one.strip() for one in part.partition("="))
-        if not (name and equals and value):
-            raise ConfigError(f"expected NAME(setting=value, ...), found '{part.strip()}' in '{shortened(text, 80)}'")
-        if name in settings:
-            raise ConfigError(f"'{shortened(text, 80)}' has {name} twice")
-        settings[name] = scalar(value)
+        keys["stages"] = apart(found["stages"])
+    of = f"{keys['method']}(...)"
+    settings = once([parameter(part, of) for part in apart(found["settings"] or "")], of)
     if "positions" in settings:
         keys["positions"] = settings.pop("positions")
     return {**keys, "parameters": settings}

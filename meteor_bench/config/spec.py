@@ -18,7 +18,7 @@ from meteor_bench.core.errors import ConfigError
 from meteor_bench.utils.annotations import hints
 from meteor_bench.utils.structuring import PlainError
 
-__all__ = ["Flag", "Known", "Option", "is_list", "options", "read_text", "spelled", "verify"]
+__all__ = ["Flag", "Known", "Option", "apart", "is_list", "options", "read_text", "spelled", "verify"]
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def read_text(kind: type, name: str, text: str) -> Any:
     base = _base(hints(kind)[name])
     if get_origin(base) is not tuple:
         return _number(text, base)
-    parts = [part.strip() for part in _COMMA.split(text) if part.strip()]
+    parts = apart(text)
     if not parts:
         raise ConfigError(f"{spelled(kind, name)}: expected names separated by commas, found '{text}'")
     flag = _flag(hints(kind)[name])
@@ -139,6 +139,11 @@ def read_text(kind: type, name: str, text: str) -> Any:
         return [flag.reads(part) for part in parts]
     element = _base(get_args(base)[0])
     return [_number(part, element) for part in parts]
+
+
+def apart(text: str) -> list[str]:
+    """The parts of a list separated by commas; one in brackets separates nothing."""
+    return [part.strip() for part in _COMMA.split(text) if part.strip()]
 
 
 def _number(text: str, kind: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from meteor_bench.config.spec import is_list, read_text, spelled, verify
+from meteor_bench.config.spec import apart, is_list, read_text, spelled, verify
 from meteor_bench.core.errors import ConfigError, MeteorBenchError, UnknownNameError
 from meteor_bench.utils.annotations import hints
 from meteor_bench.utils.plain_text import shortened
@@ -56,7 +56,7 @@ def names(text: str) -> list[str]:
     Raises:
         ConfigError: it names nothing, which must not stand for everything.
     """
-    found = [part.strip() for part in text.split(",") if part.strip()]
+    found = apart(text)
     if not found:
         raise ConfigError(f"expected names separated by commas, found '{text}'; leave it out for the default")
     return found
@@ -84,19 +84,19 @@ class Parameter(NamedTuple):
     value: Any
 
 
-def parameter(text: str) -> Parameter:
-    """``name=value`` of a ``--param`` flag.
+def parameter(text: str, of: str = "--param") -> Parameter:
+    """``name=value`` of a ``--param`` flag, or of what else ``of`` names.
 
     Raises:
         ConfigError: there is no name, no "=" or no value.
     """
     name, equals, value = text.partition("=")
     if not (equals and name.strip() and value.strip()):
-        raise ConfigError(f"--param takes name=value, not '{shortened(text, 80)}'")
+        raise ConfigError(f"{of} takes name=value, not '{shortened(text, 80)}'")
     return Parameter(name.strip(), scalar(value))
 
 
-def once(given: Sequence[Parameter]) -> dict[str, Any]:
+def once(given: Sequence[Parameter], of: str = "--param") -> dict[str, Any]:
     """Parameters by name.
 
     Raises:
@@ -105,7 +105,7 @@ def once(given: Sequence[Parameter]) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for name, value in given:
         if name in table:
-            raise ConfigError(f"--param {name} is given twice: {table[name]} and {value}")
+            raise ConfigError(f"{of} {name} is given twice: {table[name]} and {value}")
         table[name] = value
     return table
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from meteor_bench.core.attention_probe import Probe
 from meteor_bench.core.gather import take_rows
 from meteor_bench.core.host import on_device, upload
 from meteor_bench.core.model import Prompt
@@ -23,7 +21,8 @@ from meteor_bench.engine.decode_point import decide, decode_probe, peek
 from meteor_bench.engine.engine import Engine
 from meteor_bench.engine.fuse import Visual
 from meteor_bench.engine.kv_cache import LayerCache
-from meteor_bench.engine.sequence import Segment, Stream, causal_mask, pad, spread
+from meteor_bench.engine.layer_loop import Placed, extend, run_layers, run_stream
+from meteor_bench.engine.sequence import Segment, Stream, causal_mask, pad
 
 __all__ = ["Prefix", "Start", "begin", "prefix"]
 
@@ -51,18 +50,6 @@ class Prefix:
     def width(self) -> int:
         """Slots of the cache that questions about an image share; 0 where all layers depend on the question."""
         return self.before.shape[1] + self.visual.tokens.x.shape[1] if self.start else 0
-
-
-class _Placed(NamedTuple):
-    """Visual tokens in a sequence.
-
-    Attributes:
-        head: how many others stand in front of them.
-        deep: [R, N, K·D] `Tokens.deep`.
-    """
-
-    head: int
-    deep: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -93,8 +80,8 @@ def prefix(engine: Engine, visual: Visual, before: tuple[int, ...]) -> Prefix:
     whole = start == vlm.decoder.depth
     with engine.clock.stage("prefill"):
         positions, mask = stream.positions(), causal_mask(stream.valid(), None, padded=stream.padded())
-        rotary, placed = vlm.decoder.rotary(h, positions), _Placed(head.shape[1], visual.tokens.deep)
-        h = _run(engine, h, rotary, mask, 0, start - whole, cache, None, placed)
+        rotary, placed = vlm.decoder.rotary(h, positions), Placed(head.shape[1], visual.tokens.deep)
+        h = run_layers(engine, h, rotary, mask, 0, start - whole, cache, None, placed)
         if whole:  # nobody reads what comes out of the last layer here
             vlm.decoder.fill(start - 1, h, rotary, cache)
             h = h.new_empty(*h.shape[:2], 0)
@@ -196,10 +183,10 @@ def _prefill(
         for share, layers in groupby(range(at, min(stop, len(shares))), shares.__getitem__):
             run = [*layers]
             at = run[-1] + 1
-            stream = _extend(engine, stream, run, share, cache, probe if at == stop else None, segments)
+            stream = extend(engine, stream, run, share, cache, probe if at == stop else None, segments)
         if stop > at:
             segments.append(Segment(at, stop, stream.valid(), stream.following(), lengths=stream.lengths()))
-            stream = _run_stream(engine, stream, at, stop, cache, probe)
+            stream = run_stream(engine, stream, at, stop, cache, probe)
         at = stop
         if i < len(points):
             if points[i].peek:
@@ -209,77 +196,6 @@ def _prefill(
         return segments, stream.text[:, -1]
     last = upload([[n - 1] for n in stream.texts()], stream.text.device)
     return segments, take_rows(stream.text, last)[:, 0]
-
-
-def _extend(
-    engine: Engine,
-    stream: Stream,
-    layers: Sequence[int],
-    share: int,
-    cache: LayerCache,
-    probe: Probe | None,
-    segments: list[Segment],
-) -> Stream:
-    """Run layers on the questions alone, over what is cached of the images; adds the layers' segment."""
-    q, t, dim = stream.text.shape
-    valid, k = stream.valid(), stream.before.shape[1] + stream.visual.x.shape[1]
-    cached, own = valid[:, :k], valid[:, k:]
-    start, stop = layers[0], layers[-1] + 1
-    seen = torch.cat([cached, spread(own, share)], 1)
-    segments.append(Segment(start, stop, seen, stream.following(), share, stream.lengths()))
-    at = stream.positions()[:, k:]
-    positions = at.reshape(q // share, share * t, *at.shape[2:])  # as many axes as they have
-    mask = causal_mask(own, cached, share)
-    text = stream.text.reshape(q // share, share * t, dim)
-    h = _run(engine, text, engine.vlm.decoder.rotary(text, positions), mask, start, stop, cache, probe)
-    return replace(stream, text=h.reshape(q, t, dim))
-
-
-def _run_stream(
-    engine: Engine, stream: Stream, start: int, stop: int, cache: LayerCache, probe: Probe | None
-) -> Stream:
-    """Run layers on the whole stream."""
-    p, n = stream.before.shape[1], stream.visual.x.shape[1]
-    h = torch.cat([stream.before, stream.visual.x, stream.text], 1)
-    mask = causal_mask(stream.valid(), None, padded=stream.padded())
-    rotary = engine.vlm.decoder.rotary(h, stream.positions())
-    h = _run(engine, h, rotary, mask, start, stop, cache, probe, _Placed(p, stream.visual.deep))
-    visual = stream.visual.with_x(h[:, p : p + n])
-    return replace(stream, before=h[:, :p], visual=visual, text=h[:, p + n :], rotary=rotary)
-
-
-def _run(
-    engine: Engine,
-    h: Tensor,
-    rotary: tuple[Tensor, Tensor],
-    mask: Tensor | None,
-    start: int,
-    stop: int,
-    cache: LayerCache,
-    probe: Probe | None,
-    placed: _Placed | None = None,
-) -> Tensor:
-    """The one layer loop. The probe, if any, reads the last layer of the range.
-
-    Args:
-        h: [R, T, D]; rotary, mask: as for `Decoder.layer`.
-        placed: where there are visual tokens in ``h``.
-    """
-    decoder = engine.vlm.decoder
-    for layer in range(start, stop):
-        h = decoder.layer(layer, h, rotary, mask, cache, probe if layer == stop - 1 else None)
-        if placed is not None and placed.deep is not None:
-            h = _deepened(h, placed.deep, placed.head, layer)
-    return h
-
-
-def _deepened(h: Tensor, deep: Tensor, head: int, layer: int) -> Tensor:
-    """[R, T, D] with what is added to the visual tokens behind a layer, see `Tokens.deep`."""
-    n, width = deep.shape[1], h.shape[2]
-    part = deep[..., layer * width : (layer + 1) * width]
-    if part.shape[2] == 0:
-        return h
-    return torch.cat([h[:, :head], h[:, head : head + n] + part, h[:, head + n :]], 1)
 
 
 def _count_prefill(

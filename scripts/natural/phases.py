@@ -19,8 +19,7 @@ from meteor_bench.models.pocket.tokenizer import PocketTokenizer
 from scripts.natural.cache import Cache
 from scripts.natural.seeing import NaturalModel, SharedModel
 from scripts.natural.world import FAMILIES, FAMILY_KIND, make, split_rng
-from scripts.pocket.batches import Curriculum, Packed, choose_questions, labels_of, pack, right_answers
-from scripts.pocket.joint import Visual
+from scripts.pocket.batches import Curriculum, Packed, choose_questions, labels_of, learn, pack, right_answers
 from scripts.pocket.loop import Progress, log
 from scripts.pocket.optim import MasterWeights
 from scripts.pocket.sample import CHAR, KIND, Sample
@@ -86,24 +85,6 @@ def train_symbolic(
         progress.save({**weights.state(), "curriculum": curriculum.state()})
 
 
-def learn(
-    model: NaturalModel,
-    visual: Visual,
-    samples: list[Sample],
-    features: dict[str, Tensor],
-    packed: Packed,
-    batch: int,
-    numbers: dict[str, float],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients of a part of a batch, losses into ``numbers``; the questions' families and which answers are right."""
-    logits = answer_logits(model.vlm.decoder, visual.tokens, visual.index, model.total, packed)
-    loss = F.cross_entropy(logits, packed.target[packed.target >= 0])
-    align = model.align_loss(visual, samples, features)
-    numbers |= {"loss": loss.item(), "align": align.item()}
-    ((loss + model.align * align) * len(samples) / batch).backward()
-    return right_answers(packed, logits.argmax(-1))
-
-
 def report(model: NaturalModel, tokenizer: PocketTokenizer, calibration: Cache) -> None:
     """Scores on the calibration pictures, with all tokens."""
     model.eval()
@@ -146,8 +127,7 @@ def train_joint(
         chosen = [int(rng.choice(train.kinds[str(kind)])) for kind in kinds]
         which, keep = rng.random(), float(rng.uniform(*KEPT))
         prune, staged = which < model.stages + model.dropping, which < model.stages
-        numbers: dict[str, float] = {}
-        results = []
+        numbers, results = dict[str, float](), []
         for clip in (False, True):
             part = [i for i in chosen if train.samples[i].is_clip == clip]
             if not part:
@@ -160,7 +140,9 @@ def train_joint(
                 index = some_cells(rng, len(part), model.total, keep) if prune else None
                 visual = model.look(features, clip, index)
             packed = pack([choose_questions(s, rng, curriculum, questions) for s in samples], tokenizer, FAMILIES)
-            results.append(learn(model, visual, samples, features, packed, batch, numbers))
+            logits = answer_logits(model.vlm.decoder, visual.tokens, visual.index, model.total, packed)
+            align = model.align_loss(visual, samples, features)
+            results.append(learn(logits, packed, len(part) / batch, numbers, align=align, weight=model.align))
         families, right = (np.concatenate(r) for r in zip(*results, strict=True))
         if not prune:  # what dropping made unanswerable says nothing about what to practise
             curriculum.record(families, right)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer
@@ -155,6 +156,32 @@ def block_mask(visual: int, segment: Tensor, dtype: torch.dtype) -> Tensor:
     prefix = torch.arange(n) < 1 + visual
     allowed = torch.ones(n, n, dtype=torch.bool).tril() & (prefix[None, None] | (seg[:, :, None] == seg[:, None]))
     return torch.zeros(batch, 1, n, n, dtype=dtype).masked_fill_(~allowed[:, None], -1e4)
+
+
+def learn(
+    logits: Tensor,
+    packed: Packed,
+    share: float,
+    numbers: dict[str, float],
+    name: str = "loss",
+    align: Tensor | None = None,
+    weight: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gradients of a part of a batch; the questions' families and which answers are right.
+
+    Args:
+        logits: see `answer_logits`.
+        share: of the batch that the part is.
+        numbers: where its losses go, that of the answers as ``name``.
+        align: a second loss, of a weight.
+    """
+    loss = F.cross_entropy(logits, packed.target[packed.target >= 0])
+    numbers[name] = loss.item()
+    if align is not None:
+        numbers["align"] = align.item()
+        loss = loss + weight * align
+    (loss * share).backward()
+    return right_answers(packed, logits.argmax(-1))
 
 
 def right_answers(packed: Packed, predicted: Tensor) -> tuple[np.ndarray, np.ndarray]:

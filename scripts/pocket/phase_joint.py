@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from meteor_bench.models.pocket.modules import PocketConfig
 from meteor_bench.models.pocket.tokenizer import PocketTokenizer
-from scripts.pocket.batches import Curriculum, Packed, choose_questions, draw_samples, labels_of, pack, right_answers
+from scripts.pocket.batches import Curriculum, choose_questions, draw_samples, labels_of, learn, pack
 from scripts.pocket.joint import JointModel, Visual, drop_at_random
 from scripts.pocket.loop import Progress, log
 from scripts.pocket.optim import MasterWeights
@@ -61,27 +60,6 @@ def symbolic_visual(model: JointModel, samples: list[Sample], rng: np.random.Gen
     return Visual(plain + take(model.tables(clips), index), plain, index)
 
 
-def learn(
-    model: JointModel,
-    visual: Visual,
-    part: list[Sample],
-    packed: Packed,
-    batch: int,
-    symbolic: bool,
-    numbers: dict[str, float],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients of a part of a batch, losses into ``numbers``; the questions' families and which answers are right."""
-    logits = answer_logits(model.vlm.decoder, visual.tokens, visual.index, model.total, packed)
-    loss = F.cross_entropy(logits, packed.target[packed.target >= 0])
-    numbers["symbol_loss" if symbolic else "loss"] = loss.item()
-    if not symbolic:
-        align = model.align_loss(visual, part)
-        numbers["align"] = align.item()
-        loss = loss + ALIGN_WEIGHT * align
-    (loss * len(part) / batch).backward()
-    return right_answers(packed, logits.argmax(-1))
-
-
 def train_joint(folder: Path, tokenizer: PocketTokenizer, fusion: str, seed: int, recipe: JointRecipe) -> JointModel:
     torch.manual_seed(seed)
     name = f"joint-{fusion}"
@@ -124,7 +102,10 @@ def train_joint(folder: Path, tokenizer: PocketTokenizer, fusion: str, seed: int
             results = []
             for visual, part in zip(visuals, parts, strict=True):
                 packed = pack([choose_questions(s, rng, curriculum, recipe.questions) for s in part], tokenizer)
-                results.append(learn(model, visual, part, packed, recipe.batch, symbolic, numbers))
+                logits = answer_logits(model.vlm.decoder, visual.tokens, visual.index, model.total, packed)
+                name_of, align = ("symbol_loss", None) if symbolic else ("loss", model.align_loss(visual, part))
+                share = len(part) / recipe.batch
+                results.append(learn(logits, packed, share, numbers, name_of, align, ALIGN_WEIGHT))
             families, right = (np.concatenate(r) for r in zip(*results, strict=True))
             if not prune and not symbolic:  # what dropping made unanswerable says nothing about what to practise
                 curriculum.record(families, right)

@@ -36,8 +36,8 @@ def test_a_text_is_a_name_or_the_keys_of_an_entry(text: str, expected: object) -
     [
         ("meteor(budgets=uniform", "expected NAME"),
         ("(budgets=uniform)", "expected NAME"),
-        ("meteor(budgets)", "found 'budgets' in"),
-        ("meteor(layer=1, layer=2)", "has layer twice"),
+        ("meteor(budgets)", r"meteor\(...\) takes name=value, not 'budgets'"),
+        ("meteor(layer=1, layer=2)", r"meteor\(...\) layer is given twice: 1 and 2"),
     ],
 )
 def test_what_is_none_is_said(text: str, reason: str) -> None:

@@ -51,27 +51,14 @@ def cases() -> dict[str, tuple[Any, ...]]:
     def rand(*shape: int) -> Tensor:
         return torch.randn(shape, generator=draw)
 
-    v = unit(rand(2, 37, 6)).float()
-    likeness = v @ v.transpose(1, 2)
-    apart, protected = torch.rand(2, 37, generator=draw), torch.rand(2, 37, generator=draw) > 0.6
+    return {**_of_rows(draw, rand), **_of_choices(draw, rand), **_of_places(draw, rand), **_of_pairs(draw, rand)}
+
+
+def _of_rows(draw: torch.Generator, rand: Callable[..., Tensor]) -> dict[str, tuple[Any, ...]]:
     strange = rand(1, 40).round(decimals=1)
     strange[0, [3, 20]], strange[0, 7] = torch.nan, -torch.inf
-    best, partner = rand(2, 20).round(decimals=1), torch.randint(19, (2, 20), generator=draw)
-    placed = seats(best, partner, 39, 13, pairs.IN_PLACE, 0)
-    size = torch.randint(1, 5, (2, 39), generator=draw).float()
     window, left = torch.randint(5, (2, 70), generator=draw), torch.randint(20, (2, 5), generator=draw)
     left[:, 3] = 0
-    cells = torch.stack([torch.randperm(340, generator=draw)[:90].sort().values for _ in range(2)])
-    alone = torch.arange(340).expand(2, -1)
-    others = cells.gather(1, torch.randint(90, (2, 340), generator=draw))
-    every = torch.where(torch.rand(2, 340, generator=draw) < 0.5, others, -1).scatter_(1, cells, cells)
-    every[1][torch.isin(every[1], cells[1, 85:])] = -1  # whose token is none below
-    cells[1, 85:] = -1
-    stay = torch.stack([torch.randperm(39, generator=draw)[:13] for _ in range(2)])
-    goals, points = torch.randint(13, (2, 39), generator=draw), rand(2, 37, 6)
-    keep = rand(3, 37) > 0.5
-    keep[2] = False
-    order = torch.stack([torch.randperm(37, generator=draw)[:33] for _ in range(2)])
     return {
         "unit: zero row": (torch.cat([rand(3, 5, 300), torch.zeros(3, 1, 300)], 1),),
         "unit: halves": (rand(7, 40).half(),),
@@ -87,12 +74,20 @@ def cases() -> dict[str, tuple[Any, ...]]:
         "foremost: equal ones": (rand(2, 70).round(decimals=1), window, left),
         "ranks: equal ones": (rand(3, 70).round(decimals=1),),
         "ranks: no numbers": (strange,),
-        "merged: pairs": (rand(2, 39, 300), size, placed, 26),
-        "merged: strided": (rand(2, 300, 39).transpose(1, 2), size, placed, 26),
-        "merged: some gone": (rand(2, 39, 300), size, torch.where(placed == ~3, ~26, placed), 26),
-        "followed: cells": (placed, torch.randint(39, (2, 600), generator=draw)),
-        "settled: some gone": (stay, torch.where(rand(2, 39) > 1, -1, stay.gather(1, goals))),
-        "settled: into one that goes": (stay, torch.arange(39).roll(1).expand(2, -1)),
+        "relative: some": (rand(2, 3, 7, 5), rand(2, 3, 7, 5), *torch.randint(5, (2, 2, 7), generator=draw)),
+    }
+
+
+def _likeness(rand: Callable[..., Tensor]) -> Tensor:
+    v = unit(rand(2, 37, 6)).float()
+    return v @ v.transpose(1, 2)
+
+
+def _of_choices(draw: torch.Generator, rand: Callable[..., Tensor]) -> dict[str, tuple[Any, ...]]:
+    likeness, points, keep = _likeness(rand), rand(2, 37, 6), rand(3, 37) > 0.5
+    keep[2] = False
+    order = torch.stack([torch.randperm(37, generator=draw)[:33] for _ in range(2)])
+    return {
         "nearest: equal ones": (rand(3, 37, 37).round(decimals=1), keep),
         "nearest: no numbers": (rand(2, 37, 37).index_fill(1, torch.tensor([3, 20]), torch.nan), keep[:2]),
         "nearer: far and near": (points.double(), torch.tensor([[3], [17]]), 12 + 4 * rand(2, 37).double()),
@@ -103,11 +98,39 @@ def cases() -> dict[str, tuple[Any, ...]]:
         "facing: two": (likeness, order[:, :2]),
         "thinned: equal ones": (rand(2, 17).round(decimals=1), order, 5),
         "thinned: even number": (rand(2, 16), order[:, :32], 8),
+    }
+
+
+def _of_places(draw: torch.Generator, rand: Callable[..., Tensor]) -> dict[str, tuple[Any, ...]]:
+    cells = torch.stack([torch.randperm(340, generator=draw)[:90].sort().values for _ in range(2)])
+    alone = torch.arange(340).expand(2, -1)
+    others = cells.gather(1, torch.randint(90, (2, 340), generator=draw))
+    every = torch.where(torch.rand(2, 340, generator=draw) < 0.5, others, -1).scatter_(1, cells, cells)
+    every[1][torch.isin(every[1], cells[1, 85:])] = -1  # whose token is none below
+    cells[1, 85:] = -1
+    stay = torch.stack([torch.randperm(39, generator=draw)[:13] for _ in range(2)])
+    goals = torch.randint(13, (2, 39), generator=draw)
+    return {
+        "settled: some gone": (stay, torch.where(rand(2, 39) > 1, -1, stay.gather(1, goals))),
+        "settled: into one that goes": (stay, torch.arange(39).roll(1).expand(2, -1)),
         "standing: dropped": (cells, alone, 17, 10),
         "standing: two frames": (cells, alone, 10, 17),
         "standing: merged": (cells.flip(1), every, 17, 10),
         "in_places: padding": _windows(),
-        "relative: some": (rand(2, 3, 7, 5), rand(2, 3, 7, 5), *torch.randint(5, (2, 2, 7), generator=draw)),
+    }
+
+
+def _of_pairs(draw: torch.Generator, rand: Callable[..., Tensor]) -> dict[str, tuple[Any, ...]]:
+    likeness = _likeness(rand)
+    apart, protected = torch.rand(2, 37, generator=draw), torch.rand(2, 37, generator=draw) > 0.6
+    best, partner = rand(2, 20).round(decimals=1), torch.randint(19, (2, 20), generator=draw)
+    placed = seats(best, partner, 39, 13, pairs.IN_PLACE, 0)
+    size = torch.randint(1, 5, (2, 39), generator=draw).float()
+    return {
+        "merged: pairs": (rand(2, 39, 300), size, placed, 26),
+        "merged: strided": (rand(2, 300, 39).transpose(1, 2), size, placed, 26),
+        "merged: some gone": (rand(2, 39, 300), size, torch.where(placed == ~3, ~26, placed), 26),
+        "followed: cells": (placed, torch.randint(39, (2, 600), generator=draw)),
         "seats: ordered": (best, partner, 39, 13, pairs.IN_PLACE, 0),
         "seats: by score": (best, partner, 39, 13, pairs.BY_SCORE, 0),
         "seats: odd last": (best, partner, 39, 13, pairs.ODD_LAST, 0),

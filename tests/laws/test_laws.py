@@ -170,7 +170,7 @@ def test_3_adaptive_budgets_are_met_on_average(case: Case, keep: float) -> None:
 @on_clips_too(3)
 def test_4_closed_form_flops_equal_the_counter(case: Case, frames: int) -> None:
     (request,) = tiny.requests(1, frames)
-    pruning = engine(case, 0.25 if frames > 1 else 0.24, frames=frames)
+    pruning = engine(case, 0.25 if frames > 1 else 0.24, frames=frames)  # 0.24: other laws have measured its facts
     every_step = case.method in ON_FAMILIES and not case.options  # how caches grow is no method's
     padded: list[bool] = []
 
